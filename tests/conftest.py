@@ -1,0 +1,29 @@
+"""Shared fixtures. Warnings are errors and markers are registered in pyproject.toml."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.tiny import tiny_pipeline
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_threads():
+    """Tiny matrices are slower on many threads, and other work may run beside the tests."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def pipe():
+    """A fresh tiny pipeline with a random slider."""
+    return tiny_pipeline()
+
+
+@pytest.fixture
+def plain_pipe():
+    """A fresh tiny pipeline without a slider."""
+    return tiny_pipeline(slider=False)
