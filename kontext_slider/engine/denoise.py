@@ -1,0 +1,144 @@
+"""The algorithm: flow-matching Euler steps of a Kontext transformer, source tokens appended.
+
+Legend: B frames in the batch, L target tokens, S source tokens, T text tokens, C channels of a packed token,
+D text width, P pooled width, H, W pixels. Everything here computes exactly what FluxKontextPipeline.__call__
+(diffusers 0.42) computes between its encoders and its output, in the same order and precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import FluxTransformer2DModel, SchedulerMixin
+from diffusers.pipelines.flux.pipeline_flux_kontext import FluxKontextPipeline, calculate_shift, retrieve_timesteps
+from PIL import Image
+
+OnStep = Callable[[int, int], None]  # (step, total), steps counted 1..total
+
+
+@dataclass(frozen=True)
+class TextEncoding:
+    """What the two text encoders say of an instruction."""
+
+    embeds: torch.Tensor  # (1, T, D)
+    pooled: torch.Tensor  # (1, P)
+    ids: torch.Tensor  # (T, 3)
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in (self.embeds, self.pooled, self.ids))
+
+
+@dataclass(frozen=True)
+class SourceEncoding:
+    """The source as packed latents, with position ids whose first entry is 1."""
+
+    latents: torch.Tensor  # (1, S, C)
+    ids: torch.Tensor  # (S, 3)
+
+    @property
+    def num_bytes(self) -> int:
+        return self.latents.nbytes + self.ids.nbytes
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """All that a denoise needs and that does not depend on the strength."""
+
+    text: TextEncoding
+    source: SourceEncoding
+    noise: torch.Tensor  # (1, L, C)
+    noise_ids: torch.Tensor  # (L, 3)
+    guidance: torch.Tensor | None  # (1,), only for transformers that embed it
+
+
+def denoise(
+    transformer: FluxTransformer2DModel,
+    scheduler: SchedulerMixin,
+    edit: Conditioning,
+    before_step: Callable[[], object],
+    on_step: OnStep | None = None,
+) -> torch.Tensor:
+    """From noise to packed latents (1, L, C). What `before_step` or `on_step` raises ends the loop between two steps.
+
+    `scheduler` carries the timesteps of this one call (`prepare_scheduler`).
+    """
+    latents, img_ids = edit.noise, torch.cat([edit.noise_ids, edit.source.ids])
+    for step, timestep in enumerate(scheduler.timesteps, start=1):
+        before_step()
+        velocity = transformer(
+            hidden_states=torch.cat([latents, edit.source.latents], dim=1),  # (1, L + S, C)
+            timestep=timestep.expand(len(latents)).to(latents.dtype) / 1000,
+            guidance=edit.guidance,
+            pooled_projections=edit.text.pooled,
+            encoder_hidden_states=edit.text.embeds,
+            txt_ids=edit.text.ids,
+            img_ids=img_ids,
+            joint_attention_kwargs={},
+            return_dict=False,
+        )[0][:, : latents.shape[1]]
+        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+        if on_step is not None:
+            on_step(step, len(scheduler.timesteps))
+    return latents
+
+
+def prepare_scheduler(
+    pipe: FluxKontextPipeline, steps: int, num_tokens: int, device: str | torch.device
+) -> SchedulerMixin:
+    """A scheduler of its own for one render, its shift computed from the number of target tokens."""
+    scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
+    config = scheduler.config
+    shift = calculate_shift(
+        num_tokens,
+        config.get("base_image_seq_len", 256),
+        config.get("max_image_seq_len", 4096),
+        config.get("base_shift", 0.5),
+        config.get("max_shift", 1.15),
+    )
+    retrieve_timesteps(scheduler, steps, device, sigmas=np.linspace(1.0, 1 / steps, steps), mu=shift)
+    scheduler.set_begin_index(0)
+    return scheduler
+
+
+def encode_text(pipe: FluxKontextPipeline, instruction: str, max_sequence_length: int) -> TextEncoding:
+    embeds, pooled, ids = pipe.encode_prompt(
+        instruction, device=pipe._execution_device, max_sequence_length=max_sequence_length
+    )
+    return TextEncoding(embeds, pooled, ids)
+
+
+def encode_source(pipe: FluxKontextPipeline, source: Image.Image, dtype: torch.dtype) -> SourceEncoding:
+    """`source` has sides that are multiples of the packing; `dtype` is the text embeddings', as in the parent."""
+    pixels = pipe.image_processor.preprocess(source, source.height, source.width)  # (1, 3, H, W) in [-1, 1]
+    _, latents, _, ids = pipe.prepare_latents(
+        pixels, 1, num_latent_channels(pipe), source.height, source.width, dtype, pipe._execution_device,
+        latents=torch.empty(0),
+    )  # fmt: skip
+    return SourceEncoding(latents, ids)
+
+
+def draw_noise(
+    pipe: FluxKontextPipeline, size: tuple[int, int], seed: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Packed noise (1, L, C) and its ids (L, 3), drawn on the CPU so that a seed means the same on every device."""
+    noise, _, ids, _ = pipe.prepare_latents(
+        None, 1, num_latent_channels(pipe), size[1], size[0], dtype, pipe._execution_device,
+        torch.Generator().manual_seed(seed),
+    )  # fmt: skip
+    return noise, ids
+
+
+def num_latent_channels(pipe: FluxKontextPipeline) -> int:
+    return pipe.transformer.config.in_channels // 4
+
+
+def decode(pipe: FluxKontextPipeline, latents: torch.Tensor, size: tuple[int, int]) -> Image.Image:
+    """Packed latents (1, L, C) to the frame, `size` = (width, height)."""
+    unpacked = pipe._unpack_latents(latents, size[1], size[0], pipe.vae_scale_factor)  # (1, C / 4, H / f, W / f)
+    unpacked = unpacked / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
+    pixels = pipe.vae.decode(unpacked, return_dict=False)[0]  # (1, 3, H, W)
+    return pipe.image_processor.postprocess(pixels, output_type="pil")[0]

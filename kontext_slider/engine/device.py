@@ -1,0 +1,98 @@
+"""One model and many threads: whose turn it is, and which frames are being made.
+
+Turns are first come, first served. Sweeps are not urgent: between two denoise steps a sweep lets every urgent turn
+that is waiting go first and then goes on where it was.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ..errors import InvalidInput
+
+
+@dataclass(eq=False)
+class Turn:
+    """A thread's claim on the device. `check` raises when its work is not wanted any more."""
+
+    urgent: bool
+    check: Callable[[], object]
+    thread: int = field(default_factory=threading.get_ident)
+
+
+class Device:
+    """The lock of one engine. All waiting is on one condition, so a change of mind wakes whoever it concerns."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[Turn] = []
+        self._holder: Turn | None = None
+        self._claimed: set[Hashable] = set()
+
+    @contextmanager
+    def turn(self, urgent: bool, check: Callable[[], object]) -> Iterator[Turn]:
+        """Hold the device. While waiting, `check` is called at every change and what it raises ends the wait."""
+        turn = Turn(urgent, check)
+        try:
+            self._take(turn)
+            yield turn
+        finally:
+            self._release(turn)
+
+    @contextmanager
+    def claim(self, key: Hashable, check: Callable[[], object]) -> Iterator[None]:
+        """Make the frame `key`, alone: who asks for the same frame meanwhile waits here and then finds it made."""
+        with self._changed:
+            self._refuse_nesting()
+            while key in self._claimed:
+                check()
+                self._changed.wait()
+            check()
+            self._claimed.add(key)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._claimed.remove(key)
+                self._changed.notify_all()
+
+    def urgent_turn_waits(self) -> bool:
+        with self._changed:
+            return any(turn.urgent for turn in self._waiting)
+
+    def go_last(self, turn: Turn) -> None:
+        """Give the device to those who wait now and take it again after them."""
+        self._release(turn)
+        self._take(turn)
+
+    def wake(self) -> None:
+        """Let everybody who waits check whether its work is still wanted."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _take(self, turn: Turn) -> None:
+        with self._changed:
+            self._refuse_nesting()
+            self._waiting.append(turn)
+            try:
+                while self._holder is not None or self._waiting[0] is not turn:
+                    turn.check()
+                    self._changed.wait()
+                turn.check()
+                self._holder = turn
+            finally:
+                self._waiting.remove(turn)
+                self._changed.notify_all()
+
+    def _release(self, turn: Turn) -> None:
+        with self._changed:
+            if self._holder is turn:
+                self._holder = None
+                self._changed.notify_all()
+
+    def _refuse_nesting(self) -> None:
+        if self._holder is not None and self._holder.thread == threading.get_ident():
+            raise InvalidInput("A frame was asked for inside an on_step callback. Ask for it after the render returns.")

@@ -1,0 +1,159 @@
+"""The engine: one pipeline, its caches and its device lock; it opens edit sessions."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Hashable
+from numbers import Real
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..errors import InvalidInput, MissingSlider
+from ..images import ImageLike, read_image, working_image
+from .cache import ByteCache
+from .denoise import Conditioning, SourceEncoding, TextEncoding, draw_noise, encode_source, encode_text
+from .device import Device
+from .session import EditSession, EditSettings
+
+if TYPE_CHECKING:
+    from ..pipeline import KontextSliderPipeline
+
+MAX_STEPS = 1000
+MAX_SEED = 2**63 - 1
+MB = 1024**2
+
+Encoding = TypeVar("Encoding", TextEncoding, SourceEncoding)
+
+
+class SliderEngine:
+    """Renders edits of one pipeline at any strength, from any number of threads.
+
+    Args:
+        pipe: a pipeline with a slider loaded. Its weights must not change while the engine holds results of them;
+            after loading other weights call `clear`.
+        text_cache_bytes: bytes of encoded instructions remembered across sessions, on the pipeline's device.
+        source_cache_bytes: bytes of encoded sources remembered across sessions, on the pipeline's device.
+        frame_cache_bytes: bytes of finished frames remembered across sessions, in main memory.
+
+    Whatever was used longest ago is forgotten first. All keys are values: an edit that is opened again with the
+    same picture, instruction, seed, steps, guidance and size finds its frames.
+    """
+
+    def __init__(
+        self,
+        pipe: KontextSliderPipeline,
+        text_cache_bytes: int = 128 * MB,
+        source_cache_bytes: int = 128 * MB,
+        frame_cache_bytes: int = 512 * MB,
+    ):
+        self.pipe = pipe
+        self._texts: ByteCache[TextEncoding] = ByteCache(text_cache_bytes)
+        self._sources: ByteCache[SourceEncoding] = ByteCache(source_cache_bytes)
+        self._frames: ByteCache[Image.Image] = ByteCache(frame_cache_bytes)
+        self._device = Device()
+
+    def open(
+        self,
+        image: ImageLike,
+        instruction: str,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        size: int | None = None,
+    ) -> EditSession:
+        """Encode a source and an instruction, each only where no session did so before.
+
+        Args:
+            image: anything `read_image` takes.
+            instruction: what to change, in words.
+            seed: of the noise that all strengths start from, 0 or more.
+            steps: denoise steps a frame, 1 or more.
+            guidance: guidance scale, 0 or more; without effect on models that take none.
+            size: side in pixels of a square of the same area as the frames; they keep the source's aspect ratio.
+                What is None comes from `pipe.defaults`.
+
+        Raises InvalidInput, UnreadableImage, or MissingSlider when the pipeline has no slider weights.
+        """
+        if not self.pipe.has_slider:
+            raise MissingSlider("This model has no slider weights. Load some with pipe.load_slider(...) first.")
+        defaults = self.pipe.defaults
+        instruction, seed = check_instruction(instruction), check_seed(seed)
+        steps = check_steps(defaults.steps if steps is None else steps)
+        guidance = check_guidance(defaults.guidance if guidance is None else guidance)
+        size = defaults.size if size is None else size
+        source = working_image(read_image(image), size, self.pipe.vae_scale_factor * 2)
+        settings = EditSettings(
+            digest(source), source.size, instruction, defaults.max_sequence_length, seed, steps, guidance
+        )
+        return EditSession(self, source, settings, self._encode(source, settings))
+
+    def clear(self) -> None:
+        """Forget everything remembered, as after a change of the pipeline's weights. Open sessions keep working."""
+        for cache in (self._texts, self._sources, self._frames):
+            cache.clear()
+
+    @torch.no_grad()
+    def _encode(self, source: Image.Image, settings: EditSettings) -> Conditioning:
+        words = (settings.instruction, settings.max_sequence_length)
+        text = self._remembered(self._texts, words, lambda: encode_text(self.pipe, *words))
+        dtype = text.embeds.dtype
+        pixels = (settings.source_digest, settings.size, str(dtype))
+        encoded = self._remembered(self._sources, pixels, lambda: encode_source(self.pipe, source, dtype))
+        noise, ids = draw_noise(self.pipe, settings.size, settings.seed, dtype)
+        guidance = None
+        if self.pipe.transformer.config.guidance_embeds:
+            guidance = torch.full([1], settings.guidance, device=noise.device, dtype=torch.float32)
+        return Conditioning(text, encoded, noise, ids, guidance)
+
+    def _remembered(self, cache: ByteCache[Encoding], key: Hashable, encode: Callable[[], Encoding]) -> Encoding:
+        """From the cache, else encoded on the device and put there."""
+        encoding = cache.get(key)
+        if encoding is not None:
+            return encoding
+        with self._device.turn(urgent=True, check=_always_wanted):
+            encoding = cache.get(key)  # another thread may have encoded it while this one waited
+            if encoding is None:
+                encoding = encode()
+                cache.put(key, encoding, encoding.num_bytes)
+                self.pipe.maybe_free_model_hooks()
+        return encoding
+
+
+def digest(image: Image.Image) -> str:
+    """A name for the pixels of an image."""
+    return hashlib.sha256(image.tobytes()).hexdigest()
+
+
+def check_instruction(instruction: str) -> str:
+    if not isinstance(instruction, str) or not instruction.strip():
+        raise InvalidInput(f'The instruction must say what to change, such as "make it snow", not {instruction!r}.')
+    return instruction
+
+
+def check_seed(seed: int) -> int:
+    return _check_whole("seed", seed, 0, MAX_SEED)
+
+
+def check_steps(steps: int) -> int:
+    return _check_whole("number of steps", steps, 1, MAX_STEPS)
+
+
+def check_guidance(guidance: float) -> float:
+    valid = isinstance(guidance, Real) and not isinstance(guidance, bool)
+    if not valid or not math.isfinite(guidance) or guidance < 0:
+        raise InvalidInput(f"The guidance must be a number of 0 or more, such as 2.5, not {guidance!r}.")
+    return float(guidance)
+
+
+def _check_whole(name: str, value: int, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
+        raise InvalidInput(f"The {name} must be a whole number from {low} to {high}, not {value!r}.")
+    return int(value)
+
+
+def _always_wanted() -> None:
+    """An edit that is being opened has no newer request that could take its place."""

@@ -1,0 +1,207 @@
+"""An edit that is open: its source and instruction are encoded, and any strength of it is a denoise away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+
+from ..errors import InvalidInput, SessionClosed, Superseded
+from ..projector import check_strengths
+from .denoise import Conditioning, OnStep, decode, denoise, prepare_scheduler
+from .device import Turn
+
+if TYPE_CHECKING:
+    from .engine import SliderEngine
+
+MAX_FRAMES = 1001  # of a sweep
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """What, besides the strength, a frame of this edit depends on; all values, so it is a cache key."""
+
+    source_digest: str  # of the working image's pixels
+    size: tuple[int, int]  # (width, height), pixels
+    instruction: str
+    max_sequence_length: int
+    seed: int
+    steps: int
+    guidance: float
+
+
+class EditSession:
+    """Made by `SliderEngine.open`; a context manager. May be used from several threads.
+
+    `source` is the working image: the source at `size`, which is the size and framing of every frame.
+    After `close` these attributes stay, the encodings are let go, and no frame can be asked for.
+    """
+
+    def __init__(self, engine: SliderEngine, source: Image.Image, settings: EditSettings, edit: Conditioning):
+        self.source = source
+        self.instruction = settings.instruction
+        self.seed = settings.seed
+        self.steps = settings.steps
+        self.guidance = settings.guidance
+        self.size = settings.size
+        self._engine = engine
+        self._settings = settings
+        self._edit: Conditioning | None = edit
+        self._wanted: float | None = None  # the strength of the newest render
+
+    def __enter__(self) -> EditSession:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the encodings; renders under way end with SessionClosed. Closing twice is fine."""
+        self._edit = None
+        self._engine._device.wake()
+
+    def has(self, strength: float) -> bool:
+        """Whether the frame is there already, so that `render` would answer at once."""
+        self._check_open()
+        return self._key(check_strength(strength)) in self._engine._frames
+
+    def render(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
+        """The model's frame at `strength` in [0, 1], a PIL image of `size`, the caller's to keep.
+
+        Equal, pixel for pixel, to the pipeline's own call with this session's source, instruction, seed, steps,
+        guidance and size. A strength seen before (to four decimals) is served from the frame cache.
+        `on_step(step, total)` is called after each denoise step, step = 1..total, in the calling thread; what it
+        raises ends the render. It is not called for a frame that is cached or being made by another thread.
+
+        Raises InvalidInput; SessionClosed; Superseded when another thread asks this session for another
+        strength before this one's last step.
+        """
+        strength = check_strength(strength)
+        self._want(strength)
+
+        def check() -> None:
+            self._check_open()
+            if self._wanted != cache_strength(strength):
+                raise Superseded(f"Strength {strength:g} is not rendered: a newer strength of this edit was asked for.")
+
+        return self._frame(strength, urgent=True, check=check, on_step=on_step)
+
+    def show(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
+        """What a person is shown: the untouched source at exactly 0, `render(strength)` elsewhere."""
+        strength = check_strength(strength)
+        if strength != 0:
+            return self.render(strength, on_step)
+        self._want(strength)
+        return self.source.copy()
+
+    def sweep(self, n: int, on_step: OnStep | None = None) -> Iterator[tuple[float, Image.Image]]:
+        """`n` evenly spaced frames, ascending from 0 to 1, as (strength, frame). See `frames`."""
+        last = check_num_frames(n) - 1
+        return self.frames([index / last for index in range(n)], on_step)
+
+    def frames(self, strengths: Iterable[float], on_step: OnStep | None = None) -> Iterator[tuple[float, Image.Image]]:
+        """The frames of `strengths` in that order, one denoise each, as (strength, frame).
+
+        The pixels are those of `render`. Nothing is lost to a `render` from another thread, of this session or of
+        another: it goes first, between two denoise steps, and the frame under way goes on after it.
+        `on_step(step, total)` counts the denoise steps of all frames that are missing at the start.
+        """
+        self._check_open()
+        wanted = [check_strength(strength) for strength in strengths]
+        return self._frames(wanted, on_step)
+
+    def _frames(self, strengths: list[float], on_step: OnStep | None) -> Iterator[tuple[float, Image.Image]]:
+        missing = {cache_strength(strength) for strength in strengths if not self.has(strength)}
+        total, done = len(missing) * self.steps, 0
+        for strength in strengths:
+            count = None if on_step is None else _counting(on_step, done, total)
+            frame = self._frame(strength, urgent=False, check=self._check_open, on_step=count)
+            if cache_strength(strength) in missing:
+                missing.remove(cache_strength(strength))
+                done += self.steps
+            yield strength, frame
+
+    def _want(self, strength: float) -> None:
+        self._check_open()
+        self._wanted = cache_strength(strength)
+        self._engine._device.wake()
+
+    def _check_open(self) -> Conditioning:
+        if self._edit is None:
+            raise SessionClosed("This edit session is closed. Open the image again with engine.open(...).")
+        return self._edit
+
+    def _key(self, strength: float) -> Hashable:
+        return self._settings, cache_strength(strength)
+
+    def _frame(self, strength: float, urgent: bool, check: Callable[[], object], on_step: OnStep | None) -> Image.Image:
+        frames, device, key = self._engine._frames, self._engine._device, self._key(strength)
+        with device.claim(key, check):
+            frame = frames.get(key)
+            if frame is None:
+                with device.turn(urgent, check) as turn:
+                    frame = self._render(strength, turn, on_step)
+                frames.put(key, frame, 3 * frame.width * frame.height)
+        return frame.copy()
+
+    @torch.no_grad()
+    def _render(self, strength: float, turn: Turn, on_step: OnStep | None) -> Image.Image:
+        """Denoise and decode while this thread has the device."""
+        pipe, device, edit = self._engine.pipe, self._engine._device, self._check_open()
+        scheduler = prepare_scheduler(pipe, self.steps, edit.noise.shape[1], edit.noise.device)
+        with ExitStack() as applied:
+            applied.enter_context(pipe.slider_applied([strength], edit.text.pooled))
+
+            def before_step() -> None:
+                turn.check()
+                if not turn.urgent and device.urgent_turn_waits():
+                    applied.close()
+                    device.go_last(turn)
+                    applied.enter_context(pipe.slider_applied([strength], edit.text.pooled))
+
+            latents = denoise(pipe.transformer, scheduler, edit, before_step, on_step)
+        turn.check()
+        return decode(pipe, latents, self.size)
+
+
+def check_strength(strength: float) -> float:
+    """One number in [0, 1]; InvalidInput for anything else, a list included."""
+    if not isinstance(strength, Real):
+        raise InvalidInput(f"The strength must be one number from 0 to 1, not {strength!r}.")
+    return check_strengths(strength)[0]
+
+
+def check_num_frames(n: int) -> int:
+    if isinstance(n, bool) or not isinstance(n, int) or not 2 <= n <= MAX_FRAMES:
+        raise InvalidInput(f"A sweep needs a whole number of frames from 2 to {MAX_FRAMES}, not {n!r}.")
+    return n
+
+
+def cache_strength(strength: float) -> float:
+    """Strengths that agree to four decimals are one frame."""
+    return round(strength, 4)
+
+
+def ends_first(n: int) -> list[float]:
+    """The strengths of an `n`-frame strip in the order in which they tell most: 0, 1, 1/2, 1/4, 3/4, ...
+
+    Both ends, then the middle of the gap between them, the middles of the two gaps that leaves, and so on.
+    """
+    last = check_num_frames(n) - 1
+    gaps, order = [(0, last)], [0, last]
+    while gaps:
+        left, right = gaps.pop(0)
+        if right - left > 1:
+            middle = (left + right) // 2
+            order.append(middle)
+            gaps += [(left, middle), (middle, right)]
+    return [index / last for index in order]
+
+
+def _counting(on_step: OnStep, done: int, total: int) -> OnStep:
+    return lambda step, _: on_step(done + step, max(total, done + step))

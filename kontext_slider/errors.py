@@ -1,0 +1,29 @@
+"""What can go wrong, as a small tree. Every message is a sentence that says what to do."""
+
+
+class KontextSliderError(Exception):
+    """Root of every error that this package raises on purpose."""
+
+
+class InvalidInput(KontextSliderError, ValueError):
+    """A value that no render can use: a strength outside [0, 1], an empty instruction, a size of zero."""
+
+
+class UnreadableImage(InvalidInput):
+    """A file or array that is not a picture, or is too large to open safely."""
+
+
+class CheckpointError(KontextSliderError, ValueError):
+    """Slider weights that are missing, of an unknown layout, or do not fit the model."""
+
+
+class MissingSlider(KontextSliderError, ValueError):
+    """A strength was asked of a pipeline that has no slider weights."""
+
+
+class Superseded(KontextSliderError):
+    """A newer request of the same session took this render's place between two denoise steps."""
+
+
+class SessionClosed(KontextSliderError, RuntimeError):
+    """A frame was asked of a session that is closed."""

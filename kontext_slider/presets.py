@@ -1,0 +1,179 @@
+"""Which models there are by name, and the one door through which the app and the command line load any model."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+from .errors import CheckpointError, InvalidInput, MissingSlider
+
+if TYPE_CHECKING:
+    import torch
+
+    from .pipeline import KontextSliderPipeline
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model by name. `model` and `slider` are folders or hub ids; `slider` is None where the model carries one."""
+
+    name: str
+    model: str
+    slider: str | None
+    title: str
+    needs: str
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            name="pocket",
+            model=str(Path(__file__).resolve().parent.parent / "weights" / "pocket"),
+            slider=None,
+            title="Pocket: the small model in the box",
+            needs="any computer",
+        ),
+        Preset(
+            name="kontext-dev",
+            model="black-forest-labs/FLUX.1-Kontext-dev",
+            slider="RishubhPar/KontinuousKontextWeights",
+            title="FLUX.1 Kontext [dev] with the released slider weights",
+            needs="access granted by the licence of the base model, and a GPU of 40 GB (bfloat16)",
+        ),
+    )
+}
+
+DTYPES = ("float32", "bfloat16", "float16")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def load_pipeline(
+    model: str = "pocket",
+    slider: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> KontextSliderPipeline:
+    """Load a pipeline that is ready to render: its slider weights are in, its modules on the device.
+
+    Args:
+        model: the name of a preset, a folder in diffusers' layout, or a hub id such as "owner/name".
+        slider: slider weights, a folder or a hub id. None: those of the preset, or those the model folder carries.
+        device: such as "cuda", "cuda:1", "mps" or "cpu". None: the first of cuda, mps, cpu that is there.
+        dtype: "float32", "bfloat16" or "float16". None: bfloat16 on cuda, float32 elsewhere.
+
+    Raises InvalidInput (unknown model, device or dtype), CheckpointError (weights that cannot be fetched or read)
+    or MissingSlider, each with a sentence that says what to do.
+    """
+    from .pipeline import KontextSliderPipeline
+
+    chosen_device = choose_device(device)
+    chosen_dtype = choose_dtype(dtype, chosen_device)
+    preset = find_preset(model)
+    source = _existing_source(preset.model if preset else str(model))
+    try:
+        pipe = KontextSliderPipeline.from_pretrained(source, dtype=chosen_dtype)
+    except (OSError, ValueError) as error:
+        raise _load_error(source, error) from error
+    slider = slider or (preset.slider if preset else None)
+    if slider is not None:
+        pipe.load_slider(slider)
+    if not pipe.has_slider:
+        raise MissingSlider(
+            f"{source!r} has no slider weights. Name some with slider=... (on the command line: --slider)."
+        )
+    return pipe.to(chosen_device, chosen_dtype)
+
+
+def find_preset(model: str) -> Preset | None:
+    """The preset of that name, or the one whose model it is."""
+    return PRESETS.get(model) or next((preset for preset in PRESETS.values() if preset.model == model), None)
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """A device that is there; InvalidInput for one that is not."""
+    import torch
+
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if device is None:
+        return torch.device(available[0])
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise InvalidInput(f"Unknown device {device!r}. Use one of: {', '.join(available)}.") from error
+    too_many = chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count()
+    if chosen.type not in available or too_many:
+        raise InvalidInput(f"The device {str(chosen)!r} is not there. Use one of: {', '.join(available)}.")
+    return chosen
+
+
+def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The precision of the weights; InvalidInput for one that models are not run in."""
+    import torch
+
+    if dtype is None:
+        dtype = "bfloat16" if device.type == "cuda" else "float32"
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise InvalidInput(f"Unknown dtype {dtype!r}. Use one of: {', '.join(DTYPES)}.")
+    return getattr(torch, name)
+
+
+def _existing_source(source: str) -> str:
+    """A model folder that is one, or something that can be a hub id."""
+    folder = Path(os.path.expanduser(source))
+    if source and folder.is_dir():
+        if not (folder / "model_index.json").is_file():
+            raise CheckpointError(
+                f"The folder {source!r} holds no model: model_index.json is missing. Choose the folder that has it."
+            )
+        return str(folder)
+    if source == PRESETS["pocket"].model:
+        raise CheckpointError(
+            f"The pocket model is not at {source!r}. It comes with the repository: run from a complete clone of it, "
+            "or give the path of a model folder."
+        )
+    if _HUB_ID.fullmatch(source) and not source.startswith("."):
+        return source
+    near = get_close_matches(source, PRESETS, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise InvalidInput(
+        f"There is no model {source!r}.{hint} Use one of {', '.join(PRESETS)}, the path of a model folder, "
+        "or a hub id such as 'owner/name'."
+    )
+
+
+def _load_error(source: str, error: Exception) -> CheckpointError:
+    """What went wrong between here and the weights, found in the chain of causes, as a sentence."""
+    causes = list(_causes(error))
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        advice = (
+            f"Access to it is granted on request: accept its licence at https://huggingface.co/{source}, "
+            "then run 'hf auth login'."
+        )
+    elif any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+        advice = "There is no such folder, and no such repository on the hub that you may see. Check the spelling."
+    elif any(
+        "connect" in type(cause).__name__.lower() or "offline" in type(cause).__name__.lower() for cause in causes
+    ):
+        advice = "There is no such folder, and the hub cannot be reached. Check the path or the network connection."
+    else:
+        advice = f"{error} Check that the files are complete."
+    return CheckpointError(f"{source!r} cannot be loaded. {advice}")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

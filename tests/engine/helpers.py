@@ -1,0 +1,111 @@
+"""What the engine's tests share: an independent reference, counters, and a gate between two denoise steps."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from contextlib import contextmanager
+
+import torch
+from PIL import Image
+
+TIMEOUT = 60  # seconds; only a test that fails waits that long
+
+
+def reference(pipe, session, strength: float) -> Image.Image:
+    """The pipeline's own call, which knows nothing of the engine."""
+    width, height = session.size
+    return pipe(
+        session.source,
+        session.instruction,
+        strength=strength,
+        generator=torch.Generator().manual_seed(session.seed),
+        num_inference_steps=session.steps,
+        guidance_scale=session.guidance,
+        height=height,
+        width=width,
+        max_area=height * width,
+        _auto_resize=False,
+        max_sequence_length=pipe.defaults.max_sequence_length,
+    ).images[0]
+
+
+def same(first: Image.Image, second: Image.Image) -> bool:
+    return first.mode == second.mode and first.size == second.size and first.tobytes() == second.tobytes()
+
+
+@contextmanager
+def counted(pipe, monkeypatch):
+    """Counts calls of everything that a render must not, and must, run."""
+    calls: Counter[str] = Counter()
+    hooks = []
+    for name in ("text_encoder", "text_encoder_2", "transformer"):
+        hooks.append(getattr(pipe, name).register_forward_hook(lambda *_, name=name: calls.update([name])))
+    for owner, method in (("tokenizer", "__call__"), ("tokenizer_2", "__call__"), ("vae", "encode"), ("vae", "decode")):
+        kind = type(getattr(pipe, owner))
+        monkeypatch.setattr(kind, method, _counting(getattr(kind, method), f"{owner}.{method}", calls))
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _counting(method, name, calls):
+    def call(self, *args, **kwargs):
+        calls[name] += 1
+        return method(self, *args, **kwargs)
+
+    return call
+
+
+class Gate:
+    """An on_step callback that stops its render after step `at` until it is opened."""
+
+    def __init__(self, at: int = 1):
+        self.at = at
+        self.steps: list[tuple[int, int]] = []
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+    def __call__(self, step: int, total: int) -> None:
+        self.steps.append((step, total))
+        if step == self.at:
+            self.reached.set()
+            assert self.opened.wait(TIMEOUT), "nobody opened the gate"
+
+    def wait(self) -> None:
+        assert self.reached.wait(TIMEOUT), "the render did not reach the gate"
+
+
+class Call(threading.Thread):
+    """A call in a thread of its own; `result()` gives what it returned or raises what it raised."""
+
+    def __init__(self, function, *args, **kwargs):
+        super().__init__(daemon=True)
+        self._call = lambda: function(*args, **kwargs)
+        self._value = self._error = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._value = self._call()
+        except BaseException as error:
+            self._error = error
+
+    def result(self):
+        self.join(TIMEOUT)
+        assert not self.is_alive(), "the call hangs"
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def until(condition) -> None:
+    """Wait for something another thread does that gives no signal."""
+    pause = threading.Event()
+    for _ in range(TIMEOUT * 200):
+        if condition():
+            return
+        pause.wait(0.005)
+    raise AssertionError("what was waited for did not happen")

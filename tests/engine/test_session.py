@@ -1,0 +1,327 @@
+"""One session after the other: the frames are the pipeline's own, and nothing is computed twice."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kontext_slider.engine import SliderEngine, ends_first
+from kontext_slider.errors import InvalidInput, MissingSlider, SessionClosed, UnreadableImage
+from kontext_slider.modulation import offsets_attached
+from kontext_slider.projector import ModulationOffsets
+from tests.engine.helpers import counted, reference, same
+from tests.tiny import INSTRUCTION, tiny_image, tiny_transformer
+
+STRENGTHS = [0.0, 0.35, 1 / 3, 1.0]
+
+
+@pytest.fixture
+def engine(pipe):
+    return SliderEngine(pipe)
+
+
+def open_edit(engine, image=None, instruction=INSTRUCTION, **settings):
+    return engine.open(image or tiny_image(40, 24), instruction, **{"steps": 2, "size": 32, **settings})
+
+
+@pytest.mark.parametrize("settings", [{}, {"seed": 3, "steps": 3, "guidance": 1.0, "size": 24}, {"steps": 1}])
+def test_a_frame_is_the_pipelines_own_bit_for_bit(pipe, engine, settings):
+    """The engine's loop drifts from the pipeline: other noise, shift, guidance, ids or rounding."""
+    session = open_edit(engine, **settings)
+    for strength in STRENGTHS:
+        assert same(session.render(strength), reference(pipe, session, strength))
+
+
+def test_strengths_give_different_frames(engine):
+    """All the frames are equal, and every comparison of this file passes for nothing."""
+    frames = [frame.tobytes() for _, frame in open_edit(engine).sweep(5)]
+    assert len(set(frames)) == 5
+
+
+def test_a_sweep_has_the_frames_of_render_and_of_the_pipeline(pipe, engine):
+    """Batching changes the pixels: the exported sweep is not what the slider showed."""
+    session = open_edit(engine)
+    session.render(0.75)
+    swept = list(session.sweep(5))
+    assert [strength for strength, _ in swept] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert all(same(frame, reference(pipe, session, strength)) for strength, frame in swept)
+    assert all(same(frame, session.render(strength)) for strength, frame in swept)
+
+
+def test_a_transformer_without_guidance_input(pipe):
+    """A guidance tensor given to a model that has no place for it raises."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        pipe.register_modules(transformer=tiny_transformer(guidance_embeds=False))
+        pipe.add_slider(pipe.slider_projector)
+    session = open_edit(SliderEngine(pipe))
+    assert same(session.render(0.5), reference(pipe, session, 0.5))
+
+
+def test_the_pipeline_is_left_as_it_was(pipe, engine):
+    """A render leaves timesteps, LoRA or offsets behind, and the next plain call gives another picture."""
+    session = open_edit(engine)
+    plain = {"generator": None, "num_inference_steps": 3, "height": 32, "width": 32, "max_area": 1024}
+
+    def plain_call():
+        plain["generator"] = torch.Generator().manual_seed(0)
+        return pipe(session.source, INSTRUCTION, **plain, _auto_resize=False).images[0]
+
+    before = plain_call()
+    scheduler = pipe.scheduler.timesteps
+    session.render(0.7)
+    assert pipe.scheduler.timesteps is scheduler
+    assert same(plain_call(), before)
+
+
+def test_a_slider_move_runs_the_denoiser_and_the_decoder_and_nothing_else(pipe, engine, monkeypatch):
+    """Text and source are encoded again at each strength: twice the time of a move."""
+    with counted(pipe, monkeypatch) as calls:
+        session = open_edit(engine, steps=3)
+        assert calls == {"text_encoder": 1, "text_encoder_2": 1, "tokenizer.__call__": 2, "tokenizer_2.__call__": 2,
+                         "vae.encode": 1}  # fmt: skip
+        calls.clear()
+        session.render(0.4)
+        assert calls == {"transformer": 3, "vae.decode": 1}
+        list(session.sweep(3))
+        assert calls == {"transformer": 12, "vae.decode": 4}
+        calls.clear()
+        session.render(0.4)
+        session.render(0.40004)
+        list(session.sweep(3))
+        assert not calls
+
+
+def test_encodings_are_remembered_across_sessions_by_value(pipe, engine, monkeypatch):
+    """A second session of the same picture encodes again because it is another object."""
+    open_edit(engine).close()
+    with counted(pipe, monkeypatch) as calls:
+        open_edit(engine, tiny_image(40, 24), "".join(list(INSTRUCTION)), seed=5).close()
+        assert not calls
+        open_edit(engine, instruction="make it night").close()
+        assert calls["text_encoder"] == calls["text_encoder_2"] == 1 and not calls["vae.encode"]
+        calls.clear()
+        open_edit(engine, tiny_image(40, 24, seed=1)).close()
+        assert calls == {"vae.encode": 1}
+
+
+def test_no_two_edits_share_a_frame_by_mistake(pipe, engine):
+    """The cache key forgets one setting, and the person sees another edit's picture."""
+    turned = tiny_image(40, 24).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    variants = [{}, {"seed": 1}, {"steps": 3}, {"guidance": 4.0}, {"size": 36}, {"instruction": "make it night"},
+                {"image": turned}, {"image": tiny_image(24, 40)}]  # fmt: skip
+    for variant in variants:
+        session = open_edit(engine, **variant)
+        assert not session.has(0.5)
+        assert same(session.render(0.5), reference(pipe, session, 0.5))
+    assert open_edit(engine).has(0.5) and not open_edit(engine).has(0.6)
+
+
+def test_pixels_of_equal_bytes_and_other_shape_are_another_source(pipe, engine):
+    """A digest of the bytes alone takes a flat 40 x 24 picture for a 24 x 40 one."""
+    for size in ((40, 24), (24, 40)):
+        session = open_edit(engine, Image.new("RGB", size, "gray"))
+        assert session.render(0.5).size == session.size == session.source.size
+
+
+def test_frames_belong_to_the_caller(engine):
+    """Drawing on a frame, or on the source as shown, changes what is shown next."""
+    session = open_edit(engine)
+    source = session.source.tobytes()
+    for take in (lambda: session.render(0.5), lambda: session.show(0), lambda: next(session.sweep(2))[1]):
+        frame = take()
+        before = frame.tobytes()
+        frame.paste("red", (0, 0, *frame.size))
+        assert take().tobytes() == before
+    assert session.source.tobytes() == source
+
+
+def test_show_is_the_untouched_source_at_zero(engine):
+    """At 0 the picture is already different, or shifts by a pixel."""
+    session = open_edit(engine)
+    assert same(session.show(0), session.source) and not same(session.render(0), session.source)
+    assert same(session.show(0.5), session.render(0.5))
+    assert session.show(1e-3).tobytes() != session.source.tobytes()
+
+
+def test_steps_are_reported_from_one_to_total(engine):
+    """The progress bar starts at 0 of 3, ends at 2 of 3, or runs for frames that cost nothing."""
+    session = open_edit(engine, steps=3)
+    steps: list[tuple[int, int]] = []
+    session.render(0.5, lambda *step: steps.append(step))
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    session.render(0.5, lambda *step: steps.append(step))
+    assert len(steps) == 3
+    steps.clear()
+    list(session.sweep(3, lambda *step: steps.append(step)))
+    assert steps == [(step, 6) for step in range(1, 7)]
+
+
+def test_what_on_step_raises_comes_out_and_leaves_the_engine_usable(pipe, engine):
+    """One failing callback blocks every session, or its strength stays in the model."""
+    session = open_edit(engine)
+
+    def fail(step, total):
+        raise RuntimeError("no more")
+
+    for call in (lambda: session.render(0.5, fail), lambda: list(session.sweep(3, fail))):
+        with pytest.raises(RuntimeError, match="no more"):
+            call()
+    with offsets_attached(pipe.transformer, ModulationOffsets(torch.zeros(1, 32), torch.zeros(1, 32))):
+        pass  # raises where others are still attached
+    assert same(session.render(0.5), reference(pipe, session, 0.5))
+
+
+def test_asking_for_a_frame_inside_on_step_is_a_sentence(engine):
+    """The thread waits for itself for ever."""
+    session = open_edit(engine)
+    with pytest.raises(InvalidInput, match="inside an on_step callback"):
+        session.render(0.5, lambda *_: session.render(0.6))
+    with pytest.raises(InvalidInput, match="inside an on_step callback"):
+        session.render(0.5, lambda *_: session.render(0.5))
+    assert session.render(0.5)
+
+
+def test_defaults_come_from_the_model(pipe, engine):
+    """A small model is asked for a big picture in many steps."""
+    session = engine.open(tiny_image(64, 64), INSTRUCTION)
+    defaults = pipe.defaults
+    assert (session.steps, session.guidance, session.size) == (defaults.steps, defaults.guidance, (32, 32))
+    assert session.seed == 0 and session.instruction == INSTRUCTION
+
+
+@pytest.mark.parametrize("size", [(400, 300), (30, 47), (500, 20), (9, 9)])
+def test_frames_have_the_size_of_the_working_image(engine, size):
+    """The frame is cropped, squeezed or of another size than the source it is compared with."""
+    session = engine.open(tiny_image(*size), INSTRUCTION)
+    assert session.render(0.5).size == session.size == session.source.size
+    assert session.size[0] % 4 == session.size[1] % 4 == 0
+    assert abs(np.log(session.size[0] / session.size[1] * size[1] / size[0])) < 0.2
+
+
+BAD_SETTINGS = [
+    ({"instruction": ""}, "what to change"),
+    ({"instruction": " \n"}, "what to change"),
+    ({"instruction": None}, "what to change"),
+    ({"instruction": ["snow"]}, "what to change"),
+    *[({"seed": seed}, "seed must be a whole number") for seed in (-1, 1.5, "0", None, True, 2**64)],
+    *[({"steps": steps}, "number of steps") for steps in (0, -3, 2.0, "4", True, 10**6)],
+    *[({"guidance": value}, "guidance must be") for value in (-1, float("nan"), float("inf"), "3", True)],
+    *[({"size": size}, "size must be") for size in (0, 3, -32, 10**6, 32.0, "32", False)],
+]
+
+
+@pytest.mark.parametrize(("settings", "words"), BAD_SETTINGS)
+def test_bad_settings_are_refused_with_a_sentence(engine, settings, words):
+    """A silly value dies as a traceback deep in torch, after minutes of loading, or runs for hours."""
+    with pytest.raises(InvalidInput, match=words):
+        open_edit(engine, **settings)
+
+
+@pytest.mark.parametrize("strength", [-0.01, 1.01, float("nan"), float("inf"), "0.5", None, True, [0.5], (), 1j])
+def test_bad_strengths_are_refused_with_a_sentence(engine, strength):
+    """A negative strength quietly means something."""
+    session = open_edit(engine)
+    for ask in (session.render, session.show, session.has, lambda value: list(session.frames([value]))):
+        with pytest.raises(InvalidInput, match="strength"):
+            ask(strength)
+
+
+@pytest.mark.parametrize("n", [1, 0, -1, 2.0, True, None, 10**7])
+def test_bad_numbers_of_frames_are_refused_at_the_call(engine, n):
+    """A sweep of one frame divides by zero, or fails only when it is first iterated."""
+    with pytest.raises(InvalidInput, match="whole number of frames"):
+        open_edit(engine).sweep(n)
+    with pytest.raises(InvalidInput, match="whole number of frames"):
+        ends_first(n)
+
+
+def test_bad_pictures_are_refused(engine):
+    """A picture of five pixels is blown up, a text file reaches the VAE."""
+    with pytest.raises(UnreadableImage, match="too small"):
+        open_edit(engine, Image.new("RGB", (5, 3)))
+    with pytest.raises(UnreadableImage):
+        open_edit(engine, b"no picture")
+
+
+def test_a_pipeline_without_slider_is_refused(plain_pipe):
+    """The slider moves and nothing changes."""
+    with pytest.raises(MissingSlider, match="load_slider"):
+        open_edit(SliderEngine(plain_pipe))
+
+
+def test_a_closed_session_answers_with_a_sentence(engine):
+    """A closed session dies with an AttributeError, or closing twice does."""
+    with open_edit(engine) as session:
+        sweep = session.sweep(3)
+        next(sweep)
+    session.close()
+    for ask in (lambda: session.render(0.5), lambda: session.render(0), lambda: session.show(0), lambda: next(sweep),
+                lambda: session.sweep(3), lambda: session.has(0.5)):  # fmt: skip
+        with pytest.raises(SessionClosed, match="Open the image again"):
+            ask()
+    assert session.source.size == session.size
+
+
+def test_two_hundred_sessions_keep_memory_flat(pipe):
+    """Each closed session leaves its encodings behind: after a day the device is full."""
+    engine = SliderEngine(pipe, text_cache_bytes=4000, source_cache_bytes=20_000, frame_cache_bytes=20_000)
+
+    def use(index):
+        with open_edit(engine, tiny_image(16, 16, index), f"make it {index}", size=16, steps=1) as session:
+            session.render(0.5)
+
+    def tensors():
+        gc.collect()
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    for index in range(30):
+        use(index)
+    before = tensors()
+    for index in range(30, 200):
+        use(index)
+    assert tensors() <= before
+    for cache in (engine._texts, engine._sources, engine._frames):
+        assert 0 < cache.num_bytes <= cache.max_bytes
+
+
+def test_caches_of_zero_bytes_only_cost_time(pipe):
+    """With no room to remember anything, nothing is rendered, or for ever."""
+    session = open_edit(SliderEngine(pipe, 0, 0, 0))
+    assert same(session.render(0.5), session.render(0.5)) and not session.has(0.5)
+    with pytest.raises(InvalidInput, match="cache size"):
+        SliderEngine(pipe, frame_cache_bytes=-1)
+
+
+def test_clear_forgets_results_of_other_weights(pipe, engine):
+    """After loading another slider the old one's frames are shown."""
+    session = open_edit(engine)
+    before = session.render(0.5)
+    with torch.no_grad():
+        for parameter in pipe.slider_projector.parameters():
+            parameter.mul_(2)
+    engine.clear()
+    after = session.render(0.5)
+    assert same(after, reference(pipe, session, 0.5)) and not same(after, before)
+
+
+def test_settings_are_told_apart_by_every_field(engine):
+    """A new setting is added to the session and not to the key of its frames."""
+    settings = open_edit(engine)._settings
+    changed = {"source_digest": "x", "size": (1, 1), "instruction": "x", "max_sequence_length": 1, "seed": 9,
+               "steps": 9, "guidance": 9.0}  # fmt: skip
+    assert set(changed) == set(settings.__dataclass_fields__)
+    assert len({settings, *(replace(settings, **{name: value}) for name, value in changed.items())}) == 8
+
+
+def test_ends_first_tells_the_whole_range_early():
+    """A strip fills from the left, and for half of the time says nothing about the full edit."""
+    assert ends_first(5) == [0, 1, 0.5, 0.25, 0.75]
+    assert ends_first(2) == [0, 1] and ends_first(3) == [0, 1, 0.5]
+    for n in range(2, 40):
+        assert sorted(ends_first(n)) == [index / (n - 1) for index in range(n)]
