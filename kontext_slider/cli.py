@@ -1,0 +1,60 @@
+"""The command `kontext-slider`: a table of sub-commands, and one place where errors become sentences."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from .errors import InvalidInput, KontextSliderError, UnreadableImage
+
+PROGRAM = "kontext-slider"
+FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command. Its module has `add_arguments(parser)` and `run(args)`, which returns an exit status or None."""
+
+    name: str
+    help: str
+    module: str
+
+
+COMMANDS = (
+    Command("app", "open the app", "kontext_slider.ui.launch"),
+    Command("edit", "one picture at one strength", "kontext_slider.commands.edit"),
+    Command("sweep", "many pictures, each from untouched to fully edited", "kontext_slider.commands.sweep"),
+    Command("evaluate", "a model's frames against the drawn truth", "kontext_slider.evaluate.command"),
+    Command("train", "train the pocket model", "kontext_slider.train.pocket.recipe"),
+    Command("info", "how an exported file was made", "kontext_slider.commands.info"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. 0: done; 1: something failed; 2: wrong use; 130: stopped by Ctrl-C."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = build_parser(words[:1]).parse_args(words)
+        return import_module(args.module).run(args) or 0
+    except KontextSliderError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        wrong_use = isinstance(error, InvalidInput) and not isinstance(error, UnreadableImage)
+        return WRONG_USE if wrong_use else FAILED
+    except KeyboardInterrupt:
+        print(f"\n{PROGRAM}: stopped. Finished files are whole; the same command goes on from there.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def build_parser(chosen: Sequence[str]) -> argparse.ArgumentParser:
+    """All sub-commands by name; only the module of the chosen one is imported, since gradio alone takes seconds."""
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Edit pictures in words, with a strength from 0 to 1.")
+    subparsers = parser.add_subparsers(title="commands", dest="command", required=True)
+    for command in COMMANDS:
+        subparser = subparsers.add_parser(command.name, help=command.help, description=command.help.capitalize() + ".")
+        subparser.set_defaults(module=command.module)
+        if command.name in chosen:
+            import_module(command.module).add_arguments(subparser)
+    return parser

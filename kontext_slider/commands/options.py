@@ -1,0 +1,85 @@
+"""Flags that several sub-commands share, and the engine that they describe."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from ..instructions import advise
+
+if TYPE_CHECKING:
+    from ..engine import SliderEngine
+
+Number = TypeVar("Number", int, float)
+
+
+def add_edit_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of an edit and of the model that makes it."""
+    parser.add_argument("-i", "--instruction", required=True, type=instruction, help='such as "make it snow"')
+    parser.add_argument("--model", default="pocket", help="pocket, kontext-dev, a model folder or a hub id")
+    parser.add_argument("--slider", help="slider weights, a folder or a hub id (default: the model's own)")
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the first that is there)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: by the device")
+    parser.add_argument("--seed", type=number(int, 0, 2**63 - 1), default=0, help="of the noise (default: 0)")
+    parser.add_argument("--steps", type=number(int, 1, 1000), help="denoise steps (default: the model's)")
+    parser.add_argument("--guidance", type=number(float, 0, 1000), help="guidance scale (default: the model's)")
+    parser.add_argument(
+        "--size",
+        type=number(int, 16, 2048),
+        help="side in pixels of a square of the same area as the result (default: the model's)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, only problems")
+
+
+def instruction(text: str) -> str:
+    """The type of an instruction flag: some words."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError('the instruction must say what to change, such as "make it snow"')
+    return text
+
+
+def number(kind: Callable[[str], Number], low: Number, high: Number) -> Callable[[str], Number]:
+    """The type of a numeric flag from `low` to `high`."""
+    words = "a whole number" if kind is int else "a number"
+
+    def parse(text: str) -> Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be {words} from {low} to {high}, not {text!r}")
+        return value
+
+    return parse
+
+
+def open_engine(args: argparse.Namespace) -> SliderEngine:
+    """Load the model that the flags name. On stderr, warn of an instruction that it was not trained for."""
+    _hush_libraries(bars=args.quiet)
+    from ..engine import SliderEngine
+    from ..presets import load_pipeline
+
+    pipe = load_pipeline(args.model, slider=args.slider, device=args.device, dtype=args.dtype)
+    advice = advise(args.instruction, pipe.known_instructions)
+    if not advice.is_known:
+        nearest = ", ".join(repr(phrase) for phrase in advice.nearest)
+        print(
+            f"The model {args.model} was not trained for {args.instruction!r} and will do its best. "
+            f"The nearest that it knows: {nearest}.",
+            file=sys.stderr,
+        )
+    return SliderEngine(pipe)
+
+
+def _hush_libraries(bars: bool) -> None:
+    """Errors only, before anything is imported that warns (of torchvision, which nothing here needs); `bars`, too."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.set_verbosity_error()
+        if bars:
+            library.disable_progress_bar()

@@ -1,0 +1,81 @@
+"""`kontext-slider sweep`: many pictures, each from untouched to fully edited."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..batch import MANIFEST, Plan, SweepOptions, find_images, list_result, make_folder, plan_sweeps, run_sweeps
+from ..errors import InvalidInput
+from ..export import ANIMATIONS, FORMATS, FPS, FPS_RANGE
+from .options import add_edit_arguments, number, open_engine
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `sweep`."""
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="pictures, folders of pictures, or patterns")
+    parser.add_argument(
+        "-n", dest="num_strengths", type=number(int, 2, 1001), default=11, help="strengths from 0 to 1 (default: 11)"
+    )
+    parser.add_argument("--format", choices=FORMATS, default="gif", help="default: gif; png is a strip")
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("outputs"), help="default: outputs")
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--fps", type=number(float, *FPS_RANGE), help=f"frames per second (default: {FPS:g})")
+    pace.add_argument("--duration", type=number(float, 0.01, 3600.0), help="seconds of the whole animation")
+    parser.add_argument("--bounce", action="store_true", help="an animation runs forward and back")
+    parser.add_argument("--lossless", action="store_true", help="for webp: every pixel is kept")
+    parser.add_argument("--captions", action="store_true", help="for png: the strength stands under each frame")
+    parser.add_argument("--overwrite", action="store_true", help="make also again what DIR holds already")
+    add_edit_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make what is missing. Exit status 1 when a picture could not be used, else 0."""
+    _check_format(args)
+    options = SweepOptions(**{field.name: getattr(args, field.name) for field in fields(SweepOptions)})
+    make_folder(args.out)
+    sources, problems = find_images(args.images, args.out)
+    plan = plan_sweeps(sources, options, args.out, args.overwrite)
+    for task in plan.done:
+        list_result(task)
+    failed = _make(plan, options, args)
+    problems += plan.problems + failed
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if not args.quiet:
+        num_written = len(plan.pending) - len(failed)
+        print(f"{num_written} written, {len(plan.done)} there already, {len(problems)} failed: {args.out / MANIFEST}")
+    return 1 if problems else 0
+
+
+def _make(plan: Plan, options: SweepOptions, args: argparse.Namespace) -> list[str]:
+    """What is pending, under a progress bar; the model is loaded only if there is any."""
+    if not plan.pending:
+        return []
+    engine = open_engine(args)
+    with tqdm(total=len(plan.pending) * options.num_strengths, unit="frame", disable=args.quiet) as bar:
+        return run_sweeps(
+            engine,
+            plan.pending,
+            options,
+            on_task=lambda task: bar.set_description(task.source.name),
+            on_frame=bar.update,
+        )
+
+
+def _check_format(args: argparse.Namespace) -> None:
+    """A flag that the format cannot obey is an error rather than ignored."""
+    fitting = {
+        "fps": ANIMATIONS,
+        "duration": ANIMATIONS,
+        "bounce": ANIMATIONS,
+        "lossless": ("webp",),
+        "captions": ("png",),
+    }
+    for flag, formats in fitting.items():
+        if getattr(args, flag) and args.format not in formats:
+            raise InvalidInput(f"--{flag} goes with --format {' or '.join(formats)}, not with {args.format}.")

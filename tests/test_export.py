@@ -1,0 +1,252 @@
+"""Exports are read back: every frame, its time, its pixels, and how it was made."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from kontext_slider import export
+from kontext_slider.errors import InvalidInput
+from kontext_slider.export import ANIMATIONS, FORMATS, read_metadata, save_picture, save_sweep
+
+MADE_WITH = {"instruction": "make it snow — naïve", "seed": 7, "model": "pocket", "steps": 12, "guidance": 2.5}
+
+
+def drawn(strength: float, size: tuple[int, int] = (64, 48)) -> Image.Image:
+    """A smooth picture that goes from blue to orange with the strength, with a dark square that never changes."""
+    x, y = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))
+    rgb = np.stack([60 + 150 * strength + 40 * x, 100 + 40 * y, 200 - 150 * strength + 30 * x], axis=-1)
+    rgb[8:16, 8:16] = (20, 30, 40)
+    return Image.fromarray(rgb.clip(0, 255).astype(np.uint8))
+
+
+def sweep(count: int = 5, size: tuple[int, int] = (64, 48)) -> list[tuple[float, Image.Image]]:
+    return [(k / (count - 1), drawn(k / (count - 1), size)) for k in range(count)]
+
+
+def psnr(first: Image.Image, second: Image.Image) -> float:
+    error = np.mean((np.asarray(first, float) - np.asarray(second, float)) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def read_frames(path: Path) -> tuple[list[Image.Image], list[float]]:
+    """All pictures of an animation and each one's time in seconds."""
+    if path.suffix == ".mp4":
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            decoded = list(container.decode(stream))
+            pictures = [frame.to_image(src_colorspace="ITU709", dst_colorspace="ITU709") for frame in decoded]
+            return pictures, [float(frame.duration * frame.time_base) for frame in decoded]
+    pictures, seconds = [], []
+    with Image.open(path) as animation:
+        for k in range(animation.n_frames):
+            animation.seek(k)
+            pictures.append(animation.convert("RGB"))
+            seconds.append(animation.info["duration"] / 1000)
+    return pictures, seconds
+
+
+@pytest.mark.parametrize(("suffix", "bound"), [("gif", 33), ("webp", 38), ("mp4", 38)])
+def test_animation_reads_back(tmp_path: Path, suffix: str, bound: float) -> None:
+    """Frames in the wrong order, in swapped colours or with the wrong times would still be a playable file."""
+    frames = sweep()
+    path = save_sweep(frames, tmp_path / f"out.{suffix}", **MADE_WITH, fps=8)
+    pictures, seconds = read_frames(path)
+    assert len(pictures) == len(frames)
+    assert sum(seconds) == pytest.approx(len(frames) / 8, abs=0.006)
+    assert [psnr(a, b) > bound for a, (_, b) in zip(pictures, frames, strict=True)] == [True] * len(frames)
+
+
+@pytest.mark.parametrize("suffix", ANIMATIONS)
+def test_identical_frames_are_all_kept(tmp_path: Path, suffix: str) -> None:
+    """Pillow and libwebp merge equal neighbours: a strength without effect would vanish from the file."""
+    frames = [(k / 6, drawn(0.5)) for k in range(7)]
+    pictures, seconds = read_frames(save_sweep(frames, tmp_path / f"out.{suffix}", fps=10))
+    assert len(pictures) == 7
+    assert seconds == pytest.approx([0.1] * 7, abs=1e-6)
+    assert all(psnr(picture, drawn(0.5)) > 33 for picture in pictures)
+
+
+@pytest.mark.parametrize("suffix", ANIMATIONS)
+def test_bounce_runs_back_without_repeating_the_ends(tmp_path: Path, suffix: str) -> None:
+    """An end frame shown twice makes a loop stutter."""
+    frames = sweep(4)
+    pictures, _ = read_frames(save_sweep(frames, tmp_path / f"out.{suffix}", bounce=True))
+    nearest = [int(np.argmax([psnr(picture, frame) for _, frame in frames])) for picture in pictures]
+    assert nearest == [0, 1, 2, 3, 2, 1]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (33, 17)])
+def test_odd_and_tiny_sizes(tmp_path: Path, suffix: str, size: tuple[int, int]) -> None:
+    """yuv420p takes even sides only; a picture must not lose a row, nor an export fail, because of that."""
+    frames = [(s, Image.new("RGB", size, (200, round(200 * s), 10))) for s in (0.0, 1.0)]
+    path = save_sweep(frames, tmp_path / f"out.{suffix}")
+    if suffix in ANIMATIONS:
+        pictures, _ = read_frames(path)
+        assert len(pictures) == 2
+        grown = tuple(side + side % 2 for side in size) if suffix == "mp4" else size
+        assert {picture.size for picture in pictures} == {grown}
+        assert psnr(pictures[1].crop((0, 0, *size)), frames[1][1]) > 30
+
+
+def test_mp4_says_how_its_colours_are_meant(tmp_path: Path) -> None:
+    """Without tags a player guesses the matrix by the height, and reds and greens shift."""
+    with av.open(str(save_sweep(sweep(), tmp_path / "out.mp4"))) as container:
+        context = container.streams.video[0].codec_context
+        tags = (context.colorspace, context.color_primaries, context.color_trc, context.color_range)
+        assert [int(tag) for tag in tags] == [1, 1, 1, 1]
+        assert context.pix_fmt == "yuv420p"
+
+
+def test_gif_and_webp_loop_forever(tmp_path: Path) -> None:
+    """A sweep that stops after one pass shows only its end in a README."""
+    for suffix in ("gif", "webp"):
+        with Image.open(save_sweep(sweep(), tmp_path / f"out.{suffix}")) as animation:
+            assert animation.info["loop"] == 0
+
+
+def test_unchanging_pixels_of_a_gif_stay_still(tmp_path: Path) -> None:
+    """A palette for each frame makes the untouched part of a picture flicker while the edit moves."""
+    pictures, _ = read_frames(save_sweep(sweep(8), tmp_path / "out.gif"))
+    squares = np.stack([np.asarray(picture)[8:16, 8:16] for picture in pictures])
+    assert (squares == squares[0]).all()
+
+
+def test_lossless_webp_keeps_every_pixel(tmp_path: Path) -> None:
+    """`lossless` passed on to the wrong argument gives a lossy file that looks right."""
+    frames = sweep()
+    pictures, _ = read_frames(save_sweep(frames, tmp_path / "out.webp", lossless=True))
+    assert all((np.asarray(a) == np.asarray(b)).all() for a, (_, b) in zip(pictures, frames, strict=True))
+
+
+def test_uneven_rates_do_not_drift(tmp_path: Path) -> None:
+    """12.5 hundredths of a second rounded for each frame would make an 8-per-second GIF 4 % too fast."""
+    _, seconds = read_frames(save_sweep(sweep(17), tmp_path / "out.gif", fps=8))
+    assert sum(seconds) == pytest.approx(17 / 8, abs=0.006)
+
+
+def test_duration_is_that_of_the_whole_animation(tmp_path: Path) -> None:
+    """With bounce there are more frames than strengths: the time must be shared among those shown."""
+    _, seconds = read_frames(save_sweep(sweep(5), tmp_path / "out.gif", duration=2.0, bounce=True))
+    assert len(seconds) == 8
+    assert sum(seconds) == pytest.approx(2.0, abs=0.006)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_metadata_reads_back(tmp_path: Path, suffix: str) -> None:
+    """A sweep whose file does not say how it was made cannot be made again; a whole path would tell whose it is."""
+    path = save_sweep(sweep(), tmp_path / f"out.{suffix}", **MADE_WITH, source="/home/someone/cat.jpg")
+    metadata = read_metadata(path)
+    for name, value in MADE_WITH.items():
+        assert metadata[name] == value
+    assert metadata["strengths"] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert metadata["source"] == "cat.jpg"
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
+def test_long_metadata(tmp_path: Path, suffix: str) -> None:
+    """A GIF comment is cut into blocks of 255 bytes: a long instruction must survive them."""
+    instruction = "make it snow " * 100
+    assert read_metadata(save_sweep(sweep(), tmp_path / f"a.{suffix}", instruction=instruction))["instruction"] == (
+        instruction
+    )
+
+
+def test_strip_is_the_frames_side_by_side(tmp_path: Path) -> None:
+    """Captions must stand below the pictures, not on them."""
+    frames = sweep()
+    for captions in (False, True):
+        with Image.open(save_sweep(frames, tmp_path / "out.png", captions=captions)) as strip:
+            assert strip.size[0] == 5 * 64 and (strip.size[1] > 48) == captions
+            for k, (_, frame) in enumerate(frames):
+                assert psnr(strip.crop((64 * k, 0, 64 * k + 64, 48)), frame) > 80
+
+
+def test_zip_holds_lossless_frames_and_a_manifest(tmp_path: Path) -> None:
+    """Frame names must sort in the order of strengths, and the manifest name each of them."""
+    frames = sweep()
+    with zipfile.ZipFile(save_sweep(frames, tmp_path / "out.zip", **MADE_WITH)) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        names = [entry["file"] for entry in manifest["frames"]]
+        assert names[0] == "frame_000_s0.000.png" and names[1] == "frame_001_s0.250.png"
+        assert sorted(names) == names == archive.namelist()[:-1]
+        for name, (_, frame) in zip(names, frames, strict=True):
+            assert psnr(Image.open(io.BytesIO(archive.read(name))), frame) > 80
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
+def test_picture_with_metadata(tmp_path: Path, suffix: str) -> None:
+    """One edited picture says how it was made, too."""
+    path = save_picture(drawn(0.4), tmp_path / f"out.{suffix}", {"instruction": "fog", "strength": 0.4})
+    assert read_metadata(path) == {"instruction": "fog", "strength": 0.4}
+    with Image.open(path) as picture:
+        assert psnr(picture, drawn(0.4)) > (35 if suffix == "jpg" else 80)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_same_sweep_same_bytes(tmp_path: Path, suffix: str) -> None:
+    """A time stamp in a file makes equal results look different to every tool that compares them."""
+    first = save_sweep(sweep(), tmp_path / f"a.{suffix}").read_bytes()
+    assert save_sweep(sweep(), tmp_path / f"b.{suffix}").read_bytes() == first
+
+
+def test_alpha_and_grey_frames_are_taken(tmp_path: Path) -> None:
+    """Callers hand over what they have; mixed modes must not crash an encoder."""
+    frames = [(0.0, Image.new("RGBA", (8, 8), "red")), (1.0, Image.new("L", (8, 8), 128))]
+    assert len(read_frames(save_sweep(frames, tmp_path / "out.webp"))[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "options", "words"),
+    [
+        ("out.avi", sweep(), {}, r"\.gif"),
+        ("out", sweep(), {}, r"\.gif"),
+        ("out.gif", [], {}, "no frames"),
+        ("out.gif", [(0.0, drawn(0)), (1.0, drawn(1, (32, 32)))], {}, "one size"),
+        ("out.gif", [(1.5, drawn(0))], {}, "0 to 1"),
+        ("out.gif", [(float("nan"), drawn(0))], {}, "0 to 1"),
+        ("out.gif", sweep(), {"fps": 0}, "frames per second"),
+        ("out.gif", sweep(), {"fps": float("nan")}, "frames per second"),
+        ("out.gif", sweep(), {"duration": -1}, "frames per second"),
+        ("out.gif", sweep(), {"fps": 5, "duration": 1}, "not both"),
+        ("absent/out.gif", sweep(), {}, "folder"),
+    ],
+)
+def test_silly_values_get_a_sentence(tmp_path: Path, name: str, frames: list, options: dict, words: str) -> None:
+    """A wrong value must be told in words before anything is written."""
+    with pytest.raises(InvalidInput, match=words):
+        save_sweep(frames, tmp_path / name, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
+def test_stopped_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]) -> None:
+    """Half a file, or its temporary, left behind would pass for a finished sweep; the older file must stay."""
+    path = save_sweep(sweep(), tmp_path / "out.gif")
+    before = path.read_bytes()
+
+    def fail(_: int) -> None:
+        raise stop("stopped")
+
+    monkeypatch.setattr(export.os, "fsync", fail)
+    with pytest.raises((KeyboardInterrupt, InvalidInput)):
+        save_sweep(sweep(3), path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_files_of_others_have_no_metadata(tmp_path: Path, suffix: str) -> None:
+    """Reading back a stranger's file must end in a sentence, not in a KeyError."""
+    path = tmp_path / f"out.{suffix}"
+    path.write_bytes(b"not what the suffix says")
+    with pytest.raises(InvalidInput, match="does not say"):
+        read_metadata(path)
