@@ -1,0 +1,175 @@
+"""Frames against the truth: the small world knows what every edit looks like at every strength.
+
+Scenes are held out by their seed. On photographs the edits of the whole picture have a truth as well: the edit's own
+function applied to the photograph. Figures are PSNR in dB over the clipped picture, and beside them stands the ceiling:
+what the codec alone leaves of the truth.
+
+Legend: N strengths; pictures (H, W, 3) float32 in [0, 1].
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from kontext_slider.images import read_image, working_image
+from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.train.pocket.edits import EDITS, PICTURE_EDITS, Edit
+from kontext_slider.train.pocket.world import Picture, draw, random_scene
+
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+HELD_OUT_SEED = 1_000_000  # training draws from seeds 0, 1 and 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """One source, one instruction, and the truth at any strength."""
+
+    kind: str  # "scene" or "photo"
+    edit: str
+    instruction: str
+    source: Picture
+    truth: Callable[[float], Picture]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One frame: dB to the truth, dB that the codec alone would reach, and the way gone from the source (0 to 1)."""
+
+    kind: str
+    edit: str
+    strength: float
+    psnr: float
+    ceiling: float
+    progress: float
+    true_progress: float
+
+
+def psnr(picture: Picture, truth: Picture) -> float:
+    """Peak signal-to-noise ratio in dB of two pictures in [0, 1]; 99 where they are equal."""
+    error = float(np.mean((np.clip(picture, 0, 1) - truth) ** 2))
+    return min(99.0, -10 * float(np.log10(max(error, 1e-12))))
+
+
+def scene_cases(per_edit: int, size: int, seed: int = HELD_OUT_SEED) -> Iterable[Case]:
+    """`per_edit` held-out scenes for every edit the world knows."""
+    for number, edit in enumerate(EDITS.values()):
+        for index in range(per_edit):
+            rng = np.random.default_rng((seed, number, index))
+            scene = random_scene(rng)
+            words = edit.instructions(scene.thing.kind)
+            truth = _scene_truth(edit, scene, size)
+            yield Case("scene", edit.name, words[rng.integers(len(words))], draw(scene, size, size), truth)
+
+
+def _scene_truth(edit: Edit, scene, size: int) -> Callable[[float], Picture]:
+    return lambda strength: edit.apply(scene, strength, size, size)
+
+
+def photo_cases(paths: Sequence[Path], size: int, multiple: int) -> Iterable[Case]:
+    """Every edit of the whole picture on every photograph."""
+    for path in paths:
+        source = np.asarray(working_image(read_image(path), size, multiple), dtype=np.float32) / 255
+        for number, edit in enumerate(PICTURE_EDITS):
+            words = edit.instructions()
+            yield Case("photo", edit.name, words[number % len(words)], source, _photo_truth(edit, source))
+
+
+def _photo_truth(edit: Edit, source: Picture) -> Callable[[float], Picture]:
+    assert edit.on_picture is not None
+    function = edit.on_picture
+    return lambda strength: function(source, strength)
+
+
+def score_case(pipe: KontextSliderPipeline, case: Case, strengths: Sequence[float], seed: int) -> list[Score]:
+    """Render a case at all strengths and compare. `seed` draws the noise."""
+    picture = Image.fromarray(np.rint(case.source * 255).astype(np.uint8))
+    generator = torch.Generator().manual_seed(seed)
+    frames = pipe(picture, case.instruction, strength=list(strengths), generator=generator, output_type="np").images
+    truths = [case.truth(strength) for strength in strengths]
+    way, true_way = _progress(list(frames)), _progress(truths)
+    return [
+        Score(case.kind, case.edit, s, psnr(frame, truth), psnr(_coded(pipe, truth), truth), gone, true_gone)
+        for s, frame, truth, gone, true_gone in zip(strengths, frames, truths, way, true_way, strict=True)
+    ]
+
+
+def score_truth(pipe: KontextSliderPipeline, scenes_per_edit: int, photos: Sequence[Path]) -> list[Score]:
+    """Score held-out scenes for every edit, and every picture edit on every photograph, at STRENGTHS."""
+    size, multiple = pipe.defaults.size, 2 * pipe.vae_scale_factor
+    cases = [*scene_cases(scenes_per_edit, size), *photo_cases(photos, size, multiple)]
+    pipe.set_progress_bar_config(disable=True)
+    return [score for case in tqdm(cases, unit="edit") for score in score_case(pipe, case, STRENGTHS, seed=0)]
+
+
+def find_photos(folder: Path) -> list[Path]:
+    """The JPEG and PNG files of a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+
+
+def _progress(pictures: list[Picture]) -> list[float]:
+    """Root-mean-square distance to the first picture as a share of the last one's."""
+    distances = [float(np.sqrt(np.mean((picture - pictures[0]) ** 2))) for picture in pictures]
+    return [distance / max(distances[-1], 1e-6) for distance in distances]
+
+
+@torch.no_grad()
+def _coded(pipe: KontextSliderPipeline, picture: Picture) -> Picture:
+    pixels = torch.from_numpy(picture.transpose(2, 0, 1))[None].to(pipe.device, pipe.vae.dtype) * 2 - 1
+    decoded = pipe.vae.decode(pipe.vae.encode(pixels).latent_dist.mode()).sample
+    return ((decoded[0].float().cpu().numpy().transpose(1, 2, 0)) + 1) / 2
+
+
+def family(edit: str) -> str:
+    """All colours of "recolour" are one row of a table."""
+    return edit.split("-")[0] if edit.startswith("recolour-") else edit
+
+
+def table(scores: Sequence[Score], kind: str) -> str:
+    """Markdown: one row per edit, dB at each strength, the codec's ceiling at full strength, and the way gone."""
+    rows = [score for score in scores if score.kind == kind]
+    strengths = sorted({row.strength for row in rows})
+    heads = [f"{s:g}" for s in strengths]
+    lines = ["| edit | " + " | ".join(f"dB at {h}" for h in heads) + " | codec at 1 | way gone (true) |"]
+    lines.append("|---" * (len(heads) + 3) + "|")
+    for name in dict.fromkeys(family(row.edit) for row in rows):
+        lines.append(_table_row(name, [row for row in rows if family(row.edit) == name], strengths))
+    lines.append(_table_row("**mean**", rows, strengths))
+    return "\n".join(lines)
+
+
+def _table_row(name: str, rows: list[Score], strengths: list[float]) -> str:
+    def mean(field: str, strength: float) -> float:
+        return float(np.mean([getattr(row, field) for row in rows if row.strength == strength]))
+
+    decibels = " | ".join(f"{mean('psnr', s):.1f}" for s in strengths)
+    way = " ".join(f"{mean('progress', s):.2f} ({mean('true_progress', s):.2f})" for s in strengths[1:-1])
+    return f"| {name} | {decibels} | {mean('ceiling', strengths[-1]):.1f} | {way} |"
+
+
+def summary(scores: Sequence[Score]) -> dict[str, float]:
+    """Mean dB by kind of source and strength: {"scene_psnr_0.5": 31.2, ...}."""
+    keys = dict.fromkeys((score.kind, score.strength) for score in scores)
+    return {
+        f"{kind}_psnr_{strength:g}": round(
+            float(np.mean([s.psnr for s in scores if (s.kind, s.strength) == (kind, strength)])), 2
+        )
+        for kind, strength in keys
+    }
+
+
+def write_report(scores: Sequence[Score], folder: Path, command: str) -> None:
+    """`truth.md` with the tables and `truth.jsonl` with every frame's score."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kinds = [kind for kind in ("scene", "photo") if any(score.kind == kind for score in scores)]
+    parts = [f"# Frames against the truth\n\n`{command}`\n"]
+    parts += [f"## On {kind}s\n\n{table(scores, kind)}\n" for kind in kinds]
+    (folder / "truth.md").write_text("\n".join(parts), encoding="utf-8")
+    (folder / "truth.jsonl").write_text("".join(json.dumps(asdict(score)) + "\n" for score in scores), encoding="utf-8")

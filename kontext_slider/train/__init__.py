@@ -1,0 +1,1 @@
+"""Training: the pocket model and its small world."""

@@ -1,0 +1,57 @@
+"""Rectified flow on Kontext tokens: the loss, and a batch as the transformer wants it.
+
+Legend: B batch, C latent channels, h and w latent rows and columns, L = h w / 4 tokens of one picture, K = 4 C.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers import FluxKontextPipeline, FluxTransformer2DModel
+from torch import Tensor
+
+
+def pack(latents: Tensor) -> Tensor:
+    """(B, C, h, w) -> tokens (B, L, K), 2 x 2 latents each."""
+    return FluxKontextPipeline._pack_latents(latents, *latents.shape)
+
+
+def token_positions(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Position ids (2 L, 3) of target tokens (first axis 0) and source tokens (first axis 1) of h x w latents."""
+    target = FluxKontextPipeline._prepare_latent_image_ids(1, height // 2, width // 2, device, torch.float32)
+    source = target.clone()
+    source[:, 0] = 1
+    return torch.cat([target, source])
+
+
+def sample_sigmas(count: int, generator: torch.Generator) -> Tensor:
+    """Noise levels in (0, 1), logit-normal: sigmoid(N(0, 1)). (B,)"""
+    return torch.randn(count, generator=generator).sigmoid()
+
+
+def flow_loss(
+    transformer: FluxTransformer2DModel,
+    source: Tensor,
+    target: Tensor,
+    text: Tensor,
+    pooled: Tensor,
+    sigmas: Tensor,
+    noise: Tensor,
+) -> Tensor:
+    """Rectified-flow loss, paper Eq. 1: x = (1 - sigma) y + sigma eps, the model predicts eps - y.
+
+    source, target, noise (B, C, h, w); text (B, T, E); pooled (B, P); sigmas (B,). Mean square over the target
+    tokens only. Returns a scalar."""
+    height, width = target.shape[-2:]
+    sigma = sigmas[:, None, None]
+    clean, noise = pack(target), pack(noise)
+    tokens = torch.cat([(1 - sigma) * clean + sigma * noise, pack(source)], dim=1)  # (B, 2 L, K)
+    velocity = transformer(
+        hidden_states=tokens,
+        timestep=sigmas,
+        pooled_projections=pooled,
+        encoder_hidden_states=text,
+        img_ids=token_positions(height, width, tokens.device),
+        txt_ids=torch.zeros(text.shape[1], 3, device=tokens.device),
+        return_dict=False,
+    )[0][:, : clean.shape[1]]
+    return (velocity.float() - (noise - clean)).square().mean()

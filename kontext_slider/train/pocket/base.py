@@ -1,0 +1,154 @@
+"""The base pocket model: a Kontext transformer and its text encoders, trained on whole edits, as FLUX Kontext is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kontext_slider.codec import PatchCodec
+from kontext_slider.train.flow import flow_loss, sample_sigmas
+from kontext_slider.train.loop import Schedule, make_optimizers, train
+from kontext_slider.train.pocket.edits import NO_EDIT, known_instructions
+from kontext_slider.train.pocket.model import PocketSizes, build_parts
+from kontext_slider.train.pocket.pairs import Shard, draw_source, load_or_draw, to_tensor
+
+
+@dataclass(frozen=True)
+class ShardSize:
+    """Pictures of (width, height), how many sources are drawn, and how many pairs make a batch."""
+
+    width: int
+    height: int
+    sources: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class BaseRun:
+    """The run that made the shipped weights: first small pictures, then the home size in five shapes."""
+
+    seed: int = 1
+    codec_seed: int = 0
+    codec_pictures: int = 400
+    small: tuple[ShardSize, ...] = (ShardSize(128, 128, 10_000, 24),)
+    home: tuple[ShardSize, ...] = (
+        ShardSize(256, 256, 1600, 8),
+        ShardSize(288, 224, 400, 8),
+        ShardSize(224, 288, 400, 8),
+        ShardSize(320, 208, 300, 8),
+        ShardSize(208, 320, 300, 8),
+    )
+    small_steps: int = 2800
+    home_steps: int = 1600
+    adam_rate: float = 1e-3
+    muon_rate: float = 2e-3
+
+
+def all_instructions() -> list[str]:
+    """Every sentence the pocket model is trained on, the "no edit" ones included."""
+    return [*(text for texts in known_instructions().values() for text in texts), *NO_EDIT]
+
+
+def fit_codec(run: BaseRun, folder: Path) -> PatchCodec:
+    """The codec of this run, fitted on drawn pictures once and kept in `folder`."""
+    if not (folder / "config.json").exists():
+        rng = np.random.default_rng(run.codec_seed)
+        pictures = (to_tensor(draw_source(rng, 256, 256)[0]) for _ in range(run.codec_pictures))
+        PatchCodec().fit(pictures).save_pretrained(folder)
+    return PatchCodec.from_pretrained(folder)
+
+
+class Words:
+    """All training sentences as token ids, each as a person may type it: "add fog", "Add fog", "Add fog."."""
+
+    def __init__(self, parts: dict, sentences: list[str]):
+        self.index = {text: number for number, text in enumerate(sentences)}
+        self.parts = parts
+        typed = [
+            *sentences,
+            *(text.capitalize() for text in sentences),
+            *(f"{text.capitalize()}." for text in sentences),
+        ]
+        self.clip_ids, self.t5_ids = (
+            tokenizer(typed, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt").input_ids
+            for tokenizer in (parts["tokenizer"], parts["tokenizer_2"])
+        )  # (3 x number of sentences, T)
+
+    def typed(self, sentences: Tensor, generator: torch.Generator) -> Tensor:
+        """Row numbers of a random spelling of each sentence, (B,) -> (B,); half of them as they stand."""
+        spelling = torch.multinomial(
+            torch.tensor([2.0, 1.0, 1.0]), len(sentences), replacement=True, generator=generator
+        )
+        return sentences + len(self.index) * spelling
+
+    def encode(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Row numbers (B,) -> text (B, T, E), pooled (B, P)."""
+        text = self.parts["text_encoder_2"](self.t5_ids[rows])[0]
+        return text, self.parts["text_encoder"](self.clip_ids[rows]).pooler_output
+
+
+class Batches:
+    """Random batches from shards of several sizes; batch number n is a function of n."""
+
+    def __init__(self, shards: Sequence[Shard], batch_sizes: Sequence[int], words: Words):
+        self.shards, self.batch_sizes, self.words = shards, batch_sizes, words
+        self.weights = torch.tensor([float(len(shard)) for shard in shards])
+        self.sentences = [torch.tensor([words.index[text] for text in shard.instruction]) for shard in shards]
+
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """source (B, C, h, w), target (B, C, h, w), row numbers of `words` (B,), strengths (B,)."""
+        number = int(torch.multinomial(self.weights, 1, generator=generator))
+        shard = self.shards[number]
+        rows = torch.randint(len(shard), (self.batch_sizes[number],), generator=generator)
+        source, target = shard.source[shard.source_index[rows]], shard.target[rows]
+        typed = self.words.typed(self.sentences[number][rows], generator)
+        return source.float(), target.float(), typed, shard.strength[rows]
+
+
+def load_batches(folder: Path, codec: PatchCodec, run: BaseRun, sizes: Sequence[ShardSize], words: Words) -> Batches:
+    """Batches of the given sizes; shards that are not in `folder` are drawn first."""
+    shards = [
+        load_or_draw(
+            folder / f"base-{size.width}x{size.height}.safetensors",
+            codec=codec,
+            size=(size.width, size.height),
+            num_sources=size.sources,
+            seed=run.seed,
+        )
+        for size in sizes
+    ]
+    return Batches(shards, [size.batch for size in sizes], words)
+
+
+def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> dict:
+    """Train to the end (or resume) and return the pipeline's parts, `vae` included, on the CPU in float32."""
+    codec = fit_codec(run, folder / "codec")
+    parts = build_parts(all_instructions(), sizes or PocketSizes(), run.seed)
+    words = Words(parts, all_instructions())
+    modules = [parts["transformer"], parts["text_encoder"], parts["text_encoder_2"]]
+    optimizers = make_optimizers(modules, run.adam_rate, run.muon_rate)
+    phases: dict[bool, Batches] = {}
+
+    def batches_at(step: int) -> Batches:
+        is_small = step < run.small_steps
+        if is_small not in phases:
+            phases.clear()
+            phases[is_small] = load_batches(folder, codec, run, run.small if is_small else run.home, words)
+        return phases[is_small]
+
+    def loss_at(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(run.seed + step)
+        source, target, rows, _ = batches_at(step).draw(generator)
+        noise = torch.randn(target.shape, generator=generator)
+        sigmas = sample_sigmas(len(target), generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            text, pooled = words.encode(rows)
+            return flow_loss(parts["transformer"], source, target, text, pooled, sigmas, noise)
+
+    train(modules, optimizers, loss_at, Schedule(run.small_steps + run.home_steps), folder / "base", run.seed)
+    return {**parts, "vae": codec}

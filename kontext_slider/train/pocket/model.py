@@ -1,0 +1,125 @@
+"""The pocket model's parts: the classes of FLUX.1 Kontext at a hundredth of the width, made from nothing.
+
+Tokens are words: both tokenizers are built from the instructions themselves, with letters to fall back on.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
+
+
+@dataclass(frozen=True)
+class PocketSizes:
+    """Widths and depths. `text` is the width of both text encoders, hence of the pooled embedding."""
+
+    heads: int = 3
+    head_dim: int = 64
+    rope_axes: tuple[int, int, int] = (8, 28, 28)
+    double_blocks: int = 2
+    single_blocks: int = 4
+    latent_channels: int = 48
+    text: int = 128
+    text_layers: int = 2
+    text_length: int = 16
+
+
+def build_clip_tokenizer(texts: list[str], length: int) -> CLIPTokenizer:
+    """Byte-pair encoding, trained until every word of `texts` is one token."""
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
+    bpe.normalizer = normalizers.Lowercase()
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(False)])
+    trainer = trainers.BpeTrainer(
+        vocab_size=4096,
+        end_of_word_suffix="</w>",
+        special_tokens=["<|startoftext|>", "<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    model = json.loads(bpe.to_str())["model"]
+    return CLIPTokenizer(vocab=model["vocab"], merges=[tuple(m) for m in model["merges"]], model_max_length=length)
+
+
+def build_t5_tokenizer(texts: list[str], length: int) -> T5TokenizerFast:
+    """A unigram vocabulary of whole words, in lower case and capitalised, and of single letters."""
+    words = sorted({word for text in texts for word in text.lower().split()})
+    words = list(dict.fromkeys([*words, *(word.capitalize() for word in words)]))
+    letters = [chr(code) for code in range(33, 127)]
+    specials = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    pieces = [*((f"▁{word}", -2.0) for word in words), ("▁", -6.0), *((letter, -8.0) for letter in letters)]
+    seen = dict(reversed(specials + pieces))
+    vocab = [(piece, seen[piece]) for piece in dict.fromkeys(piece for piece, _ in specials + pieces)]
+    return T5TokenizerFast(vocab=vocab, extra_ids=0, model_max_length=length)
+
+
+def build_text_encoders(sizes: PocketSizes, clip_tokens: CLIPTokenizer, t5_tokens: T5TokenizerFast):
+    """Random CLIPTextModel (its pooled output) and T5EncoderModel (its token outputs), both `sizes.text` wide."""
+    clip = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(clip_tokens),
+            hidden_size=sizes.text,
+            intermediate_size=2 * sizes.text,
+            num_hidden_layers=sizes.text_layers,
+            num_attention_heads=4,
+            projection_dim=sizes.text,
+            max_position_embeddings=sizes.text_length,
+            bos_token_id=clip_tokens.bos_token_id,
+            eos_token_id=clip_tokens.eos_token_id,
+            pad_token_id=clip_tokens.pad_token_id,
+        )
+    )
+    t5 = T5EncoderModel(
+        T5Config(
+            vocab_size=len(t5_tokens),
+            d_model=sizes.text,
+            d_kv=sizes.text // 4,
+            d_ff=2 * sizes.text,
+            num_layers=sizes.text_layers,
+            num_heads=4,
+            dropout_rate=0.0,
+            feed_forward_proj="gated-gelu",
+        )
+    )
+    return clip, t5
+
+
+def build_transformer(sizes: PocketSizes) -> FluxTransformer2DModel:
+    """A FluxTransformer2DModel whose modulations and output start at zero: at first every block is the identity."""
+    transformer = FluxTransformer2DModel(
+        in_channels=4 * sizes.latent_channels,
+        num_layers=sizes.double_blocks,
+        num_single_layers=sizes.single_blocks,
+        attention_head_dim=sizes.head_dim,
+        num_attention_heads=sizes.heads,
+        joint_attention_dim=sizes.text,
+        pooled_projection_dim=sizes.text,
+        axes_dims_rope=sizes.rope_axes,
+    )
+    for name, module in transformer.named_modules():
+        if isinstance(module, nn.Linear) and (name.endswith(".linear") or name in ("norm_out.linear", "proj_out")):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+    return transformer
+
+
+def build_parts(texts: list[str], sizes: PocketSizes, seed: int) -> dict:
+    """Every component of the pipeline but the codec, with weights drawn from `seed`."""
+    torch.manual_seed(seed)
+    clip_tokens = build_clip_tokenizer(texts, sizes.text_length)
+    t5_tokens = build_t5_tokenizer(texts, sizes.text_length)
+    clip, t5 = build_text_encoders(sizes, clip_tokens, t5_tokens)
+    return {
+        "scheduler": FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=1.0),
+        "tokenizer": clip_tokens,
+        "tokenizer_2": t5_tokens,
+        "text_encoder": clip,
+        "text_encoder_2": t5,
+        "transformer": build_transformer(sizes),
+    }

@@ -1,0 +1,155 @@
+"""Pairs to train on: drawn pictures, their edits at some strength, and the words; kept as codec latents.
+
+A *shard* holds pairs of one picture size. Several edits share a source, which is drawn and stored once. Shards are
+functions of their seed, written to disk as safetensors, and drawn again only when absent.
+
+Legend: N pairs, S sources, C latent channels, h and w latent rows and columns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.multiprocessing import get_context
+
+from kontext_slider.codec import PatchCodec
+from kontext_slider.train.pocket.edits import EDITS, NO_EDIT, PICTURE_EDITS, Edit
+from kontext_slider.train.pocket.world import Picture, Scene, draw, draw_collage, random_scene
+
+EDITS_PER_SOURCE = 3
+COLLAGE_SHARE = 0.35
+NO_EDIT_SHARE = 0.08
+GROUP_WEIGHTS = {"recolour": 0.22, "size": 0.16}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Pairs of one size: `target[i]` is `source[source_index[i]]` edited by `instruction[i]` at `strength[i]`."""
+
+    source: Tensor  # (S, C, h, w) half precision
+    target: Tensor  # (N, C, h, w) half precision
+    source_index: Tensor  # (N,)
+    strength: Tensor  # (N,)
+    instruction: list[str]
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+def full_strength(rng: np.random.Generator) -> float:
+    """For the base model: every edit whole."""
+    return 1.0
+
+
+def any_strength(rng: np.random.Generator) -> float:
+    """For the slider: uniform, with both ends sure to be seen."""
+    return float(np.clip(rng.uniform(-0.12, 1.12), 0, 1))
+
+
+def choose_edit(rng: np.random.Generator, scene: Scene | None) -> Edit:
+    """An edit that has a truth on this picture (None: a collage, so edits of the whole picture only)."""
+    names = list(PICTURE_EDITS)
+    if scene is None:
+        return names[rng.integers(len(names))]
+    draw_of = rng.random()
+    if draw_of < GROUP_WEIGHTS["recolour"]:
+        group = [edit for name, edit in EDITS.items() if name.startswith("recolour-")]
+    elif draw_of < sum(GROUP_WEIGHTS.values()):
+        group = [EDITS["bigger"], EDITS["smaller"], EDITS["taller-mountains"]]
+    else:
+        group = names
+    return group[rng.integers(len(group))]
+
+
+def draw_source(rng: np.random.Generator, width: int, height: int) -> tuple[Picture, Scene | None]:
+    """A landscape with its scene, or a collage and None."""
+    if rng.random() < COLLAGE_SHARE:
+        return draw_collage(rng, width, height), None
+    scene = random_scene(rng, width / height)
+    return draw(scene, width, height), scene
+
+
+def draw_edit(rng, source: Picture, scene: Scene | None, strength: float) -> tuple[Picture, str]:
+    """One edit of a source at `strength` and an instruction for it; sometimes no edit at all."""
+    if rng.random() < NO_EDIT_SHARE:
+        return source, NO_EDIT[rng.integers(len(NO_EDIT))]
+    edit = choose_edit(rng, scene)
+    words = edit.instructions(scene.thing.kind if scene else None)
+    height, width, _ = source.shape
+    if edit.on_picture is not None:
+        target = edit.on_picture(source, strength)
+    else:
+        assert scene is not None
+        target = edit.apply(scene, strength, width, height)
+    return target, words[rng.integers(len(words))]
+
+
+def to_tensor(picture: Picture) -> Tensor:
+    """(H, W, 3) in [0, 1] -> (1, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None] * 2 - 1
+
+
+def _draw_group(job: tuple) -> tuple[Tensor, Tensor, list[float], list[str]]:
+    codec, seed, width, height, strengths = job
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(seed)
+    source, scene = draw_source(rng, width, height)
+    pictures, values, words = [source], [], []
+    for _ in range(EDITS_PER_SOURCE):
+        strength = strengths(rng)
+        target, instruction = draw_edit(rng, source, scene, strength)
+        pictures.append(target)
+        values.append(strength)
+        words.append(instruction)
+    with torch.no_grad():
+        latents = codec.encode(torch.cat([to_tensor(p) for p in pictures])).latent_dist.mode().half()
+    return latents[0], latents[1:], values, words
+
+
+def draw_shard(
+    codec: PatchCodec,
+    size: tuple[int, int],
+    num_sources: int,
+    seed: int,
+    strengths: Callable[[np.random.Generator], float] = full_strength,
+    workers: int = 2,
+) -> Shard:
+    """Draw `num_sources` pictures of (width, height) = `size` with three edits each."""
+    jobs = [(codec, (seed, *size, number), *size, strengths) for number in range(num_sources)]
+    with get_context("fork").Pool(workers) as pool:
+        rows = list(pool.imap(_numpy_group, jobs, chunksize=8))
+    return Shard(
+        source=torch.stack([torch.from_numpy(row[0]) for row in rows]),
+        target=torch.cat([torch.from_numpy(row[1]) for row in rows]),
+        source_index=torch.arange(num_sources).repeat_interleave(EDITS_PER_SOURCE),
+        strength=torch.tensor([value for row in rows for value in row[2]]),
+        instruction=[word for row in rows for word in row[3]],
+    )
+
+
+def _numpy_group(job: tuple):
+    source, targets, values, words = _draw_group(job)
+    return source.numpy(), targets.numpy(), values, words
+
+
+def load_or_draw(path: Path, **how) -> Shard:
+    """The shard at `path`, drawn by `draw_shard(**how)` and written whole if it is not there."""
+    if not path.exists():
+        shard = draw_shard(**how)
+        tensors = {name: getattr(shard, name) for name in ("source", "target", "source_index", "strength")}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        save_file(tensors, partial, metadata={"instruction": json.dumps(shard.instruction)})
+        os.replace(partial, path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return Shard(**tensors, instruction=json.loads(file.metadata()["instruction"]))

@@ -1,0 +1,64 @@
+"""One command from nothing to `weights/pocket`: draw, fit the codec, train the base, train the slider, measure.
+
+Kill it at any time and start it again: it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+
+from kontext_slider.evaluate.truth import find_photos, score_truth, write_report
+from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.train.pocket.base import BaseRun, train_base
+from kontext_slider.train.pocket.card import write_card
+from kontext_slider.train.pocket.edits import known_instructions
+from kontext_slider.train.pocket.model import PocketSizes
+from kontext_slider.train.pocket.slider import SliderRun, train_slider
+
+EDIT_DEFAULTS = {"size": 256, "steps": 12, "guidance": 1.0, "max_sequence_length": PocketSizes().text_length}
+
+
+def build_pipeline(parts: dict) -> KontextSliderPipeline:
+    """The trained parts as a pipeline that carries its own settings and the instructions it knows."""
+    return KontextSliderPipeline(**parts, edit_defaults=EDIT_DEFAULTS, known_instructions=known_instructions())
+
+
+def save(pipe: KontextSliderPipeline, run: Path, out: Path) -> None:
+    """Write the pipeline in half precision to `out`, with the training logs."""
+    pipe.to(torch.float16)
+    pipe.save_pretrained(out)
+    for stage in ("base", "slider"):
+        (out / "training").mkdir(exist_ok=True)
+        shutil.copy(run / stage / "log.jsonl", out / "training" / f"{stage}.jsonl")
+
+
+def measure(out: Path, photos: Path, scenes_per_edit: int) -> None:
+    """Score the saved weights, as a user loads them, and write the report and the model card."""
+    pipe = KontextSliderPipeline.from_pretrained(out)
+    scores = score_truth(pipe, scenes_per_edit, find_photos(photos))
+    write_report(scores, out / "measured", "python -m kontext_slider.train.pocket --only measure")
+    write_card(out, BaseRun(), SliderRun(), scores)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `train`."""
+    parser.add_argument("--run", dest="folder", type=Path, default=Path("runs/pocket"), help="checkpoints and drawings")
+    parser.add_argument("--out", type=Path, default=Path("weights/pocket"), help="where the weights go")
+    parser.add_argument("--photos", type=Path, default=Path("assets/photos"), help="photographs to measure on")
+    parser.add_argument("--scenes-per-edit", type=int, default=4, help="held-out scenes to measure on, per edit")
+    parser.add_argument("--only", choices=("train", "measure"), help="one half of the work")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train what is not trained yet, save, measure."""
+    torch.set_flush_denormal(True)
+    if args.only != "measure":
+        pipe = build_pipeline(train_base(BaseRun(), args.folder))
+        train_slider(pipe, SliderRun(), args.folder)
+        save(pipe, args.folder, args.out)
+    if args.only != "train":
+        measure(args.out, args.photos, args.scenes_per_edit)

@@ -1,0 +1,92 @@
+"""The pocket slider: projector and LoRA, trained on edits at every strength over a frozen base model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.projector import StrengthProjector
+from kontext_slider.train.flow import flow_loss, sample_sigmas
+from kontext_slider.train.loop import Schedule, make_optimizers, train
+from kontext_slider.train.pocket.base import Batches, ShardSize, Words, all_instructions
+from kontext_slider.train.pocket.pairs import any_strength, load_or_draw
+
+
+@dataclass(frozen=True)
+class SliderRun:
+    """The run that made the shipped slider. Its pictures have other seeds than the base model's."""
+
+    seed: int = 2
+    sizes: tuple[ShardSize, ...] = (ShardSize(128, 128, 2400, 24), ShardSize(256, 256, 1200, 8))
+    steps: int = 1500
+    rate: float = 1e-3
+    rank: int = 8
+    hidden_dim: int = 384
+
+
+def fresh_slider(pipe: KontextSliderPipeline, run: SliderRun) -> None:
+    """Put an untrained slider on a frozen pipeline: offsets zero, LoRA without effect."""
+    torch.manual_seed(run.seed)
+    for module in (pipe.transformer, pipe.text_encoder, pipe.text_encoder_2):
+        module.requires_grad_(False)
+    projector = StrengthProjector(
+        pooled_dim=pipe.transformer.config.pooled_projection_dim,
+        hidden_dim=run.hidden_dim,
+        modulation_dim=pipe.transformer.inner_dim,
+    )
+    pipe.add_slider(projector.zero_last_layer(), run.rank)
+
+
+def load_slider_batches(pipe: KontextSliderPipeline, run: SliderRun, folder: Path, words: Words) -> Batches:
+    """Batches with strengths; shards that are not in `folder` are drawn first."""
+    shards = [
+        load_or_draw(
+            folder / f"slider-{size.width}x{size.height}.safetensors",
+            codec=pipe.vae,
+            size=(size.width, size.height),
+            num_sources=size.sources,
+            seed=run.seed,
+            strengths=any_strength,
+        )
+        for size in run.sizes
+    ]
+    return Batches(shards, [size.batch for size in run.sizes], words)
+
+
+def train_slider(pipe: KontextSliderPipeline, run: SliderRun, folder: Path) -> None:
+    """Train (or resume) projector and LoRA in place."""
+    fresh_slider(pipe, run)
+    words = Words(pipe.components, all_instructions())
+    batches = load_slider_batches(pipe, run, folder, words)
+    with torch.no_grad():
+        texts, pooled_texts = words.encode(torch.arange(len(words.t5_ids)))  # all sentences, once
+
+    def loss_at(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(run.seed * 1_000_000 + step)
+        source, target, rows, strengths = batches.draw(generator)
+        noise = torch.randn(target.shape, generator=generator)
+        sigmas = sample_sigmas(len(target), generator)
+        return strength_loss(pipe, source, target, texts[rows], pooled_texts[rows], sigmas, noise, strengths)
+
+    modules: Sequence[torch.nn.Module] = (pipe.slider_projector, pipe.transformer)
+    train(modules, make_optimizers(modules, run.rate), loss_at, Schedule(run.steps), folder / "slider", run.seed)
+
+
+def strength_loss(
+    pipe: KontextSliderPipeline,
+    source: Tensor,
+    target: Tensor,
+    text: Tensor,
+    pooled: Tensor,
+    sigmas: Tensor,
+    noise: Tensor,
+    strengths: Tensor,
+) -> Tensor:
+    """`flow_loss` with the slider applied at `strengths` (B,), in bfloat16 autocast."""
+    with torch.autocast("cpu", torch.bfloat16), pipe.slider_applied(strengths.tolist(), pooled):
+        return flow_loss(pipe.transformer, source, target, text, pooled, sigmas, noise)

@@ -1,0 +1,60 @@
+"""Frames against the truth: the ruler itself."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kontext_slider.evaluate.truth import (
+    Score,
+    family,
+    find_photos,
+    photo_cases,
+    psnr,
+    scene_cases,
+    summary,
+    table,
+    write_report,
+)
+
+
+def test_psnr_is_the_textbook_figure():
+    """A ruler with another unit makes every figure of the README wrong."""
+    black = np.zeros((4, 4, 3), np.float32)
+    assert psnr(black + 0.1, black) == pytest.approx(20.0, abs=1e-4)
+    assert psnr(black, black) == 99.0
+    assert psnr(black - 5, black) == 99.0, "a frame is clipped before it is shown"
+
+
+def test_scenes_cover_every_edit_and_their_truth_starts_at_the_source():
+    """A truth that is not the source at 0 would blame the model for the ruler's fault."""
+    cases = list(scene_cases(1, 32))
+    assert len({case.edit for case in cases}) == len(cases) >= 20
+    for case in cases:
+        assert np.abs(case.truth(0.0) - case.source).max() < 1e-5
+        assert np.abs(case.truth(1.0) - case.source).max() > 1e-3
+
+
+def test_photographs_are_measured_at_the_working_size(tmp_path):
+    """Measured at another size, the figures would not be those of what a person sees."""
+    Image.new("RGB", (90, 60), (90, 140, 60)).save(tmp_path / "a.png")
+    (tmp_path / "notes.md").write_text("not a photograph")
+    cases = list(photo_cases(find_photos(tmp_path), 64, 16))
+    assert {case.kind for case in cases} == {"photo"} and cases[0].source.shape == (48, 80, 3)
+
+
+def test_the_report_averages_what_it_lists(tmp_path):
+    """Colours are one row; a mean over the wrong strengths would flatter."""
+    scores = [
+        Score("scene", edit, s, db, 40.0, s, s)
+        for edit, db in (("recolour-red", 30.0), ("recolour-blue", 32.0), ("fog", 20.0))
+        for s in (0.0, 0.5, 1.0)
+    ]
+    assert family("recolour-red") == "recolour" and family("taller-mountains") == "taller-mountains"
+    lines = table(scores, "scene").splitlines()
+    assert lines[2].startswith("| recolour | 31.0 | 31.0 | 31.0 | 40.0 | 0.50 (0.50)") and len(lines) == 5
+    assert summary(scores)["scene_psnr_1"] == pytest.approx(27.33)
+    write_report(scores, tmp_path, "the command")
+    assert "the command" in (tmp_path / "truth.md").read_text()
+    assert len([json.loads(line) for line in (tmp_path / "truth.jsonl").read_text().splitlines()]) == 9

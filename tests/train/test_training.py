@@ -1,0 +1,132 @@
+"""Pairs, loss and loop of the pocket model, at a size that trains in a second."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kontext_slider.codec import PatchCodec
+from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.train.flow import flow_loss, pack, token_positions
+from kontext_slider.train.loop import Schedule, make_optimizers, train
+from kontext_slider.train.pocket import recipe
+from kontext_slider.train.pocket.base import BaseRun, ShardSize, all_instructions, train_base
+from kontext_slider.train.pocket.model import PocketSizes, build_parts
+from kontext_slider.train.pocket.pairs import any_strength, draw_shard, load_or_draw
+from kontext_slider.train.pocket.slider import SliderRun, train_slider
+
+TINY = PocketSizes(
+    heads=2, head_dim=16, rope_axes=(4, 6, 6), double_blocks=1, single_blocks=1, latent_channels=8, text=32
+)
+
+
+def test_words_are_single_tokens_in_any_spelling():
+    """A word cut into letters makes an instruction longer than the model has room for."""
+    parts = build_parts(all_instructions(), TINY, seed=0)
+    for text in all_instructions():
+        words = len(text.split())
+        assert len(parts["tokenizer"](text).input_ids) == words + 2
+        for spelling in (text, text.capitalize()):
+            assert len(parts["tokenizer_2"](spelling).input_ids) == words + 1
+
+
+def test_transformer_starts_at_zero():
+    """AdaLN and output at zero: the first steps of training are stable."""
+    parts = build_parts(all_instructions(), TINY, seed=0)
+    latents = torch.randn(2, 8, 4, 4)
+    text, pooled = torch.randn(2, 5, 32), torch.randn(2, 32)
+    noise = torch.randn(2, 8, 4, 4)
+    loss = flow_loss(parts["transformer"], latents, latents, text, pooled, torch.tensor([0.3, 0.8]), noise)
+    assert torch.allclose(loss, (pack(noise) - pack(latents)).square().mean(), atol=1e-6)
+
+
+def test_source_tokens_are_marked():
+    """With equal position ids the model could not tell the source from the target."""
+    positions = token_positions(4, 6)
+    assert positions.shape == (12, 3)
+    assert positions[:6, 0].eq(0).all() and positions[6:, 0].eq(1).all()
+    assert torch.equal(positions[:6, 1:], positions[6:, 1:])
+
+
+def test_a_shard_is_a_function_of_its_seed_and_survives_the_disk(tmp_path):
+    """A shard drawn again after a loss must be the same shard."""
+    codec = PatchCodec(latent_channels=8)
+    how = dict(codec=codec, size=(32, 32), num_sources=4, seed=5, strengths=any_strength, workers=1)
+    shard = load_or_draw(tmp_path / "a.safetensors", **how)
+    again, other = draw_shard(**how), draw_shard(**{**how, "seed": 6})
+    kept = load_or_draw(tmp_path / "a.safetensors", **how)
+    assert torch.equal(shard.target, again.target) and shard.instruction == again.instruction == kept.instruction
+    assert not torch.equal(shard.target, other.target)
+    assert shard.target.shape == (12, 8, 4, 4) and shard.source.shape == (4, 8, 4, 4)
+    assert float(shard.strength.min()) >= 0 and float(shard.strength.max()) <= 1
+    assert not list(tmp_path.glob("*.partial"))
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("muon", [None, 1e-2])
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, muon):
+    """A resume that forgets the optimiser or the place in the data gives other weights."""
+
+    def fresh() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(6, 6)]), "out": nn.Linear(6, 2)})
+
+    def run(folder: Path, kill_at: int | None) -> nn.Module:
+        module = fresh()
+
+        def loss_at(step: int) -> torch.Tensor:
+            if step == kill_at:
+                raise Killed
+            x = torch.randn(4, 6, generator=torch.Generator().manual_seed(step))
+            return module["out"](module["blocks"][0](x)).square().mean()
+
+        schedule = Schedule(steps=12, warmup=3, checkpoint_every=4)
+        train([module], make_optimizers([module], 1e-2, muon), loss_at, schedule, folder, seed=0)
+        return module
+
+    whole = run(tmp_path / "whole", None)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", 10)
+    resumed = run(tmp_path / "killed", None)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_learning_rate_warms_up_and_ends_at_zero():
+    """A schedule off by one would divide by zero or stop at a high rate."""
+    schedule = Schedule(steps=1000, warmup=100)
+    factors = [schedule.factor(step) for step in range(1000)]
+    assert factors[0] == 0.01 and max(factors) == 1.0 and 0 < factors[-1] < 0.002
+    assert np.argmax(factors) == 99
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # torch's rms_norm under autocast
+def test_the_whole_recipe_runs_small(tmp_path):
+    """Base, slider, save and load: the command that made the shipped weights, and the slider leaves the base alone."""
+    size = (ShardSize(32, 32, 6, 4),)
+    base = BaseRun(codec_pictures=3, small=size, home=size, small_steps=6, home_steps=4)
+    sizes = PocketSizes(heads=1, double_blocks=1, single_blocks=1, text=32)
+    pipe = recipe.build_pipeline(train_base(base, tmp_path, sizes))
+    before = {name: p.clone() for name, p in pipe.transformer.named_parameters()}
+    train_slider(pipe, SliderRun(sizes=size, steps=10, rank=2, hidden_dim=16), tmp_path)
+    offsets = pipe.slider_projector(torch.tensor([0.5]), torch.randn(1, 32))
+    assert offsets.shift.abs().max() > 0, "the projector has not learned"
+    recipe.save(pipe, tmp_path, tmp_path / "out")
+    again = KontextSliderPipeline.from_pretrained(tmp_path / "out")
+    after = dict(again.transformer.named_parameters())
+    for name, parameter in before.items():
+        kept = after[name] if name in after else after[_inside_lora(name)]
+        assert torch.allclose(parameter, kept.float(), atol=2e-3), name
+    assert again.has_slider and again.defaults.size == 256 and again.known_instructions["night"]
+    assert len((tmp_path / "out" / "training" / "slider.jsonl").read_text().splitlines()) == 1
+
+
+def _inside_lora(name: str) -> str:
+    """The name of a parameter once peft has wrapped its layer."""
+    module, _, leaf = name.rpartition(".")
+    return f"{module}.base_layer.{leaf}"
