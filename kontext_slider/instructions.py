@@ -1,0 +1,63 @@
+"""Does a model know an instruction, and if not, which of those that it knows come nearest?
+
+A model with a small vocabulary lists its edits and their phrasings (`pipe.known_instructions`). A model that takes
+anything lists none. Comparison is by words: filler ("please", "the picture") carries no meaning and is dropped, so
+"Turn it into night!" counts as "make it night", while "make the ball blue" never counts as "make the ball red".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+
+FILLER = frozenset(
+    ("a", "an", "the", "this", "that", "it", "its", "my", "to", "into", "in", "of", "on", "with", "as", "like", "some")
+    + ("please", "make", "turn", "change", "give", "put", "let", "get", "add", "look", "looks", "be", "become", "is")
+    + ("day", "picture", "image", "photo", "photograph", "scene", "everything")
+)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """`is_known`: the model was trained for the instruction. If not, `nearest`: known phrasings, nearest first."""
+
+    is_known: bool
+    nearest: list[str] = field(default_factory=list)
+
+
+def advise(instruction: str, known: Mapping[str, Sequence[str]], num_nearest: int = 3) -> Advice:
+    """Compare `instruction` with what a model was trained for.
+
+    `known` maps an edit's name to its phrasings; empty means that the model takes any instruction. `nearest` holds at
+    most `num_nearest` phrasings, one per edit, and is empty when the instruction is known.
+    """
+    phrasings = [phrase for phrases in known.values() for phrase in phrases]
+    if not phrasings or any(_same(instruction, phrase) for phrase in phrasings):
+        return Advice(is_known=True)
+    best = [max(phrases, key=lambda phrase: _likeness(instruction, phrase)) for phrases in known.values() if phrases]
+    best.sort(key=lambda phrase: -_likeness(instruction, phrase))  # stable: ties keep the model's own order
+    return Advice(is_known=False, nearest=best[:num_nearest])
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.lower())
+
+
+def _meaning(text: str) -> frozenset[str]:
+    return frozenset(_words(text)) - FILLER
+
+
+def _same(one: str, other: str) -> bool:
+    if _words(one) == _words(other):
+        return bool(_words(one))
+    return bool(_meaning(one)) and _meaning(one) == _meaning(other)
+
+
+def _likeness(one: str, other: str) -> float:
+    """In [0, 2]: share of meaning in common, misspellings counted by letters, plus likeness of the whole sentences."""
+    ours, theirs = _meaning(one), _meaning(other)
+    close = sum(max((SequenceMatcher(None, word, near).ratio() for near in theirs), default=0.0) ** 2 for word in ours)
+    shared = close / max(len(ours | theirs), 1)
+    return shared + SequenceMatcher(None, " ".join(_words(one)), " ".join(_words(other))).ratio()

@@ -1,0 +1,107 @@
+"""The two components of our own: the picture with its strength slider and strip, and a row of clickable sentences.
+
+Both keep a fixed HTML skeleton and build the rest in the browser (`filmstrip.js`, `chips.js`), so gradio never redraws
+them: what the hand has selected cannot be overwritten by a late answer of the server. A value only ever adds frames.
+Files are the package data beside this module; the app fetches nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData, GradioModel
+
+from kontext_slider.ui.tab import OpenEdit
+
+
+class Frame(GradioModel):
+    """A finished frame: strength in [0, 1] and the address of its lossless picture."""
+
+    strength: float
+    file: FileData
+
+
+class Busy(GradioModel):
+    """What is being done, as a sentence, and how much of it is done (0 to 1; None: unknown)."""
+
+    text: str
+    fraction: float | None = None
+
+
+class FilmstripData(GradioModel):
+    """Everything the browser needs of an edit. `edit` is 0 before the first; a smaller one than shown is stale."""
+
+    edit: int = 0
+    instruction: str = ""
+    strengths: list[float] = []
+    frames: list[Frame] = []
+    busy: Busy | None = None
+
+
+def asset(name: str) -> str:
+    """The text of a file beside this module."""
+    return files("kontext_slider.ui").joinpath(name).read_text(encoding="utf-8")
+
+
+def snapshot(edit: OpenEdit | None, busy: Busy | None = None) -> FilmstripData:
+    """An edit as the browser gets it: always whole, so that messages may arrive in any order."""
+    if edit is None:
+        return FilmstripData(busy=busy)
+    frames = [Frame(strength=strength, file=FileData(path=str(path))) for strength, path in edit.files()]
+    return FilmstripData(
+        edit=edit.serial,
+        instruction=edit.recipe.instruction,
+        strengths=sorted(edit.recipe.strengths),
+        frames=frames,
+        busy=busy,
+    )
+
+
+class Filmstrip(gr.HTML):
+    """Large picture, strength slider, strip of frames. Event `commit`: {"edit": int, "strength": float} at rest."""
+
+    data_model = FilmstripData
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            html_template=asset("filmstrip.html"),
+            css_template=asset("filmstrip.css"),
+            js_on_load=asset("filmstrip.js"),
+            apply_default_css=False,
+            **kwargs,
+        )
+
+    def preprocess(self, payload: Any) -> None:
+        """The browser never sends frames back."""
+
+    def postprocess(self, value: FilmstripData | None) -> FilmstripData:  # type: ignore[override]
+        return value or FilmstripData()
+
+
+class Chips(gr.HTML):
+    """A row of sentences to click. Value: list[str]. Event `pick`: {"text": str}."""
+
+    def __init__(self, value: list[str] | None = None, label: str = "", **kwargs: Any) -> None:
+        super().__init__(
+            value=value or [],
+            label=label,
+            html_template=asset("chips.html"),
+            css_template=asset("chips.css"),
+            js_on_load=asset("chips.js"),
+            apply_default_css=False,
+            **kwargs,
+        )
+
+    def postprocess(self, value: list[str] | None) -> list[str]:  # type: ignore[override]
+        return list(value or [])
+
+
+class Photograph(gr.Image):
+    """An image upload that hands over the uploaded file as it is, so that one reader (`images.read_image`) decides."""
+
+    is_template = True  # gradio: draw with the parent's front end
+
+    def preprocess(self, payload: Any) -> str | None:  # type: ignore[override]
+        return payload.path if payload is not None else None

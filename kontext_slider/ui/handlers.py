@@ -1,0 +1,209 @@
+"""What happens on the server when a person presses, types or lets go of the slider. No widget is named here.
+
+Every handler is a generator whose messages carry the whole edit (`snapshot`), so they may overtake each other. A
+message of an edit that has been replaced is not sent, and errors made on purpose become a sentence in the page.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from kontext_slider.engine import ends_first
+from kontext_slider.errors import InvalidInput, KontextSliderError, SessionClosed, Superseded
+from kontext_slider.export import save_sweep
+from kontext_slider.images import read_image
+from kontext_slider.instructions import Advice, advise
+from kontext_slider.ui.filmstrip import Busy, FilmstripData, snapshot
+from kontext_slider.ui.gpu import session_opener
+from kontext_slider.ui.progress import watched
+from kontext_slider.ui.tab import OpenEdit, Recipe, Tab
+
+MAX_SEED = 2**32 - 1
+MAX_FRAMES = 41
+MAX_STEPS = 200
+MAX_LETTERS = 500
+FORMAT_NAMES = {"gif": "GIF", "webp": "WebP", "mp4": "MP4", "zip": "ZIP"}
+
+
+def notice(text: str, kind: str = "advice") -> str:
+    """A sentence as the page shows it; `kind` is "advice" or "error"."""
+    return f'<p class="notice {kind}" role="alert">{html.escape(text)}</p>' if text else ""
+
+
+def whole_number(value: Any, name: str, low: int, high: int) -> int:
+    """`value` as an int in [low, high], or `InvalidInput`. Values come from a browser and may be anything."""
+    number = value if isinstance(value, int) and not isinstance(value, bool) else None
+    if isinstance(value, float) and value.is_integer():
+        number = int(value)
+    if number is None or not low <= number <= high:
+        raise InvalidInput(f"{name} is a whole number from {low} to {high}; got {value!r}.")
+    return number
+
+
+def position(data: Any) -> tuple[int, float]:
+    """(edit, strength) of a `commit` from the browser, or `InvalidInput`."""
+    edit, strength = (data.get("edit"), data.get("strength")) if isinstance(data, dict) else (None, None)
+    is_number = isinstance(strength, (int, float)) and not isinstance(strength, bool)
+    if not isinstance(edit, int) or not is_number or not 0 <= strength <= 1:
+        raise InvalidInput(f"A strength is a number from 0 to 1; got {strength!r}.")
+    return edit, round(float(strength), 4)
+
+
+def advice_notice(instruction: str, advice: Advice) -> str:
+    if advice.is_known:
+        return ""
+    return notice(
+        f"This model was not trained for “{instruction.strip()}”, so expect little of it. The nearest it knows:"
+    )
+
+
+def file_stem(instruction: str) -> str:
+    """A file name that says what was done: "Make it snow!" becomes "make-it-snow"."""
+    return re.sub(r"[\W_]+", "-", instruction.lower()).strip("-")[:60] or "edit"
+
+
+def fill(edit: OpenEdit, strengths: Sequence[float]) -> Iterator[Busy]:
+    """Render what is missing of `strengths`, in their order; a message per step and per frame."""
+    missing = [strength for strength in strengths if not edit.has(strength)]
+    for number, strength in enumerate(missing):
+        text = f"Frame {number + 1} of {len(missing)}, strength {strength:.2f}"
+        yield Busy(text=text, fraction=number / len(missing))
+        for done, total in watched(lambda on_step, strength=strength: edit.fill(strength, on_step)):
+            yield Busy(text=f"{text}, step {done} of {total}", fraction=(number + done / max(total, 1)) / len(missing))
+
+
+class Handlers:
+    """The handlers over one engine.
+
+    `cache` is the folder that gradio serves files from; `model` and `slider` are told in exports.
+    """
+
+    def __init__(self, engine: Any, cache: str, model: str | None = None, slider: str | None = None) -> None:
+        self.engine = engine
+        self.model = model
+        self.slider = slider
+        self.cache = cache
+        self.open_session = session_opener(engine)
+        self.known: dict[str, list[str]] = engine.pipe.known_instructions
+
+    def edit(
+        self, tab: Tab, photograph: str | None, instruction: str, num_frames: Any, seed: Any, steps: Any, guidance: Any
+    ) -> Iterator[tuple[Tab, FilmstripData, Any, Any]]:
+        """Open a session and fill its strip. Outputs: tab, filmstrip, notice, nearest instructions."""
+        yield tab, snapshot(tab.edit, Busy(text="Reading the picture and the instruction")), "", []
+        try:
+            edit = self._open(tab, photograph, instruction, num_frames, seed, steps, guidance)
+        except KontextSliderError as error:  # what was rendered before stays open
+            yield tab, snapshot(tab.edit), notice(str(error), "error"), []
+            return
+        advice = advise(instruction, self.known)
+        yield tab, snapshot(edit, Busy(text="Starting")), advice_notice(instruction, advice), advice.nearest
+        for strip, sentence in self._told(tab, edit, fill(edit, edit.recipe.strengths)):
+            yield tab, strip, sentence, gr.skip()
+
+    def commit(self, tab: Tab, event: gr.EventData) -> Iterator[tuple[Any, Any]]:
+        """Render exactly where the slider rests. Outputs: filmstrip, notice."""
+        try:
+            serial, strength = position(event._data)
+        except InvalidInput as error:
+            yield gr.skip(), notice(str(error), "error")
+            return
+        edit = tab.edit
+        if edit is None:
+            yield gr.skip(), notice("This edit is no longer open; press Edit to render it again.", "error")
+        elif edit.serial == serial:
+            yield from self._told(tab, edit, self._hand(edit, strength))
+        else:  # the slider of an edit that has been replaced
+            yield gr.skip(), gr.skip()
+
+    def save(self, suffix: str, tab: Tab, num_frames: Any) -> Iterator[tuple[Any, Any, Any]]:
+        """Complete the sweep and write it. Outputs: filmstrip, notice, download."""
+        edit, hidden = tab.edit, gr.update(value=None, visible=False)
+        if edit is None:
+            yield gr.skip(), notice("There is nothing to save yet; press Edit first.", "error"), hidden
+            return
+        yield gr.skip(), "", hidden
+        try:
+            strengths = ends_first(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))
+        except InvalidInput as error:
+            yield gr.skip(), notice(str(error), "error"), hidden
+            return
+        written: list[Path] = []
+        for strip, sentence in self._told(tab, edit, self._write(edit, strengths, suffix, written)):
+            yield strip, sentence, gr.skip()
+        if written:
+            size = written[0].stat().st_size / 1e6
+            label = f"Download {FORMAT_NAMES[suffix]} ({size:.1f} MB)"
+            yield gr.skip(), gr.skip(), gr.update(value=str(written[0]), label=label, visible=True)
+
+    def pick(self, event: gr.EventData) -> Any:
+        """A clicked suggestion becomes the instruction."""
+        text = event._data.get("text") if isinstance(event._data, dict) else None
+        return text[:MAX_LETTERS] if isinstance(text, str) else gr.skip()
+
+    def _open(
+        self, tab: Tab, photograph: str | None, instruction: str, num_frames: Any, seed: Any, steps: Any, guidance: Any
+    ) -> OpenEdit:
+        if not photograph:
+            raise InvalidInput("Add a photograph first: drop it on the upload box, choose a file, or paste it.")
+        if not isinstance(instruction, str) or not instruction.strip():
+            raise InvalidInput("Say what to change: type an instruction or click one of the suggestions.")
+        if len(instruction) > MAX_LETTERS:
+            raise InvalidInput(f"An instruction has at most {MAX_LETTERS} letters; this one has {len(instruction)}.")
+        pipe = self.engine.pipe
+        recipe = Recipe(
+            instruction=instruction.strip(),
+            seed=whole_number(seed, "The seed", 0, MAX_SEED),
+            steps=whole_number(steps, "The number of steps", 1, MAX_STEPS),
+            guidance=guidance if pipe.transformer.config.guidance_embeds else pipe.defaults.guidance,
+            source=Path(photograph).name,
+            strengths=tuple(ends_first(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))),
+        )
+        session = self.open_session(
+            read_image(photograph), recipe.instruction, seed=recipe.seed, steps=recipe.steps, guidance=recipe.guidance
+        )
+        return tab.replace(session, recipe, self.cache)
+
+    def _hand(self, edit: OpenEdit, strength: float) -> Iterator[Busy]:
+        for done, total in watched(lambda on_step: edit.show(strength, on_step)):
+            yield Busy(text=f"Strength {strength:.2f}, step {done} of {total}", fraction=done / max(total, 1))
+
+    def _write(self, edit: OpenEdit, strengths: list[float], suffix: str, written: list[Path]) -> Iterator[Busy]:
+        yield from fill(edit, strengths)
+        yield Busy(text=f"Writing the {FORMAT_NAMES[suffix]}")
+        recipe = edit.recipe
+        frames = [(strength, edit.picture(strength)) for strength in sorted(strengths)]
+        path = save_sweep(
+            frames,
+            edit.folder / f"{file_stem(recipe.instruction)}.{suffix}",
+            instruction=recipe.instruction,
+            seed=recipe.seed,
+            model=self.model,
+            slider=self.slider,
+            source=recipe.source,
+            steps=recipe.steps,
+            guidance=recipe.guidance,
+        )
+        written.append(path)
+
+    def _told(self, tab: Tab, edit: OpenEdit, work: Iterator[Busy]) -> Iterator[tuple[FilmstripData, Any]]:
+        """Do `work` and tell of it, for as long as `edit` is the tab's."""
+        try:
+            for busy in work:
+                if tab.edit is not edit:
+                    return
+                yield snapshot(edit, busy), gr.skip()
+            yield snapshot(edit), gr.skip()
+        except (Superseded, SessionClosed):  # the hand moved on, or a newer edit took over: not worth a word
+            return
+        except KontextSliderError as error:
+            yield snapshot(edit), notice(str(error), "error")
+        except Exception as error:
+            yield snapshot(edit), notice(f"The render failed ({error}). The frames made so far are kept.", "error")
+            raise

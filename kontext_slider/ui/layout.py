@@ -1,0 +1,190 @@
+"""The page: widgets, where they stand, and which handler answers which event."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from kontext_slider.ui.examples import credits, read_examples
+from kontext_slider.ui.filmstrip import Chips, Filmstrip, Photograph
+from kontext_slider.ui.handlers import FORMAT_NAMES, MAX_FRAMES, MAX_LETTERS, MAX_SEED, Handlers
+from kontext_slider.ui.tab import Tab
+
+GENERAL_INSTRUCTIONS = [
+    "make it snow",
+    "turn day into night",
+    "make it a watercolour painting",
+    "make it look like autumn",
+    "add thick fog",
+    "turn it into a pencil sketch",
+]
+NUM_FRAMES = 11  # of the strip, unless the person chooses
+TAB_SECONDS = 3600  # a tab unused for this long gives back its session and files
+NO_GUIDANCE = "Not available: this model was trained without a guidance input, so a value would change nothing."
+PARALLEL_EVENTS = 16  # events of one kind that may run at once; the engine's own lock orders the device
+HEADER = """<header class="masthead"><h1>Kontext Slider</h1>
+<p>Edit a photograph in words, then slide from untouched to fully edited.</p></header>"""
+NEW_SEED = f"() => Math.floor(Math.random() * {MAX_SEED})"
+START_DOWNLOAD = """() => {
+  const press = (tries) => {
+    const button = document.querySelector('#download');
+    if (button) setTimeout(() => button.click(), 50);
+    else if (tries > 0) setTimeout(() => press(tries - 1), 100);
+  };
+  press(50);
+}"""  # gradio mounts the button after the event has ended; after a failed export it stays hidden
+
+
+def create_app(engine: Any, model: str | None = None, slider: str | None = None) -> gr.Blocks:
+    """Build the page over a `SliderEngine`. Nothing is rendered or served yet: call `launch()` on the result.
+
+    `model` and `slider` are the weights' names as exported files shall tell them. The page's own look is in
+    `launch.launch_options()`.
+    """
+    with gr.Blocks(title="Kontext Slider", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as app:
+        tab = gr.State(Tab(), time_to_live=TAB_SECONDS, delete_callback=Tab.close)
+        gr.HTML(HEADER, padding=False)
+        with gr.Row(equal_height=False, elem_classes="page"):
+            with gr.Column(scale=2, min_width=300, elem_classes="side"):
+                inputs = _inputs(engine.pipe)
+            with gr.Column(scale=5, min_width=340, elem_classes="work"):
+                strip = Filmstrip(elem_id="filmstrip")
+                buttons, download = _exports()
+        handlers = Handlers(engine, strip.GRADIO_CACHE, model, slider)
+        _wire(handlers, tab, inputs, strip)
+        _wire_exports(handlers, tab, inputs, strip, buttons, download)
+    return app.queue(default_concurrency_limit=PARALLEL_EVENTS)
+
+
+def suggestions(known: dict[str, list[str]]) -> list[str]:
+    """One phrasing per edit that the model knows, or a short general list for a model that takes anything."""
+    return [phrases[0] for phrases in known.values() if phrases] or GENERAL_INSTRUCTIONS
+
+
+def _inputs(pipe: Any) -> dict[str, Any]:
+    """The left column, by name."""
+    photograph = Photograph(
+        label="Photograph",
+        type="filepath",
+        image_mode=None,
+        sources=["upload", "clipboard"],
+        height=230,
+        buttons=[],
+        elem_id="photograph",
+    )
+    instruction = gr.Textbox(
+        label="Instruction",
+        placeholder="What should change?",
+        lines=1,
+        max_lines=1,
+        max_length=MAX_LETTERS,
+        elem_id="instruction",
+    )
+    chips = Chips(suggestions(pipe.known_instructions), label="Suggested instructions", elem_id="suggestions")
+    edit = gr.Button("Edit", variant="primary", size="lg", elem_id="edit")
+    sentence = gr.HTML("", elem_id="notice", padding=False)
+    nearest = Chips(label="Nearest known instructions", elem_id="nearest")
+    settings = _settings(pipe)
+    _examples(photograph, instruction)
+    return {
+        "photograph": photograph,
+        "instruction": instruction,
+        "chips": chips,
+        "edit": edit,
+        "sentence": sentence,
+        "nearest": nearest,
+        **settings,
+    }
+
+
+def _settings(pipe: Any) -> dict[str, Any]:
+    defaults, has_guidance = pipe.defaults, bool(pipe.transformer.config.guidance_embeds)
+    with gr.Accordion("Settings", open=False, elem_id="settings"):
+        num_frames = gr.Slider(3, MAX_FRAMES, value=NUM_FRAMES, step=2, label="Frames in the strip and in exports")
+        with gr.Row(equal_height=False, elem_classes="seed"):
+            seed = gr.Number(0, precision=0, minimum=0, maximum=MAX_SEED, label="Seed", scale=3, min_width=100)
+            reroll = gr.Button("New seed", size="sm", scale=1, min_width=90)
+        reroll.click(None, outputs=seed, js=NEW_SEED)
+        steps = gr.Slider(1, max(50, defaults.steps), value=defaults.steps, step=1, label="Steps")
+        guidance = gr.Slider(
+            1,
+            10,
+            value=defaults.guidance,
+            step=0.1,
+            label="Guidance",
+            interactive=has_guidance,
+            info=None if has_guidance else NO_GUIDANCE,
+            elem_id="guidance",
+        )
+    return {"num_frames": num_frames, "seed": seed, "steps": steps, "guidance": guidance}
+
+
+def _examples(photograph: gr.Image, instruction: gr.Textbox) -> None:
+    examples = read_examples()
+    if not examples:
+        return
+    gr.Examples(
+        [[str(example.image), example.instruction] for example in examples],
+        inputs=[photograph, instruction],
+        visible_columns=[0],
+        cache_examples=False,
+        label="Try one of these",
+        elem_id="examples",
+        api_visibility="private",
+    )
+    gr.HTML(f'<p class="credits">Pictures: {html.escape(credits(examples))}</p>', padding=False)
+
+
+def _exports() -> tuple[dict[str, gr.Button], gr.DownloadButton]:
+    with gr.Row(elem_classes="exports"):
+        gr.HTML('<span class="save-as">Save the sweep as</span>', padding=False, min_width=120)
+        buttons = {
+            suffix: gr.Button(name, size="sm", min_width=64, elem_id=f"save-{suffix}")
+            for suffix, name in FORMAT_NAMES.items()
+        }
+    return buttons, gr.DownloadButton("Download", visible=False, size="sm", elem_id="download")
+
+
+def _wire(handlers: Handlers, tab: gr.State, inputs: dict[str, Any], strip: Filmstrip) -> None:
+    """Edit (button and Enter), the slider at rest, suggestions."""
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    names = ("photograph", "instruction", "num_frames", "seed", "steps", "guidance")
+    instruction, sentence, nearest = inputs["instruction"], inputs["sentence"], inputs["nearest"]
+    gr.on(
+        [inputs["edit"].click, instruction.submit],
+        handlers.edit,
+        inputs=[tab, *(inputs[name] for name in names)],
+        outputs=[tab, strip, sentence, nearest],
+        trigger_mode="multiple",  # a newer Edit does not wait for the older: it takes over
+        **quiet,
+    )
+    strip.commit(handlers.commit, tab, [strip, sentence], trigger_mode="multiple", **quiet)  # the newest wins
+    for chips in (inputs["chips"], nearest):
+        chips.pick(handlers.pick, None, instruction, queue=False, **quiet)
+
+
+def _wire_exports(
+    handlers: Handlers,
+    tab: gr.State,
+    inputs: dict[str, Any],
+    strip: Filmstrip,
+    buttons: dict[str, gr.Button],
+    download: gr.DownloadButton,
+) -> None:
+    for suffix, button in buttons.items():
+        event = button.click(
+            partial(_save, handlers, suffix),
+            [tab, inputs["num_frames"]],
+            [strip, inputs["sentence"], download],
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        event.success(None, js=START_DOWNLOAD)
+
+
+def _save(handlers: Handlers, suffix: str, tab: Tab, num_frames: Any) -> Iterator[tuple[Any, Any, Any]]:
+    yield from handlers.save(suffix, tab, num_frames)

@@ -1,0 +1,185 @@
+"""A headless Chromium driven over its DevTools pipe: two file descriptors and JSON, no driver and no package needed.
+
+Protocol: https://chromedevtools.github.io/devtools-protocol/ . Every wait here ends: `TIMEOUT` seconds, or less.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import queue
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+TIMEOUT = 120.0
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--remote-debugging-pipe",
+)
+
+
+def find_chromium() -> str | None:
+    """The path of a Chromium or Chrome on this machine."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+class Browser:
+    """One page. `requests` lists the address of every request that the page has made."""
+
+    def __init__(self, chromium: str, profile: Path, width: int = 1280, height: int = 900) -> None:
+        self.requests: list[str] = []
+        self._answers: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
+        self._sent = 0
+        self._page: str | None = None
+        self._start([chromium, *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}", "about:blank"])
+        threading.Thread(target=self._read, daemon=True).start()
+        targets = self.call("Target.getTargets")["targetInfos"]
+        target = next(each["targetId"] for each in targets if each["type"] == "page")
+        self._page = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "DOM"):
+            self.call(f"{domain}.enable")
+        self.resize(width, height)
+
+    def close(self) -> None:
+        """End the browser and wait until it is gone."""
+        self._page = None
+        self.call("Browser.close")
+        self._reader.join(TIMEOUT)
+        os.close(self._to_browser)
+        deadline = time.monotonic() + TIMEOUT
+        while os.waitpid(self._pid, os.WNOHANG)[0] == 0:
+            if time.monotonic() > deadline:
+                os.kill(self._pid, signal.SIGKILL)
+            time.sleep(0.05)
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Send one command and wait for its answer."""
+        self._sent += 1
+        answer = self._answers[self._sent] = queue.SimpleQueue()
+        message = {"id": self._sent, "method": method, "params": params}
+        if self._page is not None:
+            message["sessionId"] = self._page
+        os.write(self._to_browser, json.dumps(message).encode() + b"\0")
+        reply = answer.get(timeout=TIMEOUT)
+        assert "error" not in reply, f"{method}: {reply['error']['message']}"
+        return reply["result"]
+
+    def open(self, address: str, ready: str) -> None:
+        """Go to a page and wait until the expression `ready` holds there."""
+        self.call("Page.navigate", url=address)
+        self.wait(ready)
+
+    def run(self, expression: str) -> Any:
+        """The value of a JavaScript expression (a promise is awaited)."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def wait(self, expression: str, seconds: float = TIMEOUT) -> None:
+        """Wait until `expression` is truthy; until then it may throw."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.run(f"(() => {{ try {{ return Boolean({expression}) }} catch (e) {{ return false }} }})()"):
+                return
+            time.sleep(0.05)
+        raise AssertionError(
+            f"In {seconds:.0f} s this never came true: {expression}\n{self.run('document.body.innerText')}"
+        )
+
+    def wait_for_file(self, path: Path, seconds: float = TIMEOUT) -> None:
+        """Wait until a download is there; Chromium renames it when it is whole."""
+        deadline = time.monotonic() + seconds
+        while not path.exists():
+            assert time.monotonic() < deadline, f"{path.name} was not downloaded: {list(path.parent.iterdir())}"
+            time.sleep(0.05)
+
+    def upload(self, selector: str, path: Path) -> None:
+        """Choose a file in a file input."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+
+    def type(self, selector: str, text: str) -> None:
+        """Put the caret into a field, select what is there, and type over it."""
+        self.run(f"(() => {{ const field = document.querySelector({selector!r}); field.focus(); field.select(); }})()")
+        self.call("Input.insertText", text=text)
+
+    def click(self, selector: str) -> None:
+        """A real press and release in the middle of an element."""
+        x, y = self.middle(selector)
+        self.mouse("mousePressed", x, y)
+        self.mouse("mouseReleased", x, y)
+
+    def middle(self, selector: str) -> tuple[float, float]:
+        box = self.box(selector)
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def box(self, selector: str) -> dict[str, float]:
+        """The element's rectangle on the screen, scrolled into view."""
+        return self.run(
+            f"(() => {{ const e = document.querySelector({selector!r}); e.scrollIntoView({{block: 'center'}});"
+            " const b = e.getBoundingClientRect(); return {x: b.x, y: b.y, width: b.width, height: b.height}; })()"
+        )
+
+    def mouse(self, kind: str, x: float, y: float) -> None:
+        """kind: mousePressed, mouseMoved (button held) or mouseReleased."""
+        held = 0 if kind == "mouseReleased" else 1
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=held, clickCount=1)
+
+    def key(self, name: str, shift: bool = False) -> None:
+        """Press and release a named key, such as ArrowRight."""
+        typed = {"text": "\r", "windowsVirtualKeyCode": 13} if name == "Enter" else {}
+        for kind, more in (("keyDown", typed), ("keyUp", {})):
+            self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name, modifiers=8 if shift else 0, **more)
+
+    def resize(self, width: int, height: int, dark: bool = False) -> None:
+        """Set the page's size, and whether the person prefers dark."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    def screenshot(self, path: Path) -> None:
+        """Write what is on the screen as PNG."""
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+
+    def _start(self, command: list[str]) -> None:
+        """Chromium reads commands from descriptor 3 and writes answers to descriptor 4."""
+        read_commands, self._to_browser = os.pipe()
+        self._from_browser, write_answers = os.pipe()
+        ends = [os.dup(end) for end in (read_commands, write_answers) for _ in range(4)]  # clear of 3 and 4
+        actions = [
+            (os.POSIX_SPAWN_DUP2, ends[3], 3),
+            (os.POSIX_SPAWN_DUP2, ends[7], 4),
+            (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+        ]
+        self._pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions)
+        for end in (*ends, read_commands, write_answers):
+            os.close(end)
+
+    def _read(self) -> None:
+        self._reader = threading.current_thread()
+        with os.fdopen(self._from_browser, "rb") as stream:
+            rest = b""
+            while data := stream.read1(65536):
+                *messages, rest = (rest + data).split(b"\0")
+                for message in messages:
+                    self._hear(json.loads(message))
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        if "id" in message:
+            self._answers.pop(message["id"]).put(message)
+        elif message["method"] == "Network.requestWillBeSent":
+            self.requests.append(message["params"]["request"]["url"])

@@ -1,0 +1,101 @@
+"""A fake above the engine: the same interface, frames drawn by arithmetic, so that the page is tested for seconds.
+
+A frame is the source faded to its negative: strength 0 is the source itself, strength 1 the negative.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from kontext_slider.errors import InvalidInput, SessionClosed, Superseded
+
+KNOWN = {
+    "night": ["make it night", "turn day into night"],
+    "sepia": ["make it sepia", "turn it into a sepia photograph"],
+    "recolour red": ["make the ball red"],
+    "fog": ["add thick fog", "make it foggy"],
+    "sketch": ["turn it into a pencil sketch"],
+}
+OnStep = Callable[[int, int], None]
+
+
+def faded(source: Image.Image, strength: float) -> Image.Image:
+    """What the fake model makes of `source` at `strength`."""
+    pixels = np.asarray(source, dtype=np.float64)
+    return Image.fromarray(np.round(pixels + strength * (255 - 2 * pixels)).astype(np.uint8))
+
+
+class FakeSession:
+    """`steps` steps of `step_seconds` per frame; a newer `show` supersedes an older one between two steps."""
+
+    def __init__(self, engine: FakeEngine, source: Image.Image, steps: int) -> None:
+        self.source, self.steps, self._engine = source, steps, engine
+        self._wanted: float | None = None
+        self._open = True
+
+    def __enter__(self) -> FakeSession:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def show(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
+        self._wanted = strength
+        return (
+            self.source.copy() if strength == 0 else self._render(strength, on_step, lambda: self._wanted == strength)
+        )
+
+    def frames(self, strengths: Iterable[float], on_step: OnStep | None = None) -> Iterator[tuple[float, Image.Image]]:
+        for strength in strengths:
+            yield strength, self._render(strength, on_step, lambda: True)
+
+    def close(self) -> None:
+        self._open = False
+
+    def _render(self, strength: float, on_step: OnStep | None, is_wanted: Callable[[], bool]) -> Image.Image:
+        with self._engine.lock:
+            for step in range(self.steps):
+                time.sleep(self._engine.step_seconds)
+                if not self._open:
+                    raise SessionClosed("closed")
+                if not is_wanted():
+                    raise Superseded("superseded")
+                if self._engine.fails_at == strength:
+                    raise InvalidInput("The fake model cannot render this strength.")
+                if on_step is not None:
+                    on_step(step + 1, self.steps)
+            self._engine.rendered.append(strength)
+        return faded(self.source, strength)
+
+
+class FakeEngine:
+    """`rendered` lists the strengths that were rendered, in order; `opened` what `open` was told."""
+
+    def __init__(
+        self,
+        step_seconds: float = 0.0,
+        known: dict[str, list[str]] | None = None,
+        guidance_embeds: bool = False,
+        fails_at: float | None = None,
+    ) -> None:
+        self.step_seconds, self.fails_at = step_seconds, fails_at
+        self.lock = threading.Lock()
+        self.rendered: list[float] = []
+        self.opened: list[dict[str, Any]] = []
+        self.pipe = SimpleNamespace(
+            known_instructions=KNOWN if known is None else known,
+            defaults=SimpleNamespace(size=256, steps=4, guidance=2.5, max_sequence_length=16),
+            transformer=SimpleNamespace(config=SimpleNamespace(guidance_embeds=guidance_embeds)),
+        )
+
+    def open(self, image: Image.Image, instruction: str, **settings: Any) -> FakeSession:
+        self.opened.append({"instruction": instruction, **settings})
+        side = self.pipe.defaults.size
+        return FakeSession(self, image.resize((side, side)), settings["steps"])

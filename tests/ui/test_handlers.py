@@ -1,0 +1,252 @@
+"""The handlers over the fake engine: what a person is shown, in which order, and what is kept when things go wrong."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+
+from kontext_slider.engine import SliderEngine, ends_first
+from kontext_slider.errors import InvalidInput
+from kontext_slider.export import read_metadata
+from kontext_slider.ui.handlers import Handlers, file_stem, notice, position, whole_number
+from kontext_slider.ui.tab import Tab
+from tests.ui.fake_engine import FakeEngine, faded
+
+TIMEOUT = 20
+
+
+@pytest.fixture
+def photograph(tmp_path) -> str:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    path = tmp_path / "photo.png"
+    Image.fromarray(pixels).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def handlers(tmp_path) -> Handlers:
+    return Handlers(FakeEngine(), str(tmp_path / "cache"), model="fake")
+
+
+def edit(handlers, tab, photograph, instruction="make it night", num_frames=5, seed=3, steps=2, guidance=2.5):
+    return list(handlers.edit(tab, photograph, instruction, num_frames, seed, steps, guidance))
+
+
+def commit(handlers, tab, strength, serial=None):
+    data = {"edit": tab.edit.serial if serial is None else serial, "strength": strength}
+    return list(handlers.commit(tab, gr.EventData(None, data)))
+
+
+def strengths(strip) -> list[float]:
+    return [frame.strength for frame in strip.frames]
+
+
+def test_the_strip_fills_ends_first_and_every_frame_shows_on_arrival(handlers, photograph):
+    """Frames that came all at once, or in rising order, would leave the person without the full edit for long."""
+    tab = Tab()
+    strips = [strip for _, strip, _, _ in edit(handlers, tab, photograph)]
+    arrived: list[float] = []
+    for strip in strips:
+        arrived += [strength for strength in strengths(strip) if strength not in arrived]
+    assert arrived == ends_first(5) == [0, 1, 0.5, 0.25, 0.75]
+    assert strips[-1].strengths == [0, 0.25, 0.5, 0.75, 1]
+    assert strips[-1].busy is None
+    assert any(strip.busy and "step" in strip.busy.text for strip in strips)
+    assert handlers.engine.opened == [{"instruction": "make it night", "seed": 3, "steps": 2, "guidance": 2.5}]
+
+
+def test_frames_are_lossless_and_zero_is_the_source(handlers, photograph):
+    """A lossy file at strength 0 would already differ from the person's picture."""
+    tab = Tab()
+    last = edit(handlers, tab, photograph)[-1][1]
+    source = tab.edit.session.source
+    for frame in last.frames:
+        with Image.open(frame.file.path) as image:
+            assert image.convert("RGB").tobytes() == faded(source, frame.strength).tobytes()
+
+
+def test_the_slider_at_rest_renders_exactly_there(handlers, photograph):
+    """A rounded or stale strength would show another frame than the label says."""
+    tab = Tab()
+    edit(handlers, tab, photograph)
+    handlers.engine.rendered.clear()
+    strip, _ = commit(handlers, tab, 0.37)[-1]
+    assert handlers.engine.rendered == [0.37]
+    assert 0.37 in strengths(strip)
+    commit(handlers, tab, 0.37)
+    assert handlers.engine.rendered == [0.37]  # a finished frame costs nothing
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan"), "0.5", None, True, [0.5]])
+def test_a_silly_strength_from_the_browser_is_refused_with_a_sentence(handlers, photograph, strength):
+    """The browser is not ours: whatever it sends must neither render nor raise."""
+    tab = Tab()
+    edit(handlers, tab, photograph)
+    handlers.engine.rendered.clear()
+    [(_, sentence)] = commit(handlers, tab, strength)
+    assert "0 to 1" in sentence
+    assert handlers.engine.rendered == []
+
+
+def test_the_slider_of_a_replaced_edit_renders_nothing(handlers, photograph):
+    """A late event of the first edit must not put its frame into the second."""
+    tab = Tab()
+    edit(handlers, tab, photograph)
+    old = tab.edit.serial
+    edit(handlers, tab, photograph, "add thick fog")
+    handlers.engine.rendered.clear()
+    commit(handlers, tab, 0.37, serial=old)
+    assert handlers.engine.rendered == []
+    assert tab.edit.serial > old
+
+
+def test_a_newer_position_of_the_hand_cancels_the_older_quietly(photograph, tmp_path):
+    """Without it every position passed on the way would be rendered to the end, and its error shown."""
+    handlers, tab = Handlers(FakeEngine(step_seconds=0.05), str(tmp_path)), Tab()
+    edit(handlers, tab, photograph, num_frames=2, steps=1)
+    tab.edit.session.steps = 8
+    older = handlers.commit(tab, gr.EventData(None, {"edit": tab.edit.serial, "strength": 0.2}))
+    next(older)  # its first step is done
+    newer: list = []
+    thread = threading.Thread(target=lambda: newer.extend(commit(handlers, tab, 0.8)))
+    thread.start()
+    assert all(sentence == gr.skip() for _, sentence in older)
+    thread.join(TIMEOUT)
+    assert 0.8 in strengths(newer[-1][0])
+    assert 0.2 not in strengths(newer[-1][0])
+
+
+def test_a_newer_edit_silences_the_older_and_frees_its_files(photograph, tmp_path):
+    """Frames of the first instruction must not trickle into the strip of the second, nor stay on disk."""
+    handlers, tab = Handlers(FakeEngine(step_seconds=0.01), str(tmp_path)), Tab()
+    older = handlers.edit(tab, photograph, "make it night", 5, 0, 4, 2.5)
+    next(message for message in older if message[1].frames)
+    folder = tab.edit.folder
+    newer = edit(handlers, tab, photograph, "add thick fog")
+    assert list(older) == []
+    assert not folder.exists()
+    assert newer[-1][1].instruction == "add thick fog"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"photograph": None}, "photograph"),
+        ({"instruction": "  "}, "instruction"),
+        ({"instruction": "x" * 501}, "500"),
+        ({"seed": None}, "seed"),
+        ({"seed": -1}, "seed"),
+        ({"steps": 0}, "steps"),
+        ({"steps": "many"}, "steps"),
+        ({"num_frames": 1}, "frames"),
+        ({"num_frames": 10**9}, "frames"),
+    ],
+)
+def test_a_mistake_is_a_sentence_and_nothing_rendered_is_lost(handlers, photograph, changes, said):
+    """An error that closed the open edit would throw away minutes of rendering."""
+    tab = Tab()
+    edit(handlers, tab, photograph)
+    before = tab.edit
+    arguments = {"photograph": photograph, **changes}
+    _, strip, sentence, _ = edit(handlers, tab, **arguments)[-1]
+    assert said in sentence.lower() and 'role="alert"' in sentence
+    assert tab.edit is before
+    assert len(strip.frames) == 5 and strip.busy is None
+
+
+def test_a_file_that_is_no_picture_is_a_sentence(handlers, tmp_path):
+    """An upload is anything: a text named .png must not end in a traceback."""
+    path = tmp_path / "letter.png"
+    path.write_text("Dear Sir or Madam")
+    tab = Tab()
+    _, _, sentence, _ = edit(handlers, tab, str(path))[-1]
+    assert 'role="alert"' in sentence and tab.edit is None
+
+
+def test_an_error_in_the_middle_keeps_what_is_done(photograph, tmp_path):
+    """One strength that fails must not take the finished ones with it."""
+    handlers, tab = Handlers(FakeEngine(fails_at=0.5), str(tmp_path)), Tab()
+    _, strip, sentence, _ = edit(handlers, tab, photograph)[-1]
+    assert "cannot render" in sentence
+    assert strengths(strip) == [0, 1] and strip.busy is None
+
+
+def test_an_unknown_instruction_is_answered_honestly(handlers, photograph):
+    """A small model renders something for any words; the person must hear that it was not trained for these."""
+    messages = edit(handlers, Tab(), photograph, "add a <b>dragon</b>")
+    sentence, nearest = next((m[2], m[3]) for m in messages if m[3])
+    assert "not trained" in sentence and "&lt;b&gt;" in sentence and "<b>" not in sentence
+    assert 1 <= len(nearest) <= 3
+    known = edit(handlers, Tab(), photograph, "make it night")
+    assert not any("not trained" in str(message[2]) for message in known)
+
+
+def test_export_completes_the_sweep_first(handlers, photograph):
+    """A GIF saved while the strip is half full must still hold every frame."""
+    tab = Tab()
+    next(m for m in handlers.edit(tab, photograph, "make it night", 5, 7, 2, 2.5) if len(m[1].frames) == 2)
+    messages = list(handlers.save("gif", tab, 9))
+    path = Path(messages[-1][2]["value"])
+    with Image.open(path) as gif:
+        assert gif.n_frames == 9
+    assert path.name == "make-it-night.gif"
+    told = read_metadata(path)
+    assert told["seed"] == 7 and told["model"] == "fake" and told["source"] == "photo.png"
+    assert told["strengths"] == [k / 8 for k in range(9)]
+
+
+def test_export_before_an_edit_says_what_to_do(handlers):
+    """A click on GIF with nothing open must not fail without a word."""
+    _, sentence, download = list(handlers.save("gif", Tab(), 5))[-1]
+    assert "Edit" in sentence and download["visible"] is False
+
+
+def test_a_commit_after_the_tab_has_expired_says_so(handlers):
+    """After an hour away the session is gone; a slider that then does nothing would look broken."""
+    event = gr.EventData(None, {"edit": 1, "strength": 0.5})
+    [(_, sentence)] = list(handlers.commit(Tab(), event))
+    assert "press Edit" in sentence
+
+
+def test_values_of_a_browser_are_checked():
+    """JSON has no integers: 3.0 is three, 3.5 is none, True is none."""
+    assert whole_number(3.0, "It", 0, 9) == 3
+    for value in (3.5, True, None, "3", -1, 10):
+        with pytest.raises(InvalidInput):
+            whole_number(value, "It", 0, 9)
+    assert position({"edit": 1, "strength": 0.123456}) == (1, 0.1235)
+    with pytest.raises(InvalidInput):
+        position("no dict")
+
+
+def test_the_real_engine_fits(pipe, photograph, tmp_path):
+    """The fake engine could drift from the real one: frames must be those that a session of one's own shows."""
+    engine = SliderEngine(pipe)
+    tab = Tab()
+    last = edit(Handlers(engine, str(tmp_path)), tab, photograph, "make it snow", num_frames=3, seed=5)[-1][1]
+    strip, _ = commit(Handlers(engine, str(tmp_path)), tab, 0.3)[-1]
+    assert strengths(last) == [0, 0.5, 1] and strengths(strip) == [0, 0.3, 0.5, 1]
+    with SliderEngine(pipe).open(photograph, "make it snow", seed=5, steps=2, guidance=2.5) as session:
+        for strength in strengths(strip):
+            assert tab.edit.picture(strength).tobytes() == session.show(strength).tobytes()
+
+
+def test_picks_become_text_and_nothing_else(handlers):
+    """A forged pick must not put an object into the instruction box."""
+    assert handlers.pick(gr.EventData(None, {"text": "make it night"})) == "make it night"
+    assert handlers.pick(gr.EventData(None, {"text": {"a": 1}})) == gr.skip()
+    assert handlers.pick(gr.EventData(None, SimpleNamespace())) == gr.skip()
+
+
+def test_names_of_files_and_sentences_are_safe():
+    """An instruction is also a file name and a piece of a page."""
+    assert file_stem("Make it snow!") == "make-it-snow"
+    assert file_stem("../../..") == "edit"
+    assert "<script>" not in notice("<script>")
+    assert notice("") == ""

@@ -1,0 +1,75 @@
+"""Flags, and the one place where the `spaces` package matters."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from types import ModuleType
+
+import pytest
+from PIL import Image
+
+import app
+from kontext_slider.ui import gpu
+from kontext_slider.ui.launch import add_arguments, launch_options
+from tests.ui.fake_engine import FakeEngine, faded
+
+
+def test_flags_have_the_promised_names():
+    """A Space, the Dockerfile and the command line all rely on them."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    args = parser.parse_args([])
+    assert (args.model, args.slider, args.share, args.host) == ("pocket", None, False, None)
+    words = "--model m --slider s --device cpu --dtype float32 --host 0.0.0.0 --port 8000 --share"
+    assert parser.parse_args(words.split()).port == 8000
+
+
+def test_a_model_that_is_not_there_ends_with_a_sentence():
+    """A traceback of a hub client tells a person nothing."""
+    with pytest.raises(SystemExit, match="no-such-model"):
+        app.main(["--model", "no-such-model", "--device", "cpu"])
+
+
+def test_uploads_are_bounded_and_history_is_off():
+    """Defaults of gradio keep a history of runs and take files of any size."""
+    options = launch_options()
+    assert options["max_file_size"] and options["run_history"] is False and options["enable_monitoring"] is False
+
+
+def test_without_spaces_the_engine_is_used_as_it_is():
+    """The detour for ZeroGPU loses step progress; it must not be taken elsewhere."""
+    engine = FakeEngine()
+    assert gpu.session_opener(engine) == engine.open
+
+
+def test_on_a_space_every_frame_is_made_inside_a_lent_gpu(monkeypatch):
+    """A session opened outside `@spaces.GPU` would touch CUDA where ZeroGPU has none."""
+    inside: list[bool] = []
+
+    def lend(duration):
+        def decorate(function):
+            def lent(*arguments):
+                inside.append(True)
+                try:
+                    return function(*arguments)
+                finally:
+                    inside.pop()
+
+            return lent
+
+        return decorate
+
+    spaces = ModuleType("spaces")
+    spaces.GPU = lend
+    monkeypatch.setitem(sys.modules, "spaces", spaces)
+    monkeypatch.setattr(gpu, "has_spaces", lambda: True)
+    engine = FakeEngine()
+    opened_inside: list[bool] = []
+    real_open = engine.open
+    monkeypatch.setattr(engine, "open", lambda *a, **k: (opened_inside.append(bool(inside)), real_open(*a, **k))[1])
+    session = gpu.session_opener(engine)(Image.new("RGB", (256, 256), "teal"), "make it night", seed=0, steps=1)
+    assert opened_inside == []
+    [(_, frame)] = list(session.frames([0.5]))
+    assert frame.tobytes() == faded(session.source, 0.5).tobytes() == session.show(0.5).tobytes()
+    assert opened_inside and all(opened_inside)

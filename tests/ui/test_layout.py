@@ -1,0 +1,87 @@
+"""The page as gradio would send it: what is there, and what a model's abilities change."""
+
+from __future__ import annotations
+
+import json
+
+import gradio as gr
+import pytest
+
+from kontext_slider.ui import create_app
+from kontext_slider.ui.examples import Example, credits, read_examples
+from kontext_slider.ui.layout import GENERAL_INSTRUCTIONS, suggestions
+from tests.ui.fake_engine import KNOWN, FakeEngine
+
+
+def widgets(app: gr.Blocks) -> dict[str, dict]:
+    config = app.get_config_file()
+    return {each["props"]["elem_id"]: each["props"] for each in config["components"] if each["props"].get("elem_id")}
+
+
+@pytest.fixture(scope="module")
+def page() -> dict[str, dict]:
+    return widgets(create_app(FakeEngine()))
+
+
+def test_everything_a_person_needs_is_there(page):
+    """A widget that falls out of the layout would be noticed by nobody but the person who needs it."""
+    names = {
+        "photograph",
+        "instruction",
+        "suggestions",
+        "edit",
+        "filmstrip",
+        "settings",
+        "guidance",
+        "notice",
+        "nearest",
+    }
+    assert names | {"save-gif", "save-webp", "save-mp4", "save-zip", "download"} <= set(page)
+    assert page["suggestions"]["value"] == [phrases[0] for phrases in KNOWN.values()]
+    assert page["photograph"]["sources"] == ["upload", "clipboard"]
+
+
+def test_guidance_is_disabled_with_its_reason_where_the_model_has_none(page):
+    """A control that is greyed out without a reason, or that does nothing, misleads."""
+    assert page["guidance"]["interactive"] is False
+    assert "trained without" in page["guidance"]["info"]
+    able = widgets(create_app(FakeEngine(guidance_embeds=True)))["guidance"]
+    assert able["interactive"] is True and not able.get("info")
+
+
+def test_a_model_that_takes_anything_gets_a_general_list():
+    """FLUX lists no instructions: an empty row of suggestions would help nobody."""
+    assert suggestions({}) == GENERAL_INSTRUCTIONS
+    assert suggestions({"night": ["make it night", "turn day into night"]}) == ["make it night"]
+
+
+def test_the_page_reports_to_nobody_and_needs_no_network(page):
+    """Analytics, remote fonts or scripts would break the promise that the app works offline."""
+    app = create_app(FakeEngine())
+    assert app.analytics_enabled is False
+    for name in ("html_template", "css_template", "js_on_load"):
+        assert "http" not in page["filmstrip"][name] and "${" not in page["filmstrip"][name].replace("{{", "")
+        assert "`" not in page["filmstrip"][name]
+
+
+def test_the_filmstrip_is_empty_at_first(page):
+    """The value is what a new visitor gets: frames of somebody else must not be in it."""
+    assert page["filmstrip"]["value"]["frames"] == []
+
+
+def test_examples_are_read_where_they_are_and_absent_where_not(tmp_path):
+    """An installed package has no assets folder; the page must come up without."""
+    assert read_examples(tmp_path / "none.json") == []
+    rows = [
+        {"image": "a.jpg", "instruction": "make it night", "source": "A. Painter, CC0"},
+        {"image": "b.jpg", "instruction": "add fog", "source": "A. Painter, CC0"},
+    ]
+    (tmp_path / "examples.json").write_text(json.dumps(rows))
+    examples = read_examples(tmp_path / "examples.json")
+    assert examples[0] == Example(tmp_path / "a.jpg", "make it night", "A. Painter, CC0")
+    assert credits(examples) == "A. Painter, CC0"
+
+
+def test_the_shipped_examples_are_whole():
+    """A picture that is listed but not in the repository would be a broken square."""
+    assert all(example.image.is_file() and example.instruction for example in read_examples())
