@@ -12,7 +12,7 @@ from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.flow import flow_loss, pack, token_positions
 from kontext_slider.train.loop import Schedule, make_optimizers, train
 from kontext_slider.train.pocket import recipe
-from kontext_slider.train.pocket.base import BaseRun, ShardSize, all_instructions, train_base
+from kontext_slider.train.pocket.base import BaseRun, Phase, ShardSize, all_instructions, train_base
 from kontext_slider.train.pocket.model import PocketSizes, build_parts
 from kontext_slider.train.pocket.pairs import any_strength, draw_shard, load_or_draw
 from kontext_slider.train.pocket.slider import SliderRun, train_slider
@@ -109,7 +109,7 @@ def test_learning_rate_warms_up_and_ends_at_zero():
 def test_the_whole_recipe_runs_small(tmp_path):
     """Base, slider, save and load: the command that made the shipped weights, and the slider leaves the base alone."""
     size = (ShardSize(32, 32, 6, 4),)
-    base = BaseRun(codec_pictures=3, small=size, home=size, small_steps=6, home_steps=4)
+    base = BaseRun(codec_pictures=3, phases=(Phase(6, size), Phase(4, size, 3.0)))
     sizes = PocketSizes(heads=1, double_blocks=1, single_blocks=1, text=32)
     pipe = recipe.build_pipeline(train_base(base, tmp_path, sizes))
     before = {name: p.clone() for name, p in pipe.transformer.named_parameters()}

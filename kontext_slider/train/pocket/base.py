@@ -13,7 +13,7 @@ from torch import Tensor
 from kontext_slider.codec import PatchCodec
 from kontext_slider.train.flow import flow_loss, sample_sigmas
 from kontext_slider.train.loop import Schedule, make_optimizers, train
-from kontext_slider.train.pocket.edits import NO_EDIT, known_instructions
+from kontext_slider.train.pocket.edits import NO_EDIT, SCENE_EDITS, known_instructions
 from kontext_slider.train.pocket.model import PocketSizes, build_parts
 from kontext_slider.train.pocket.pairs import Shard, draw_source, load_or_draw, to_tensor
 
@@ -28,25 +28,47 @@ class ShardSize:
     batch: int
 
 
+SMALL = (ShardSize(128, 128, 10_000, 24),)
+HOME = (
+    ShardSize(256, 256, 1600, 8),
+    ShardSize(288, 224, 400, 8),
+    ShardSize(224, 288, 400, 8),
+    ShardSize(320, 208, 300, 8),
+    ShardSize(208, 320, 300, 8),
+)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Steps on pictures of some sizes; pairs that edit the object are drawn `local_weight` times as often as others."""
+
+    steps: int
+    sizes: tuple[ShardSize, ...]
+    local_weight: float = 1.0
+
+
 @dataclass(frozen=True)
 class BaseRun:
-    """The run that made the shipped weights: first small pictures, then the home size in five shapes."""
+    """The run that made the shipped weights: small pictures, then more of the hard edits, then the home size."""
 
     seed: int = 1
     codec_seed: int = 0
     codec_pictures: int = 400
-    small: tuple[ShardSize, ...] = (ShardSize(128, 128, 10_000, 24),)
-    home: tuple[ShardSize, ...] = (
-        ShardSize(256, 256, 1600, 8),
-        ShardSize(288, 224, 400, 8),
-        ShardSize(224, 288, 400, 8),
-        ShardSize(320, 208, 300, 8),
-        ShardSize(208, 320, 300, 8),
-    )
-    small_steps: int = 2800
-    home_steps: int = 1600
+    phases: tuple[Phase, ...] = (Phase(2800, SMALL), Phase(1000, SMALL, 3.0), Phase(1400, HOME, 3.0))
     adam_rate: float = 1e-3
     muon_rate: float = 2e-3
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+    def phase_at(self, step: int) -> Phase:
+        """The phase that `step` in [0, steps) belongs to."""
+        for phase in self.phases:
+            if step < phase.steps:
+                return phase
+            step -= phase.steps
+        raise IndexError("The run has fewer steps.")
 
 
 def all_instructions() -> list[str]:
@@ -95,23 +117,27 @@ class Words:
 class Batches:
     """Random batches from shards of several sizes; batch number n is a function of n."""
 
-    def __init__(self, shards: Sequence[Shard], batch_sizes: Sequence[int], words: Words):
+    def __init__(self, shards: Sequence[Shard], batch_sizes: Sequence[int], words: Words, local_weight: float = 1.0):
         self.shards, self.batch_sizes, self.words = shards, batch_sizes, words
-        self.weights = torch.tensor([float(len(shard)) for shard in shards])
+        self.shard_weights = torch.tensor([float(len(shard)) for shard in shards])
         self.sentences = [torch.tensor([words.index[text] for text in shard.instruction]) for shard in shards]
+        local = {text for edit in SCENE_EDITS for text in edit.instructions()}
+        self.row_weights = [
+            torch.tensor([local_weight if text in local else 1.0 for text in shard.instruction]) for shard in shards
+        ]
 
     def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """source (B, C, h, w), target (B, C, h, w), row numbers of `words` (B,), strengths (B,)."""
-        number = int(torch.multinomial(self.weights, 1, generator=generator))
-        shard = self.shards[number]
-        rows = torch.randint(len(shard), (self.batch_sizes[number],), generator=generator)
+        number = int(torch.multinomial(self.shard_weights, 1, generator=generator))
+        shard, weights = self.shards[number], self.row_weights[number]
+        rows = torch.multinomial(weights, self.batch_sizes[number], replacement=True, generator=generator)
         source, target = shard.source[shard.source_index[rows]], shard.target[rows]
         typed = self.words.typed(self.sentences[number][rows], generator)
         return source.float(), target.float(), typed, shard.strength[rows]
 
 
-def load_batches(folder: Path, codec: PatchCodec, run: BaseRun, sizes: Sequence[ShardSize], words: Words) -> Batches:
-    """Batches of the given sizes; shards that are not in `folder` are drawn first."""
+def load_batches(folder: Path, codec: PatchCodec, run: BaseRun, phase: Phase, words: Words) -> Batches:
+    """Batches of a phase; shards that are not in `folder` are drawn first."""
     shards = [
         load_or_draw(
             folder / f"base-{size.width}x{size.height}.safetensors",
@@ -120,9 +146,9 @@ def load_batches(folder: Path, codec: PatchCodec, run: BaseRun, sizes: Sequence[
             num_sources=size.sources,
             seed=run.seed,
         )
-        for size in sizes
+        for size in phase.sizes
     ]
-    return Batches(shards, [size.batch for size in sizes], words)
+    return Batches(shards, [size.batch for size in phase.sizes], words, phase.local_weight)
 
 
 def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> dict:
@@ -132,14 +158,14 @@ def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> 
     words = Words(parts, all_instructions())
     modules = [parts["transformer"], parts["text_encoder"], parts["text_encoder_2"]]
     optimizers = make_optimizers(modules, run.adam_rate, run.muon_rate)
-    phases: dict[bool, Batches] = {}
+    loaded: dict[Phase, Batches] = {}
 
     def batches_at(step: int) -> Batches:
-        is_small = step < run.small_steps
-        if is_small not in phases:
-            phases.clear()
-            phases[is_small] = load_batches(folder, codec, run, run.small if is_small else run.home, words)
-        return phases[is_small]
+        phase = run.phase_at(step)
+        if phase not in loaded:
+            loaded.clear()
+            loaded[phase] = load_batches(folder, codec, run, phase, words)
+        return loaded[phase]
 
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(run.seed + step)
@@ -150,5 +176,5 @@ def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> 
             text, pooled = words.encode(rows)
             return flow_loss(parts["transformer"], source, target, text, pooled, sigmas, noise)
 
-    train(modules, optimizers, loss_at, Schedule(run.small_steps + run.home_steps), folder / "base", run.seed)
+    train(modules, optimizers, loss_at, Schedule(run.steps), folder / "base", run.seed)
     return {**parts, "vae": codec}

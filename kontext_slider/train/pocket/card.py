@@ -28,6 +28,11 @@ def write_card(folder: Path, base: BaseRun, slider: SliderRun, scores: Sequence[
 
 
 def _training(base: BaseRun, slider: SliderRun) -> str:
+    phases = "\n".join(
+        f"| base, {phase.sizes[0].height} px, shapes: {len(phase.sizes)}, object edits x {phase.local_weight:g} "
+        f"| {_pairs(phase.sizes)} pairs at full strength | {phase.steps} | {base.seed} |"
+        for phase in base.phases
+    )
     return f"""## Training
 
 `python -m kontext_slider.train.pocket`: everything from nothing, on drawn pictures only; it resumes after a kill.
@@ -35,8 +40,7 @@ def _training(base: BaseRun, slider: SliderRun) -> str:
 | stage | pictures | steps | seed |
 |---|---|---|---|
 | codec | {base.codec_pictures} drawn, closed form | - | {base.codec_seed} |
-| base, 128 px | {_pairs(base.small)} pairs at full strength | {base.small_steps} | {base.seed} |
-| base, 256 px, five shapes | {_pairs(base.home)} pairs at full strength | {base.home_steps} | {base.seed} |
+{phases}
 | slider, 128 and 256 px | {_pairs(slider.sizes)} pairs at any strength | {slider.steps} | {slider.seed} |
 
 Logs: `training/base.jsonl`, `training/slider.jsonl` (step, loss, seconds per step), two CPU cores, bfloat16 autocast.

@@ -100,7 +100,6 @@ def to_tensor(picture: Picture) -> Tensor:
 
 def _draw_group(job: tuple) -> tuple[Tensor, Tensor, list[float], list[str]]:
     codec, seed, width, height, strengths = job
-    torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     source, scene = draw_source(rng, width, height)
     pictures, values, words = [source], [], []
@@ -125,8 +124,7 @@ def draw_shard(
 ) -> Shard:
     """Draw `num_sources` pictures of (width, height) = `size` with three edits each."""
     jobs = [(codec, (seed, *size, number), *size, strengths) for number in range(num_sources)]
-    with get_context("fork").Pool(workers) as pool:
-        rows = list(pool.imap(_numpy_group, jobs, chunksize=8))
+    rows = _draw_all(jobs, workers)
     return Shard(
         source=torch.stack([torch.from_numpy(row[0]) for row in rows]),
         target=torch.cat([torch.from_numpy(row[1]) for row in rows]),
@@ -136,7 +134,15 @@ def draw_shard(
     )
 
 
-def _numpy_group(job: tuple):
+def _draw_all(jobs: list[tuple], workers: int) -> list[tuple]:
+    """In order; by several processes where the work outweighs their start (forks of a threaded torch can hang)."""
+    if len(jobs) < 50:
+        return [_numpy_group(job) for job in jobs]
+    with get_context("spawn").Pool(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.imap(_numpy_group, jobs, chunksize=8))
+
+
+def _numpy_group(job: tuple) -> tuple:
     source, targets, values, words = _draw_group(job)
     return source.numpy(), targets.numpy(), values, words
 

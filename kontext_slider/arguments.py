@@ -1,0 +1,200 @@
+"""The arguments of a call with strengths: bound as the parent binds them, completed, and cut into batches.
+
+Legend: N strengths, B of them in one batch, C latent channels, h and w sides of the latents.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import FluxKontextPipeline
+from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RESOLUTIONS
+from PIL import Image
+from torch import Tensor
+
+from .defaults import EditDefaults
+from .errors import InvalidInput
+from .images import read_image, working_image, working_size
+
+PARENT = inspect.signature(FluxKontextPipeline.__call__)
+# One row serves every strength, or there is one row per strength.
+ROWS = (
+    "image",
+    "latents",
+    "prompt_embeds",
+    "pooled_prompt_embeds",
+    "negative_prompt_embeds",
+    "negative_pooled_prompt_embeds",
+)
+
+
+def with_parent_signature(function: Callable) -> Callable:
+    """Show the parent's parameters, then the function's own keyword-only ones."""
+    own = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    vars(function)["__signature__"] = PARENT.replace(parameters=[*PARENT.parameters.values(), *own])
+    return function
+
+
+def bind_arguments(pipe: FluxKontextPipeline, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What the caller gave, by the parent's names; an argument that the parent does not know is a TypeError."""
+    given = dict(PARENT.bind(pipe, *args, **kwargs).arguments)
+    given.pop("self")
+    return given
+
+
+def complete_arguments(
+    pipe: FluxKontextPipeline, given: dict[str, Any], defaults: EditDefaults | None
+) -> dict[str, Any]:
+    """Every argument of the parent's: the caller's, then the model's own defaults, then the parent's.
+
+    Raises InvalidInput for what has no meaning with strengths: several instructions, images, noises or seeds.
+    """
+    given = {name: _the_only(name, value) for name, value in given.items()}
+    _check_instruction(given)
+    if defaults is not None:
+        given = _with_defaults(pipe, given, defaults)
+    unset = {name: p.default for name, p in PARENT.parameters.items() if name not in given and name != "self"}
+    return given | unset
+
+
+def parent_output_size(pipe: FluxKontextPipeline, height: int | None, width: int | None, area: int) -> tuple[int, int]:
+    """(height, width) that the parent renders for its arguments `height`, `width` and `max_area`."""
+    default, multiple = pipe.default_sample_size * pipe.vae_scale_factor, packing(pipe)
+    aspect = (width or default) / (height or default)
+    return _down(round((area / aspect) ** 0.5), multiple), _down(round((area * aspect) ** 0.5), multiple)
+
+
+def source_pixels(pipe: FluxKontextPipeline, image: Any, auto_resize: bool) -> Tensor:
+    """The picture as the parent feeds it to its VAE: (1, 3, H, W) in [-1, 1]."""
+    height, width = pipe.image_processor.get_default_height_width(image)
+    if auto_resize:
+        aspect = width / height
+        _, width, height = min((abs(aspect - w / h), w, h) for w, h in PREFERRED_KONTEXT_RESOLUTIONS)
+    height, width = _down(height, packing(pipe)), _down(width, packing(pipe))
+    return pipe.image_processor.preprocess(pipe.image_processor.resize(image, height, width), height, width)
+
+
+def is_latents(pipe: FluxKontextPipeline, image: Any) -> bool:
+    """Whether the parent takes `image` for latents (B, C, h, w)."""
+    return isinstance(image, Tensor) and image.ndim == 4 and image.shape[1] == pipe.latent_channels
+
+
+def check_rows(call: dict[str, Any], num_strengths: int) -> None:
+    """Raise InvalidInput for a tensor that has neither one row nor one per strength."""
+    for name in ROWS:
+        rows = 1 if call[name] is None else len(call[name])
+        if rows not in (1, num_strengths):
+            raise InvalidInput(
+                f"`{name}` has a batch of {rows}; with {num_strengths} strengths it needs 1 (for all of them) or "
+                f"{num_strengths}."
+            )
+
+
+def rows_of_chunk(call: dict[str, Any], chunk: range) -> dict[str, Tensor]:
+    """The batched arguments of some of the strengths, B rows each."""
+    return {name: _rows(call[name], chunk) for name in ROWS if call[name] is not None}
+
+
+def chunks(num_strengths: int, batch_size: int | None) -> list[range]:
+    """Ranges of at most `batch_size` strengths; None: all in one. Raises InvalidInput for a size below 1."""
+    if batch_size is None:
+        return [range(num_strengths)]
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InvalidInput(f"strength_batch_size is a whole number of at least 1, not {batch_size!r}.")
+    return [range(i, min(i + batch_size, num_strengths)) for i in range(0, num_strengths, batch_size)]
+
+
+def joined(parts: list[Any]) -> Any:
+    """The frames of all batches as one batch of the same kind: list, array or tensor."""
+    if isinstance(parts[0], list):
+        return [frame for part in parts for frame in part]
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else torch.cat(parts)
+
+
+def packing(pipe: FluxKontextPipeline) -> int:
+    """Pixels per token side."""
+    return pipe.vae_scale_factor * 2
+
+
+def _rows(tensor: Tensor, chunk: range) -> Tensor:
+    if len(tensor) == 1:
+        return tensor.repeat(len(chunk), *[1] * (tensor.ndim - 1))
+    return tensor[chunk.start : chunk.stop]
+
+
+def _the_only(name: str, value: Any) -> Any:
+    """Lists of one are that one; where a list of several would have to be paired with strengths, say no."""
+    if name == "num_images_per_prompt" and value not in (None, 1):
+        raise InvalidInput("With strengths, num_images_per_prompt is 1: call once per seed for other pictures.")
+    names = ("image", "prompt", "prompt_2", "negative_prompt", "negative_prompt_2", "generator")
+    if name not in names or not isinstance(value, list):
+        return value
+    if len(value) != 1:
+        raise InvalidInput(
+            f"With strengths, `{name}` is one and not a list of {len(value)}: all strengths share one source, one "
+            "instruction and one noise. Call once per edit."
+        )
+    return value[0]
+
+
+def _check_instruction(given: dict[str, Any]) -> None:
+    prompt = given.get("prompt")
+    if isinstance(prompt, str) and not prompt.strip():
+        raise InvalidInput("The instruction is empty. Say what to change, for example 'make it snow'.")
+
+
+def _with_defaults(pipe: FluxKontextPipeline, given: dict[str, Any], defaults: EditDefaults) -> dict[str, Any]:
+    settings = {
+        "num_inference_steps": defaults.steps,
+        "guidance_scale": defaults.guidance,
+        "max_sequence_length": defaults.max_sequence_length,
+    }
+    given = {name: v for name, v in given.items() if v is not None or name not in ("height", "width")}
+    width, height = _output_size(pipe, given, defaults.size)
+    settings |= {"height": height, "width": width, "max_area": height * width, "_auto_resize": False}
+    if "_auto_resize" not in given and given.get("image") is not None:
+        settings["image"] = _working_source(pipe, given.pop("image"), round(math.sqrt(height * width)))
+    return settings | given
+
+
+def _output_size(pipe: FluxKontextPipeline, given: dict[str, Any], size: int) -> tuple[int, int]:
+    """(width, height) in pixels, in the source's aspect ratio as far as the caller leaves it open."""
+    height, width = given.get("height"), given.get("width")
+    if height and width:
+        return width, height
+    source_width, source_height = _source_size(pipe, given.get("image"), size)
+    if is_latents(pipe, given.get("image")) and not (height or width or "max_area" in given):
+        return source_width, source_height
+    aspect = source_width / source_height
+    area = height**2 * aspect if height else width**2 / aspect if width else given.get("max_area", size**2)
+    return working_size((source_width, source_height), round(math.sqrt(area)), packing(pipe))
+
+
+def _source_size(pipe: FluxKontextPipeline, image: Any, size: int) -> tuple[int, int]:
+    if image is None:
+        return size, size
+    if isinstance(image, Image.Image):
+        return read_image(image).size
+    if is_latents(pipe, image):
+        return image.shape[3] * pipe.vae_scale_factor, image.shape[2] * pipe.vae_scale_factor
+    height, width = pipe.image_processor.get_default_height_width(image)
+    return width, height
+
+
+def _working_source(pipe: FluxKontextPipeline, image: Any, size: int) -> Any:
+    """The whole source at an area of `size`**2; latents have the size they have."""
+    if is_latents(pipe, image):
+        return image
+    if isinstance(image, Image.Image):
+        return working_image(read_image(image), size, packing(pipe))
+    width, height = working_size(_source_size(pipe, image, size), size, packing(pipe))
+    return pipe.image_processor.resize(image, height, width)
+
+
+def _down(side: int, multiple: int) -> int:
+    return side // multiple * multiple

@@ -1,0 +1,239 @@
+"""Slider weights on disk and on the hub: our layout and the authors' released one.
+
+Ours:      slider_projector/{config.json, diffusion_pytorch_model.safetensors}, pytorch_lora_weights.safetensors (in a
+           whole pipeline's folder it lies inside slider_projector/), README.md.
+Authors':  slider_projector.pth (a plain state dict, read with `weights_only=True` and no other way),
+           pytorch_lora_weights.safetensors.
+
+Legend: P width of the pooled text, E of the encoded strength, D of the transformer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.loaders import FluxLoraLoaderMixin
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from .errors import CheckpointError, InvalidInput
+from .hub import AUTHORS_FILE, LORA_FILE, PROJECTOR_FILE, PROJECTOR_FOLDER, download_slider
+from .lora import PREFIX, LoraWeights
+from .projector import StrengthProjector
+
+CARD_FILE = "README.md"
+
+
+@dataclass(frozen=True)
+class SliderWeights:
+    """A slider off its pipeline."""
+
+    projector: StrengthProjector
+    lora: LoraWeights
+
+
+def read_slider(
+    source: str | os.PathLike,
+    *,
+    subfolder: str | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    local_files_only: bool = False,
+) -> SliderWeights:
+    """Read a slider of either layout from a folder or a hub repository (see `load_slider`)."""
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = download_slider(
+            source, subfolder, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
+        )
+    if subfolder:
+        folder = folder / subfolder
+    for home in (folder / PROJECTOR_FOLDER, folder):
+        if (home / PROJECTOR_FILE).is_file():
+            return SliderWeights(_read_projector(home), read_lora(_lora_home(home, folder)))
+    if (folder / AUTHORS_FILE).is_file():
+        return SliderWeights(_read_authors_projector(folder / AUTHORS_FILE), read_lora(folder))
+    raise CheckpointError(
+        f"There is no slider in {str(source)!r}: neither {PROJECTOR_FOLDER}/{PROJECTOR_FILE} nor {AUTHORS_FILE}. "
+        "Give the folder or hub id that holds one of them beside its LoRA file."
+    )
+
+
+def read_lora(folder: Path) -> LoraWeights:
+    """The LoRA file of a folder. Raises CheckpointError when it is missing, damaged or not a transformer's LoRA."""
+    if not (folder / LORA_FILE).is_file():
+        raise CheckpointError(f"The slider's {LORA_FILE} is missing. Download the whole slider again.")
+    try:
+        tensors, alphas, metadata = FluxLoraLoaderMixin.lora_state_dict(
+            str(folder), weight_name=LORA_FILE, use_safetensors=True, return_alphas=True, return_lora_metadata=True
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{LORA_FILE} is not readable as LoRA weights: {error}") from error
+    strange = [name for name in tensors if not name.startswith(PREFIX) or _lora_parts(name) is None]
+    if strange or not tensors:
+        what = repr(strange[0]) if strange else "nothing"
+        raise CheckpointError(f"{LORA_FILE} holds {what}, which is no LoRA of a FLUX transformer.")
+    return LoraWeights(tensors, {name: float(alpha) for name, alpha in alphas.items()} or None, metadata or None)
+
+
+def check_fit(projector: StrengthProjector, lora: LoraWeights | None, transformer: nn.Module) -> None:
+    """Raise CheckpointError when the projector's widths or a LoRA module's shape are not this transformer's."""
+    check_projector_fit(projector, transformer)
+    for name, tensor in (lora.tensors if lora else {}).items():
+        module_name, part = _lora_parts(name) or (name, "")
+        layer = _base_layer(transformer, module_name)
+        if not isinstance(layer, nn.Linear):
+            raise CheckpointError(f"The slider's LoRA changes {module_name!r}, which this transformer does not have.")
+        fits = tensor.shape[1] == layer.in_features if part == "lora_A" else tensor.shape[0] == layer.out_features
+        if not fits:
+            raise CheckpointError(
+                f"The slider's LoRA for {module_name!r} has shape {tuple(tensor.shape)}, made for another width than "
+                f"this transformer's {layer.in_features} -> {layer.out_features}. Load it onto the model it belongs to."
+            )
+
+
+def check_projector_fit(projector: StrengthProjector, transformer: nn.Module) -> None:
+    """Raise CheckpointError when the projector was made for a transformer of other widths."""
+    made_for = (projector.config.modulation_dim, projector.config.pooled_dim)
+    needed = (transformer.inner_dim, transformer.config.pooled_projection_dim)
+    if made_for != needed:
+        raise CheckpointError(
+            f"The slider was made for a transformer {made_for[0]} wide with a pooled text of {made_for[1]}, this one "
+            f"has {needed[0]} and {needed[1]}. Load it onto the model it belongs to."
+        )
+
+
+def write_slider(folder: Path, weights: SliderWeights, card: str) -> None:
+    """Our layout, as an adapter folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights.projector.save_pretrained(folder / PROJECTOR_FOLDER)
+    write_lora(folder, weights.lora)
+    (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    forget_local_paths(folder)
+
+
+def write_lora(folder: Path, lora: LoraWeights) -> None:
+    """`pytorch_lora_weights.safetensors`, as diffusers writes and reads it, its configuration inside."""
+    cut = {name.removeprefix(PREFIX): value for name, value in (lora.metadata or {}).items()}
+    FluxLoraLoaderMixin.save_lora_weights(
+        str(folder),
+        transformer_lora_layers={name.removeprefix(PREFIX): value for name, value in lora.tensors.items()},
+        transformer_lora_adapter_metadata=cut or None,
+    )
+
+
+def forget_local_paths(folder: Path) -> None:
+    """diffusers notes in every configuration where it was loaded from; a path of this machine is nobody's business."""
+    for file in (*folder.glob("*.json"), *folder.glob("*/*config.json")):
+        config = json.loads(file.read_text(encoding="utf-8"))
+        names = [key for key in ("_name_or_path", "name_or_path") if os.path.sep in str(config.get(key, ""))]
+        local = [key for key in names if os.path.isabs(config[key]) or os.path.exists(config[key])]
+        if local:
+            kept = {key: value for key, value in config.items() if key not in local}
+            file.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def slider_card(weights: SliderWeights, base_model: str | None) -> str:
+    """A model card. `base_model` is a hub id, or None."""
+    config = weights.projector.config
+    ranks = sorted({tensor.shape[0] for name, tensor in weights.lora.tensors.items() if ".lora_A." in name})
+    facts = {"library_name": "diffusers", "base_model": base_model, "tags": "[lora, image-to-image, kontext-slider]"}
+    header = "\n".join(f"{key}: {value}" for key, value in facts.items() if value)
+    return f"""---
+{header}
+---
+
+# Edit strength slider
+
+A projector from (strength, pooled instruction) to modulation offsets, and the LoRA that goes with it, for
+`kontext-slider`. Strength 0 leaves the picture as it is, 1 is the full edit.
+
+| | |
+|---|---|
+| base model | {base_model or "see where these files lie"} |
+| transformer width | {config.modulation_dim} |
+| pooled text width | {config.pooled_dim} |
+| strength encoding | {config.strength_encoding} ({config.strength_dim} values) |
+| projector | {config.num_layers} layers, {config.hidden_dim} wide |
+| LoRA rank | {", ".join(map(str, ranks))} |
+
+```python
+from kontext_slider import KontextSliderPipeline
+
+pipe = KontextSliderPipeline.from_pretrained({base_model or "MODEL"!r})
+pipe.load_slider("this folder or its hub id")
+frames = pipe(image, "make it snow", strength=[0.0, 0.5, 1.0]).images
+```
+"""
+
+
+def _lora_home(home: Path, folder: Path) -> Path:
+    return home if (home / LORA_FILE).is_file() else folder
+
+
+def _lora_parts(name: str) -> tuple[str, str] | None:
+    """("transformer_blocks.0.attn.to_q", "lora_A") of a key of a LoRA file, None for any other key."""
+    for part in ("lora_A", "lora_B"):
+        if name.endswith(f".{part}.weight"):
+            return name.removeprefix(PREFIX).removesuffix(f".{part}.weight"), part
+    return None
+
+
+def _base_layer(transformer: nn.Module, name: str) -> nn.Module | None:
+    try:
+        layer = transformer.get_submodule(name)
+    except AttributeError:
+        return None
+    return layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
+
+
+def _read_projector(home: Path) -> StrengthProjector:
+    try:
+        config = json.loads((home / "config.json").read_text(encoding="utf-8"))
+        tensors = load_file(home / PROJECTOR_FILE)
+        projector = StrengthProjector(**{k: v for k, v in config.items() if not k.startswith("_")})
+    except (OSError, SafetensorError, json.JSONDecodeError, AttributeError, TypeError, InvalidInput) as error:
+        raise CheckpointError(f"The slider's projector is not readable: {error}") from error
+    return _filled(projector, tensors)
+
+
+def _read_authors_projector(file: Path) -> StrengthProjector:
+    try:
+        tensors = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes make the unpickler raise whatever they spell
+        raise CheckpointError(
+            f"{AUTHORS_FILE} is damaged or holds more than tensors, which is not safe to open. Download it again."
+        ) from error
+    return _filled(StrengthProjector(**_sizes_of(tensors)), tensors)
+
+
+def _sizes_of(tensors: Any) -> dict[str, Any]:
+    """The configuration that the authors' file does not carry, from the shapes of its tensors."""
+    layers = [] if not isinstance(tensors, dict) else [k for k in tensors if k.startswith("projector.")]
+    weights = sorted((k for k in layers if k.endswith(".weight")), key=lambda k: int(k.split(".")[1]))
+    if len(weights) < 2 or "pe_extender.weight" not in tensors:
+        raise CheckpointError(f"{AUTHORS_FILE} is not a slider projector: pe_extender.* and projector.* are missing.")
+    pooled_dim, strength_dim = tensors["pe_extender.weight"].shape  # (P, E)
+    return {
+        "pooled_dim": pooled_dim,
+        "hidden_dim": tensors[weights[0]].shape[0],
+        "modulation_dim": tensors[weights[-1]].shape[0] // 2,  # (2 D, hidden)
+        "num_layers": len(weights),
+        "strength_dim": strength_dim,
+        "strength_encoding": "release" if strength_dim == 2 else "sinusoidal",
+    }
+
+
+def _filled(projector: StrengthProjector, tensors: dict[str, Tensor]) -> StrengthProjector:
+    try:
+        projector.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"The slider's projector does not have the released layout: {error}") from error
+    return projector.eval()

@@ -1,0 +1,85 @@
+"""Sliders and whole pipelines on the Hugging Face hub: which files they are, and a sentence for every trouble."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from .errors import CheckpointError
+
+PROJECTOR_FOLDER = "slider_projector"
+PROJECTOR_FILE = "diffusion_pytorch_model.safetensors"
+AUTHORS_FILE = "slider_projector.pth"
+LORA_FILE = "pytorch_lora_weights.safetensors"
+
+
+def download_slider(source: str | os.PathLike, subfolder: str | None, **options: Any) -> Path:
+    """The slider's files of a hub repository, from the cache where they are."""
+    name, prefix = os.fspath(source), f"{subfolder}/" if subfolder else ""
+    files = (f"{PROJECTOR_FOLDER}/*", "config.json", PROJECTOR_FILE, AUTHORS_FILE, LORA_FILE)
+    if not isinstance(source, str) or name.startswith((".", "/", "~")) or os.path.exists(name):
+        raise CheckpointError(f"{name!r} is not a folder. Give the folder or hub id (owner/name) of a slider.")
+    try:
+        return Path(snapshot_download(name, allow_patterns=[prefix + file for file in files], **options))
+    except HFValidationError as error:
+        raise CheckpointError(f"{name!r} is neither a folder here nor a hub id (owner/name).") from error
+    except GatedRepoError as error:
+        raise CheckpointError(
+            f"The hub repository {name!r} is gated: accept its terms on its page, then log in with `hf auth login`."
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise CheckpointError(
+            f"The hub has no {name!r} at this revision, or it is private: check the name, or log in with "
+            "`hf auth login`."
+        ) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, httpx.TransportError, OSError) as error:
+        raise CheckpointError(
+            f"The slider {name!r} is not on this machine and the hub could not be reached. Check the connection, or "
+            "give a local folder."
+        ) from error
+
+
+def find_projector(source: str | os.PathLike, **options: Any) -> Path:
+    """The projector's folder of a whole pipeline, on the hub or here."""
+    folder = Path(source)
+    return (folder if folder.is_dir() else download_slider(source, None, **options)) / PROJECTOR_FOLDER
+
+
+def download_pipeline(name: str, **options: Any) -> Path | None:
+    """The snapshot of a hub pipeline with a component of this package, or None for any other repository.
+
+    Such a repository was written by `save_pretrained`: one folder per component, and nothing else is needed. What the
+    hub says when a repository is absent, gated or unreachable is left to diffusers, which asks next.
+    """
+    known = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+    hub = {key: options[key] for key in known if options.get(key) is not None}
+    try:
+        index = json.loads(Path(hf_hub_download(name, "model_index.json", **hub)).read_text(encoding="utf-8"))
+    except (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        HFValidationError,
+        httpx.TransportError,
+        OSError,
+    ):
+        return None
+    parts = {part: entry[0] for part, entry in index.items() if isinstance(entry, list) and part[0] != "_"}
+    if not any(str(library).split(".")[0] == __package__ for library in parts.values()):
+        return None
+    folders = [f"{part}/*" for part, library in parts.items() if library is not None]
+    return Path(snapshot_download(name, allow_patterns=["model_index.json", *folders], **hub))

@@ -1,0 +1,197 @@
+"""The slider's LoRA on a transformer: put on, take off, switch for a while. Other adapters stay as they are.
+
+It lives under the peft adapter name "slider" and is inactive except inside `slider_lora(transformer, on=True)`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import get_peft_model_state_dict
+from torch import Tensor, nn
+
+from .checkpointing import wrap_checkpointing
+from .errors import CheckpointError, InvalidInput
+
+ADAPTER = "slider"
+PREFIX = "transformer."
+# The modules of the public release; the attn names match the single blocks as well.
+TARGETS = (
+    "attn.to_q",
+    "attn.to_k",
+    "attn.to_v",
+    "attn.to_out.0",
+    "attn.add_q_proj",
+    "attn.add_k_proj",
+    "attn.add_v_proj",
+    "attn.to_add_out",
+    "ff.net.0.proj",
+    "ff.net.2",
+    "ff_context.net.0.proj",
+    "ff_context.net.2",
+)
+
+
+@dataclass(frozen=True)
+class LoraWeights:
+    """A LoRA file's content. Keys start with "transformer."; where no alpha is known, it equals the rank."""
+
+    tensors: dict[str, Tensor]  # <module>.lora_A.weight (rank, in), <module>.lora_B.weight (out, rank)
+    alphas: dict[str, float] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+def slider_layers(transformer: nn.Module) -> list[LoraLayer]:
+    """The layers that carry the slider's LoRA."""
+    return [m for m in transformer.modules() if isinstance(m, LoraLayer) and ADAPTER in m.r]
+
+
+def slider_lora_parameters(transformer: nn.Module) -> list[nn.Parameter]:
+    return [p for name, p in transformer.named_parameters() if "lora_" in name and f".{ADAPTER}." in name]
+
+
+@contextmanager
+def slider_lora(transformer: nn.Module, on: bool) -> Iterator[None]:
+    """The slider's LoRA active or inactive inside the block, whatever it was before; restored afterwards.
+
+    Adapters that are active stay active, adapters switched off (`disable_lora`) stay off.
+    Raises InvalidInput when other adapters are fused in the same layers: peft would then skip the slider's.
+    """
+    layers = slider_layers(transformer)
+    if on and any(layer.merged for layer in layers):
+        raise InvalidInput("Other LoRA weights are fused into the transformer. Call unfuse_lora() to use strengths.")
+    states = [(layer, *_switched(layer, on)) for layer in layers]
+    unwrap = wrap_checkpointing(transformer, lambda block: _in_states(states))
+    try:
+        with _in_states(states):
+            yield
+    finally:
+        unwrap()
+
+
+def _switched(layer: LoraLayer, on: bool) -> tuple[list[str], bool]:
+    """(active adapters, all disabled) of a layer with the slider's switched. Unlike peft's own switches, setting these
+    leaves `requires_grad` alone."""
+    others = [] if layer.disable_adapters else [name for name in layer.active_adapters if name != ADAPTER]
+    return [*others, ADAPTER] if on else others, False
+
+
+@contextmanager
+def _in_states(states: list[tuple[LoraLayer, list[str], bool]]) -> Iterator[None]:
+    before = [(layer, layer._active_adapter, layer._disable_adapters) for layer, _, _ in states]
+    try:
+        _set_states(states)
+        yield
+    finally:
+        _set_states(before)
+
+
+def _set_states(states: list[tuple[LoraLayer, Any, bool]]) -> None:
+    for layer, active, disabled in states:
+        layer._active_adapter, layer._disable_adapters = active, disabled
+
+
+def put_lora(transformer: nn.Module, weights: LoraWeights) -> None:
+    """Load `weights` as the inactive adapter "slider" in the place of one that is there.
+
+    Either it is all there afterwards or everything is as before and CheckpointError is raised.
+    """
+    previous = take_lora(transformer)
+    remove_lora(transformer)
+    try:
+        _load(transformer, weights)
+    except Exception as error:
+        remove_lora(transformer)
+        if previous is not None:
+            _load(transformer, previous)
+        raise CheckpointError(f"The slider's LoRA could not be loaded into this transformer: {error}") from error
+
+
+def _load(transformer: nn.Module, weights: LoraWeights) -> None:
+    with _other_adapters_kept(transformer):
+        transformer.load_lora_adapter(
+            dict(weights.tensors),
+            prefix=PREFIX.removesuffix("."),
+            adapter_name=ADAPTER,
+            network_alphas=None if weights.metadata else weights.alphas,
+            metadata=weights.metadata,
+        )
+    for parameter in slider_lora_parameters(transformer):
+        parameter.requires_grad_(False)
+
+
+def add_lora(transformer: nn.Module, config: LoraConfig) -> None:
+    """A fresh, inactive, trainable adapter "slider" in the place of one that is there."""
+    remove_lora(transformer)
+    with _other_adapters_kept(transformer):
+        transformer.add_adapter(config, ADAPTER)
+    for parameter in slider_lora_parameters(transformer):
+        parameter.requires_grad_(True)
+
+
+def take_lora(transformer: nn.Module) -> LoraWeights | None:
+    """The slider's LoRA as it would be saved, or None."""
+    config = getattr(transformer, "peft_config", {}).get(ADAPTER)
+    if config is None:
+        return None
+    tensors = get_peft_model_state_dict(transformer, adapter_name=ADAPTER)
+    facts = {name: sorted(v) if isinstance(v, set) else v for name, v in config.to_dict().items()}
+    return LoraWeights(
+        {PREFIX + name: tensor.detach().clone() for name, tensor in tensors.items()},
+        metadata={PREFIX + name: value for name, value in facts.items()},
+    )
+
+
+def remove_lora(transformer: nn.Module) -> None:
+    """Take the slider's LoRA off; the last adapter takes peft's layers with it."""
+    names = set(getattr(transformer, "peft_config", {}))
+    if names == {ADAPTER} or (not names and _tuner_layers(transformer)):
+        transformer.unload_lora()
+    elif ADAPTER in names:
+        with _other_adapters_kept(transformer):
+            transformer.delete_adapters(ADAPTER)
+
+
+@contextmanager
+def without_lora_layers(transformer: nn.Module) -> Iterator[None]:
+    """The plain layers in the place of peft's wrappers, so that what is saved has the base model's names."""
+    wrapped = [
+        (parent, name, child)
+        for parent in transformer.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, BaseTunerLayer)
+    ]
+    try:
+        for parent, name, child in wrapped:
+            parent._modules[name] = child.get_base_layer()
+        yield
+    finally:
+        for parent, name, child in wrapped:
+            parent._modules[name] = child
+
+
+@contextmanager
+def _other_adapters_kept(transformer: nn.Module) -> Iterator[None]:
+    """peft activates the adapter it adds, and that one alone: give every other one its state back."""
+    before = {id(m): (m._active_adapter, m._disable_adapters) for m in _tuner_layers(transformer)}
+    trainable = {id(p): p.requires_grad for p in transformer.parameters()}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute", category=UserWarning)
+            yield
+    finally:
+        for layer in _tuner_layers(transformer):
+            layer._active_adapter, layer._disable_adapters = before.get(id(layer), ([], False))
+        for parameter in transformer.parameters():
+            parameter.requires_grad_(trainable.get(id(parameter), parameter.requires_grad))
+
+
+def _tuner_layers(transformer: nn.Module) -> list[BaseTunerLayer]:
+    return [m for m in transformer.modules() if isinstance(m, BaseTunerLayer)]

@@ -1,0 +1,317 @@
+"""FluxKontextPipeline with an edit strength.
+
+Legend: N strengths, T text tokens, P width of the pooled text, L packed target tokens, C latent channels.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxTransformer2DModel
+from diffusers.pipelines.flux.pipeline_output import FluxPipelineOutput
+from peft import LoraConfig
+from torch import Tensor, nn
+from transformers import CLIPImageProcessor, CLIPTextModel, CLIPVisionModelWithProjection, T5EncoderModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from . import arguments, checkpoint, hub, lora
+from .codec import PatchCodec
+from .defaults import EditDefaults
+from .encoding import encode_edit
+from .errors import InvalidInput, MissingSlider
+from .modulation import offsets_attached
+from .projector import StrengthProjector, check_strengths
+
+
+class KontextSliderPipeline(FluxKontextPipeline):
+    """FLUX Kontext whose edits have a strength from 0 (untouched) to 1 (fully edited).
+
+    Without `strength` it is FluxKontextPipeline to the last bit, whatever slider is loaded.
+
+    Args:
+        scheduler, vae, text_encoder, tokenizer, text_encoder_2, tokenizer_2, transformer, image_encoder,
+            feature_extractor: the parent's components.
+        slider_projector: the projector of a slider; usually `load_slider` or `add_slider` sets it.
+        edit_defaults: the model's own settings for edits (names of EditDefaults), stored in `model_index.json`. Calls
+            with a strength take from them what the caller does not give.
+        known_instructions: edit name -> phrasings, for a model trained on a closed list; stored as well.
+    """
+
+    slider_projector: StrengthProjector | None
+
+    model_cpu_offload_seq = FluxKontextPipeline.model_cpu_offload_seq.replace(
+        "->transformer", "->slider_projector->transformer"
+    )
+    _optional_components = [*FluxKontextPipeline._optional_components, hub.PROJECTOR_FOLDER]
+
+    def __init__(
+        self,
+        scheduler: FlowMatchEulerDiscreteScheduler,
+        vae: AutoencoderKL | PatchCodec,
+        text_encoder: CLIPTextModel,
+        tokenizer: Tokenizer,
+        text_encoder_2: T5EncoderModel,
+        tokenizer_2: Tokenizer,
+        transformer: FluxTransformer2DModel,
+        image_encoder: CLIPVisionModelWithProjection | None = None,
+        feature_extractor: CLIPImageProcessor | None = None,
+        slider_projector: StrengthProjector | None = None,
+        edit_defaults: dict | None = None,
+        known_instructions: dict | None = None,
+    ) -> None:
+        super().__init__(
+            scheduler=scheduler,
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            text_encoder_2=text_encoder_2,
+            tokenizer_2=tokenizer_2,
+            transformer=transformer,
+            image_encoder=image_encoder,
+            feature_extractor=feature_extractor,
+        )
+        EditDefaults.from_config(edit_defaults)
+        if slider_projector is not None:
+            checkpoint.check_projector_fit(slider_projector, transformer)
+        self.register_modules(slider_projector=slider_projector)
+        self.register_to_config(edit_defaults=edit_defaults, known_instructions=known_instructions)
+
+    @property
+    def defaults(self) -> EditDefaults:
+        """The model's own edit settings, or those of FLUX Kontext."""
+        return EditDefaults.from_config(self.config.edit_defaults)
+
+    @property
+    def known_instructions(self) -> dict[str, list[str]]:
+        """Edit name -> phrasings the model was trained on; empty where it takes any instruction."""
+        return copy.deepcopy(dict(self.config.known_instructions or {}))
+
+    @property
+    def has_slider(self) -> bool:
+        """Whether calls with a strength are possible."""
+        return self.slider_projector is not None
+
+    @torch.no_grad()
+    @arguments.with_parent_signature
+    def __call__(
+        self,
+        *args: Any,
+        strength: float | Sequence[float] | None = None,
+        strength_batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> FluxPipelineOutput | tuple:
+        """Edit a picture, at one strength or at several. The parent's arguments mean what they mean there.
+
+        All strengths share one source, one instruction and one noise: the noise that a plain call with this generator
+        draws. Text and source are encoded once. Tensors given (`latents`, embeddings, `image` as latents) have a batch
+        of one, for all strengths, or of one row per strength. With a negative prompt, the slider acts on both branches.
+
+        Args:
+            strength: None for the plain parent (no offsets, slider LoRA off), or numbers from 0 to 1.
+            strength_batch_size: how many strengths are denoised at a time; None: all. Memory changes with it, frames
+                do not (up to rounding).
+
+        Returns:
+            FluxPipelineOutput, or a tuple with `return_dict=False`: one frame per strength, in their order. A call
+            that a callback interrupts (`pipe._interrupt = True`) returns the frames of the batches it began.
+
+        Raises:
+            InvalidInput (a ValueError): a strength outside [0, 1], an empty instruction, several prompts or images.
+            MissingSlider (a ValueError): no slider is loaded.
+        """
+        if strength is None:
+            with lora.slider_lora(self.transformer, on=False):
+                return super().__call__(*args, **kwargs)
+        strengths, parts = check_strengths(strength), []
+        self._require_slider()
+        chunks = arguments.chunks(len(strengths), strength_batch_size)
+        defaults = self.defaults if self.config.edit_defaults else None
+        call = arguments.complete_arguments(self, arguments.bind_arguments(self, args, kwargs), defaults)
+        return_dict = call.pop("return_dict")
+        call = encode_edit(self, call)
+        arguments.check_rows(call, len(strengths))
+        for chunk in chunks:
+            rows = arguments.rows_of_chunk(call, chunk)
+            with self.slider_applied([strengths[i] for i in chunk], rows["pooled_prompt_embeds"]):
+                parts.append(super().__call__(**{**call, **rows}).images)
+            if self.interrupt:
+                break
+        frames = arguments.joined(parts)
+        return FluxPipelineOutput(images=frames) if return_dict else (frames,)
+
+    @contextmanager
+    def slider_applied(self, strengths: float | Sequence[float], pooled: Tensor) -> Iterator[None]:
+        """The slider on the transformer inside the block: its LoRA active, its offsets attached. Restored afterwards.
+
+        Gradients reach the projector and the LoRA where the caller has them enabled.
+
+        Args:
+            strengths: one per frame of the transformer's batch, or one for all.
+            pooled: pooled text, (frames, P) or (1, P).
+
+        Raises MissingSlider without a slider, InvalidInput for bad strengths.
+        """
+        values = check_strengths(strengths)
+        offsets = self._require_slider()(torch.tensor(values, device=pooled.device), pooled)
+        with lora.slider_lora(self.transformer, on=True), offsets_attached(self.transformer, offsets):
+            yield
+
+    def load_slider(
+        self,
+        source: str | os.PathLike,
+        *,
+        subfolder: str | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike | None = None,
+        local_files_only: bool = False,
+    ) -> None:
+        """Load slider weights, ours or the authors' layout, in the place of those that are there.
+
+        Args:
+            source: a folder, or a hub id (owner/name).
+            subfolder: where the slider lies in it.
+            revision, token, cache_dir, local_files_only: as in `huggingface_hub.snapshot_download`.
+
+        Raises CheckpointError (a ValueError), everything as it was before: nothing there, an unknown layout, damaged
+        files, weights made for another model, a gated, private or unreachable repository.
+        """
+        weights = checkpoint.read_slider(
+            source,
+            subfolder=subfolder,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+        checkpoint.check_fit(weights.projector, weights.lora, self.transformer)
+        with self._offload_paused():
+            lora.put_lora(self.transformer, weights.lora)
+            self._set_projector(weights.projector)
+
+    def save_slider(self, folder: str | os.PathLike, *, card: str | None = None) -> None:
+        """Write the slider as an adapter folder (projector, LoRA, model card) that `load_slider` reads.
+
+        Args:
+            folder: made where it does not exist.
+            card: the text of its README.md; None for one from the slider's own facts.
+
+        Raises MissingSlider when there is no projector or no LoRA.
+        """
+        projector = self._require_slider()
+        weights = lora.take_lora(self.transformer)
+        if weights is None:
+            raise MissingSlider("The slider has no LoRA to save. Load a slider, or add one with add_slider, first.")
+        slider = checkpoint.SliderWeights(projector, weights)
+        checkpoint.write_slider(Path(folder), slider, card or checkpoint.slider_card(slider, self._base_model()))
+
+    def add_slider(self, projector: StrengthProjector, config: LoraConfig | int = 4) -> None:
+        """A fresh slider to train, in the place of one that is there; its parameters require gradients.
+
+        Args:
+            projector: fits the transformer (`zero_last_layer` starts it at the plain model).
+            config: a LoraConfig, or a rank for the released settings (alpha = rank, gaussian init, lora.TARGETS).
+        """
+        checkpoint.check_projector_fit(projector, self.transformer)
+        if isinstance(config, int):
+            config = LoraConfig(
+                r=config, lora_alpha=config, target_modules=list(lora.TARGETS), init_lora_weights="gaussian"
+            )
+        with self._offload_paused():
+            lora.add_lora(self.transformer, config)
+            self._set_projector(projector)
+        projector.requires_grad_(True)
+
+    def unload_slider(self) -> None:
+        """Take the slider off; other LoRA adapters stay."""
+        with self._offload_paused():
+            lora.remove_lora(self.transformer)
+            self.slider_projector = None
+
+    def slider_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the projector and of the slider's LoRA, in a fixed order."""
+        return [*self._require_slider().parameters(), *lora.slider_lora_parameters(self.transformer)]
+
+    def unload_lora_weights(self, *args: Any, **kwargs: Any) -> None:
+        """As the parent, which takes off every adapter; a slider without its LoRA is none, so it goes as well."""
+        with_lora = bool(lora.slider_layers(self.transformer))
+        super().unload_lora_weights(*args, **kwargs)
+        if with_lora:
+            self.slider_projector = None
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
+        """As the parent, from a folder or a hub id; a slider that was saved with the pipeline comes along.
+
+        Without `dtype` every component is float32 (the parent leaves text encoders at the precision of their files,
+        which half-precision folders do not survive). Raises CheckpointError when the folder has a projector whose
+        LoRA file is damaged.
+        """
+        with_slider = "slider_projector" not in kwargs  # a projector that the caller brings is not the folder's
+        if kwargs.get("dtype") is None and kwargs.get("torch_dtype") is None:
+            kwargs["dtype"] = torch.float32
+        pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        if with_slider and pipe.has_slider:
+            names = ("revision", "token", "cache_dir", "local_files_only")
+            options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+            home = hub.find_projector(pretrained_model_name_or_path, **options)
+            if (home / hub.LORA_FILE).is_file():
+                weights = checkpoint.read_lora(home)
+                checkpoint.check_fit(pipe.slider_projector, weights, pipe.transformer)
+                lora.put_lora(pipe.transformer, weights)
+        return pipe
+
+    @classmethod
+    def download(cls, pretrained_model_name: str, **kwargs: Any) -> str | Path:
+        """As the parent, which refuses hub repositories with a component class of another package, as ours is."""
+        folder = hub.download_pipeline(pretrained_model_name, **kwargs)
+        return super().download(pretrained_model_name, **kwargs) if folder is None else folder
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """As the parent; the slider's LoRA lies beside the projector and the transformer is saved without it."""
+        self.register_modules(slider_projector=self.slider_projector)  # assigned by hand, it may not be registered
+        home = Path(save_directory) / hub.PROJECTOR_FOLDER
+        (home / hub.LORA_FILE).unlink(missing_ok=True)
+        weights = lora.take_lora(self.transformer)
+        if weights is not None and self.has_slider:
+            checkpoint.write_lora(home, weights)
+        with lora.without_lora_layers(self.transformer):
+            super().save_pretrained(save_directory, *args, **kwargs)
+        checkpoint.forget_local_paths(Path(save_directory))
+
+    def _require_slider(self) -> StrengthProjector:
+        if self.slider_projector is None:
+            raise MissingSlider(
+                "This pipeline has no slider weights. Call load_slider with a folder or hub id first, or leave "
+                "`strength` out for a plain edit."
+            )
+        return self.slider_projector
+
+    def _set_projector(self, projector: StrengthProjector) -> None:
+        where = {"device": self.transformer.device, "dtype": self.transformer.dtype}
+        nn.Module.to(projector, **where)  # ModelMixin's own `to` warns of an empty list of modules at every cast
+        self.register_modules(slider_projector=projector)
+
+    @contextmanager
+    def _offload_paused(self) -> Iterator[None]:
+        """Model offloading off while components change, and on again with the new ones in the chain."""
+        if self.transformer.device.type == "meta":
+            raise InvalidInput("Sequential offloading is on. Load or add the slider first, then switch it on.")
+        offloaded = bool(getattr(self, "_all_hooks", []))
+        if offloaded:
+            self.remove_all_hooks()
+        try:
+            yield
+        finally:
+            if offloaded:
+                self.enable_model_cpu_offload(device=self._offload_device)
+
+    def _base_model(self) -> str | None:
+        name = self.name_or_path
+        return name if name and not os.path.isabs(name) and not os.path.exists(name) else None

@@ -1,0 +1,137 @@
+"""From a strength and the pooled instruction to modulation offsets.
+
+Legend: B frames (one strength each), P width of the pooled text, E width of the encoded strength,
+D width of the transformer (`inner_dim`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, NamedTuple
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from .errors import InvalidInput
+
+ENCODINGS = ("release", "sinusoidal")
+
+
+class ModulationOffsets(NamedTuple):
+    """What is added to the text stream's MLP modulation of every double block, one row per frame."""
+
+    scale: Tensor  # (B, D)
+    shift: Tensor  # (B, D)
+
+
+def check_strengths(value: float | Sequence[float]) -> list[float]:
+    """One strength or several (list, tuple, array, tensor) as a list of floats in [0, 1].
+
+    Raises InvalidInput (a ValueError) for an empty list, text, booleans, NaN and numbers outside [0, 1].
+    """
+    plain: Any = value.tolist() if hasattr(value, "tolist") else value
+    items = list(plain) if isinstance(plain, Sequence) and not isinstance(plain, str | bytes) else [plain]
+    if not items:
+        raise InvalidInput("The list of strengths is empty. Give at least one number from 0 (untouched) to 1 (full).")
+    return [_check_strength(item) for item in items]
+
+
+def _check_strength(item: Any) -> float:
+    if isinstance(item, bool) or not isinstance(item, Real) or not 0.0 <= float(item) <= 1.0:  # NaN fails here too
+        raise InvalidInput(f"A strength is a number from 0 (untouched) to 1 (full edit), not {item!r}.")
+    return float(item)
+
+
+def encode_periodic(strength: Tensor) -> Tensor:
+    """The released encoding, (sin(pi s), cos(pi s)). strength (B,) -> (B, 2), float32."""
+    angle = math.pi * strength.float()
+    return torch.stack([angle.sin(), angle.cos()], dim=-1)
+
+
+def encode_sinusoidal(strength: Tensor, dim: int) -> Tensor:
+    """The paper's encoding (appendix A.3): sines, then cosines, of 1000 s at dim / 2 frequencies from 1 down to 1e-4.
+
+    The paper gives the width (128) and not the frequencies; these are the usual ones of diffusion timesteps.
+    strength (B,) -> (B, dim), float32.
+    """
+    half = dim // 2
+    frequencies = torch.exp(-math.log(1e4) * torch.arange(half, device=strength.device) / half)  # (half,)
+    angle = 1000.0 * strength.float()[:, None] * frequencies
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+class StrengthProjector(ModelMixin, ConfigMixin):
+    """(strength, pooled text) -> ModulationOffsets (paper section 3 and appendix A.3; sizes of the public release).
+
+    The state dict has the layout of the released `slider_projector.pth`: `pe_extender` widens the encoded strength
+    to P, `projector` is an MLP with ReLU between its layers and none after the last. The first half of its output is
+    the scale, the second half the shift.
+
+    Args:
+        pooled_dim: P, the width of the pooled text.
+        hidden_dim: width of the MLP's hidden layers.
+        modulation_dim: D, the transformer's inner width.
+        num_layers: linear layers of the MLP, at least 2.
+        strength_dim: E; 2 for "release", even for "sinusoidal" (128 in the paper).
+        strength_encoding: "release" (`encode_periodic`) or "sinusoidal" (`encode_sinusoidal`).
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        pooled_dim: int = 768,
+        hidden_dim: int = 6144,
+        modulation_dim: int = 3072,
+        num_layers: int = 4,
+        strength_dim: int = 2,
+        strength_encoding: str = "release",
+    ) -> None:
+        super().__init__()
+        _check_sizes(num_layers, strength_dim, strength_encoding)
+        self.pe_extender = nn.Linear(strength_dim, pooled_dim)
+        widths = [2 * pooled_dim, *[hidden_dim] * (num_layers - 1), 2 * modulation_dim]
+        layers: list[nn.Module] = []
+        for width_in, width_out in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(width_in, width_out), nn.ReLU()]
+        self.projector = nn.Sequential(*layers[:-1])
+
+    def zero_last_layer(self) -> StrengthProjector:
+        """Make every offset zero, so that training starts at the unconditioned model. Returns self."""
+        last = self.projector[-1]
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        return self
+
+    def encode_strength(self, strength: Tensor) -> Tensor:
+        """(B,) -> (B, E), always in float32: in bfloat16 neighbouring strengths would become one."""
+        if self.config.strength_encoding == "release":
+            return encode_periodic(strength)
+        return encode_sinusoidal(strength, self.config.strength_dim)
+
+    def forward(self, strength: Tensor, pooled: Tensor) -> ModulationOffsets:
+        """Offsets of a batch.
+
+        Args:
+            strength: (B,), in [0, 1].
+            pooled: (B, P), or (1, P) for one instruction at B strengths.
+        """
+        encoded = self.encode_strength(strength.to(pooled.device)).to(self.pe_extender.weight.dtype)  # (B, E)
+        encoded = self.pe_extender(encoded)  # (B, P)
+        pooled = pooled.to(encoded).expand(len(encoded), -1)
+        scale, shift = self.projector(torch.cat([encoded, pooled], dim=-1)).chunk(2, dim=-1)  # 2 x (B, D)
+        return ModulationOffsets(scale, shift)
+
+
+def _check_sizes(num_layers: int, strength_dim: int, strength_encoding: str) -> None:
+    if strength_encoding not in ENCODINGS:
+        raise InvalidInput(f"The strength encoding is one of {', '.join(ENCODINGS)}, not {strength_encoding!r}.")
+    if strength_encoding == "release" and strength_dim != 2:
+        raise InvalidInput(f"The released strength encoding has 2 values, not {strength_dim}: set strength_dim=2.")
+    if strength_dim < 2 or strength_dim % 2:
+        raise InvalidInput(f"strength_dim is an even number of at least 2, not {strength_dim}.")
+    if num_layers < 2:
+        raise InvalidInput(f"The projector needs at least 2 layers, not {num_layers}.")
