@@ -76,7 +76,8 @@ def _scene_truth(edit: Edit, scene, size: int) -> Callable[[float], Picture]:
 def photo_cases(paths: Sequence[Path], size: int, multiple: int) -> Iterable[Case]:
     """Every edit of the whole picture on every photograph."""
     for path in paths:
-        source = np.asarray(working_image(read_image(path), size, multiple), dtype=np.float32) / 255
+        pixels = np.asarray(working_image(read_image(path), size, multiple), dtype=np.float32)
+        source: Picture = pixels / np.float32(255)
         for number, edit in enumerate(PICTURE_EDITS):
             words = edit.instructions()
             yield Case("photo", edit.name, words[number % len(words)], source, _photo_truth(edit, source))

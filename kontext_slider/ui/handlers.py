@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,10 @@ def whole_number(value: Any, name: str, low: int, high: int) -> int:
 
 def position(data: Any) -> tuple[int, float]:
     """(edit, strength) of a `commit` from the browser, or `InvalidInput`."""
-    edit, strength = (data.get("edit"), data.get("strength")) if isinstance(data, dict) else (None, None)
+    values: dict[str, Any] = data if isinstance(data, dict) else {}
+    edit, strength = values.get("edit"), values.get("strength")
     is_number = isinstance(strength, (int, float)) and not isinstance(strength, bool)
-    if not isinstance(edit, int) or not is_number or not 0 <= strength <= 1:
+    if not isinstance(edit, int) or strength is None or not is_number or not 0 <= strength <= 1:
         raise InvalidInput(f"A strength is a number from 0 to 1; got {strength!r}.")
     return edit, round(float(strength), 4)
 
@@ -74,7 +76,7 @@ def fill(edit: OpenEdit, strengths: Sequence[float]) -> Iterator[Busy]:
     for number, strength in enumerate(missing):
         text = f"Frame {number + 1} of {len(missing)}, strength {strength:.2f}"
         yield Busy(text=text, fraction=number / len(missing))
-        for done, total in watched(lambda on_step, strength=strength: edit.fill(strength, on_step)):
+        for done, total in watched(partial(edit.fill, strength)):
             yield Busy(text=f"{text}, step {done} of {total}", fraction=(number + done / max(total, 1)) / len(missing))
 
 
@@ -171,7 +173,7 @@ class Handlers:
         return tab.replace(session, recipe, self.cache)
 
     def _hand(self, edit: OpenEdit, strength: float) -> Iterator[Busy]:
-        for done, total in watched(lambda on_step: edit.show(strength, on_step)):
+        for done, total in watched(partial(edit.show, strength)):
             yield Busy(text=f"Strength {strength:.2f}, step {done} of {total}", fraction=done / max(total, 1))
 
     def _write(self, edit: OpenEdit, strengths: list[float], suffix: str, written: list[Path]) -> Iterator[Busy]:
