@@ -58,3 +58,11 @@ def test_the_report_averages_what_it_lists(tmp_path):
     write_report(scores, tmp_path, "the command")
     assert "the command" in (tmp_path / "truth.md").read_text()
     assert len([json.loads(line) for line in (tmp_path / "truth.jsonl").read_text().splitlines()]) == 9
+
+
+def test_the_contact_sheet_shows_every_frame():
+    """A sheet that overlaps its frames hides the faults it is for."""
+    frames = [Image.new("RGB", (20, 10), (40 * i, 0, 0)) for i in range(4)]
+    sheet = paste_rows([frames, frames, frames])
+    assert sheet.size == (2 * 4 * (288 + 4) + 4, 2 * 148 + 4)
+    assert [sheet.getpixel((4 + i * 292 + 100, 60))[0] for i in range(4)] == [0, 40, 80, 120]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from kontext_slider.evaluate.sheet import photo_sheet
 from kontext_slider.evaluate.truth import find_photos, score_truth, write_report
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.pocket.base import BaseRun, train_base
@@ -41,6 +42,7 @@ def measure(out: Path, photos: Path, scenes_per_edit: int) -> None:
     pipe = KontextSliderPipeline.from_pretrained(out)
     scores = score_truth(pipe, scenes_per_edit, find_photos(photos))
     write_report(scores, out / "measured", "python -m kontext_slider.train.pocket --only measure")
+    photo_sheet(pipe, find_photos(photos)).save(out / "measured" / "photos.jpg", quality=85)
     write_card(out, BaseRun(), SliderRun(), scores)
 
 
