@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kontext_slider.evaluate.sheet import paste_rows
 from kontext_slider.evaluate.truth import (
     Score,
     family,
