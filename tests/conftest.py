@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-import torch
+import os
 
-from tests.tiny import tiny_pipeline
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: no test waits for, or depends on, a network
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from tests.tiny import tiny_pipeline  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -68,7 +68,7 @@ def test_the_large_model_comes_from_the_hub_with_its_slider(plain_folder, tmp_pa
     slider = write_authors_layout(tmp_path / "slider")
     asked = []
     monkeypatch.setattr(DiffusionPipeline, "download", lambda model, **_: asked.append(model) or str(plain_folder))
-    monkeypatch.setattr("kontext_slider.checkpoint.snapshot_download", lambda model, **_: asked.append(model) or slider)
+    monkeypatch.setattr("kontext_slider.hub.snapshot_download", lambda model, **_: asked.append(model) or slider)
     assert load_pipeline(name, device="cpu").has_slider
     assert asked == [KONTEXT.model, KONTEXT.slider]
 

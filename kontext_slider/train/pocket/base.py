@@ -54,7 +54,7 @@ class BaseRun:
     seed: int = 1
     codec_seed: int = 0
     codec_pictures: int = 400
-    phases: tuple[Phase, ...] = (Phase(2800, SMALL), Phase(1000, SMALL, 3.0), Phase(1400, HOME, 3.0))
+    phases: tuple[Phase, ...] = (Phase(2800, SMALL), Phase(1000, SMALL, 3.0), Phase(1900, HOME, 3.0))
     adam_rate: float = 1e-3
     muon_rate: float = 2e-3
 
