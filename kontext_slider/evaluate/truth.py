@@ -41,13 +41,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Score:
-    """One frame: dB to the truth, dB that the codec alone would reach, and the way gone from the source (0 to 1)."""
+    """One frame: dB to the truth, dB of the codec alone and of the untouched source, and the way gone (0 to 1)."""
 
     kind: str
     edit: str
     strength: float
     psnr: float
     ceiling: float
+    untouched: float
     progress: float
     true_progress: float
 
@@ -97,8 +98,17 @@ def score_case(pipe: KontextSliderPipeline, case: Case, strengths: Sequence[floa
     truths = [case.truth(strength) for strength in strengths]
     way, true_way = _progress(list(frames)), _progress(truths)
     return [
-        Score(case.kind, case.edit, s, psnr(frame, truth), psnr(_coded(pipe, truth), truth), gone, true_gone)
-        for s, frame, truth, gone, true_gone in zip(strengths, frames, truths, way, true_way, strict=True)
+        Score(
+            kind=case.kind,
+            edit=case.edit,
+            strength=strength,
+            psnr=psnr(frame, truth),
+            ceiling=psnr(_coded(pipe, truth), truth),
+            untouched=psnr(case.source, truth),
+            progress=gone,
+            true_progress=true_gone,
+        )
+        for strength, frame, truth, gone, true_gone in zip(strengths, frames, truths, way, true_way, strict=True)
     ]
 
 
@@ -138,8 +148,10 @@ def table(scores: Sequence[Score], kind: str) -> str:
     rows = [score for score in scores if score.kind == kind]
     strengths = sorted({row.strength for row in rows})
     heads = [f"{s:g}" for s in strengths]
-    lines = ["| edit | " + " | ".join(f"dB at {h}" for h in heads) + " | codec at 1 | way gone (true) |"]
-    lines.append("|---" * (len(heads) + 3) + "|")
+    lines = [
+        "| edit | " + " | ".join(f"dB at {h}" for h in heads) + " | codec at 1 | untouched at 1 | way gone (true) |"
+    ]
+    lines.append("|---" * (len(heads) + 4) + "|")
     for name in dict.fromkeys(family(row.edit) for row in rows):
         lines.append(_table_row(name, [row for row in rows if family(row.edit) == name], strengths))
     lines.append(_table_row("**mean**", rows, strengths))
@@ -152,7 +164,20 @@ def _table_row(name: str, rows: list[Score], strengths: list[float]) -> str:
 
     decibels = " | ".join(f"{mean('psnr', s):.1f}" for s in strengths)
     way = " ".join(f"{mean('progress', s):.2f} ({mean('true_progress', s):.2f})" for s in strengths[1:-1])
-    return f"| {name} | {decibels} | {mean('ceiling', strengths[-1]):.1f} | {way} |"
+    bounds = f"{mean('ceiling', strengths[-1]):.1f} | {mean('untouched', strengths[-1]):.1f}"
+    return f"| {name} | {decibels} | {bounds} | {way} |"
+
+
+def working_edits(scores: Sequence[Score], gain: float = 3.0) -> set[str]:
+    """Families of edits whose frames at full strength come at least `gain` dB nearer to the truth than the untouched
+    source does, on scenes or on photographs: those that a model may honestly offer."""
+    full = [score for score in scores if score.strength == 1]
+    groups = {(score.kind, family(score.edit)) for score in full}
+    return {
+        name
+        for kind, name in groups
+        if np.mean([s.psnr - s.untouched for s in full if (s.kind, family(s.edit)) == (kind, name)]) >= gain
+    }
 
 
 def summary(scores: Sequence[Score]) -> dict[str, float]:

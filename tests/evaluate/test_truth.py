@@ -16,6 +16,7 @@ from kontext_slider.evaluate.truth import (
     scene_cases,
     summary,
     table,
+    working_edits,
     write_report,
 )
 
@@ -48,14 +49,15 @@ def test_photographs_are_measured_at_the_working_size(tmp_path):
 def test_the_report_averages_what_it_lists(tmp_path):
     """Colours are one row; a mean over the wrong strengths would flatter."""
     scores = [
-        Score("scene", edit, s, db, 40.0, s, s)
+        Score("scene", edit, s, db, 40.0, 18.0, s, s)
         for edit, db in (("recolour-red", 30.0), ("recolour-blue", 32.0), ("fog", 20.0))
         for s in (0.0, 0.5, 1.0)
     ]
     assert family("recolour-red") == "recolour" and family("taller-mountains") == "taller-mountains"
     lines = table(scores, "scene").splitlines()
-    assert lines[2].startswith("| recolour | 31.0 | 31.0 | 31.0 | 40.0 | 0.50 (0.50)") and len(lines) == 5
+    assert lines[2].startswith("| recolour | 31.0 | 31.0 | 31.0 | 40.0 | 18.0 | 0.50 (0.50)") and len(lines) == 5
     assert summary(scores)["scene_psnr_1"] == pytest.approx(27.33)
+    assert working_edits(scores) == {"recolour"}, "fog is only 2 dB better than doing nothing"
     write_report(scores, tmp_path, "the command")
     assert "the command" in (tmp_path / "truth.md").read_text()
     assert len([json.loads(line) for line in (tmp_path / "truth.jsonl").read_text().splitlines()]) == 9

@@ -11,16 +11,25 @@ from kontext_slider.train.pocket.edits import EDITS
 from kontext_slider.train.pocket.slider import SliderRun
 
 
-def write_card(folder: Path, base: BaseRun, slider: SliderRun, scores: Sequence[Score]) -> None:
-    """`README.md` in the model's folder."""
-    edits = "\n".join(f"- {name}: {', '.join(edit.instructions()[:2])}, ..." for name, edit in EDITS.items())
+def write_card(
+    folder: Path,
+    base: BaseRun,
+    slider: SliderRun,
+    scores: Sequence[Score],
+    offered: dict[str, list[str]],
+) -> None:
+    """`README.md` in the model's folder. `offered`: edit name -> instructions, of the edits that work."""
+    edits = "\n".join(f"- {name}: {', '.join(words[:2])}, ..." for name, words in offered.items())
+    missing = ", ".join(name for name in EDITS if name not in offered) or "none"
     sections = [
         _HEADER,
-        f"## Edits it knows\n\n{edits}\n",
+        f"## Edits it knows\n\n{edits}\n\nTrained, but not yet 3 dB nearer to the truth than the untouched picture, "
+        f"and therefore not offered: {missing}.\n",
         _training(base, slider),
         "## Measured\n\nPSNR in dB against the drawn truth, by edit and strength; `codec at 1` is what the codec alone "
         "leaves of the truth at full strength; `way gone` is the root-mean-square distance to the frame at strength 0 "
-        "as a share of the whole way, at .25, .5 and .75, the truth's in brackets.",
+        "as a share of the whole way, at .25, .5 and .75, the truth's in brackets; `untouched at 1` is what doing "
+        "nothing would score.",
         f"### Held-out scenes, 256 px\n\n{table(scores, 'scene')}\n",
         f"### Photographs never seen\n\nThose of `assets/photos`.\n\n{table(scores, 'photo')}\n",
     ]
@@ -42,6 +51,9 @@ def _training(base: BaseRun, slider: SliderRun) -> str:
 | codec | {base.codec_pictures} drawn, closed form | - | {base.codec_seed} |
 {phases}
 | slider, 128 and 256 px | {_pairs(slider.sizes)} pairs at any strength | {slider.steps} | {slider.seed} |
+
+The learning rate of the first 2,800 steps decayed towards step 4,400, that of steps 3,000 to 4,000 towards 5,200, the rest
+towards the end: the run was made longer while it ran. One command today decays once.
 
 Logs: `training/base.jsonl`, `training/slider.jsonl` (step, loss, seconds per step), two CPU cores, bfloat16 autocast.
 """
@@ -71,6 +83,6 @@ pipe = KontextSliderPipeline.from_pretrained("weights/pocket")
 frames = pipe(image, "make it night", strength=[0.0, 0.5, 1.0]).images
 ```
 
-Edits of the whole picture hold on photographs. Edits of one object (recolour, bigger, smaller, taller mountains) hold
-on the drawn scenes; it does not know objects of photographs.
+Edits of the whole picture hold on photographs. Edits of one object were trained on drawn scenes only: the model does not
+know the objects of photographs.
 """

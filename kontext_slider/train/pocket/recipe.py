@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from kontext_slider.evaluate.sheet import photo_sheet
-from kontext_slider.evaluate.truth import find_photos, score_truth, write_report
+from kontext_slider.evaluate.truth import family, find_photos, score_truth, working_edits, write_report
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.pocket.base import BaseRun, train_base
 from kontext_slider.train.pocket.card import write_card
@@ -20,7 +20,7 @@ from kontext_slider.train.pocket.edits import known_instructions
 from kontext_slider.train.pocket.model import PocketSizes
 from kontext_slider.train.pocket.slider import SliderRun, train_slider
 
-EDIT_DEFAULTS = {"size": 256, "steps": 12, "guidance": 1.0, "max_sequence_length": PocketSizes().text_length}
+EDIT_DEFAULTS = {"size": 256, "steps": 8, "guidance": 1.0, "max_sequence_length": PocketSizes().text_length}
 
 
 def build_pipeline(parts: dict) -> KontextSliderPipeline:
@@ -38,12 +38,16 @@ def save(pipe: KontextSliderPipeline, run: Path, out: Path) -> None:
 
 
 def measure(out: Path, photos: Path, scenes_per_edit: int) -> None:
-    """Score the saved weights, as a user loads them, and write the report and the model card."""
+    """Score the saved weights, as a user loads them; offer what works; write report, contact sheet and model card."""
     pipe = KontextSliderPipeline.from_pretrained(out)
     scores = score_truth(pipe, scenes_per_edit, find_photos(photos))
+    working = working_edits(scores)
+    offered = {name: words for name, words in known_instructions().items() if family(name) in working}
+    pipe.register_to_config(known_instructions=offered)
+    pipe.save_config(out)
     write_report(scores, out / "measured", "python -m kontext_slider.train.pocket --only measure")
     photo_sheet(pipe, find_photos(photos)).save(out / "measured" / "photos.jpg", quality=85)
-    write_card(out, BaseRun(), SliderRun(), scores)
+    write_card(out, BaseRun(), SliderRun(), scores, offered)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
