@@ -52,8 +52,8 @@ def _training(base: BaseRun, slider: SliderRun) -> str:
 {phases}
 | slider, 128 and 256 px | {_pairs(slider.sizes)} pairs at any strength | {slider.steps} | {slider.seed} |
 
-The learning rate of the first 2,800 steps decayed towards step 4,400, that of steps 3,000 to 4,000 towards 5,200, the rest
-towards the end: the run was made longer while it ran. One command today decays once.
+The run was made longer while it ran: the learning rate of the first 2,800 steps decayed towards step 4,400, that of
+steps 2,800 to 4,000 towards 5,200, the rest towards the end. The command today decays once.
 
 Logs: `training/base.jsonl`, `training/slider.jsonl` (step, loss, seconds per step), two CPU cores, bfloat16 autocast.
 """
@@ -83,6 +83,6 @@ pipe = KontextSliderPipeline.from_pretrained("weights/pocket")
 frames = pipe(image, "make it night", strength=[0.0, 0.5, 1.0]).images
 ```
 
-Edits of the whole picture hold on photographs. Edits of one object were trained on drawn scenes only: the model does not
-know the objects of photographs.
+Edits of the whole picture hold on photographs. Edits of one object were trained on drawn scenes only: the model does
+not know the objects of photographs.
 """
