@@ -23,7 +23,7 @@ class SliderRun:
 
     seed: int = 2
     sizes: tuple[ShardSize, ...] = (ShardSize(128, 128, 2400, 24), ShardSize(256, 256, 1200, 8))
-    steps: int = 1000
+    steps: int = 1800
     rate: float = 1e-3
     rank: int = 8
     hidden_dim: int = 384
