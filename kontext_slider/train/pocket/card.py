@@ -53,7 +53,8 @@ def _training(base: BaseRun, slider: SliderRun) -> str:
 | slider, 128 and 256 px | {_pairs(slider.sizes)} pairs at any strength | {slider.steps} | {slider.seed} |
 
 The run was made longer while it ran: the learning rate of the first 2,800 steps decayed towards step 4,400, that of
-steps 2,800 to 4,000 towards 5,200, the rest towards the end. The command today decays once.
+steps 2,800 to 4,000 towards 5,200, the rest towards the end; the slider's first 1,000 steps decayed to zero before 800
+more were added. The command today decays once for each.
 
 Logs: `training/base.jsonl`, `training/slider.jsonl` (step, loss, seconds per step), two CPU cores, bfloat16 autocast.
 """
