@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from kontext_slider.checkpoint import forget_local_paths
 from kontext_slider.evaluate.sheet import photo_sheet
 from kontext_slider.evaluate.truth import family, find_photos, score_truth, working_edits, write_report
 from kontext_slider.pipeline import KontextSliderPipeline
@@ -45,6 +46,7 @@ def measure(out: Path, photos: Path, scenes_per_edit: int) -> None:
     offered = {name: words for name, words in known_instructions().items() if family(name) in working}
     pipe.register_to_config(known_instructions=offered)
     pipe.save_config(out)
+    forget_local_paths(out)
     write_report(scores, out / "measured", "python -m kontext_slider.train.pocket --only measure")
     photo_sheet(pipe, find_photos(photos)).save(out / "measured" / "photos.jpg", quality=85)
     write_card(out, BaseRun(), SliderRun(), scores, offered)
