@@ -47,7 +47,8 @@ def measure(out: Path, photos: Path, scenes_per_edit: int) -> None:
     pipe.register_to_config(known_instructions=offered)
     pipe.save_config(out)
     forget_local_paths(out)
-    write_report(scores, out / "measured", "python -m kontext_slider.train.pocket --only measure")
+    command = f"python -m kontext_slider.train.pocket --only measure --scenes-per-edit {scenes_per_edit}"
+    write_report(scores, out / "measured", command)
     photo_sheet(pipe, find_photos(photos)).save(out / "measured" / "photos.jpg", quality=85)
     write_card(out, BaseRun(), SliderRun(), scores, offered)
 
