@@ -162,6 +162,7 @@ A projector from (strength, pooled instruction) to modulation offsets, and the L
 | pooled text width | {config.pooled_dim} |
 | strength encoding | {config.strength_encoding} ({config.strength_dim} values) |
 | projector | {config.num_layers} layers, {config.hidden_dim} wide |
+| offsets go to | {config.place} |
 | LoRA rank | {", ".join(map(str, ranks))} |
 
 ```python

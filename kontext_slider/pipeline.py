@@ -158,8 +158,10 @@ class KontextSliderPipeline(FluxKontextPipeline):
         Raises MissingSlider without a slider, InvalidInput for bad strengths.
         """
         values = check_strengths(strengths)
-        offsets = self._require_slider()(torch.tensor(values, device=pooled.device), pooled)
-        with lora.slider_lora(self.transformer, on=True), offsets_attached(self.transformer, offsets):
+        projector = self._require_slider()
+        offsets = projector(torch.tensor(values, device=pooled.device), pooled)
+        attached = offsets_attached(self.transformer, offsets, projector.config.place)
+        with lora.slider_lora(self.transformer, on=True), attached:
             yield
 
     def load_slider(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from .errors import InvalidInput
 
 ENCODINGS = ("release", "sinusoidal")
+Place = Literal["text_stream", "time_text_embed"]
 
 
 class ModulationOffsets(NamedTuple):
-    """What is added to the text stream's MLP modulation of every double block, one row per frame."""
+    """What is added to the scale and shift of a modulation (`modulation.py` says where), one row per frame."""
 
     scale: Tensor  # (B, D)
     shift: Tensor  # (B, D)
@@ -78,6 +79,7 @@ class StrengthProjector(ModelMixin, ConfigMixin):
         num_layers: linear layers of the MLP, at least 2.
         strength_dim: E; 2 for "release", even for "sinusoidal" (128 in the paper).
         strength_encoding: "release" (`encode_periodic`) or "sinusoidal" (`encode_sinusoidal`).
+        place: where the offsets go, "text_stream" as in the paper, or "time_text_embed" (see `modulation.py`).
     """
 
     @register_to_config
@@ -89,9 +91,12 @@ class StrengthProjector(ModelMixin, ConfigMixin):
         num_layers: int = 4,
         strength_dim: int = 2,
         strength_encoding: str = "release",
+        place: Place = "text_stream",
     ) -> None:
         super().__init__()
         _check_sizes(num_layers, strength_dim, strength_encoding)
+        if place not in get_args(Place):
+            raise InvalidInput(f"The place of the offsets is one of {', '.join(get_args(Place))}, not {place!r}.")
         self.pe_extender = nn.Linear(strength_dim, pooled_dim)
         widths = [2 * pooled_dim, *[hidden_dim] * (num_layers - 1), 2 * modulation_dim]
         layers: list[nn.Module] = []

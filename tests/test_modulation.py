@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_module
@@ -9,7 +11,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.modulation import attach_offsets, offsets_attached
-from kontext_slider.projector import ModulationOffsets
+from kontext_slider.projector import ModulationOffsets, Place
 from tests.tiny import INNER_DIM, POOLED_DIM, TEXT_DIM, loud, tiny_transformer
 
 
@@ -37,10 +39,15 @@ def some_offsets(seed: int = 0, batch: int = 2) -> ModulationOffsets:
     return ModulationOffsets(scale, shift)
 
 
-def run(transformer, offsets: ModulationOffsets | None = None, batch: int = 2) -> torch.Tensor:
+PLACES = get_args(Place)
+
+
+def run(
+    transformer, offsets: ModulationOffsets | None = None, batch: int = 2, place: Place = "text_stream"
+) -> torch.Tensor:
     if offsets is None:
         return transformer(**inputs(batch)).sample
-    with offsets_attached(transformer, offsets):
+    with offsets_attached(transformer, offsets, place):
         return transformer(**inputs(batch)).sample
 
 
@@ -75,32 +82,45 @@ def test_offsets_are_added_to_the_text_streams_mlp(transformer):
     torch.testing.assert_close(run(transformer, offsets), expected, rtol=0, atol=0)
 
 
-def test_every_sample_has_its_own_offsets(transformer):
+def test_offsets_of_the_embedding(transformer):
+    """The other place: the vector that drives every modulation, scaled and shifted."""
+    scale, shift = offsets = some_offsets()
+    hook = transformer.time_text_embed.register_forward_hook(lambda module, args, out: (1 + scale) * out + shift)
+    expected = run(transformer)
+    hook.remove()
+    assert (expected - run(transformer, offsets)).abs().max() > 1e-3
+    torch.testing.assert_close(run(transformer, offsets, place="time_text_embed"), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_sample_has_its_own_offsets(transformer, place):
     """A batch of strengths must not share the first one's offsets."""
     offsets = some_offsets(batch=3)
-    together = run(transformer, offsets, batch=3)
+    together = run(transformer, offsets, batch=3, place=place)
     for i in range(3):
         alone = ModulationOffsets(offsets.scale[i : i + 1], offsets.shift[i : i + 1])
-        torch.testing.assert_close(run(transformer, alone, batch=3)[i], together[i], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(run(transformer, alone, 3, place)[i], together[i], rtol=1e-5, atol=1e-5)
 
 
-def test_zero_offsets_change_nothing(transformer):
+@pytest.mark.parametrize("place", PLACES)
+def test_zero_offsets_change_nothing(transformer, place):
     """The way the offsets come in must not itself round."""
     zero = ModulationOffsets(torch.zeros(1, INNER_DIM), torch.zeros(1, INNER_DIM))
-    assert torch.equal(run(transformer, zero), run(transformer))
+    assert torch.equal(run(transformer, zero, place=place), run(transformer))
 
 
-def test_nothing_stays_after_detaching_or_an_exception(transformer):
+@pytest.mark.parametrize("place", PLACES)
+def test_nothing_stays_after_detaching_or_an_exception(transformer, place):
     """A hook or wrapper left behind would silently edit every later picture."""
     before, plain = traces(transformer), run(transformer)
     names = list(transformer.state_dict())
-    with pytest.raises(KeyError), offsets_attached(transformer, some_offsets()):
+    with pytest.raises(KeyError), offsets_attached(transformer, some_offsets(), place):
         assert list(transformer.state_dict()) == names
         assert [name for name, _ in transformer.named_parameters()] == names
         transformer.train()
         transformer.eval()
         raise KeyError
-    handle = attach_offsets(transformer, some_offsets())
+    handle = attach_offsets(transformer, some_offsets(), place)
     handle.detach()
     handle.detach()
     assert traces(transformer) == before
@@ -114,19 +134,22 @@ def test_moving_and_casting_while_attached(transformer):
     assert {p.dtype for p in transformer.parameters()} == {torch.float64}
 
 
-def test_what_does_not_fit_is_refused(transformer):
+@pytest.mark.parametrize("place", PLACES)
+def test_what_does_not_fit_is_refused(transformer, place):
     """Broadcasting would turn a wrong batch into a larger picture batch, a wrong width into a cryptic message."""
     narrow = ModulationOffsets(torch.zeros(2, 8), torch.zeros(2, 8))
     with pytest.raises(InvalidInput, match=str(INNER_DIM)):
-        attach_offsets(transformer, narrow)
+        attach_offsets(transformer, narrow, place)
     with pytest.raises(InvalidInput, match="one strength per frame"):
-        run(transformer, some_offsets(batch=3), batch=2)
-    with offsets_attached(transformer, some_offsets()), pytest.raises(InvalidInput, match="Detach"):
+        run(transformer, some_offsets(batch=3), 2, place)
+    with offsets_attached(transformer, some_offsets(), place), pytest.raises(InvalidInput, match="Detach"):
         attach_offsets(transformer, some_offsets())
     run(transformer)
 
 
-def gradients(transformer, reentrant: bool | None, *, detach_first: bool = True, other=None) -> list[torch.Tensor]:
+def gradients(
+    transformer, reentrant: bool | None, *, detach_first: bool = True, other=None, place: Place = "text_stream"
+) -> list[torch.Tensor]:
     """Gradients of the offsets' source and of the input; `reentrant` None: without checkpointing."""
     if reentrant is not None:
         transformer.enable_gradient_checkpointing(
@@ -135,7 +158,7 @@ def gradients(transformer, reentrant: bool | None, *, detach_first: bool = True,
     leaf = torch.stack(some_offsets()).requires_grad_()
     given = inputs()
     given["hidden_states"].requires_grad_()
-    handle = attach_offsets(transformer, ModulationOffsets(*(2.0 * leaf)))
+    handle = attach_offsets(transformer, ModulationOffsets(*(2.0 * leaf)), place)
     loss = transformer(**given).sample.square().mean()
     if detach_first:
         handle.detach()
@@ -149,11 +172,12 @@ def gradients(transformer, reentrant: bool | None, *, detach_first: bool = True,
 
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("detach_first", [False, True])
-def test_gradient_checkpointing_keeps_the_offsets(transformer, reentrant, detach_first):
+@pytest.mark.parametrize("place", PLACES)
+def test_gradient_checkpointing_keeps_the_offsets(transformer, reentrant, detach_first, place):
     """The released trainer drops them silently when checkpointing; recomputing after detaching must see them too."""
-    expected = gradients(transformer, None)
+    expected = gradients(transformer, None, place=place)
     assert expected[1].abs().max() > 0
-    got = gradients(transformer, reentrant, detach_first=detach_first)
+    got = gradients(transformer, reentrant, detach_first=detach_first, place=place)
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-7)
 
 
@@ -200,6 +224,8 @@ def test_whole_compiled_transformer(transformer):
     compiled = torch.compile(transformer, backend="eager")
     for offsets, reference in [(None, plain), (some_offsets(), expected), (None, plain)]:
         torch.testing.assert_close(run(compiled, offsets), reference)
+    moved = run(transformer, some_offsets(), place="time_text_embed")
+    torch.testing.assert_close(run(compiled, some_offsets(), place="time_text_embed"), moved)
     torch._dynamo.reset()
 
 

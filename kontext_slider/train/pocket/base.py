@@ -12,8 +12,8 @@ from torch import Tensor
 
 from kontext_slider.codec import PatchCodec
 from kontext_slider.train.flow import flow_loss, sample_sigmas
-from kontext_slider.train.loop import Schedule, make_optimizers, train
-from kontext_slider.train.pocket.edits import NO_EDIT, SCENE_EDITS, known_instructions
+from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
+from kontext_slider.train.pocket.edits import NO_EDIT, known_instructions
 from kontext_slider.train.pocket.model import PocketSizes, build_parts
 from kontext_slider.train.pocket.pairs import Shard, draw_source, load_or_draw, to_tensor
 
@@ -28,47 +28,27 @@ class ShardSize:
     batch: int
 
 
-SMALL = (ShardSize(128, 128, 10_000, 24),)
 HOME = (
-    ShardSize(256, 256, 1600, 8),
-    ShardSize(288, 224, 400, 8),
-    ShardSize(224, 288, 400, 8),
-    ShardSize(320, 208, 300, 8),
-    ShardSize(208, 320, 300, 8),
+    ShardSize(256, 256, 3000, 8),
+    ShardSize(288, 224, 750, 8),
+    ShardSize(224, 288, 750, 8),
+    ShardSize(320, 208, 750, 8),
+    ShardSize(208, 320, 750, 8),
 )
 
 
 @dataclass(frozen=True)
-class Phase:
-    """Steps on pictures of some sizes; pairs that edit the object are drawn `local_weight` times as often as others."""
-
-    steps: int
-    sizes: tuple[ShardSize, ...]
-    local_weight: float = 1.0
-
-
-@dataclass(frozen=True)
 class BaseRun:
-    """The run that made the shipped weights: small pictures, then more of the hard edits, then the home size."""
+    """The run that made the shipped weights, all of it at the home size."""
 
     seed: int = 1
     codec_seed: int = 0
     codec_pictures: int = 400
-    phases: tuple[Phase, ...] = (Phase(2800, SMALL), Phase(1000, SMALL, 3.0), Phase(1900, HOME, 3.0))
+    sizes: tuple[ShardSize, ...] = HOME
+    steps: int = 4600
     adam_rate: float = 1e-3
     muon_rate: float = 2e-3
-
-    @property
-    def steps(self) -> int:
-        return sum(phase.steps for phase in self.phases)
-
-    def phase_at(self, step: int) -> Phase:
-        """The phase that `step` in [0, steps) belongs to."""
-        for phase in self.phases:
-            if step < phase.steps:
-                return phase
-            step -= phase.steps
-        raise IndexError("The run has fewer steps.")
+    compiled: bool = True
 
 
 def all_instructions() -> list[str]:
@@ -117,27 +97,23 @@ class Words:
 class Batches:
     """Random batches from shards of several sizes; batch number n is a function of n."""
 
-    def __init__(self, shards: Sequence[Shard], batch_sizes: Sequence[int], words: Words, local_weight: float = 1.0):
+    def __init__(self, shards: Sequence[Shard], batch_sizes: Sequence[int], words: Words):
         self.shards, self.batch_sizes, self.words = shards, batch_sizes, words
         self.shard_weights = torch.tensor([float(len(shard)) for shard in shards])
         self.sentences = [torch.tensor([words.index[text] for text in shard.instruction]) for shard in shards]
-        local = {text for edit in SCENE_EDITS for text in edit.instructions()}
-        self.row_weights = [
-            torch.tensor([local_weight if text in local else 1.0 for text in shard.instruction]) for shard in shards
-        ]
 
     def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """source (B, C, h, w), target (B, C, h, w), row numbers of `words` (B,), strengths (B,)."""
         number = int(torch.multinomial(self.shard_weights, 1, generator=generator))
-        shard, weights = self.shards[number], self.row_weights[number]
-        rows = torch.multinomial(weights, self.batch_sizes[number], replacement=True, generator=generator)
+        shard = self.shards[number]
+        rows = torch.randint(len(shard), (self.batch_sizes[number],), generator=generator)
         source, target = shard.source[shard.source_index[rows]], shard.target[rows]
         typed = self.words.typed(self.sentences[number][rows], generator)
         return source.float(), target.float(), typed, shard.strength[rows]
 
 
-def load_batches(folder: Path, codec: PatchCodec, run: BaseRun, phase: Phase, words: Words) -> Batches:
-    """Batches of a phase; shards that are not in `folder` are drawn first."""
+def load_batches(folder: Path, codec: PatchCodec, run: BaseRun, words: Words) -> Batches:
+    """Batches of all sizes; shards that are not in `folder` are drawn first."""
     shards = [
         load_or_draw(
             folder / f"base-{size.width}x{size.height}.safetensors",
@@ -146,9 +122,9 @@ def load_batches(folder: Path, codec: PatchCodec, run: BaseRun, phase: Phase, wo
             num_sources=size.sources,
             seed=run.seed,
         )
-        for size in phase.sizes
+        for size in run.sizes
     ]
-    return Batches(shards, [size.batch for size in phase.sizes], words, phase.local_weight)
+    return Batches(shards, [size.batch for size in run.sizes], words)
 
 
 def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> dict:
@@ -158,18 +134,13 @@ def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> 
     words = Words(parts, all_instructions())
     modules = [parts["transformer"], parts["text_encoder"], parts["text_encoder_2"]]
     optimizers = make_optimizers(modules, run.adam_rate, run.muon_rate)
-    loaded: dict[Phase, Batches] = {}
-
-    def batches_at(step: int) -> Batches:
-        phase = run.phase_at(step)
-        if phase not in loaded:
-            loaded.clear()
-            loaded[phase] = load_batches(folder, codec, run, phase, words)
-        return loaded[phase]
+    if run.compiled:
+        compile_blocks(parts["transformer"])
+    batches = load_batches(folder, codec, run, words)
 
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(run.seed + step)
-        source, target, rows, _ = batches_at(step).draw(generator)
+        source, target, rows, _ = batches.draw(generator)
         noise = torch.randn(target.shape, generator=generator)
         sigmas = sample_sigmas(len(target), generator)
         with torch.autocast("cpu", torch.bfloat16):

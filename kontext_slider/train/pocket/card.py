@@ -8,6 +8,7 @@ from pathlib import Path
 from kontext_slider.evaluate.truth import Score, table
 from kontext_slider.train.pocket.base import BaseRun
 from kontext_slider.train.pocket.edits import EDITS
+from kontext_slider.train.pocket.pairs import EDITS_PER_SOURCE
 from kontext_slider.train.pocket.slider import SliderRun
 
 
@@ -37,11 +38,6 @@ def write_card(
 
 
 def _training(base: BaseRun, slider: SliderRun) -> str:
-    phases = "\n".join(
-        f"| base, {phase.sizes[0].height} px, shapes: {len(phase.sizes)}, object edits x {phase.local_weight:g} "
-        f"| {_pairs(phase.sizes)} pairs at full strength | {phase.steps} | {base.seed} |"
-        for phase in base.phases
-    )
     return f"""## Training
 
 `python -m kontext_slider.train.pocket`: everything from nothing, on drawn pictures only; it resumes after a kill.
@@ -49,19 +45,17 @@ def _training(base: BaseRun, slider: SliderRun) -> str:
 | stage | pictures | steps | seed |
 |---|---|---|---|
 | codec | {base.codec_pictures} drawn, closed form | - | {base.codec_seed} |
-{phases}
-| slider, 128 and 256 px | {_pairs(slider.sizes)} pairs at any strength | {slider.steps} | {slider.seed} |
-
-The run was made longer while it ran: the learning rate of the first 2,800 steps decayed towards step 4,400, that of
-steps 2,800 to 4,000 towards 5,200, the rest towards the end; the slider's first 1,000 steps decayed to zero before 800
-more were added. The command today decays once for each.
+{_row("base", base)}
+{_row("slider", slider)}
 
 Logs: `training/base.jsonl`, `training/slider.jsonl` (step, loss, seconds per step), two CPU cores, bfloat16 autocast.
 """
 
 
-def _pairs(sizes) -> str:
-    return f"{3 * sum(size.sources for size in sizes):,}"
+def _row(stage: str, run: BaseRun | SliderRun) -> str:
+    pairs = EDITS_PER_SOURCE * sum(size.sources for size in run.sizes)
+    strength = "full strength" if stage == "base" else "any strength"
+    return f"| {stage}, 256 px, {len(run.sizes)} shapes | {pairs:,} pairs at {strength} | {run.steps} | {run.seed} |"
 
 
 _HEADER = """---
@@ -73,7 +67,7 @@ tags: [kontext-slider, image-editing]
 
 # Pocket
 
-A Kontext model in miniature, for `kontext-slider` on a laptop: FluxTransformer2DModel (192 wide, 2 double and 4 single
+A Kontext model in miniature, for `kontext-slider` on a laptop: FluxTransformer2DModel (256 wide, 2 double and 4 single
 blocks), CLIPTextModel and T5EncoderModel of one word per token, and a codec in closed form (lapped Karhunen-Loeve
 transform of 8x8 patches). It edits pictures of about 256 x 256 pixels with a strength from 0 to 1.
 

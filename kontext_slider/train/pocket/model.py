@@ -11,15 +11,16 @@ from dataclasses import dataclass
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
+
+from kontext_slider.train.pocket.start import start_as_copy
 
 
 @dataclass(frozen=True)
 class PocketSizes:
     """Widths and depths. `text` is the width of both text encoders, hence of the pooled embedding."""
 
-    heads: int = 3
+    heads: int = 4
     head_dim: int = 64
     rope_axes: tuple[int, int, int] = (8, 28, 28)
     double_blocks: int = 2
@@ -91,7 +92,7 @@ def build_text_encoders(sizes: PocketSizes, clip_tokens: CLIPTokenizer, t5_token
 
 
 def build_transformer(sizes: PocketSizes) -> FluxTransformer2DModel:
-    """A FluxTransformer2DModel whose modulations and output start at zero: at first every block is the identity."""
+    """A FluxTransformer2DModel that starts by copying the source."""
     transformer = FluxTransformer2DModel(
         in_channels=4 * sizes.latent_channels,
         num_layers=sizes.double_blocks,
@@ -102,10 +103,7 @@ def build_transformer(sizes: PocketSizes) -> FluxTransformer2DModel:
         pooled_projection_dim=sizes.text,
         axes_dims_rope=sizes.rope_axes,
     )
-    for name, module in transformer.named_modules():
-        if isinstance(module, nn.Linear) and (name.endswith(".linear") or name in ("norm_out.linear", "proj_out")):
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
+    start_as_copy(transformer)
     return transformer
 
 

@@ -26,9 +26,9 @@ from kontext_slider.train.pocket.edits import EDITS, NO_EDIT, PICTURE_EDITS, Edi
 from kontext_slider.train.pocket.world import Picture, Scene, draw, draw_collage, random_scene
 
 EDITS_PER_SOURCE = 3
-COLLAGE_SHARE = 0.35
-NO_EDIT_SHARE = 0.08
-GROUP_WEIGHTS = {"recolour": 0.22, "size": 0.16}
+COLLAGE_SHARE = 0.3
+NO_EDIT_SHARE = 0.06
+GROUP_WEIGHTS = {"recolour": 0.28, "size": 0.26}
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.projector import StrengthProjector
+from kontext_slider.projector import Place, StrengthProjector
 from kontext_slider.train.flow import flow_loss, sample_sigmas
-from kontext_slider.train.loop import Schedule, make_optimizers, train
-from kontext_slider.train.pocket.base import Batches, ShardSize, Words, all_instructions
+from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
+from kontext_slider.train.pocket.base import HOME, Batches, ShardSize, Words, all_instructions
 from kontext_slider.train.pocket.pairs import any_strength, load_or_draw
 
 
@@ -22,11 +22,13 @@ class SliderRun:
     """The run that made the shipped slider. Its pictures have other seeds than the base model's."""
 
     seed: int = 2
-    sizes: tuple[ShardSize, ...] = (ShardSize(128, 128, 2400, 24), ShardSize(256, 256, 1200, 8))
-    steps: int = 1800
+    sizes: tuple[ShardSize, ...] = tuple(replace(size, sources=size.sources // 2) for size in HOME)
+    steps: int = 3000
     rate: float = 1e-3
     rank: int = 8
     hidden_dim: int = 384
+    place: Place = "time_text_embed"
+    compiled: bool = True
 
 
 def fresh_slider(pipe: KontextSliderPipeline, run: SliderRun) -> None:
@@ -38,6 +40,7 @@ def fresh_slider(pipe: KontextSliderPipeline, run: SliderRun) -> None:
         pooled_dim=pipe.transformer.config.pooled_projection_dim,
         hidden_dim=run.hidden_dim,
         modulation_dim=pipe.transformer.inner_dim,
+        place=run.place,
     )
     pipe.add_slider(projector.zero_last_layer(), run.rank)
 
@@ -61,6 +64,8 @@ def load_slider_batches(pipe: KontextSliderPipeline, run: SliderRun, folder: Pat
 def train_slider(pipe: KontextSliderPipeline, run: SliderRun, folder: Path) -> None:
     """Train (or resume) projector and LoRA in place."""
     fresh_slider(pipe, run)
+    if run.compiled:
+        compile_blocks(pipe.transformer)
     words = Words(pipe.components, all_instructions())
     batches = load_slider_batches(pipe, run, folder, words)
     with torch.no_grad():

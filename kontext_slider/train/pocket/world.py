@@ -115,13 +115,14 @@ def draw_mask(scene: Scene, width: int, height: int) -> NDArray[np.bool_]:
 
 
 def draw_collage(rng: np.random.Generator, width: int, height: int) -> Picture:
-    """Soft fields, hard shapes, stripes and grain of random colours, (H, W, 3) in [0, 1]."""
+    """Dead leaves (many small shapes over few large ones, the statistics of photographs) with textures, stripes,
+    grain and uneven light, (H, W, 3) in [0, 1]."""
     u, v, pixel = _grid(width, height)
     vivid = rng.random()
     picture = _mix(_dull(rng, vivid), _dull(rng, vivid), _noise(rng, u, v, rng.uniform(1, 4), 3))
-    for _ in range(rng.integers(3, 12)):
-        distance = _random_shape(rng, u, v, width / height)
-        fill = _dull(rng, vivid) * (0.6 + 0.8 * _noise(rng, u, v, rng.uniform(2, 24), 3)[..., None])
+    for radius in sorted(np.clip(0.03 * (1 + rng.pareto(1.2, rng.integers(4, 40))), 0, 0.4), reverse=True):
+        distance = _random_shape(rng, u, v, width / height, radius)
+        fill = _dull(rng, vivid) * (0.6 + 0.8 * _noise(rng, u, v, rng.uniform(2, 24), 2)[..., None])
         if rng.random() < 0.3:
             angle, period = rng.uniform(0, np.pi), rng.uniform(0.02, 0.12)
             fill = (
@@ -291,18 +292,18 @@ def _draw_tree(picture, scene: Scene, u, v, pixel):
 _DRAW_THING = {"ball": _draw_ball, "box": _draw_box, "tree": _draw_tree}
 
 
-def _random_shape(rng: np.random.Generator, u, v, aspect: float) -> NDArray:
-    """Signed distance of an ellipse, a box, a half plane or a blob."""
+def _random_shape(rng: np.random.Generator, u, v, aspect: float, radius: float) -> NDArray:
+    """Signed distance of an ellipse, a box, a blob, or, where `radius` is large, a half plane."""
     x, y = u - rng.uniform(0, aspect), v - rng.uniform(0, 1)
     angle = rng.uniform(0, np.pi)
     x, y = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    a, b = rng.uniform(0.03, 0.4, 2)
-    match rng.integers(4):
+    a, b = radius * rng.uniform(0.6, 1.6, 2)
+    match rng.integers(4 if radius > 0.15 else 3):
         case 0:
             return (np.hypot(x / a, y / b) - 1) * min(a, b)
         case 1:
             return np.maximum(np.abs(x) - a, np.abs(y) - b)
         case 2:
-            return x
+            return np.hypot(x, y) - a * (0.5 + _noise(rng, u, v, 1.0 / radius, 2))
         case _:
-            return np.hypot(x, y) - a * (0.5 + _noise(rng, u, v, 6.0, 2))
+            return x
