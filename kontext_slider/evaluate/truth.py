@@ -103,7 +103,7 @@ def score_case(pipe: KontextSliderPipeline, case: Case, strengths: Sequence[floa
             edit=case.edit,
             strength=strength,
             psnr=psnr(frame, truth),
-            ceiling=psnr(_coded(pipe, truth), truth),
+            ceiling=psnr(coded(pipe, truth), truth),
             untouched=psnr(case.source, truth),
             progress=gone,
             true_progress=true_gone,
@@ -132,7 +132,7 @@ def _progress(pictures: list[Picture]) -> list[float]:
 
 
 @torch.no_grad()
-def _coded(pipe: KontextSliderPipeline, picture: Picture) -> Picture:
+def coded(pipe: KontextSliderPipeline, picture: Picture) -> Picture:
     pixels = torch.from_numpy(picture.transpose(2, 0, 1))[None].to(pipe.device, pipe.vae.dtype) * 2 - 1
     decoded = pipe.vae.decode(pipe.vae.encode(pixels).latent_dist.mode()).sample
     return ((decoded[0].float().cpu().numpy().transpose(1, 2, 0)) + 1) / 2

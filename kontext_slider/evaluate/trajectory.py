@@ -1,0 +1,89 @@
+"""Measures of a sweep, from the distances between its pictures and from the truth where there is one.
+
+A sweep is y_0, y_1, ..., y_N: the source itself and the frames at strengths i/N (paper, appendix A.6). Smoothness needs
+nothing but the matrix of distances d(i, j), so any image distance will do (`evaluate.distance`).
+
+Legend: N + 1 pictures (H, W, 3) of a sweep, float32 in [0, 1]; distances (N + 1, N + 1), symmetric, zero on the diagonal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kontext_slider.train.pocket.world import Picture
+
+Matrix = NDArray[np.float64]
+Truth = Callable[[float], Picture]
+TINY = 1e-9
+
+
+def first_order(distances: Matrix) -> float:
+    """delta_1: the largest step's share of the whole path, in [1/N, 1]; 1/N is an even path. 0 if nothing moves."""
+    steps = np.diagonal(distances, 1)
+    return float(steps.max() / steps.sum()) if steps.sum() > TINY else 0.0
+
+
+def second_order(distances: Matrix) -> float:
+    """delta_smooth, the triangle deficit: max over i of (d(i,i+1) + d(i+1,i+2) - d(i,i+2)) / d(i,i+2).
+
+    0 is a path without detours; unbounded where a picture and the next but one are the same but the one between is
+    not. Triples that do not move at all have no deficit."""
+    steps, skips = np.diagonal(distances, 1), np.diagonal(distances, 2)
+    detours = steps[:-1] + steps[1:] - skips
+    moving = steps[:-1] + steps[1:] > TINY
+    return float(np.max(detours[moving] / np.maximum(skips[moving], TINY), initial=0.0))
+
+
+def progress(distances: Matrix) -> NDArray[np.float64]:
+    """Distance to the source as a share of the last frame's, (N + 1,), from 0 to 1. Zeros if the last is the source."""
+    way = distances[0]
+    return way / way[-1] if way[-1] > TINY else np.zeros_like(way)
+
+
+def linearity_error(distances: Matrix) -> float:
+    """Mean absolute difference of `progress` and strength over y_1..y_N; 0 is a slider that moves evenly."""
+    way = progress(distances)
+    return float(np.abs(way - np.linspace(0, 1, len(way)))[1:].mean())
+
+
+def monotonicity(distances: Matrix) -> float:
+    """Spearman's rank correlation of strength and distance to the source, in [-1, 1]."""
+    order = np.argsort(np.argsort(distances[0], kind="stable"), kind="stable")
+    return float(np.corrcoef(order, np.arange(len(order)))[0, 1])
+
+
+def apparent_strength(frame: Picture, truth: Truth, num_levels: int = 41) -> float:
+    """The strength in [0, 1] whose truth is nearest to `frame`, on a grid refined by a parabola through its minimum."""
+    levels = np.linspace(0, 1, num_levels)
+    errors = np.array([np.mean((frame - truth(level)) ** 2) for level in levels])
+    best = int(errors.argmin())
+    if best in (0, num_levels - 1):
+        return float(levels[best])
+    left, middle, right = errors[best - 1 : best + 2]
+    curvature = left - 2 * middle + right
+    return float(levels[best] + (0.5 * (left - right) / curvature if curvature > 0 else 0.0) * (levels[1] - levels[0]))
+
+
+def calibration_error(frames: Sequence[Picture], strengths: Sequence[float], truth: Truth) -> float:
+    """Mean absolute difference of the strength asked for and the strength a frame looks like."""
+    seen = [apparent_strength(frame, truth) for frame in frames]
+    return float(np.abs(np.array(seen) - np.array(strengths)).mean())
+
+
+def edited_mask(source: Picture, truths: Sequence[Picture], threshold: float = 2 / 255) -> NDArray[np.bool_]:
+    """Where any truth differs from the source by more than `threshold` in a channel, (H, W)."""
+    return np.max([np.abs(truth - source).max(-1) for truth in truths], axis=0) > threshold
+
+
+def leakage(frames: Sequence[Picture], mask: NDArray[np.bool_]) -> float | None:
+    """Root mean square change outside `mask` between the first frame and the others, as a share of the last frame's
+    change inside it. Frames start at strength 0, so that what the codec loses does not count. None where the edit
+    covers more than nine tenths of the picture, or nothing."""
+    if not 0 < mask.mean() <= 0.9:
+        return None
+    outside = np.sqrt(np.mean([(frame - frames[0])[~mask] ** 2 for frame in frames[1:]]))
+    inside = np.sqrt(np.mean((frames[-1] - frames[0])[mask] ** 2))
+    return float(outside / max(inside, TINY))

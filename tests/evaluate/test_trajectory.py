@@ -1,0 +1,98 @@
+"""Measures of a sweep, on paths whose figures are known by hand."""
+
+import numpy as np
+import pytest
+
+from kontext_slider.errors import InvalidInput
+from kontext_slider.evaluate.distance import find_distance, rms, ssim
+from kontext_slider.evaluate.trajectory import (
+    apparent_strength,
+    calibration_error,
+    edited_mask,
+    first_order,
+    leakage,
+    linearity_error,
+    monotonicity,
+    progress,
+    second_order,
+)
+
+
+def on_a_line(*places: float) -> np.ndarray:
+    return np.abs(np.subtract.outer(places, places)).astype(float)
+
+
+def test_an_even_path_is_perfect():
+    """The best slider must score best: 1/N, no detour, no error, full correlation."""
+    even = on_a_line(0, 1, 2, 3, 4)
+    assert first_order(even) == 0.25
+    assert second_order(even) == 0
+    assert linearity_error(even) == 0
+    assert monotonicity(even) == pytest.approx(1)
+
+
+def test_a_jump_and_a_detour_are_told_apart():
+    """The paper's two orders: a jump on a straight line has no detour; a step aside has."""
+    jump = on_a_line(0, 0.1, 0.2, 3.8, 4)
+    assert first_order(jump) == pytest.approx(3.6 / 4)
+    assert second_order(jump) == pytest.approx(0, abs=1e-9)
+    aside = np.array([[0, 1, 1.0], [1, 0, 1], [1, 1, 0]])
+    assert second_order(aside) == pytest.approx(1.0)
+
+
+def test_turning_back_costs_rank_and_smoothness():
+    """A slider that comes back on itself must not look smooth because its ends are right."""
+    back = on_a_line(0, 3, 1, 2, 4)
+    assert monotonicity(back) < 0.9
+    assert second_order(back) > 1
+
+
+def test_a_sweep_that_does_not_move_is_no_number_to_be_proud_of():
+    """Dividing by nothing gave NaN, which swallows every mean."""
+    still = np.zeros((5, 5))
+    assert first_order(still) == second_order(still) == 0
+    assert progress(still).tolist() == [0] * 5
+    assert linearity_error(still) == pytest.approx(np.mean([0.25, 0.5, 0.75, 1.0]))
+
+
+def shade(strength: float) -> np.ndarray:
+    return np.full((8, 8, 3), 0.2 + 0.6 * strength, np.float32)
+
+
+def test_strength_is_read_from_the_frame():
+    """A frame that is the truth of .37 looks like .37, between the levels of the grid."""
+    assert apparent_strength(shade(0.37), shade) == pytest.approx(0.37, abs=1e-3)
+    assert apparent_strength(shade(0.0), shade) == 0
+    frames = [shade(s) for s in (0.1, 0.6)]
+    assert calibration_error(frames, (0.0, 0.5), shade) == pytest.approx(0.1, abs=1e-3)
+
+
+def test_leakage_counts_what_changes_outside_the_edit():
+    """An edit of the object that also tints the sky has leaked; one that covers everything has no outside."""
+    source = np.zeros((8, 8, 3), np.float32)
+    truth = source.copy()
+    truth[:4] = 0.5
+    mask = edited_mask(source, [source, truth])
+    assert mask.mean() == 0.5
+    assert leakage([source, truth], mask) == 0
+    tinted = truth.copy()
+    tinted[4:] = 0.1
+    assert leakage([source, tinted], mask) == pytest.approx(0.2)
+    assert leakage([source, truth], np.ones((8, 8), bool)) is None
+
+
+@pytest.mark.parametrize("distance", [rms, ssim])
+def test_distances_are_symmetric_and_grow_with_the_change(distance):
+    """A matrix that is not a distance makes every measure meaningless."""
+    rng = np.random.default_rng(0)
+    picture = rng.random((48, 48, 3)).astype(np.float32)
+    noise = rng.normal(0, 1, picture.shape).astype(np.float32)
+    matrix = distance([picture, picture + 0.02 * noise, picture + 0.2 * noise])
+    assert np.allclose(matrix, matrix.T) and np.allclose(np.diagonal(matrix), 0)
+    assert 0 < matrix[0, 1] < matrix[0, 2]
+
+
+def test_an_unknown_distance_names_those_there_are():
+    """A typo should not become a traceback."""
+    with pytest.raises(InvalidInput, match="rms, ssim"):
+        find_distance("ssmi")
