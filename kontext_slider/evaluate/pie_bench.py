@@ -1,18 +1,14 @@
-"""PIE-Bench (Ju et al. 2024): 700 pictures of 512 x 512 with prompts and masks, in both layouts it is found in.
-
-The original folder has `mapping_file.json` and `annotation_images/`; the hub copy (UB-CVML-Group/PIE_Bench_pp) has one
-Parquet folder per type, without instructions. Nothing is downloaded here.
+"""PIE-Bench (Ju et al. 2024): 700 pictures of 512 x 512 with prompts, instructions and masks, from its original folder
+(`mapping_file.json` and `annotation_images/`). Nothing is downloaded here.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,31 +23,27 @@ PAPER_TYPES = tuple(name for name in TYPES if name not in ("add", "delete"))  # 
 
 @dataclass(frozen=True)
 class PieCase:
-    """One edit. `instruction` is None in the hub's layout, which has none; prompts come without their brackets."""
+    """One edit. Prompts come without their brackets."""
 
     id: str
     kind: str  # one of TYPES
     image: Image.Image
     source_prompt: str
     target_prompt: str
-    instruction: str | None
+    instruction: str
     mask: NDArray[np.bool_]  # (512, 512), True where the edit is expected
 
 
 def read_pie_bench(folder: Path, kinds: Sequence[str] = PAPER_TYPES) -> Iterator[PieCase]:
     """The cases of some types, by id; by default those of the paper's Table 1.
 
-    Raises InvalidInput for a folder in neither layout, a picture that is missing, or a type that is none."""
+    Raises InvalidInput for another folder, a picture that is missing, or a type that is none."""
     unknown = [kind for kind in kinds if kind not in TYPES]
     if unknown:
         raise InvalidInput(f"PIE-Bench has no type '{unknown[0]}'. Its types are: {', '.join(TYPES)}.")
-    if (folder / "mapping_file.json").is_file():
-        cases: Iterable[PieCase] = _original(folder, kinds)
-    elif any(folder.rglob("*.parquet")):
-        cases = _hub(folder, kinds)
-    else:
-        raise InvalidInput(f"{folder} is no PIE-Bench: neither mapping_file.json nor Parquet files are in it.")
-    yield from cases
+    if not (folder / "mapping_file.json").is_file():
+        raise InvalidInput(f"{folder} is no PIE-Bench: mapping_file.json is not in it.")
+    yield from _original(folder, kinds)
 
 
 def decode_mask(runs: Sequence[int]) -> NDArray[np.bool_]:
@@ -85,40 +77,3 @@ def _original(folder: Path, kinds: Sequence[str]) -> Iterator[PieCase]:
             instruction=entry["editing_instruction"],
             mask=decode_mask(entry["mask"]),
         )
-
-
-def _hub(folder: Path, kinds: Sequence[str]) -> Iterator[PieCase]:
-    for file in sorted(folder.rglob("*.parquet")):
-        kind = _kind_of(file, folder)
-        if kind not in kinds:
-            continue
-        for row in _rows(file):
-            yield PieCase(
-                id=str(row["id"]),
-                kind=kind,
-                image=Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"),
-                source_prompt=plain_prompt(row["source_prompt"]),
-                target_prompt=plain_prompt(row["target_prompt"]),
-                instruction=None,
-                mask=decode_mask([int(value) for value in _values(row["mask"])]),
-            )
-
-
-def _kind_of(file: Path, folder: Path) -> str:
-    """The type that a Parquet file's folder is named after, "6_change_color_40" say: its leading number."""
-    for part in file.relative_to(folder).parts:
-        if number := re.match(r"(\d)(?!\d)", part):
-            return TYPES[int(number[1])]
-    raise InvalidInput(f"The folder of {file} does not begin with the number of a PIE-Bench type.")
-
-
-def _values(mask: Any) -> Sequence[Any]:
-    return mask.split() if isinstance(mask, str) else list(mask)
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise InvalidInput("Reading Parquet needs the package pyarrow: `pip install pyarrow`.") from error
-    return parquet.read_table(file).to_pylist()

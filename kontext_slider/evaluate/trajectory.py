@@ -3,7 +3,8 @@
 A sweep is y_0, y_1, ..., y_N: the source itself and the frames at strengths i/N (paper, appendix A.6). Smoothness needs
 nothing but the matrix of distances d(i, j), so any image distance will do (`evaluate.distance`).
 
-Legend: N + 1 pictures (H, W, 3) of a sweep, float32 in [0, 1]; distances (N + 1, N + 1), symmetric, zero on the diagonal.
+Legend: N + 1 pictures (H, W, 3) of a sweep, float32 in [0, 1]; distances (N + 1, N + 1), symmetric, with a diagonal
+of zeros.
 """
 
 from __future__ import annotations
