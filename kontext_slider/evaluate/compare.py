@@ -23,6 +23,7 @@ from kontext_slider.train.pocket.edits import EDITS
 from kontext_slider.train.pocket.world import Picture
 
 NUM_STEPS = 6  # N of the paper
+NUM_LEVELS = 42  # of the truth, to read strengths from
 STRENGTHS = tuple(k / NUM_STEPS for k in range(NUM_STEPS + 1))
 
 
@@ -53,30 +54,32 @@ def measure_case(
 ) -> dict[str, Measures]:
     """Render one edit by every method and measure it."""
     image = Image.fromarray(np.rint(case.source * 255).astype(np.uint8))
-    truths = [case.truth(strength) for strength in STRENGTHS]
-    full = psnr(base_edit(pipe, image, case.instruction, seed), truths[-1])
+    scale = [case.truth(level / NUM_LEVELS) for level in range(NUM_LEVELS + 1)]
+    full = psnr(base_edit(pipe, image, case.instruction, seed), scale[-1])
     zero = psnr(coded(pipe, case.source), case.source)
     rows = {}
     for name, method in methods.items():
         frames = method(pipe, image, case.instruction, STRENGTHS, seed)
-        rows[name] = measure_frames(case, frames, truths, distance, zero, full)
+        rows[name] = measure_frames(case.source, frames, scale, distance, zero, full)
     return rows
 
 
 def measure_frames(
-    case: Case, frames: Sequence[Picture], truths: Sequence[Picture], distance: Distance, zero: float, full: float
+    source: Picture, frames: Sequence[Picture], scale: Sequence[Picture], distance: Distance, zero: float, full: float
 ) -> Measures:
-    """Measures of frames at STRENGTHS. `zero`, `full`: dB of the codec on the source and of the base model's edit."""
-    sweep = distance([case.source, *frames[1:]])
+    """Measures of frames at STRENGTHS. `scale`: truths at NUM_LEVELS + 1 strengths. `zero`, `full`: dB of the codec
+    on the source and of the base model's edit."""
+    truths = scale[:: NUM_LEVELS // NUM_STEPS]
+    sweep = distance([source, *frames[1:]])
     return Measures(
         delta_smooth=trajectory.second_order(sweep),
         delta_first=trajectory.first_order(sweep),
         linearity_error=trajectory.linearity_error(sweep),
         monotonicity=trajectory.monotonicity(sweep),
-        calibration_error=trajectory.calibration_error(frames, STRENGTHS, case.truth),
+        calibration_error=trajectory.calibration_error(frames, STRENGTHS, scale),
         truth_psnr=float(np.mean([psnr(frame, truth) for frame, truth in zip(frames, truths, strict=True)])),
-        leakage=trajectory.leakage(frames, trajectory.edited_mask(case.source, truths)),
-        zero_psnr_gap=zero - psnr(frames[0], case.source),
+        leakage=trajectory.leakage(frames, trajectory.edited_mask(source, truths)),
+        zero_psnr_gap=zero - psnr(frames[0], source),
         full_psnr_gap=full - psnr(frames[-1], truths[-1]),
     )
 

@@ -9,7 +9,7 @@ of zeros.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from kontext_slider.train.pocket.world import Picture
 
 Matrix = NDArray[np.float64]
-Truth = Callable[[float], Picture]
 TINY = 1e-9
 
 
@@ -56,21 +55,21 @@ def monotonicity(distances: Matrix) -> float:
     return float(np.corrcoef(order, np.arange(len(order)))[0, 1])
 
 
-def apparent_strength(frame: Picture, truth: Truth, num_levels: int = 41) -> float:
-    """The strength in [0, 1] whose truth is nearest to `frame`, on a grid refined by a parabola through its minimum."""
-    levels = np.linspace(0, 1, num_levels)
-    errors = np.array([np.mean((frame - truth(level)) ** 2) for level in levels])
-    best = int(errors.argmin())
-    if best in (0, num_levels - 1):
-        return float(levels[best])
+def apparent_strength(frame: Picture, scale: Sequence[Picture]) -> float:
+    """The strength in [0, 1] whose truth is nearest to `frame`. `scale` holds truths at evenly spaced strengths from
+    0 to 1; a parabola through the smallest error refines the grid."""
+    errors = np.array([np.mean((frame - truth) ** 2) for truth in scale])
+    best, step = int(errors.argmin()), 1 / (len(scale) - 1)
+    if best in (0, len(scale) - 1):
+        return best * step
     left, middle, right = errors[best - 1 : best + 2]
     curvature = left - 2 * middle + right
-    return float(levels[best] + (0.5 * (left - right) / curvature if curvature > 0 else 0.0) * (levels[1] - levels[0]))
+    return float(best + (0.5 * (left - right) / curvature if curvature > 0 else 0.0)) * step
 
 
-def calibration_error(frames: Sequence[Picture], strengths: Sequence[float], truth: Truth) -> float:
+def calibration_error(frames: Sequence[Picture], strengths: Sequence[float], scale: Sequence[Picture]) -> float:
     """Mean absolute difference of the strength asked for and the strength a frame looks like."""
-    seen = [apparent_strength(frame, truth) for frame in frames]
+    seen = [apparent_strength(frame, scale) for frame in frames]
     return float(np.abs(np.array(seen) - np.array(strengths)).mean())
 
 
