@@ -50,9 +50,11 @@ def linearity_error(distances: Matrix) -> float:
 
 
 def monotonicity(distances: Matrix) -> float:
-    """Spearman's rank correlation of strength and distance to the source, in [-1, 1]."""
-    order = np.argsort(np.argsort(distances[0], kind="stable"), kind="stable")
-    return float(np.corrcoef(order, np.arange(len(order)))[0, 1])
+    """Spearman's rank correlation of strength and distance to the source, in [-1, 1]; equal distances share their mean
+    rank, and 0 if nothing moves."""
+    way = distances[0]
+    ranks = (way[:, None] > way).sum(1) + 0.5 * (way[:, None] == way).sum(1)
+    return float(np.corrcoef(ranks, np.arange(len(way)))[0, 1]) if np.ptp(ranks) else 0.0
 
 
 def apparent_strength(frame: Picture, scale: Sequence[Picture]) -> float:

@@ -5,13 +5,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from kontext_slider.cli import main
 from kontext_slider.evaluate.compare import Measures, draw_cases, interval, means, measure_case, table
 from kontext_slider.evaluate.distance import rms
 from kontext_slider.evaluate.rivals import RIVALS, base_edit, ours
 from kontext_slider.train.pocket.edits import EDITS
-from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
+from tests.tiny import INSTRUCTION, PLAIN, tiny_image, tiny_pipeline
 
 STRENGTHS = (0.0, 0.5, 1.0)
 
@@ -43,6 +44,14 @@ def test_these_start_at_the_source(pipe, name):
     else:
         latent = RIVALS["latent-cross-fade"](pipe, image, INSTRUCTION, STRENGTHS, 0)[0]
         assert np.abs(frame - latent).max() < 0.02, "the codec's reconstruction, not more"
+
+
+def test_the_base_edit_is_the_plain_pipelines(pipe):
+    """All rivals step through the same loop: if it were not the pipeline's, they would be rivals of another model."""
+    image = tiny_image()
+    call = {**PLAIN, "guidance_scale": pipe.defaults.guidance, "generator": torch.Generator().manual_seed(0)}
+    plain = pipe(image, INSTRUCTION, **call, output_type="np").images[0]
+    assert np.abs(base_edit(pipe, image, INSTRUCTION, 0) - plain).max() <= 1 / 255
 
 
 def test_rivals_leave_the_pipeline_as_it_was(pipe):

@@ -50,7 +50,7 @@ def test_turning_back_costs_rank_and_smoothness():
 def test_a_sweep_that_does_not_move_is_no_number_to_be_proud_of():
     """Dividing by nothing gave NaN, which swallows every mean."""
     still = np.zeros((5, 5))
-    assert first_order(still) == second_order(still) == 0
+    assert first_order(still) == second_order(still) == monotonicity(still) == 0
     assert progress(still).tolist() == [0] * 5
     assert linearity_error(still) == pytest.approx(np.mean([0.25, 0.5, 0.75, 1.0]))
 

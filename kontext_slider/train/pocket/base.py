@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from kontext_slider.train.flow import flow_loss, sample_sigmas
 from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
 from kontext_slider.train.pocket.edits import NO_EDIT, known_instructions
 from kontext_slider.train.pocket.model import PocketSizes, build_parts
-from kontext_slider.train.pocket.pairs import Shard, draw_source, load_or_draw, to_tensor
+from kontext_slider.train.pocket.pairs import Shard, draw_source, full_strength, load_or_draw, to_tensor
 
 
 @dataclass(frozen=True)
@@ -112,19 +112,27 @@ class Batches:
         return source.float(), target.float(), typed, shard.strength[rows]
 
 
-def load_batches(folder: Path, codec: PatchCodec, run: BaseRun, words: Words) -> Batches:
-    """Batches of all sizes; shards that are not in `folder` are drawn first."""
+def load_batches(
+    prefix: Path,
+    sizes: Sequence[ShardSize],
+    codec: PatchCodec,
+    seed: int,
+    words: Words,
+    strengths: Callable[[np.random.Generator], float] = full_strength,
+) -> Batches:
+    """Batches of all sizes, from files whose path begins with `prefix`; shards that are not there are drawn first."""
     shards = [
         load_or_draw(
-            folder / f"base-{size.width}x{size.height}.safetensors",
+            prefix.with_name(f"{prefix.name}-{size.width}x{size.height}.safetensors"),
             codec=codec,
             size=(size.width, size.height),
             num_sources=size.sources,
-            seed=run.seed,
+            seed=seed,
+            strengths=strengths,
         )
-        for size in run.sizes
+        for size in sizes
     ]
-    return Batches(shards, [size.batch for size in run.sizes], words)
+    return Batches(shards, [size.batch for size in sizes], words)
 
 
 def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> dict:
@@ -136,7 +144,7 @@ def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> 
     optimizers = make_optimizers(modules, run.adam_rate, run.muon_rate)
     if run.compiled:
         compile_blocks(parts["transformer"])
-    batches = load_batches(folder, codec, run, words)
+    batches = load_batches(folder / "base", run.sizes, codec, run.seed, words)
 
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(run.seed + step)

@@ -13,8 +13,8 @@ from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import Place, StrengthProjector
 from kontext_slider.train.flow import flow_loss, sample_sigmas
 from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
-from kontext_slider.train.pocket.base import HOME, Batches, ShardSize, Words, all_instructions
-from kontext_slider.train.pocket.pairs import any_strength, load_or_draw
+from kontext_slider.train.pocket.base import HOME, ShardSize, Words, all_instructions, load_batches
+from kontext_slider.train.pocket.pairs import any_strength
 
 
 @dataclass(frozen=True)
@@ -45,29 +45,13 @@ def fresh_slider(pipe: KontextSliderPipeline, run: SliderRun) -> None:
     pipe.add_slider(projector.zero_last_layer(), run.rank)
 
 
-def load_slider_batches(pipe: KontextSliderPipeline, run: SliderRun, folder: Path, words: Words) -> Batches:
-    """Batches with strengths; shards that are not in `folder` are drawn first."""
-    shards = [
-        load_or_draw(
-            folder / f"slider-{size.width}x{size.height}.safetensors",
-            codec=pipe.vae,
-            size=(size.width, size.height),
-            num_sources=size.sources,
-            seed=run.seed,
-            strengths=any_strength,
-        )
-        for size in run.sizes
-    ]
-    return Batches(shards, [size.batch for size in run.sizes], words)
-
-
 def train_slider(pipe: KontextSliderPipeline, run: SliderRun, folder: Path) -> None:
     """Train (or resume) projector and LoRA in place."""
     fresh_slider(pipe, run)
     if run.compiled:
         compile_blocks(pipe.transformer)
     words = Words(pipe.components, all_instructions())
-    batches = load_slider_batches(pipe, run, folder, words)
+    batches = load_batches(folder / "slider", run.sizes, pipe.vae, run.seed, words, any_strength)
     with torch.no_grad():
         texts, pooled_texts = words.encode(torch.arange(len(words.t5_ids)))  # all sentences, once
 
