@@ -101,12 +101,28 @@ def rows_of_chunk(call: dict[str, Any], chunk: range) -> dict[str, Tensor]:
 
 
 def chunks(num_strengths: int, batch_size: int | None) -> list[range]:
-    """Ranges of at most `batch_size` strengths; None: all in one. Raises InvalidInput for a size below 1."""
-    if batch_size is None:
-        return [range(num_strengths)]
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+    """Ranges of at most `batch_size` strengths; None: all in one."""
+    step = num_strengths if batch_size is None else batch_size
+    return [range(i, min(i + step, num_strengths)) for i in range(0, num_strengths, step)]
+
+
+def check_batch_size(batch_size: int | None) -> None:
+    """Raise InvalidInput for a size that is no whole number of at least 1."""
+    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
         raise InvalidInput(f"strength_batch_size is a whole number of at least 1, not {batch_size!r}.")
-    return [range(i, min(i + batch_size, num_strengths)) for i in range(0, num_strengths, batch_size)]
+
+
+def anchor_of(pipe: FluxKontextPipeline, call: dict[str, Any]) -> Tensor | None:
+    """The source's pixels (1, 3, H, W) in [0, 1], if the call's frames can be held to them: pictures of its size, from
+    one row of everything."""
+    image = call["image"]
+    if image is None or is_latents(pipe, image) or call["output_type"] == "latent":
+        return None
+    size = parent_output_size(pipe, call["height"], call["width"], call["max_area"])
+    pixels = (source_pixels(pipe, image, call["_auto_resize"]) / 2 + 0.5).clamp(0, 1)
+    one_row = all(call[name] is None or len(call[name]) == 1 for name in ROWS if name != "image")
+    fits = one_row and len(pixels) == 1 and tuple(pixels.shape[2:]) == size
+    return pixels.to(pipe._execution_device) if fits else None
 
 
 def joined(parts: list[Any]) -> Any:

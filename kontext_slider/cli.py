@@ -29,6 +29,10 @@ COMMANDS = (
     Command("sweep", "many pictures, each from untouched to fully edited", "kontext_slider.commands.sweep"),
     Command("evaluate", "a model's frames against the drawn truth", "kontext_slider.evaluate.command"),
     Command("train", "train the pocket model", "kontext_slider.train.pocket.recipe"),
+    Command("data", "make training data for a slider", "kontext_slider.train.data.command"),
+    Command(
+        "train-slider", "train a slider for any Kontext model on prepared data", "kontext_slider.train.slider.command"
+    ),
     Command("info", "how an exported file was made", "kontext_slider.commands.info"),
 )
 

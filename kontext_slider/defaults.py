@@ -18,12 +18,14 @@ class EditDefaults:
         steps: denoise steps.
         guidance: distilled guidance (ignored by transformers without a guidance input).
         max_sequence_length: tokens of the second text encoder, at most 512.
+        anchor_source: whether strength 0 is the source itself (`anchor.py`) or, as in the paper, the model's frame.
     """
 
     size: int = 512
     steps: int = 28
     guidance: float = 2.5
     max_sequence_length: int = 512
+    anchor_source: bool = False
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any] | None) -> EditDefaults:

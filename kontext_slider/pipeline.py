@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPVisionModelWithProjection, T5EncoderModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from . import arguments, checkpoint, hub, lora
+from . import anchor, arguments, checkpoint, hub, lora
 from .codec import PatchCodec
 from .defaults import EditDefaults
 from .encoding import encode_edit
 from .errors import InvalidInput, MissingSlider
 from .modulation import offsets_attached
-from .projector import StrengthProjector, check_strengths
+from .projector import MAX_STRENGTH, StrengthProjector, check_strengths
 
 
 class KontextSliderPipeline(FluxKontextPipeline):
@@ -104,6 +104,7 @@ class KontextSliderPipeline(FluxKontextPipeline):
         *args: Any,
         strength: float | Sequence[float] | None = None,
         strength_batch_size: int | None = None,
+        allow_extrapolation: bool = False,
         **kwargs: Any,
     ) -> FluxPipelineOutput | tuple:
         """Edit a picture, at one strength or at several. The parent's arguments mean what they mean there.
@@ -116,6 +117,11 @@ class KontextSliderPipeline(FluxKontextPipeline):
             strength: None for the plain parent (no offsets, slider LoRA off), or numbers from 0 to 1.
             strength_batch_size: how many strengths are denoised at a time; None: all. Memory changes with it, frames
                 do not (up to rounding).
+            allow_extrapolation: let strengths go on to 1.5.
+
+        Where the model's `edit_defaults` say `anchor_source`, frames are held to the source at strength 0
+        (`anchor.py`): one more frame is denoised, first of all, for strength 0. Not for latents, in or out, and not for
+        several rows.
 
         Returns:
             FluxPipelineOutput, or a tuple with `return_dict=False`: one frame per strength, in their order. A call
@@ -128,22 +134,35 @@ class KontextSliderPipeline(FluxKontextPipeline):
         if strength is None:
             with lora.slider_lora(self.transformer, on=False):
                 return super().__call__(*args, **kwargs)
-        strengths, parts = check_strengths(strength), []
+        strengths = check_strengths(strength, MAX_STRENGTH if allow_extrapolation else 1.0)
         self._require_slider()
-        chunks = arguments.chunks(len(strengths), strength_batch_size)
         defaults = self.defaults if self.config.edit_defaults else None
         call = arguments.complete_arguments(self, arguments.bind_arguments(self, args, kwargs), defaults)
-        return_dict = call.pop("return_dict")
-        call = encode_edit(self, call)
+        return_dict, output_type = call.pop("return_dict"), call["output_type"]
+        arguments.check_batch_size(strength_batch_size)
+        source = (
+            arguments.anchor_of(self, call) if self.defaults.anchor_source and anchor.is_needed(strengths) else None
+        )
+        if source is None:
+            frames = self._denoised(encode_edit(self, call), strengths, strength_batch_size)
+        else:
+            call = encode_edit(self, {**call, "output_type": "pt"})
+            pixels = self._denoised(call, [0.0, *strengths], strength_batch_size)
+            pixels = anchor.anchored(pixels[1:], strengths[: len(pixels) - 1], source - pixels[:1])
+            frames = anchor.as_output(self.image_processor, pixels, output_type)
+        return FluxPipelineOutput(images=frames) if return_dict else (frames,)
+
+    def _denoised(self, call: dict[str, Any], strengths: list[float], batch_size: int | None) -> Any:
+        """The frames of an encoded call, batch by batch; of the batches begun, if a callback interrupts."""
+        parts = []
         arguments.check_rows(call, len(strengths))
-        for chunk in chunks:
+        for chunk in arguments.chunks(len(strengths), batch_size):
             rows = arguments.rows_of_chunk(call, chunk)
             with self.slider_applied([strengths[i] for i in chunk], rows["pooled_prompt_embeds"]):
                 parts.append(super().__call__(**{**call, **rows}).images)
             if self.interrupt:
                 break
-        frames = arguments.joined(parts)
-        return FluxPipelineOutput(images=frames) if return_dict else (frames,)
+        return arguments.joined(parts)
 
     @contextmanager
     def slider_applied(self, strengths: float | Sequence[float], pooled: Tensor) -> Iterator[None]:
@@ -152,12 +171,12 @@ class KontextSliderPipeline(FluxKontextPipeline):
         Gradients reach the projector and the LoRA where the caller has them enabled.
 
         Args:
-            strengths: one per frame of the transformer's batch, or one for all.
+            strengths: from 0 to 1.5, one per frame of the transformer's batch, or one for all.
             pooled: pooled text, (frames, P) or (1, P).
 
         Raises MissingSlider without a slider, InvalidInput for bad strengths.
         """
-        values = check_strengths(strengths)
+        values = check_strengths(strengths, MAX_STRENGTH)
         projector = self._require_slider()
         offsets = projector(torch.tensor(values, device=pooled.device), pooled)
         attached = offsets_attached(self.transformer, offsets, projector.config.place)

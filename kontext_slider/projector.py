@@ -20,6 +20,8 @@ from .errors import InvalidInput
 
 ENCODINGS = ("release", "sinusoidal")
 Place = Literal["text_stream", "time_text_embed"]
+MAX_STRENGTH = 1.5  # with extrapolation
+TANGENT = 0.1  # of strength, over which the direction of the offsets is taken at the highest trained strength
 
 
 class ModulationOffsets(NamedTuple):
@@ -29,21 +31,22 @@ class ModulationOffsets(NamedTuple):
     shift: Tensor  # (B, D)
 
 
-def check_strengths(value: float | Sequence[float]) -> list[float]:
-    """One strength or several (list, tuple, array, tensor) as a list of floats in [0, 1].
+def check_strengths(value: float | Sequence[float], highest: float = 1.0) -> list[float]:
+    """One strength or several (list, tuple, array, tensor) as a list of floats in [0, `highest`].
 
-    Raises InvalidInput (a ValueError) for an empty list, text, booleans, NaN and numbers outside [0, 1].
+    Raises InvalidInput (a ValueError) for an empty list, text, booleans, NaN and numbers outside the range.
     """
     plain: Any = value.tolist() if hasattr(value, "tolist") else value
     items = list(plain) if isinstance(plain, Sequence) and not isinstance(plain, str | bytes) else [plain]
     if not items:
         raise InvalidInput("The list of strengths is empty. Give at least one number from 0 (untouched) to 1 (full).")
-    return [_check_strength(item) for item in items]
+    return [_check_strength(item, highest) for item in items]
 
 
-def _check_strength(item: Any) -> float:
-    if isinstance(item, bool) or not isinstance(item, Real) or not 0.0 <= float(item) <= 1.0:  # NaN fails here too
-        raise InvalidInput(f"A strength is a number from 0 (untouched) to 1 (full edit), not {item!r}.")
+def _check_strength(item: Any, highest: float) -> float:
+    if isinstance(item, bool) or not isinstance(item, Real) or not 0.0 <= float(item) <= highest:  # NaN fails here too
+        beyond = "" if highest == 1 else f", or up to {highest:g} beyond it"
+        raise InvalidInput(f"A strength is a number from 0 (untouched) to 1 (full edit){beyond}, not {item!r}.")
     return float(item)
 
 
@@ -80,6 +83,8 @@ class StrengthProjector(ModelMixin, ConfigMixin):
         strength_dim: E; 2 for "release", even for "sinusoidal" (128 in the paper).
         strength_encoding: "release" (`encode_periodic`) or "sinusoidal" (`encode_sinusoidal`).
         place: where the offsets go, "text_stream" as in the paper, or "time_text_embed" (see `modulation.py`).
+        highest_strength: the highest strength of training. Beyond it the offsets go on along their tangent: the
+            encoding alone would turn back, since it is periodic.
     """
 
     @register_to_config
@@ -92,6 +97,7 @@ class StrengthProjector(ModelMixin, ConfigMixin):
         strength_dim: int = 2,
         strength_encoding: str = "release",
         place: Place = "text_stream",
+        highest_strength: float = 1.0,
     ) -> None:
         super().__init__()
         _check_sizes(num_layers, strength_dim, strength_encoding)
@@ -121,9 +127,19 @@ class StrengthProjector(ModelMixin, ConfigMixin):
         """Offsets of a batch.
 
         Args:
-            strength: (B,), in [0, 1].
+            strength: (B,), from 0 on.
             pooled: (B, P), or (1, P) for one instruction at B strengths.
         """
+        highest = self.config.highest_strength
+        offsets = self._project(strength.clamp(max=highest), pooled)
+        beyond = (strength - highest).clamp(min=0)[:, None].to(offsets.scale)  # (B, 1)
+        if not beyond.any():
+            return offsets
+        before = self._project((strength - TANGENT).clamp(max=highest - TANGENT), pooled)
+        tangent = [(now - then) / TANGENT for now, then in zip(offsets, before, strict=True)]
+        return ModulationOffsets(*(now + beyond * slope for now, slope in zip(offsets, tangent, strict=True)))
+
+    def _project(self, strength: Tensor, pooled: Tensor) -> ModulationOffsets:
         encoded = self.encode_strength(strength.to(pooled.device)).to(self.pe_extender.weight.dtype)  # (B, E)
         encoded = self.pe_extender(encoded)  # (B, P)
         pooled = pooled.to(encoded).expand(len(encoded), -1)

@@ -130,3 +130,28 @@ def test_silly_strengths_get_a_sentence(value):
     """True is 1 and NaN passes `x < 0 or x > 1`: both would render something nobody asked for."""
     with pytest.raises(ValueError, match="strength"):
         check_strengths(value)
+
+
+def test_beyond_the_trained_strengths_offsets_go_on_straight():
+    """The released encoding turns back at 1: 1.3 would look like 0.7."""
+    projector, pooled = tiny_projector(), torch.randn(1, POOLED_DIM)
+    at = [projector(torch.tensor([s]), pooled).shift for s in (0.9, 1.0, 1.2, 1.5)]
+    torch.testing.assert_close(at[2], at[1] + 2 * (at[1] - at[0]))
+    torch.testing.assert_close(at[3], at[1] + 5 * (at[1] - at[0]))
+    mixed = projector(torch.tensor([0.4, 1.2]), pooled).shift
+    torch.testing.assert_close(mixed, torch.cat([projector(torch.tensor([0.4]), pooled).shift, at[2]]))
+
+
+def test_a_projector_trained_further_is_asked_further():
+    """What was trained up to 1.5 must not be extrapolated from 1."""
+    projector, pooled = tiny_projector(highest_strength=1.5), torch.randn(1, POOLED_DIM)
+    encoded = projector.pe_extender(projector.encode_strength(torch.tensor([1.3])))
+    plain = projector.projector(torch.cat([encoded, pooled], dim=-1))
+    torch.testing.assert_close(torch.cat(projector(torch.tensor([1.3]), pooled), dim=-1), plain)
+
+
+def test_extrapolation_has_to_be_asked_for():
+    """A slider that leaves its range by a typing error edits too much."""
+    assert check_strengths([1.5], highest=1.5) == [1.5]
+    with pytest.raises(ValueError, match="1.5"):
+        check_strengths(1.6, highest=1.5)

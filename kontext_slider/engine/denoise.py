@@ -16,6 +16,8 @@ from diffusers import FluxTransformer2DModel, SchedulerMixin
 from diffusers.pipelines.flux.pipeline_flux_kontext import FluxKontextPipeline, calculate_shift, retrieve_timesteps
 from PIL import Image
 
+from ..anchor import as_output
+
 OnStep = Callable[[int, int], None]  # (step, total), steps counted 1..total
 
 
@@ -136,9 +138,19 @@ def num_latent_channels(pipe: FluxKontextPipeline) -> int:
     return pipe.transformer.config.in_channels // 4
 
 
-def decode(pipe: FluxKontextPipeline, latents: torch.Tensor, size: tuple[int, int]) -> Image.Image:
-    """Packed latents (1, L, C) to the frame, `size` = (width, height)."""
+def decode(pipe: FluxKontextPipeline, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Packed latents (1, L, C) to pixels (1, 3, H, W) in [0, 1], `size` = (width, height)."""
     unpacked = pipe._unpack_latents(latents, size[1], size[0], pipe.vae_scale_factor)  # (1, C / 4, H / f, W / f)
     unpacked = unpacked / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
-    pixels = pipe.vae.decode(unpacked, return_dict=False)[0]  # (1, 3, H, W)
-    return pipe.image_processor.postprocess(pixels, output_type="pil")[0]
+    pixels = pipe.vae.decode(unpacked, return_dict=False)[0]
+    return pipe.image_processor.postprocess(pixels, output_type="pt")
+
+
+def to_picture(pipe: FluxKontextPipeline, pixels: torch.Tensor) -> Image.Image:
+    """Pixels (1, 3, H, W) in [0, 1] to the frame, as the pipeline rounds them."""
+    return as_output(pipe.image_processor, pixels, "pil")[0]
+
+
+def source_pixels(pipe: FluxKontextPipeline, source: Image.Image) -> torch.Tensor:
+    """(1, 3, H, W) in [0, 1], as the pipeline sees the source."""
+    return (pipe.image_processor.preprocess(source, source.height, source.width) / 2 + 0.5).clamp(0, 1)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MAX_STEPS = 1000
 MAX_SEED = 2**63 - 1
 MB = 1024**2
+LOSS_CACHE_BYTES = 64 * MB  # of what frames at strength 0 lose of their sources, on the pipeline's device
 
 Encoding = TypeVar("Encoding", TextEncoding, SourceEncoding)
 
@@ -54,6 +55,7 @@ class SliderEngine:
         self._texts: ByteCache[TextEncoding] = ByteCache(text_cache_bytes)
         self._sources: ByteCache[SourceEncoding] = ByteCache(source_cache_bytes)
         self._frames: ByteCache[Image.Image] = ByteCache(frame_cache_bytes)
+        self._losses: ByteCache[torch.Tensor] = ByteCache(LOSS_CACHE_BYTES)
         self._device = Device()
 
     def open(
@@ -64,6 +66,7 @@ class SliderEngine:
         steps: int | None = None,
         guidance: float | None = None,
         size: int | None = None,
+        allow_extrapolation: bool = False,
     ) -> EditSession:
         """Encode a source and an instruction, each only where no session did so before.
 
@@ -75,6 +78,7 @@ class SliderEngine:
             guidance: guidance scale, 0 or more; without effect on models that take none.
             size: side in pixels of a square of the same area as the frames; they keep the source's aspect ratio.
                 What is None comes from `pipe.defaults`.
+            allow_extrapolation: let the session's strengths go on to 1.5.
 
         Raises InvalidInput, UnreadableImage, or MissingSlider when the pipeline has no slider weights.
         """
@@ -87,13 +91,20 @@ class SliderEngine:
         size = defaults.size if size is None else size
         source = working_image(read_image(image), size, self.pipe.vae_scale_factor * 2)
         settings = EditSettings(
-            digest(source), source.size, instruction, defaults.max_sequence_length, seed, steps, guidance
+            digest(source),
+            source.size,
+            instruction,
+            defaults.max_sequence_length,
+            seed,
+            steps,
+            guidance,
+            bool(allow_extrapolation),
         )
         return EditSession(self, source, settings, self._encode(source, settings))
 
     def clear(self) -> None:
         """Forget everything remembered, as after a change of the pipeline's weights. Open sessions keep working."""
-        for cache in (self._texts, self._sources, self._frames):
+        for cache in (self._texts, self._sources, self._frames, self._losses):
             cache.clear()
 
     @torch.no_grad()

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
+from ..anchor import anchored
 from ..errors import InvalidInput, SessionClosed, Superseded
-from ..projector import check_strengths
-from .denoise import Conditioning, OnStep, decode, denoise, prepare_scheduler
+from ..projector import MAX_STRENGTH, check_strengths
+from .denoise import Conditioning, OnStep, decode, denoise, prepare_scheduler, source_pixels, to_picture
 from .device import Turn
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class EditSettings:
     seed: int
     steps: int
     guidance: float
+    allow_extrapolation: bool = False
 
 
 class EditSession:
@@ -68,10 +70,10 @@ class EditSession:
     def has(self, strength: float) -> bool:
         """Whether the frame is there already, so that `render` would answer at once."""
         self._check_open()
-        return self._key(check_strength(strength)) in self._engine._frames
+        return self._key(self._check_strength(strength)) in self._engine._frames
 
     def render(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
-        """The model's frame at `strength` in [0, 1], a PIL image of `size`, the caller's to keep.
+        """The frame at `strength` in [0, 1] (to 1.5 where the session extrapolates), a PIL image, the caller's to keep.
 
         Equal, pixel for pixel, to the pipeline's own call with this session's source, instruction, seed, steps,
         guidance and size. A strength seen before (to four decimals) is served from the frame cache.
@@ -81,7 +83,7 @@ class EditSession:
         Raises InvalidInput; SessionClosed; Superseded when another thread asks this session for another
         strength before this one's last step.
         """
-        strength = check_strength(strength)
+        strength = self._check_strength(strength)
         self._want(strength)
 
         def check() -> None:
@@ -93,7 +95,7 @@ class EditSession:
 
     def show(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
         """What a person is shown: the untouched source at exactly 0, `render(strength)` elsewhere."""
-        strength = check_strength(strength)
+        strength = self._check_strength(strength)
         if strength != 0:
             return self.render(strength, on_step)
         self._want(strength)
@@ -112,7 +114,7 @@ class EditSession:
         `on_step(step, total)` counts the denoise steps of all frames that are missing at the start.
         """
         self._check_open()
-        wanted = [check_strength(strength) for strength in strengths]
+        wanted = [self._check_strength(strength) for strength in strengths]
         return self._frames(wanted, on_step)
 
     def _frames(self, strengths: list[float], on_step: OnStep | None) -> Iterator[tuple[float, Image.Image]]:
@@ -136,6 +138,9 @@ class EditSession:
             raise SessionClosed("This edit session is closed. Open the image again with engine.open(...).")
         return self._edit
 
+    def _check_strength(self, strength: float) -> float:
+        return check_strength(strength, MAX_STRENGTH if self._settings.allow_extrapolation else 1.0)
+
     def _key(self, strength: float) -> Hashable:
         return self._settings, cache_strength(strength)
 
@@ -151,7 +156,26 @@ class EditSession:
 
     @torch.no_grad()
     def _render(self, strength: float, turn: Turn, on_step: OnStep | None) -> Image.Image:
-        """Denoise and decode while this thread has the device."""
+        """The frame, while this thread has the device; where the model anchors, held to the source at strength 0."""
+        pipe = self._engine.pipe
+        if not pipe.defaults.anchor_source or strength >= 1:
+            return to_picture(pipe, self._pixels(strength, turn, on_step))
+        if strength == 0:
+            return self.source.copy()
+        lost = self._lost(turn)
+        return to_picture(pipe, anchored(self._pixels(strength, turn, on_step), [strength], lost))
+
+    def _lost(self, turn: Turn) -> torch.Tensor:
+        """What the model's frame at strength 0 loses of the source, (1, 3, H, W); denoised once for an edit."""
+        lost = self._engine._losses.get(self._settings)
+        if lost is None:
+            frame = self._pixels(0.0, turn, on_step=None)
+            lost = source_pixels(self._engine.pipe, self.source).to(frame) - frame
+            self._engine._losses.put(self._settings, lost, lost.nbytes)
+        return lost
+
+    def _pixels(self, strength: float, turn: Turn, on_step: OnStep | None) -> torch.Tensor:
+        """Denoise and decode the model's own frame, (1, 3, H, W) in [0, 1]."""
         pipe, device, edit = self._engine.pipe, self._engine._device, self._check_open()
         scheduler = prepare_scheduler(pipe, self.steps, edit.noise.shape[1], edit.noise.device)
         with ExitStack() as applied:
@@ -169,11 +193,11 @@ class EditSession:
         return decode(pipe, latents, self.size)
 
 
-def check_strength(strength: float) -> float:
-    """One number in [0, 1]; InvalidInput for anything else, a list included."""
+def check_strength(strength: float, highest: float = 1.0) -> float:
+    """One number in [0, `highest`]; InvalidInput for anything else, a list included."""
     if not isinstance(strength, Real):
-        raise InvalidInput(f"The strength must be one number from 0 to 1, not {strength!r}.")
-    return check_strengths(strength)[0]
+        raise InvalidInput(f"The strength must be one number from 0 to {highest:g}, not {strength!r}.")
+    return check_strengths(strength, highest)[0]
 
 
 def check_num_frames(n: int) -> int:

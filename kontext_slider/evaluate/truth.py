@@ -16,13 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
 from kontext_slider.images import read_image, working_image
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.pocket.edits import EDITS, PICTURE_EDITS, Edit
-from kontext_slider.train.pocket.world import Picture, draw, random_scene
+from kontext_slider.train.pocket.paint import Picture
+from kontext_slider.train.pocket.world import Scene, draw, draw_mask, random_scene
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 HELD_OUT_SEED = 1_000_000  # training draws from seeds 0, 1 and 2
@@ -30,13 +32,20 @@ HELD_OUT_SEED = 1_000_000  # training draws from seeds 0, 1 and 2
 
 @dataclass(frozen=True)
 class Case:
-    """One source, one instruction, and the truth at any strength."""
+    """One source, one instruction, and the truth at any strength from 0 to 1, or to 1.5 where the edit `goes_on`.
+
+    `mask` is where the object stands that the instruction names, (H, W), None for other edits; `others` is where any
+    other object stands. `held_out`: whether the phrasing is one that training never saw."""
 
     kind: str  # "scene" or "photo"
     edit: str
     instruction: str
     source: Picture
     truth: Callable[[float], Picture]
+    mask: NDArray[np.bool_] | None = None
+    others: NDArray[np.bool_] | None = None
+    held_out: bool = False
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,19 +68,37 @@ def psnr(picture: Picture, truth: Picture) -> float:
     return min(99.0, -10 * float(np.log10(max(error, 1e-12))))
 
 
-def scene_cases(per_edit: int, size: int, seed: int = HELD_OUT_SEED) -> Iterable[Case]:
-    """`per_edit` held-out scenes for every edit the world knows."""
+def scene_cases(per_edit: int, size: int, seed: int = HELD_OUT_SEED, held_out: bool = False) -> Iterable[Case]:
+    """`per_edit` held-out scenes for every edit the world knows; `held_out`: in phrasings that training never saw."""
     for number, edit in enumerate(EDITS.values()):
         for index in range(per_edit):
-            rng = np.random.default_rng((seed, number, index))
-            scene = random_scene(rng)
-            words = edit.instructions(scene.thing.kind)
-            truth = _scene_truth(edit, scene, size)
-            yield Case("scene", edit.name, words[rng.integers(len(words))], draw(scene, size, size), truth)
+            yield draw_case(edit, np.random.default_rng((seed, number, index)), size, held_out)
 
 
-def _scene_truth(edit: Edit, scene, size: int) -> Callable[[float], Picture]:
-    return lambda strength: edit.apply(scene, strength, size, size)
+def draw_case(edit: Edit, rng: np.random.Generator, size: int, held_out: bool = False) -> Case:
+    """A scene that the edit can be done to, and one of its objects."""
+    scene = random_scene(rng)
+    while not edit.targets(scene):
+        scene = random_scene(rng)
+    target = int(rng.choice(edit.targets(scene)))
+    noun = scene.name_of(target) if edit.kinds else None
+    words = edit.held_out_instructions(noun) if held_out else edit.instructions(noun)
+    masks = [draw_mask(scene, number, size, size) for number in range(len(scene.things))] if edit.kinds else []
+    return Case(
+        kind="scene",
+        edit=edit.name,
+        instruction=words[rng.integers(len(words))],
+        source=draw(scene, size, size),
+        truth=_scene_truth(edit, scene, target, size),
+        mask=masks.pop(target) if masks else None,
+        others=np.any(masks, axis=0) if masks else None,
+        held_out=held_out,
+        goes_on=edit.goes_on,
+    )
+
+
+def _scene_truth(edit: Edit, scene: Scene, target: int, size: int) -> Callable[[float], Picture]:
+    return lambda strength: edit.apply(scene, strength, size, size, target)
 
 
 def photo_cases(paths: Sequence[Path], size: int, multiple: int) -> Iterable[Case]:
@@ -81,7 +108,8 @@ def photo_cases(paths: Sequence[Path], size: int, multiple: int) -> Iterable[Cas
         source: Picture = pixels / np.float32(255)
         for number, edit in enumerate(PICTURE_EDITS):
             words = edit.instructions()
-            yield Case("photo", edit.name, words[number % len(words)], source, _photo_truth(edit, source))
+            truth = _photo_truth(edit, source)
+            yield Case("photo", edit.name, words[number % len(words)], source, truth, goes_on=edit.goes_on)
 
 
 def _photo_truth(edit: Edit, source: Picture) -> Callable[[float], Picture]:

@@ -15,7 +15,7 @@ from kontext_slider.train.loop import Schedule, make_optimizers, train
 from kontext_slider.train.pocket import recipe
 from kontext_slider.train.pocket.base import BaseRun, ShardSize, all_instructions, train_base
 from kontext_slider.train.pocket.model import PocketSizes, build_parts
-from kontext_slider.train.pocket.pairs import any_strength, draw_shard, load_or_draw
+from kontext_slider.train.pocket.pairs import HIGHEST, any_strength, draw_shard, load_or_draw
 from kontext_slider.train.pocket.slider import SliderRun, train_slider
 
 TINY = PocketSizes(heads=2, double_blocks=1, single_blocks=1, latent_channels=16, text=32)
@@ -94,7 +94,7 @@ def test_a_shard_is_a_function_of_its_seed_and_survives_the_disk(tmp_path):
     assert torch.equal(shard.target, again.target) and shard.instruction == again.instruction == kept.instruction
     assert not torch.equal(shard.target, other.target)
     assert shard.target.shape == (12, 8, 4, 4) and shard.source.shape == (4, 8, 4, 4)
-    assert float(shard.strength.min()) >= 0 and float(shard.strength.max()) <= 1
+    assert float(shard.strength.min()) >= 0 and float(shard.strength.max()) <= HIGHEST
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -158,6 +158,25 @@ def test_the_whole_recipe_runs_small(tmp_path):
         assert torch.allclose(parameter, kept.float(), atol=2e-3), name
     assert again.has_slider and again.defaults.size == 256 and again.known_instructions["night"]
     assert len((tmp_path / "out" / "training" / "slider.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+def test_training_goes_on_from_an_earlier_model(tmp_path):
+    """A start that forgets words, or the codec, would throw the earlier training away without a sign."""
+    size, sizes = (ShardSize(32, 32, 4, 2),), PocketSizes(double_blocks=1, single_blocks=1, text=32)
+    first = BaseRun(codec_pictures=3, sizes=size, steps=2, compiled=False)
+    parts = train_base(first, tmp_path / "first", sizes)
+    pipe = recipe.build_pipeline(parts)
+    pipe.save_pretrained(tmp_path / "model")
+    again = train_base(replace(first, start=tmp_path / "model", seed=9, steps=0), tmp_path / "second", sizes)
+    for name, weight in parts["vae"].state_dict().items():
+        assert torch.equal(weight, again["vae"].state_dict()[name]), name
+    sentence = "make the left tree blue"
+    texts = [kit["tokenizer"](sentence, return_tensors="pt").input_ids for kit in (parts, again)]
+    pooled = [kit["text_encoder"](ids).pooler_output for kit, ids in zip((parts, again), texts, strict=True)]
+    torch.testing.assert_close(*pooled)
+    for name, weight in parts["transformer"].state_dict().items():
+        assert torch.equal(weight, again["transformer"].state_dict()[name]), name
 
 
 def _inside_lora(name: str) -> str:

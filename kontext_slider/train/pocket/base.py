@@ -13,8 +13,8 @@ from torch import Tensor
 from kontext_slider.codec import PatchCodec
 from kontext_slider.train.flow import flow_loss, sample_sigmas
 from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
-from kontext_slider.train.pocket.edits import NO_EDIT, known_instructions
-from kontext_slider.train.pocket.model import PocketSizes, build_parts
+from kontext_slider.train.pocket.edits import NO_EDIT, trained_instructions
+from kontext_slider.train.pocket.model import PocketSizes, build_parts, go_on_from
 from kontext_slider.train.pocket.pairs import Shard, draw_source, full_strength, load_or_draw, to_tensor
 
 
@@ -29,23 +29,27 @@ class ShardSize:
 
 
 HOME = (
-    ShardSize(256, 256, 3000, 8),
-    ShardSize(288, 224, 750, 8),
-    ShardSize(224, 288, 750, 8),
-    ShardSize(320, 208, 750, 8),
-    ShardSize(208, 320, 750, 8),
+    ShardSize(256, 256, 2400, 8),
+    ShardSize(288, 224, 600, 8),
+    ShardSize(224, 288, 600, 8),
+    ShardSize(320, 208, 600, 8),
+    ShardSize(208, 320, 600, 8),
+    ShardSize(192, 192, 300, 14),
+    ShardSize(384, 384, 300, 4),
+    ShardSize(512, 512, 160, 2),
 )
 
 
 @dataclass(frozen=True)
 class BaseRun:
-    """The run that made the shipped weights, all of it at the home size."""
+    """The run that made the shipped weights. `start`: a model folder to go on from, its codec included."""
 
+    start: Path | None = None
     seed: int = 1
     codec_seed: int = 0
     codec_pictures: int = 400
     sizes: tuple[ShardSize, ...] = HOME
-    steps: int = 4600
+    steps: int = 3600
     adam_rate: float = 1e-3
     muon_rate: float = 2e-3
     compiled: bool = True
@@ -53,11 +57,13 @@ class BaseRun:
 
 def all_instructions() -> list[str]:
     """Every sentence the pocket model is trained on, the "no edit" ones included."""
-    return [*(text for texts in known_instructions().values() for text in texts), *NO_EDIT]
+    return [*(text for texts in trained_instructions().values() for text in texts), *NO_EDIT]
 
 
 def fit_codec(run: BaseRun, folder: Path) -> PatchCodec:
-    """The codec of this run, fitted on drawn pictures once and kept in `folder`."""
+    """The codec of this run: the start's own, or fitted on drawn pictures once and kept in `folder`."""
+    if run.start is not None:
+        return PatchCodec.from_pretrained(run.start / "vae", torch_dtype=torch.float32)
     if not (folder / "config.json").exists():
         rng = np.random.default_rng(run.codec_seed)
         pictures = (to_tensor(draw_source(rng, 256, 256)[0]) for _ in range(run.codec_pictures))
@@ -139,6 +145,8 @@ def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> 
     """Train to the end (or resume) and return the pipeline's parts, `vae` included, on the CPU in float32."""
     codec = fit_codec(run, folder / "codec")
     parts = build_parts(all_instructions(), sizes or PocketSizes(), run.seed)
+    if run.start is not None:
+        go_on_from(run.start, parts)
     words = Words(parts, all_instructions())
     modules = [parts["transformer"], parts["text_encoder"], parts["text_encoder_2"]]
     optimizers = make_optimizers(modules, run.adam_rate, run.muon_rate)

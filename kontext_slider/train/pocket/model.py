@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
@@ -121,3 +122,22 @@ def build_parts(texts: list[str], sizes: PocketSizes, seed: int) -> dict:
         "text_encoder_2": t5,
         "transformer": build_transformer(sizes),
     }
+
+
+@torch.no_grad()
+def go_on_from(folder: Path, parts: dict) -> None:
+    """Take the weights of an earlier pocket model of the same sizes. Words that both know keep their embedding."""
+    parts["transformer"].load_state_dict(FluxTransformer2DModel.from_pretrained(folder / "transformer").state_dict())
+    for encoder, tokenizer, model in (
+        ("text_encoder", "tokenizer", CLIPTextModel),
+        ("text_encoder_2", "tokenizer_2", T5EncoderModel),
+    ):
+        earlier = model.from_pretrained(folder / encoder, dtype=torch.float32)
+        before = type(parts[tokenizer]).from_pretrained(folder / tokenizer).get_vocab()
+        now = parts[tokenizer].get_vocab()
+        shared = [word for word in now if word in before]
+        rows, old_rows = [now[word] for word in shared], [before[word] for word in shared]
+        state = earlier.state_dict()
+        same = {k for k, v in parts[encoder].state_dict().items() if k in state and v.shape == state[k].shape}
+        parts[encoder].load_state_dict({name: state[name] for name in same}, strict=False)
+        parts[encoder].get_input_embeddings().weight[rows] = earlier.get_input_embeddings().weight[old_rows]

@@ -22,13 +22,17 @@ from torch import Tensor
 from torch.multiprocessing import get_context
 
 from kontext_slider.codec import PatchCodec
-from kontext_slider.train.pocket.edits import EDITS, NO_EDIT, PICTURE_EDITS, Edit
-from kontext_slider.train.pocket.world import Picture, Scene, draw, draw_collage, random_scene
+from kontext_slider.train.pocket.edits import NO_EDIT, PICTURE_EDITS, SCENE_EDITS, Edit
+from kontext_slider.train.pocket.paint import Picture
+from kontext_slider.train.pocket.pictures import crop_photograph, draw_collage
+from kontext_slider.train.pocket.world import Scene, draw, random_scene
 
 EDITS_PER_SOURCE = 3
-COLLAGE_SHARE = 0.3
-NO_EDIT_SHARE = 0.06
-GROUP_WEIGHTS = {"recolour": 0.28, "size": 0.26}
+COLLAGE_SHARE, PHOTOGRAPH_SHARE = 0.18, 0.14
+NO_EDIT_SHARE = 0.05
+OBJECT_SHARE = 0.74  # of the edits of a scene
+RECOLOUR_SHARE = 0.35  # of these
+HIGHEST = 1.5  # strength that is trained
 
 
 @dataclass(frozen=True)
@@ -51,45 +55,47 @@ def full_strength(rng: np.random.Generator) -> float:
 
 
 def any_strength(rng: np.random.Generator) -> float:
-    """For the slider: uniform, with both ends sure to be seen."""
+    """For the slider: uniform in [0, 1] with both ends sure to be seen, and one time in six beyond."""
+    if rng.random() < 1 / 6:
+        return float(rng.uniform(1, HIGHEST))
     return float(np.clip(rng.uniform(-0.12, 1.12), 0, 1))
 
 
 def choose_edit(rng: np.random.Generator, scene: Scene | None) -> Edit:
-    """An edit that has a truth on this picture (None: a collage, so edits of the whole picture only)."""
-    names = list(PICTURE_EDITS)
-    if scene is None:
-        return names[rng.integers(len(names))]
-    draw_of = rng.random()
-    if draw_of < GROUP_WEIGHTS["recolour"]:
-        group = [edit for name, edit in EDITS.items() if name.startswith("recolour-")]
-    elif draw_of < sum(GROUP_WEIGHTS.values()):
-        group = [EDITS["bigger"], EDITS["smaller"], EDITS["taller-mountains"]]
-    else:
-        group = names
+    """An edit that has a truth on this picture (None: not a scene, so edits of the whole picture only)."""
+    group: list[Edit] = list(PICTURE_EDITS)
+    if scene is not None and rng.random() < OBJECT_SHARE:
+        colours = rng.random() < RECOLOUR_SHARE
+        group = [e for e in SCENE_EDITS if e.name.startswith("recolour-") == colours and e.targets(scene)]
     return group[rng.integers(len(group))]
 
 
 def draw_source(rng: np.random.Generator, width: int, height: int) -> tuple[Picture, Scene | None]:
-    """A landscape with its scene, or a collage and None."""
-    if rng.random() < COLLAGE_SHARE:
+    """A landscape with its scene, or a collage or a crop of a photograph and None."""
+    kind = rng.random()
+    if kind < COLLAGE_SHARE:
         return draw_collage(rng, width, height), None
+    if kind < COLLAGE_SHARE + PHOTOGRAPH_SHARE:
+        return crop_photograph(rng, width, height), None
     scene = random_scene(rng, width / height)
     return draw(scene, width, height), scene
 
 
 def draw_edit(rng, source: Picture, scene: Scene | None, strength: float) -> tuple[Picture, str]:
-    """One edit of a source at `strength` and an instruction for it; sometimes no edit at all."""
+    """One edit of a source at `strength` and an instruction for it; sometimes no edit at all. An edit that has no truth
+    beyond 1 stays at 1."""
     if rng.random() < NO_EDIT_SHARE:
         return source, NO_EDIT[rng.integers(len(NO_EDIT))]
     edit = choose_edit(rng, scene)
-    words = edit.instructions(scene.thing.kind if scene else None)
+    strength = strength if edit.goes_on else min(strength, 1.0)
     height, width, _ = source.shape
     if edit.on_picture is not None:
-        target = edit.on_picture(source, strength)
+        target, words = edit.on_picture(source, strength), edit.instructions()
     else:
         assert scene is not None
-        target = edit.apply(scene, strength, width, height)
+        index = int(rng.choice(edit.targets(scene)))
+        target = edit.apply(scene, strength, width, height, index)
+        words = edit.instructions(scene.name_of(index) if edit.kinds else None)
     return target, words[rng.integers(len(words))]
 
 

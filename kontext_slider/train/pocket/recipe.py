@@ -21,7 +21,13 @@ from kontext_slider.train.pocket.edits import known_instructions
 from kontext_slider.train.pocket.model import PocketSizes
 from kontext_slider.train.pocket.slider import SliderRun, train_slider
 
-EDIT_DEFAULTS = {"size": 256, "steps": 2, "guidance": 1.0, "max_sequence_length": PocketSizes().text_length}
+EDIT_DEFAULTS = {
+    "size": 256,
+    "steps": 2,
+    "guidance": 1.0,
+    "max_sequence_length": PocketSizes().text_length,
+    "anchor_source": True,
+}
 
 
 def build_pipeline(parts: dict) -> KontextSliderPipeline:

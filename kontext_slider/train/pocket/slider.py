@@ -14,7 +14,7 @@ from kontext_slider.projector import Place, StrengthProjector
 from kontext_slider.train.flow import flow_loss, sample_sigmas
 from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
 from kontext_slider.train.pocket.base import HOME, ShardSize, Words, all_instructions, load_batches
-from kontext_slider.train.pocket.pairs import any_strength
+from kontext_slider.train.pocket.pairs import HIGHEST, any_strength
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class SliderRun:
 
     seed: int = 2
     sizes: tuple[ShardSize, ...] = tuple(replace(size, sources=size.sources // 2) for size in HOME)
-    steps: int = 3000
+    steps: int = 2000
     rate: float = 1e-3
     rank: int = 8
     hidden_dim: int = 384
@@ -41,6 +41,7 @@ def fresh_slider(pipe: KontextSliderPipeline, run: SliderRun) -> None:
         hidden_dim=run.hidden_dim,
         modulation_dim=pipe.transformer.inner_dim,
         place=run.place,
+        highest_strength=HIGHEST,
     )
     pipe.add_slider(projector.zero_last_layer(), run.rank)
 

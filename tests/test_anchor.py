@@ -1,0 +1,106 @@
+"""Strength 0 as the source itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kontext_slider import SliderEngine
+from kontext_slider.anchor import anchored
+from tests.engine.helpers import reference
+from tests.tiny import tiny_pipeline
+
+DEFAULTS = {"size": 64, "steps": 2, "max_sequence_length": 16}
+
+
+@pytest.fixture
+def pipe():
+    pipe = tiny_pipeline()
+    pipe.register_to_config(edit_defaults={**DEFAULTS, "anchor_source": True})
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def picture(width: int = 64, height: int = 64) -> Image.Image:
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8))
+
+
+def sweep(pipe, strengths, **kwargs):
+    return pipe(
+        picture(), "make it snow", strength=strengths, generator=torch.Generator().manual_seed(0), **kwargs
+    ).images
+
+
+def test_the_share_falls_from_all_to_nothing():
+    """A share left over at 1 would mix the source into the full edit."""
+    frames, lost = torch.full((4, 3, 2, 2), 0.4), torch.full((1, 3, 2, 2), 0.2)
+    shares = anchored(frames, [0.0, 0.5, 1.0, 1.5], lost)[:, 0, 0, 0] - 0.4
+    torch.testing.assert_close(shares, torch.tensor([0.2, 0.1, 0.0, 0.0]))
+
+
+def test_strength_zero_is_the_source_and_full_strength_the_models(pipe):
+    """What a codec loses must not look like an edit, and the edit must not change because of it."""
+    frames = sweep(pipe, [0.0, 0.5, 1.0], output_type="np")
+    pipe.register_to_config(edit_defaults=DEFAULTS)
+    plain = sweep(pipe, [0.0, 0.5, 1.0], output_type="np")
+    source = np.asarray(picture(), dtype=np.float32) / 255
+    assert np.abs(frames[0] - source).max() < 1e-5 and np.abs(plain[0] - source).max() > 0.01
+    assert np.abs(frames[2] - plain[2]).max() < 1e-5
+    assert np.allclose(frames[1], np.clip(plain[1] + 0.5 * (source - plain[0]), 0, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_batches_and_kinds_of_output_agree(pipe, size):
+    """The frame at 0 that pays for the anchor belongs to no batch of the caller's."""
+    together = sweep(pipe, [0.2, 0.7], output_type="pt")
+    apart = sweep(pipe, [0.2, 0.7], output_type="pt", strength_batch_size=size)
+    torch.testing.assert_close(apart, together, rtol=0, atol=1e-3)
+    images = sweep(pipe, [0.2, 0.7])
+    assert len(images) == 2
+    assert np.abs(np.asarray(images[1]) / 255 - together[1].permute(1, 2, 0).numpy()).max() < 0.51 / 255 + 1e-4
+
+
+def test_latents_are_as_the_model_made_them(pipe):
+    """Latents have no pixels to give back."""
+    assert sweep(pipe, [0.2, 0.7], output_type="latent").shape[0] == 2
+
+
+def test_a_session_renders_what_the_pipeline_renders(pipe):
+    """Two ways to one frame must agree, whichever strength is asked for first."""
+    engine = SliderEngine(pipe)
+    for order in ([0.3, 0.0, 1.0], [1.0, 0.0, 0.3]):
+        with engine.open(picture(), "make it snow", size=64) as session:
+            for strength in order:
+                frame = np.asarray(session.render(strength), dtype=int)
+                assert np.abs(frame - np.asarray(reference(pipe, session, strength), dtype=int)).max() <= 1
+            assert session.render(0.0).tobytes() == session.source.tobytes()
+        engine.clear()
+
+
+def test_the_loss_is_denoised_once_for_an_edit(pipe):
+    """Paid for every frame it would halve the speed of the slider."""
+    calls: list[float] = []
+    before = pipe.slider_applied
+    pipe.slider_applied = lambda strengths, pooled: (calls.extend(strengths), before(strengths, pooled))[1]
+    engine = SliderEngine(pipe)
+    with engine.open(picture(), "make it snow") as session:
+        list(session.sweep(5))
+    with engine.open(picture(), "make it snow") as session:
+        session.render(0.33)
+    assert sorted(calls) == [0.0, 0.25, 0.33, 0.5, 0.75, 1.0]
+
+
+def test_a_session_goes_beyond_one_only_where_it_was_opened_so(pipe):
+    """Extrapolation is a choice."""
+    engine = SliderEngine(pipe)
+    with engine.open(picture(), "make it snow") as session, pytest.raises(ValueError, match="strength"):
+        session.render(1.2)
+    with engine.open(picture(), "make it snow", allow_extrapolation=True) as session:
+        beyond = np.asarray(session.render(1.4), dtype=int)
+        assert np.abs(beyond - np.asarray(session.render(1.0), dtype=int)).max() > 0
+    assert len(sweep(pipe, [0.5, 1.4], allow_extrapolation=True)) == 2
+    with pytest.raises(ValueError, match="strength"):
+        sweep(pipe, [1.4])
