@@ -39,7 +39,11 @@ $(VENV)/.installed: requirements.txt pyproject.toml | $(BIN)/python
 	$(PIP) install $(PIP_ARGS) --no-deps --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+$(VENV)/.installed-train: requirements-train.txt $(VENV)/.installed
+	$(PIP) install $(PIP_ARGS) -r requirements-train.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt requirements-train.txt $(VENV)/.installed
 	$(PIP) install $(PIP_ARGS) -r requirements-dev.txt
 	@touch $@
 
@@ -74,7 +78,7 @@ bench: install
 	  test -e "$$file" || { echo "There is no benchmarks/bench_*.py yet." >&2; exit 1; }; \
 	  echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done
 
-train: install
+train: $(VENV)/.installed-train
 	$(BIN)/python -m kontext_slider.train.pocket $(ARGS)
 
 clean:

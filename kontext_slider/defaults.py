@@ -8,6 +8,8 @@ from typing import Any
 
 from .errors import CheckpointError
 
+MAX_STRENGTH = 1.5  # where extrapolation is allowed; 1 is the full edit
+
 
 @dataclass(frozen=True)
 class EditDefaults:

@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from .animation import EXIF_DESCRIPTION, exif_text, gif_bytes, mp4_bytes, webp_bytes
+from .defaults import MAX_STRENGTH
 from .errors import InvalidInput
 
 ANIMATIONS = ("gif", "webp", "mp4")
@@ -63,7 +64,7 @@ def save_sweep(
 ) -> Path:
     """Write the frames of one sweep to `path`, in the format of its suffix (one of `FORMATS`).
 
-    frames: (strength in [0, 1], picture), all pictures of one size, in the order they are shown.
+    frames: (strength in [0, 1.5], picture), all pictures of one size, in the order they are shown.
     instruction, seed, model, source, steps, guidance, slider: embedded in the file, each unless None; of `source`
         only the file name.
     fps or duration: frames per second (0.1 to 50, 10 by default), or seconds for the whole animation.
@@ -153,8 +154,8 @@ def _check_frames(frames: Iterable[tuple[float, Image.Image]]) -> Frames:
     checked = [(float(strength), picture.convert("RGB")) for strength, picture in frames]
     if not checked:
         raise InvalidInput("There are no frames to export: render at least one strength first.")
-    if not all(0 <= strength <= 1 for strength, _ in checked):
-        raise InvalidInput("Every frame's strength must be a number from 0 to 1.")
+    if not all(0 <= strength <= MAX_STRENGTH for strength, _ in checked):
+        raise InvalidInput(f"Every frame's strength must be a number from 0 to {MAX_STRENGTH}.")
     sizes = sorted({picture.size for _, picture in checked})
     if len(sizes) > 1:
         raise InvalidInput(f"All frames of an export must have one size, but these have {sizes}: use one session.")

@@ -22,11 +22,11 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from . import anchor, arguments, checkpoint, hub, lora
 from .codec import PatchCodec
-from .defaults import EditDefaults
+from .defaults import MAX_STRENGTH, EditDefaults
 from .encoding import encode_edit
 from .errors import InvalidInput, MissingSlider
 from .modulation import offsets_attached
-from .projector import MAX_STRENGTH, StrengthProjector, check_strengths
+from .projector import StrengthProjector, check_strengths
 
 
 class KontextSliderPipeline(FluxKontextPipeline):

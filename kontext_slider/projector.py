@@ -20,7 +20,6 @@ from .errors import InvalidInput
 
 ENCODINGS = ("release", "sinusoidal")
 Place = Literal["text_stream", "time_text_embed"]
-MAX_STRENGTH = 1.5  # with extrapolation
 TANGENT = 0.1  # of strength, over which the direction of the offsets is taken at the highest trained strength
 
 

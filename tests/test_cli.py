@@ -67,6 +67,16 @@ def test_sweep_of_a_folder(suffix: str, photos: Path, tmp_path: Path, model: str
         assert read_metadata(out / line["file"])["strengths"] == [0.0, 0.5, 1.0]
 
 
+def test_going_beyond_the_full_edit_is_a_choice(photos: Path, tmp_path: Path, model: str, capsys) -> None:
+    """-s 1.4 typed for 0.4 must not pass; asked for, the file says what it is."""
+    tiny_image(32, 32, seed=1).save(photos / "a.png")
+    out = tmp_path / "beyond.png"
+    words = ["edit", str(photos / "a.png"), *SNOW, "-s", "1.4", "-o", str(out), "--model", model, "--quiet"]
+    assert main(words) == 2 and "--allow-extrapolation" in capsys.readouterr().err and not out.exists()
+    assert main([*words, "--allow-extrapolation"]) == 0
+    assert read_metadata(out)["strengths"] == [1.4]
+
+
 def test_strength_zero_is_the_source_and_one_is_not(photos: Path, tmp_path: Path, model: str) -> None:
     """A model's own frame at 0 is near the source but not it: people complain that 0 already changes the picture."""
     picture = tiny_image(32, 32, seed=1)

@@ -211,7 +211,7 @@ def test_alpha_and_grey_frames_are_taken(tmp_path: Path) -> None:
         ("out", sweep(), {}, r"\.gif"),
         ("out.gif", [], {}, "no frames"),
         ("out.gif", [(0.0, drawn(0)), (1.0, drawn(1, (32, 32)))], {}, "one size"),
-        ("out.gif", [(1.5, drawn(0))], {}, "0 to 1"),
+        ("out.gif", [(1.6, drawn(0))], {}, "0 to 1"),
         ("out.gif", [(float("nan"), drawn(0))], {}, "0 to 1"),
         ("out.gif", sweep(), {"fps": 0}, "frames per second"),
         ("out.gif", sweep(), {"fps": float("nan")}, "frames per second"),

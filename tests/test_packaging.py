@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 def listed(name: str) -> dict[str, Requirement]:
     lines = (ROOT / name).read_text().splitlines()
-    wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    wanted = [Requirement(line) for line in lines if line and not line.startswith(("#", "-r "))]
     return {requirement.name: requirement for requirement in wanted}
 
 
@@ -24,11 +24,15 @@ def project() -> dict:
 
 def test_pins_are_exact_and_within_the_ranges(project: dict) -> None:
     """A package in one list and not in the other works in the checkout and fails where it is installed."""
-    pins, ranges = listed("requirements.txt"), {r.name: r for r in map(Requirement, project["dependencies"])}
-    assert pins.keys() == ranges.keys()
-    for name, pin in pins.items():
-        [exact] = pin.specifier
-        assert exact.operator == "==" and ranges[name].specifier.contains(exact.version)
+    for file, wanted in (
+        ("requirements.txt", project["dependencies"]),
+        ("requirements-train.txt", project["optional-dependencies"]["train"]),
+    ):
+        pins, ranges = listed(file), {r.name: r for r in map(Requirement, wanted)}
+        assert pins.keys() == ranges.keys()
+        for name, pin in pins.items():
+            [exact] = pin.specifier
+            assert exact.operator == "==" and ranges[name].specifier.contains(exact.version)
 
 
 def test_development_pins_are_exact() -> None:
@@ -39,7 +43,7 @@ def test_development_pins_are_exact() -> None:
 
 def test_torchvision_is_nowhere() -> None:
     """It has no CPU build for every platform, and nothing here needs it."""
-    for name in ("requirements.txt", "requirements-dev.txt", "pyproject.toml", "Dockerfile"):
+    for name in (*map(str, ROOT.glob("requirements*.txt")), "pyproject.toml", "Dockerfile"):
         assert "torchvision" not in (ROOT / name).read_text()
 
 

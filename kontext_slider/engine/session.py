@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from ..anchor import anchored
+from ..defaults import MAX_STRENGTH
 from ..errors import InvalidInput, SessionClosed, Superseded
-from ..projector import MAX_STRENGTH, check_strengths
+from ..projector import check_strengths
 from .denoise import Conditioning, OnStep, decode, denoise, prepare_scheduler, source_pixels, to_picture
 from .device import Turn
 
