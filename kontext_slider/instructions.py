@@ -16,6 +16,7 @@ FILLER = frozenset(
     ("a", "an", "the", "this", "that", "it", "its", "my", "to", "into", "in", "of", "on", "with", "as", "like", "some")
     + ("please", "make", "turn", "change", "give", "put", "let", "get", "add", "look", "looks", "be", "become", "is")
     + ("day", "picture", "image", "photo", "photograph", "scene", "everything")
+    + ("left", "right")  # which one, not what is done to it
 )
 
 

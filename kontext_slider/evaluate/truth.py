@@ -23,8 +23,9 @@ from tqdm import tqdm
 from kontext_slider.images import read_image, working_image
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.pocket.edits import EDITS, PICTURE_EDITS, Edit
+from kontext_slider.train.pocket.pace import family
 from kontext_slider.train.pocket.paint import Picture
-from kontext_slider.train.pocket.world import Scene, draw, draw_mask, random_scene
+from kontext_slider.train.pocket.world import draw, draw_mask, random_scene
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 HELD_OUT_SEED = 1_000_000  # training draws from seeds 0, 1 and 2
@@ -75,8 +76,8 @@ def scene_cases(per_edit: int, size: int, seed: int = HELD_OUT_SEED, held_out: b
             yield draw_case(edit, np.random.default_rng((seed, number, index)), size, held_out)
 
 
-def draw_case(edit: Edit, rng: np.random.Generator, size: int, held_out: bool = False) -> Case:
-    """A scene that the edit can be done to, and one of its objects."""
+def draw_case(edit: Edit, rng: np.random.Generator, size: int, held_out: bool = False, paced: bool = True) -> Case:
+    """A scene that the edit can be done to, and one of its objects; `paced` as in `Edit.apply`."""
     scene = random_scene(rng)
     while not edit.targets(scene):
         scene = random_scene(rng)
@@ -89,16 +90,12 @@ def draw_case(edit: Edit, rng: np.random.Generator, size: int, held_out: bool = 
         edit=edit.name,
         instruction=words[rng.integers(len(words))],
         source=draw(scene, size, size),
-        truth=_scene_truth(edit, scene, target, size),
+        truth=lambda strength: edit.apply(scene, strength, size, size, target, paced),
         mask=masks.pop(target) if masks else None,
         others=np.any(masks, axis=0) if masks else None,
         held_out=held_out,
         goes_on=edit.goes_on,
     )
-
-
-def _scene_truth(edit: Edit, scene: Scene, target: int, size: int) -> Callable[[float], Picture]:
-    return lambda strength: edit.apply(scene, strength, size, size, target)
 
 
 def photo_cases(paths: Sequence[Path], size: int, multiple: int) -> Iterable[Case]:
@@ -113,9 +110,7 @@ def photo_cases(paths: Sequence[Path], size: int, multiple: int) -> Iterable[Cas
 
 
 def _photo_truth(edit: Edit, source: Picture) -> Callable[[float], Picture]:
-    assert edit.on_picture is not None
-    function = edit.on_picture
-    return lambda strength: function(source, strength)
+    return lambda strength: edit.apply_to(source, strength)
 
 
 def score_case(pipe: KontextSliderPipeline, case: Case, strengths: Sequence[float], seed: int) -> list[Score]:
@@ -164,11 +159,6 @@ def coded(pipe: KontextSliderPipeline, picture: Picture) -> Picture:
     pixels = torch.from_numpy(picture.transpose(2, 0, 1))[None].to(pipe.device, pipe.vae.dtype) * 2 - 1
     decoded = pipe.vae.decode(pipe.vae.encode(pixels).latent_dist.mode()).sample
     return ((decoded[0].float().cpu().numpy().transpose(1, 2, 0)) + 1) / 2
-
-
-def family(edit: str) -> str:
-    """All colours of "recolour" are one row of a table."""
-    return edit.split("-")[0] if edit.startswith("recolour-") else edit
 
 
 def table(scores: Sequence[Score], kind: str) -> str:

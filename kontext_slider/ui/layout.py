@@ -61,8 +61,13 @@ def create_app(engine: Any, model: str | None = None, slider: str | None = None)
 
 
 def suggestions(known: dict[str, list[str]]) -> list[str]:
-    """One phrasing per edit that the model knows, or a short general list for a model that takes anything."""
-    return [phrases[0] for phrases in known.values() if phrases] or GENERAL_INSTRUCTIONS
+    """One phrasing per family of edits that the model knows ("recolour-red" and "recolour-blue" are one), or a short
+    general list for a model that takes anything."""
+    first: dict[str, str] = {}
+    for name, phrases in known.items():
+        if phrases:
+            first.setdefault(name.split("-")[0], phrases[0])
+    return list(first.values()) or GENERAL_INSTRUCTIONS
 
 
 def _inputs(pipe: Any) -> dict[str, Any]:

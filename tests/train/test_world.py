@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kontext_slider.train.pocket.edits import EDITS, PICTURE_EDITS, known_instructions, trained_instructions
+from kontext_slider.train.pocket.pace import PACES, family, parameter_at
 from kontext_slider.train.pocket.pairs import choose_edit, draw_edit
 from kontext_slider.train.pocket.pictures import crop_photograph, draw_collage
 from kontext_slider.train.pocket.things import KINDS
@@ -139,3 +140,24 @@ def test_every_instruction_belongs_to_one_edit():
         sentences = [text for texts in table.values() for text in texts]
         assert len(sentences) == len(set(sentences))
         assert not any("{" in text or "%" in text for text in sentences)
+
+
+@pytest.mark.parametrize("name", ["fog", "night", "underwater", "posterise", "glass"])
+def test_equal_steps_look_equal(name):
+    """A haze whose density grows evenly is nearly whole at half the slider."""
+    drawn, target = scene_for(name, 4)
+
+    def unevenness(paced: bool) -> float:
+        pictures = [EDITS[name].apply(drawn, s, 64, 64, target, paced) for s in np.linspace(0, 1, 7)]
+        way = np.array([np.sqrt(np.mean((p - pictures[0]) ** 2)) for p in pictures])
+        return float(np.abs(way / way[-1] - np.linspace(0, 1, 7)).mean())
+
+    assert unevenness(True) < min(0.09, 0.8 * unevenness(False))
+
+
+def test_paces_rise_and_end_where_the_edit_ends():
+    """A parameter that falls would turn the slider back; one that misses 1 would never finish the edit."""
+    assert set(PACES) == {family(name) for name in EDITS}
+    for name in EDITS:
+        values = [parameter_at(name, s) for s in np.linspace(0, 1.5, 31)]
+        assert values == sorted(values) and values[0] == 0 and parameter_at(name, 1.0) == 1 and values[-1] == 1.5

@@ -55,6 +55,12 @@ def test_a_model_that_takes_anything_gets_a_general_list():
     assert suggestions({"night": ["make it night", "turn day into night"]}) == ["make it night"]
 
 
+def test_a_family_of_edits_is_one_suggestion():
+    """Eight colours as eight buttons would bury the other edits."""
+    known = {f"recolour-{colour}": [f"make the ball {colour}"] for colour in ("red", "blue")}
+    assert suggestions({**known, "snow": ["make it snow"]}) == ["make the ball red", "make it snow"]
+
+
 def test_the_page_reports_to_nobody_and_needs_no_network(page):
     """Analytics, remote fonts or scripts would break the promise that the app works offline."""
     app = create_app(FakeEngine())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from kontext_slider.train.pocket import picture_edits, scene_edits
+from kontext_slider.train.pocket.pace import parameter_at
 from kontext_slider.train.pocket.paint import Picture
 from kontext_slider.train.pocket.phrasings import (
     ADD,
@@ -64,12 +65,21 @@ class Edit:
             return [0]
         return [n for n, thing in enumerate(scene.things) if thing.kind in self.kinds and self.fits(scene, n)]
 
-    def apply(self, scene: Scene, strength: float, width: int, height: int, index: int = 0) -> Picture:
-        """The truth: this edit at `strength` on a drawn scene, or on one object of it, (H, W, 3)."""
-        if self.on_scene is not None:
-            return draw(self.on_scene(scene, index, strength), width, height)
+    def apply(
+        self, scene: Scene, strength: float, width: int, height: int, index: int = 0, paced: bool = True
+    ) -> Picture:
+        """The truth: this edit at `strength` on a drawn scene, or on one object of it, (H, W, 3).
+
+        Not `paced`, the strength is the edit's own parameter, which moves less evenly (`pace.py`)."""
+        if self.on_scene is None:
+            return self.apply_to(draw(scene, width, height), strength, paced)
+        parameter = parameter_at(self.name, strength) if paced else strength
+        return draw(self.on_scene(scene, index, parameter), width, height)
+
+    def apply_to(self, picture: Picture, strength: float, paced: bool = True) -> Picture:
+        """The truth of an edit of the whole picture, (H, W, 3), as `apply`."""
         assert self.on_picture is not None
-        return self.on_picture(draw(scene, width, height), strength)
+        return self.on_picture(picture, parameter_at(self.name, strength) if paced else strength)
 
     def instructions(self, noun: str | None = None) -> list[str]:
         """Phrasings that are trained on, for one noun ("tree", "left tree") or for all that the edit fits."""
@@ -223,12 +233,6 @@ def trained_instructions() -> dict[str, list[str]]:
 
 
 def known_instructions() -> dict[str, list[str]]:
-    """What the pocket model can be asked for, in words: all phrasings for plain nouns, one for "left" and "right"."""
-    known = {}
-    for name, edit in EDITS.items():
-        plain, sided = (
-            [noun for noun in NOUNS if noun.split()[-1] in edit.kinds and (" " in noun) == s] for s in (0, 1)
-        )
-        whole = [text for noun in plain for text in edit.instructions(noun)] if edit.kinds else edit.instructions()
-        known[name] = [*whole, *(edit.instructions(noun)[0] for noun in sided)]
-    return known
+    """What the pocket model can be asked for, in words; "left" and "right" are understood before every object."""
+    plain = {name: [noun for noun in KINDS if noun in edit.kinds] or [None] for name, edit in EDITS.items()}
+    return {name: [text for noun in plain[name] for text in edit.instructions(noun)] for name, edit in EDITS.items()}

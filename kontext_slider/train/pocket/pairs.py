@@ -89,8 +89,8 @@ def draw_edit(rng, source: Picture, scene: Scene | None, strength: float) -> tup
     edit = choose_edit(rng, scene)
     strength = strength if edit.goes_on else min(strength, 1.0)
     height, width, _ = source.shape
-    if edit.on_picture is not None:
-        target, words = edit.on_picture(source, strength), edit.instructions()
+    if edit.is_global:
+        target, words = edit.apply_to(source, strength), edit.instructions()
     else:
         assert scene is not None
         index = int(rng.choice(edit.targets(scene)))

@@ -1,0 +1,36 @@
+"""Beyond the full edit."""
+
+import numpy as np
+import torch
+
+from kontext_slider.evaluate.beyond import STRENGTHS, beyond_cases, score_beyond, table, trained_up_to
+from tests.tiny import tiny_pipeline
+
+
+def test_only_edits_that_go_on_are_asked_beyond_one():
+    """A truth that stays at 1 would reward a slider that does."""
+    cases = beyond_cases(1, 32, seed=0)
+    assert len({case.edit for case in cases}) == len(cases) >= 10
+    for case in cases:
+        assert np.abs(case.truth(1.5) - case.truth(1.0)).max() > 0.01, case.edit
+
+
+def test_every_way_is_the_same_at_one_and_the_projector_is_left_as_it_was():
+    """A difference at 1 would be a difference of something else."""
+    pipe = tiny_pipeline(edit_defaults={"size": 32, "steps": 2, "max_sequence_length": 64})
+    pipe.slider_projector.register_to_config(highest_strength=1.5)
+    scores = score_beyond(pipe, beyond_cases(1, 32, seed=0)[:2], seed=0)
+    assert scores["slider"][1.0] == scores["tangent"][1.0] == scores["stay"][1.0]
+    assert pipe.slider_projector.config.highest_strength == 1.5
+    assert len(table(scores).splitlines()) == 2 + 3 and set(scores["stay"]) == set(STRENGTHS)
+
+
+def test_the_tangent_is_another_way_than_the_slider():
+    """If the setting did not reach the projector, two rows of the table would be one."""
+    pipe = tiny_pipeline()
+    projector, pooled = pipe.slider_projector, torch.randn(1, pipe.slider_projector.pe_extender.out_features)
+    projector.register_to_config(highest_strength=1.5)
+    slider = projector(torch.tensor([1.4]), pooled)
+    with trained_up_to(pipe, 1.0):
+        tangent = projector(torch.tensor([1.4]), pooled)
+    assert not torch.allclose(slider.shift, tangent.shift)
