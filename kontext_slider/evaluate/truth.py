@@ -116,8 +116,8 @@ def _photo_truth(edit: Edit, source: Picture) -> Callable[[float], Picture]:
 def score_case(pipe: KontextSliderPipeline, case: Case, strengths: Sequence[float], seed: int) -> list[Score]:
     """Render a case at all strengths and compare. `seed` draws the noise."""
     picture = Image.fromarray(np.rint(case.source * 255).astype(np.uint8))
-    generator = torch.Generator().manual_seed(seed)
-    frames = pipe(picture, case.instruction, strength=list(strengths), generator=generator, output_type="np").images
+    call = {"width": picture.width, "height": picture.height, "generator": torch.Generator().manual_seed(seed)}
+    frames = pipe(picture, case.instruction, strength=list(strengths), output_type="np", **call).images
     truths = [case.truth(strength) for strength in strengths]
     way, true_way = _progress(list(frames)), _progress(truths)
     return [

@@ -1,5 +1,6 @@
 """Pairs, loss and loop of the pocket model, at a size that trains in a second."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import torch
 from torch import nn
 
 from kontext_slider.codec import PatchCodec
+from kontext_slider.evaluate.truth import Score
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.flow import flow_loss, pack, sample_sigmas, token_positions
 from kontext_slider.train.loop import Schedule, make_optimizers, train
 from kontext_slider.train.pocket import recipe
 from kontext_slider.train.pocket.base import BaseRun, ShardSize, all_instructions, train_base
+from kontext_slider.train.pocket.card import write_card
 from kontext_slider.train.pocket.model import PocketSizes, build_parts
 from kontext_slider.train.pocket.pairs import HIGHEST, any_strength, draw_shard, load_or_draw
 from kontext_slider.train.pocket.slider import SliderRun, train_slider
@@ -147,10 +150,11 @@ def test_the_whole_recipe_runs_small(tmp_path):
     sizes = PocketSizes(double_blocks=1, single_blocks=1, text=32)
     pipe = recipe.build_pipeline(train_base(base, tmp_path, sizes))
     before = {name: p.clone() for name, p in pipe.transformer.named_parameters()}
-    train_slider(pipe, SliderRun(sizes=size, steps=10, rank=2, hidden_dim=16, compiled=False), tmp_path)
+    slider = SliderRun(sizes=size, steps=10, rank=2, hidden_dim=16, compiled=False)
+    train_slider(pipe, slider, tmp_path)
     offsets = pipe.slider_projector(torch.tensor([0.5]), torch.randn(1, 32))
     assert offsets.shift.abs().max() > 0, "the projector has not learned"
-    recipe.save(pipe, tmp_path, tmp_path / "out")
+    recipe.save(pipe, base, slider, tmp_path, tmp_path / "out")
     again = KontextSliderPipeline.from_pretrained(tmp_path / "out")
     after = dict(again.transformer.named_parameters())
     for name, parameter in before.items():
@@ -158,6 +162,14 @@ def test_the_whole_recipe_runs_small(tmp_path):
         assert torch.allclose(parameter, kept.float(), atol=2e-3), name
     assert again.has_slider and again.defaults.size == 256 and again.known_instructions["night"]
     assert len((tmp_path / "out" / "training" / "slider.jsonl").read_text().splitlines()) == 1
+    runs = json.loads((tmp_path / "out" / "training" / "runs.json").read_text())
+    assert runs["base"]["steps"] == 10 and runs["slider"]["sizes"][0]["width"] == 32
+    scores = [Score(kind, "fog", s, 30.0, 40.0, 18.0, s, s) for kind in ("scene", "photo") for s in (0.0, 0.5, 1.0)]
+    write_card(tmp_path / "out", runs, scores, {}, {"night": ["make it night"]})
+    assert (
+        "| slider, 1 shapes of 32 to 32 px a side | 18 pairs at any strength | 10 | 2 |"
+        in (tmp_path / "out" / "README.md").read_text()
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")

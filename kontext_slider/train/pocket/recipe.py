@@ -6,19 +6,23 @@ Kill it at any time and start it again: it goes on where it was.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from kontext_slider.checkpoint import forget_local_paths
 from kontext_slider.evaluate.sheet import photo_sheet
-from kontext_slider.evaluate.truth import family, find_photos, score_truth, working_edits, write_report
+from kontext_slider.evaluate.sizes import score_sizes
+from kontext_slider.evaluate.truth import find_photos, score_truth, working_edits, write_report
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.pocket.base import BaseRun, train_base
 from kontext_slider.train.pocket.card import write_card
 from kontext_slider.train.pocket.edits import known_instructions
 from kontext_slider.train.pocket.model import PocketSizes
+from kontext_slider.train.pocket.pace import family
 from kontext_slider.train.pocket.slider import SliderRun, train_slider
 
 EDIT_DEFAULTS = {
@@ -28,6 +32,7 @@ EDIT_DEFAULTS = {
     "max_sequence_length": PocketSizes().text_length,
     "anchor_source": True,
 }
+RUNS = "runs.json"
 
 
 def build_pipeline(parts: dict) -> KontextSliderPipeline:
@@ -35,13 +40,15 @@ def build_pipeline(parts: dict) -> KontextSliderPipeline:
     return KontextSliderPipeline(**parts, edit_defaults=EDIT_DEFAULTS, known_instructions=known_instructions())
 
 
-def save(pipe: KontextSliderPipeline, run: Path, out: Path) -> None:
-    """Write the pipeline in half precision to `out`, with the training logs."""
+def save(pipe: KontextSliderPipeline, base: BaseRun, slider: SliderRun, run: Path, out: Path) -> None:
+    """Write the pipeline in half precision to `out`, with the settings and logs of its training."""
     pipe.to(torch.float16)
     pipe.save_pretrained(out)
     for stage in ("base", "slider"):
         (out / "training").mkdir(exist_ok=True)
         shutil.copy(run / stage / "log.jsonl", out / "training" / f"{stage}.jsonl")
+    settings = json.dumps({"base": asdict(base), "slider": asdict(slider)}, indent=2, default=str)
+    (out / "training" / RUNS).write_text(settings + "\n", encoding="utf-8")
 
 
 def measure(out: Path, photos: Path, scenes_per_edit: int) -> None:
@@ -56,12 +63,14 @@ def measure(out: Path, photos: Path, scenes_per_edit: int) -> None:
     command = f"python -m kontext_slider.train.pocket --only measure --scenes-per-edit {scenes_per_edit}"
     write_report(scores, out / "measured", command)
     photo_sheet(pipe, find_photos(photos)).save(out / "measured" / "photos.jpg", quality=85)
-    write_card(out, BaseRun(), SliderRun(), scores, offered)
+    runs = json.loads((out / "training" / RUNS).read_text(encoding="utf-8"))
+    write_card(out, runs, scores, score_sizes(pipe), offered)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `train`."""
     parser.add_argument("--run", dest="folder", type=Path, default=Path("runs/pocket"), help="checkpoints and drawings")
+    parser.add_argument("--start", type=Path, help="a pocket model's folder to go on from, its codec included")
     parser.add_argument("--out", type=Path, default=Path("weights/pocket"), help="where the weights go")
     parser.add_argument("--photos", type=Path, default=Path("assets/photos"), help="photographs to measure on")
     parser.add_argument("--scenes-per-edit", type=int, default=4, help="held-out scenes to measure on, per edit")
@@ -72,8 +81,9 @@ def run(args: argparse.Namespace) -> None:
     """Train what is not trained yet, save, measure."""
     torch.set_flush_denormal(True)
     if args.only != "measure":
-        pipe = build_pipeline(train_base(BaseRun(), args.folder))
-        train_slider(pipe, SliderRun(), args.folder)
-        save(pipe, args.folder, args.out)
+        base, slider = BaseRun(start=args.start), SliderRun()
+        pipe = build_pipeline(train_base(base, args.folder))
+        train_slider(pipe, slider, args.folder)
+        save(pipe, base, slider, args.folder, args.out)
     if args.only != "train":
         measure(args.out, args.photos, args.scenes_per_edit)
