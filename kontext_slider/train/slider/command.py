@@ -1,0 +1,55 @@
+"""`kontext-slider train-slider`: the slider of any Kontext model, on data that the data stages wrote."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from kontext_slider.errors import CheckpointError
+from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.presets import find_preset
+from kontext_slider.train.slider.config import RUN_FILE, SliderConfig, read_run, with_settings
+from kontext_slider.train.slider.presets import PRESETS
+from kontext_slider.train.slider.trainer import fit_slider
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `train-slider`."""
+    parser.add_argument("--data", type=Path, required=True, help="folder of Parquet files from the data stages")
+    parser.add_argument("--out", dest="folder", type=Path, required=True, help="the run; one that is there goes on")
+    parser.add_argument("--preset", choices=PRESETS, help="settings to start from (default: pocket)")
+    parser.add_argument("--cache", type=Path, help="encoded rows, to share between runs (default: in the run)")
+    parser.add_argument(
+        "settings", nargs="*", metavar="NAME=VALUE", help="other settings, such as steps=500 model=FOLDER"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train to the end, or go on; the slider is in the run's folder `slider`."""
+    config = chosen_config(args)
+    fit_slider(load_base(config), config, args.data, args.folder, args.cache)
+
+
+def chosen_config(args: argparse.Namespace) -> SliderConfig:
+    """The preset with the settings; where neither is given and the run is there, the run's own."""
+    if args.preset is None and not args.settings and (args.folder / RUN_FILE).exists():
+        return read_run(args.folder)[0]
+    return with_settings(PRESETS[args.preset or "pocket"], args.settings)
+
+
+def load_base(config: SliderConfig) -> KontextSliderPipeline:
+    """The base model of a run; in bfloat16 where that is the run's precision and there is a GPU.
+
+    Raises CheckpointError with what went wrong."""
+    preset = find_preset(config.model)
+    source = preset.model if preset else config.model
+    halved = config.precision == "bf16" and torch.cuda.is_available()
+    try:
+        return KontextSliderPipeline.from_pretrained(source, dtype=torch.bfloat16 if halved else torch.float32)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"The base model {source!r} cannot be loaded: {error} Give model=NAME, a folder or a hub id that you may "
+            "read."
+        ) from error

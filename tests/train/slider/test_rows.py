@@ -1,0 +1,191 @@
+"""From a Parquet folder to batches: the cache of encoded rows, and what is random about a batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+from kontext_slider.arguments import source_pixels
+from kontext_slider.errors import InvalidInput
+from kontext_slider.train.data.pack import Row, write_dataset
+from kontext_slider.train.data.score import Scores
+from kontext_slider.train.slider import cache
+from kontext_slider.train.slider.batches import BatchPlan, draw_batch, draw_row, held_out_rows, part_of_batch
+from kontext_slider.train.slider.cache import cache_key, encode_rows, parquet_files
+from tests.tiny import tiny_image, tiny_pipeline
+from tests.train.slider.data import CONFIG, SENTENCES, SIZES, STRENGTHS, sequence, tiny_rows, write_data
+
+
+@pytest.fixture
+def accelerator():
+    return Accelerator(cpu=True)
+
+
+@pytest.fixture
+def rows(plain_pipe, data, tmp_path, accelerator):
+    return encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
+
+
+def test_rows_are_what_the_pipeline_would_encode(plain_pipe, rows):
+    """Latents unscaled or sampled, frames of the wrong row, text of another length than at inference."""
+    assert len(rows) == len(SIZES) and rows.instruction(4) == SENTENCES[1]
+    assert rows.strengths(4).tolist() == STRENGTHS
+    assert rows.shapes()[4] == tuple(rows.latents(4, 1).shape) == (4, 12, 24), "96 x 48 pixels at the area of 32 x 32"
+    frame = sequence(SIZES[4], 4)[1].resize((48, 24), Image.Resampling.LANCZOS)
+    with torch.no_grad():
+        text, pooled, _ = plain_pipe.encode_prompt(SENTENCES[1], max_sequence_length=16)
+        latents = plain_pipe._encode_vae_image(source_pixels(plain_pipe, frame, False), None)
+    torch.testing.assert_close(rows.latents(4, 1), latents[0])
+    assert torch.equal(rows.source(4), rows.latents(4, 0))
+    torch.testing.assert_close(rows.text(4)[0], text[0])
+    torch.testing.assert_close(rows.text(4)[1], pooled[0])
+
+
+def test_the_source_is_the_sources_own_column(plain_pipe, tmp_path, accelerator):
+    """With reconstructed ends, frame 0 is not the picture that a person will hand over."""
+    photo = tiny_image(seed=99)
+    data = write_data(tmp_path / "data", source=[photo.resize(size) for size in SIZES])
+    rows = encode_rows(plain_pipe, CONFIG, data, tmp_path / "cache", accelerator)
+    with torch.no_grad():
+        latents = plain_pipe._encode_vae_image(source_pixels(plain_pipe, photo, False), None)
+    torch.testing.assert_close(rows.source(0), latents[0])
+    assert not torch.equal(rows.source(0), rows.latents(0, 0))
+
+
+def test_what_the_data_stages_write_is_read(plain_pipe, tmp_path, accelerator):
+    """Two halves of one format, each with tests of its own that agree with itself."""
+    scores = Scores(0.5, 0.0, 0.0, (0.2, 0.3), 0.0, None)
+    made = [
+        Row(str(k), [tiny_image(seed=k + 9), *sequence((32, 32), k), tiny_image()], STRENGTHS, SENTENCES[k],
+            "stylization", "pixel-fade", "truth", "ssim", scores)
+        for k in range(2)
+    ]  # fmt: skip
+    write_dataset(made, tmp_path / "packed", "a test")
+    rows = encode_rows(plain_pipe, CONFIG, tmp_path / "packed", tmp_path / "cache", accelerator)
+    assert len(rows) == 2 and rows.strengths(1).tolist() == STRENGTHS and rows.instruction(1) == SENTENCES[1]
+    with torch.no_grad():
+        pixels = [source_pixels(plain_pipe, tile, False) for tile in made[1].tiles[:-1]]
+        expected = [plain_pipe._encode_vae_image(frame, None)[0] for frame in pixels]
+    for latents, wanted in zip([rows.source(1), *(rows.latents(1, k) for k in range(3))], expected, strict=True):
+        torch.testing.assert_close(latents, wanted)
+
+
+def test_nothing_is_encoded_twice(plain_pipe, data, tmp_path, accelerator, monkeypatch):
+    """Days of encoding lost to a kill, or repeated at every start."""
+    monkeypatch.setattr(cache, "ROWS", 4)
+    encode, calls = cache.encode_row, []
+
+    def encode_or_die(pipe, config, row, number):
+        calls.append(number)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return encode(pipe, config, row, number)
+
+    monkeypatch.setattr(cache, "encode_row", encode_or_die)
+    with pytest.raises(KeyboardInterrupt):
+        encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
+    rows = encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
+    assert calls == [0, 1, 2, 3, 4, 5, 4, 5, 6, 7, 8]
+    encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
+    assert len(calls) == 11 and not list(rows.folder.glob("*.partial"))
+
+
+def test_the_key_is_made_of_values(plain_pipe, data, tmp_path):
+    """Latents of other weights, another size or other pictures, or a cache that a moved folder does not find."""
+    files = parquet_files(data)
+    key = cache_key(plain_pipe, CONFIG, files)
+    moved = tmp_path / "elsewhere" / files[0].name
+    moved.parent.mkdir()
+    moved.write_bytes(files[0].read_bytes())
+    assert cache_key(tiny_pipeline(), replace(CONFIG, rate=0.5, seed=3), [moved]) == key
+    others = [cache_key(tiny_pipeline(), replace(CONFIG, size=24), files)]
+    others.append(cache_key(tiny_pipeline(), replace(CONFIG, max_sequence_length=8), files))
+    moved.write_bytes(files[0].read_bytes() + b" ")
+    others.append(cache_key(tiny_pipeline(), CONFIG, [moved]))
+    with torch.no_grad():
+        next(plain_pipe.vae.parameters())[0] += 1
+    others.append(cache_key(plain_pipe, CONFIG, files))
+    assert len({key, *others}) == 5
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "problem"),
+    [
+        ("strengths", [0.0, 1.0], "3 frames and 2 strengths"),
+        ("strengths", [0.1, 0.5, 1.0], "do not start at 0"),
+        ("strengths", [0.0, 0.5, 1.2], "stay below 1"),
+        ("frames", [*sequence((32, 32), 0)[:2], *sequence((96, 48), 0)[:1]], "several sizes"),
+        ("instruction", " ", "empty instruction"),
+    ],
+)
+def test_a_row_that_cannot_be_trained_on_is_named(plain_pipe, tmp_path, accelerator, column, value, problem):
+    """One bad row among thousands."""
+    column_values = tiny_rows()[column]
+    data = write_data(tmp_path / "data", **{column: [column_values[0], value, *column_values[2:]]})
+    with pytest.raises(InvalidInput, match=problem):
+        encode_rows(plain_pipe, CONFIG, data, tmp_path / "cache", accelerator)
+
+
+def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
+    """An empty folder would train on nothing; a test split must not be trained on."""
+    with pytest.raises(InvalidInput, match="no Parquet files"):
+        parquet_files(tmp_path)
+    for name in ("test-00000-of-00001.parquet", "train-00000-of-00001.parquet"):
+        (tmp_path / name).touch()
+    assert [file.name for file in parquet_files(tmp_path)] == ["train-00000-of-00001.parquet"]
+
+
+def test_every_row_comes_once_an_epoch_in_batches_of_one_size():
+    """Rows that are never drawn, or latents of two sizes that cannot be stacked."""
+    shapes = {row: (4, 8, 8) if row % 3 else (4, 6, 12) for row in range(24)}
+    plan = BatchPlan(shapes, 4, seed=1)
+    epochs = [[plan.rows(6 * epoch + step) for step in range(6)] for epoch in range(2)]
+    for batches in epochs:
+        assert sorted(row for batch in batches for row in batch) == list(range(24))
+        assert all(len({shapes[row] for row in batch}) == 1 for batch in batches)
+    assert epochs[0] != epochs[1]
+    assert plan.rows(3) == BatchPlan(shapes, 4, seed=1).rows(3) == epochs[0][3]
+    assert len(BatchPlan({7: (4, 8, 8)}, 4, seed=1).rows(5)) == 4
+
+
+def test_held_out_rows_are_spread():
+    """The last rows of data sorted by category are all of one category."""
+    assert held_out_rows(100, 4) == [12, 37, 62, 87]
+    assert held_out_rows(100, 0) == []
+    with pytest.raises(InvalidInput, match="none is left"):
+        held_out_rows(4, 4)
+
+
+def test_several_processes_take_what_one_would(rows):
+    """Two processes that train on the same rows, or on other noise than one would."""
+    config = replace(CONFIG, batch_size=4)
+    plan = BatchPlan(dict(enumerate(rows.shapes())), 4, config.seed)
+    whole = draw_batch(rows, plan, config, 3, part_of_batch(config, 0, 0, 1))
+    twice = replace(config, accumulation=2)
+    parts = [
+        draw_batch(rows, plan, twice, 3, part_of_batch(twice, micro, process, 2))
+        for micro in range(2)
+        for process in range(2)
+    ]
+    for name, tensor in vars(whole).items():
+        assert torch.equal(tensor, torch.cat([getattr(part, name) for part in parts])), name
+
+
+def test_a_rows_random_parts(rows):
+    """Noise that repeats, a frame that never comes, a drop at the wrong rate, noise levels that stop short of 1."""
+    drawn = [draw_row(rows, 0, CONFIG, place) for place in range(300)]
+    strengths = torch.stack([row["strengths"] for row in drawn])
+    assert sorted(set(strengths.tolist())) == STRENGTHS
+    assert all((strengths == s).float().mean() > 0.25 for s in STRENGTHS)
+    assert 0.1 < 1 - torch.stack([row["kept"] for row in drawn]).mean() < 0.3
+    assert len({float(row["noise"][0, 0, 0]) for row in drawn}) == 300
+    sigmas = torch.stack([row["sigmas"] for row in drawn])
+    near = torch.stack([draw_row(rows, 0, replace(CONFIG, timesteps="near_one"), k)["sigmas"] for k in range(300)])
+    assert 0.45 < sigmas.mean() < 0.55 and 0.6 < near.mean() < 0.72 and near.max() <= 1
+    for row in drawn[:20]:
+        frame = STRENGTHS.index(float(row["strengths"]))
+        assert torch.equal(row["target"], rows.latents(0, frame)) and torch.equal(row["source"], rows.source(0))

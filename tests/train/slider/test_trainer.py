@@ -1,0 +1,273 @@
+"""The trainer at a size that trains in a second: loss, gradients, resume, what it writes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kontext_slider import cli
+from kontext_slider.errors import InvalidInput, KontextSliderError
+from kontext_slider.export import read_metadata
+from kontext_slider.train.flow import flow_loss
+from kontext_slider.train.slider import trainer
+from kontext_slider.train.slider.ablations import load_slider_of
+from kontext_slider.train.slider.batches import SliderBatch
+from kontext_slider.train.slider.model import SliderModel, velocity_loss
+from kontext_slider.train.slider.state import read_losses
+from kontext_slider.train.slider.trainer import fit_slider, make_accelerator, make_optimizer
+from tests.tiny import INSTRUCTION, POOLED_DIM, TEXT_DIM, loud, shake, tiny_image, tiny_pipeline, tiny_transformer
+from tests.train.slider.data import CONFIG, STRENGTHS
+
+KINDS = ["modulation", "text-space", "no-pooled"]
+
+
+class Killed(Exception):
+    pass
+
+
+def die_after(steps: int):
+    def on_step(step: int, loss: float) -> None:
+        if step == steps:
+            raise Killed
+
+    return on_step
+
+
+def train(data: Path, folder: Path, config=CONFIG, **how):
+    """A run on a fresh tiny pipeline, all runs with one cache. Returns the pipeline."""
+    pipe = tiny_pipeline(slider=False)
+    fit_slider(pipe, config, data, folder, folder.parent / "cache", **how)
+    return pipe
+
+
+def random_batch(batch: int = 2) -> SliderBatch:
+    torch.manual_seed(4)
+    source, target, noise = torch.randn(3, batch, 4, 8, 8)
+    text, pooled = torch.randn(batch, 5, TEXT_DIM), torch.randn(batch, POOLED_DIM)
+    strengths, sigmas = torch.tensor([0.3, 0.8]), torch.tensor([0.2, 0.9])
+    return SliderBatch(source, target, strengths, text, pooled, sigmas, noise, torch.ones(batch))
+
+
+def test_the_weighted_loss_is_pockets():
+    """Two losses under one name would make the two trainers incomparable."""
+    torch.manual_seed(0)
+    transformer, batch = loud(tiny_transformer(guidance_embeds=False)), random_batch()
+    args = (batch.source, batch.target, batch.text, batch.pooled, batch.sigmas, batch.noise)
+    with torch.no_grad():
+        expected, plain = flow_loss(transformer, *args), velocity_loss(transformer, batch, "none", 1.0)
+        torch.testing.assert_close(velocity_loss(transformer, batch, "sigma_squared", 1.0), expected)
+    assert plain > expected
+
+
+def loss_and_gradients(kind: str, checkpointing: bool, kept: float) -> tuple[float, dict]:
+    config = replace(CONFIG, kind=kind, gradient_checkpointing=checkpointing)
+    model, batch = SliderModel(tiny_pipeline(slider=False), config), random_batch()
+    torch.manual_seed(7)
+    shake(model.trained().values(), 0.3)
+    shake(model.projector.parameters(), 1.0)
+    assert model.transformer.is_gradient_checkpointing == checkpointing
+    loss = model(replace(batch, kept=torch.full((2,), kept)))
+    loss.backward()
+    return loss.item(), {name: p.grad for name, p in model.trained().items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_checkpointing_keeps_the_strength(kind):
+    """The released trainer drops the offsets when it recomputes: same loss, other gradients, nothing learned."""
+    loss, gradients = loss_and_gradients(kind, False, 1.0)
+    again, recomputed = loss_and_gradients(kind, True, 1.0)
+    without, _ = loss_and_gradients(kind, True, 0.0)
+    assert abs(loss - without) > 1e-3, "the strength has no effect, so this shows nothing"
+    assert loss == pytest.approx(again, rel=1e-6)
+    assert max(grad.abs().max() for name, grad in gradients.items() if "projector" in name) > 0
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(recomputed[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_killed_run_gives_the_same_losses(data, tmp_path):
+    """A resume that forgets the optimiser, the averages, the place in the data or the noise."""
+    config = replace(CONFIG, accumulation=2, ema=0.9, slider_drop=0.4, gradient_checkpointing=True)
+    whole = train(data, tmp_path / "whole", config)
+    for steps in (3, 5):
+        with pytest.raises(Killed):
+            train(data, tmp_path / "killed", config, on_step=die_after(steps))
+        torch.rand(3)  # whatever else the process did
+    resumed = train(data, tmp_path / "killed", config)
+    losses = read_losses(tmp_path / "whole")
+    assert len(losses) == 6 and len(set(losses)) == 6
+    assert read_losses(tmp_path / "killed") == losses
+    for a, b in zip(whole.slider_parameters(), resumed.slider_parameters(), strict=True):
+        assert torch.equal(a, b)
+    sliders = [load_slider_of(tmp_path / name / "slider") for name in ("whole", "killed")]
+    for name, tensor in sliders[0].lora.tensors.items():
+        assert torch.equal(tensor, sliders[1].lora.tensors[name])
+    saved, last = sliders[0].projector.projector[-1].weight, whole.slider_projector.projector[-1].weight
+    assert saved.any() and not torch.equal(saved, last), "the averages are saved, not the last weights"
+
+
+def test_other_settings_do_not_go_on(data, tmp_path):
+    """Half a run at one rate and half at another."""
+    with pytest.raises(Killed):
+        train(data, tmp_path / "run", on_step=die_after(2))
+    with pytest.raises(InvalidInput, match="another rate"):
+        train(data, tmp_path / "run", replace(CONFIG, rate=1e-3))
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # torch's rms_norm under autocast
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_run_leaves(data, tmp_path, kind):
+    """A slider that cannot be loaded, checkpoints that hold the frozen model or fill the disk, strips that break."""
+    config = replace(
+        CONFIG,
+        kind=kind,
+        preview_every=4,
+        keep_checkpoints=1,
+        precision="bf16",
+        tracker="tensorboard",
+        gradient_checkpointing=True,
+    )
+    run = tmp_path / "run"
+    pipe = train(data, run, config)
+    saved = sorted(file.name for file in (run / "checkpoints").iterdir())
+    assert saved == ["step-000006"]
+    files = {file.name for file in (run / "checkpoints" / "step-000006").iterdir()}
+    assert files == {"slider.safetensors", "optimizer.bin", "random_states_0.pkl"}
+    assert sorted(file.name for file in (run / "previews").iterdir()) == ["step-000004.png", "step-000006.png"]
+    with Image.open(run / "previews" / "step-000006.png") as strip:
+        assert strip.width == 3 * 48 and strip.height == 2 * 24 + 4
+    assert read_metadata(run / "previews" / "step-000006.png")["instructions"] == ["add fog"]
+    assert list((run / "logs" / "slider").glob("events*"))
+    if kind == "text-space":
+        return
+    other = tiny_pipeline()
+    other.load_slider(run / "slider")
+    frames = [
+        p(tiny_image(), INSTRUCTION, strength=STRENGTHS, generator=torch.Generator().manual_seed(1)).images
+        for p in (pipe, other)
+    ]
+    for one, again in zip(*frames, strict=True):
+        assert (np.asarray(one) == np.asarray(again)).all()
+    assert not pipe.transformer.training and not pipe.transformer.is_gradient_checkpointing
+
+
+def test_it_learns(data, tmp_path):
+    """Offsets that never get a gradient, a learning rate of zero, a target that is not the frame."""
+    config = replace(CONFIG, steps=60, checkpoint_every=60, slider_drop=0.0, weighting="sigma_squared")
+    train(data, tmp_path / "run", config)
+    losses = read_losses(tmp_path / "run")
+    assert sum(losses[-20:]) < 0.8 * sum(losses[:20])
+
+
+class Evil:
+    """Unpickled without care, it leaves a mark."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return (Path.touch, (self.mark,))
+
+
+def test_a_checkpoint_cannot_run_code(data, tmp_path):
+    """A run folder from elsewhere whose optimiser or random state is a program. accelerate goes on without a random
+    state that it cannot read, and nothing here depends on one."""
+    with pytest.raises(Killed):
+        train(data, tmp_path / "run", on_step=die_after(2))
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-000002"
+    torch.save(Evil(tmp_path / "mark"), checkpoint / "random_states_0.pkl")
+    with pytest.raises(Killed):
+        train(data, tmp_path / "run", on_step=die_after(3))
+    torch.save(Evil(tmp_path / "mark"), checkpoint / "optimizer.bin")
+    with pytest.raises(pickle.UnpicklingError):
+        train(data, tmp_path / "run")
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path, monkeypatch):
+    """Days of training on NaN, and the last good checkpoint overwritten."""
+    monkeypatch.setattr(
+        SliderModel, "forward", lambda self, batch: sum(p.sum() for p in self.trained().values()) * torch.nan
+    )
+    with pytest.raises(KontextSliderError, match="step 1"):
+        train(data, tmp_path / "run")
+
+
+def test_what_is_not_there_is_named(tmp_path, monkeypatch):
+    """An ImportError after an hour of encoding, no tracker and not a word, or accelerate's own advice to restart."""
+    monkeypatch.setattr(trainer, "find_spec", lambda name: None)
+    with pytest.raises(InvalidInput, match="pip install tensorboard"):
+        make_accelerator(replace(CONFIG, tracker="tensorboard"), tmp_path)
+    make_accelerator(CONFIG, tmp_path)
+    with pytest.raises(InvalidInput, match="process of its own"):
+        make_accelerator(replace(CONFIG, precision="bf16"), tmp_path)
+    with pytest.raises(InvalidInput, match="bitsandbytes"):
+        make_optimizer(replace(CONFIG, optimiser="adamw8bit"), [torch.nn.Parameter(torch.zeros(1))])
+
+
+def test_half_precision_weights_train_in_float32():
+    """Steps of 1e-5 are lost in bfloat16 weights."""
+    pipe = tiny_pipeline(slider=False).to(torch.bfloat16)
+    model = SliderModel(pipe, CONFIG)
+    assert {p.dtype for p in model.trained().values()} == {torch.float32}
+    assert pipe.transformer.dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(random_batch())
+    loss.backward()
+    assert loss.isfinite() and all(p.grad is not None for p in model.trained().values())
+
+
+def save_base(folder: Path) -> Path:
+    tiny_pipeline(slider=False).save_pretrained(folder)
+    return folder
+
+
+def settings_of(base: Path) -> list[str]:
+    skipped = ("model", "steps")
+    settings = [f"{name}={value}" for name, value in vars(CONFIG).items() if name not in skipped and value is not None]
+    booleans = [setting.replace("=True", "=true").replace("=False", "=false") for setting in settings]
+    return [*booleans, f"model={base}", "steps=4"]
+
+
+def test_the_command_trains_and_goes_on(data, tmp_path, capsys):
+    """`train-slider` without settings must go on with the run's own, not with the preset's."""
+    words = ["train-slider", "--data", str(data), "--out", str(tmp_path / "run")]
+    assert cli.main([*words, *settings_of(save_base(tmp_path / "base"))]) == 0
+    assert len(read_losses(tmp_path / "run")) == 4
+    assert cli.main(words) == 0
+    for wrong, problem in ((["stepz=4"], "stepz"), (["--preset", "pocket"], "another")):
+        assert cli.main([*words, *wrong]) == 2
+        assert problem in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(data, tmp_path):
+    """Processes that train on the same rows, gradients that are not shared, or files that both write.
+
+    `accelerate launch` starts several processes on GPUs as torch's own launcher does, on CPUs by MPI alone."""
+    base, losses = save_base(tmp_path / "base"), []
+    for name, launch in (
+        ("one", ["-m"]),
+        ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]),
+    ):
+        folder = tmp_path / name
+        command = [*launch, "kontext_slider", "train-slider", "--data", str(data), "--out", str(folder)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
+        done = subprocess.run(
+            [sys.executable, *command, *settings_of(base)], env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        losses.append(read_losses(folder))
+    assert len(losses[0]) == 4
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert (tmp_path / "two" / "slider" / "README.md").exists()
+    states = (tmp_path / "two" / "checkpoints" / "step-000004").glob("random_states_*.pkl")
+    assert len(list(states)) == 2, "this was one process"
