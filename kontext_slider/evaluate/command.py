@@ -1,85 +1,184 @@
-"""`kontext-slider evaluate`: a model's frames against the drawn truth, and its slider against other sliders."""
+"""`kontext-slider evaluate`: a model against the drawn truth, against other sliders, and on PIE-Bench."""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-from dataclasses import asdict
+import shlex
 from pathlib import Path
+from typing import Any
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.compare import Measures, compare, draw_cases, means, table
-from kontext_slider.evaluate.distance import DISTANCES, find_distance
-from kontext_slider.evaluate.rivals import RIVALS, ours
-from kontext_slider.evaluate.truth import HELD_OUT_SEED, find_photos, score_truth, summary, write_report
-from kontext_slider.presets import load_pipeline
+from kontext_slider.evaluate.base_run import Method
+from kontext_slider.evaluate.beyond import score_beyond
+from kontext_slider.evaluate.compare import CEILING, Result, compare, draw_cases
+from kontext_slider.evaluate.distance import CLIP, DINO, DISTANCES, Distance, default_distance, find_distance
+from kontext_slider.evaluate.networks import ClipEmbedder
+from kontext_slider.evaluate.pie_report import choose_cases, measure_pie_bench, pie_figures, write_pie_report
+from kontext_slider.evaluate.report import OURS, Comparison, figures, write_report
+from kontext_slider.evaluate.rivals import RIVALS, morph_rival, ours
+from kontext_slider.evaluate.selection import held_out_losses
+from kontext_slider.evaluate.truth import HELD_OUT_SEED, find_photos, score_truth, summary
+from kontext_slider.evaluate.truth import write_report as write_truth
+from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.presets import DTYPES, load_pipeline
+
+FREE_MORPH = "free-morph"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `evaluate`."""
     parser.add_argument("--model", default="pocket", help="pocket, kontext-dev, a model folder or a hub id")
+    parser.add_argument("--slider", help="slider weights, a folder or a hub id (default: the model's own)")
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the first that is there)")
+    parser.add_argument("--dtype", choices=DTYPES, help="default: by the device")
     parser.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="the report's folder")
-    truth = parser.add_argument_group("against the truth, edit by edit (without --edits)")
+    parser.add_argument("--json", type=Path, help="write all means as one JSON object")
+    parser.add_argument("--seed", type=int, default=0, help="draws scenes and noise (default: 0)")
+    truth = parser.add_argument_group("against the truth, edit by edit (without --edits and --pie-bench)")
     truth.add_argument("--scenes-per-edit", type=int, default=4, help="held-out scenes per edit (default: 4)")
     truth.add_argument("--photos", type=Path, help="a folder of photographs to measure on as well")
-    rivals = parser.add_argument_group("smoothness, calibration and rivals (with --edits)")
-    rivals.add_argument("--edits", type=int, help="number of held-out edits")
-    rivals.add_argument("--seed", type=int, default=0, help="draws scenes and noise (default: 0)")
-    rivals.add_argument("--rivals", nargs="*", default=list(RIVALS), choices=list(RIVALS), help="default: all")
-    rivals.add_argument("--distance", default="ssim", choices=list(DISTANCES), help="behind the smoothness measures")
-    rivals.add_argument("--json", type=Path, help="write all means as one JSON object")
+    rivals = parser.add_argument_group("smoothness, calibration, rivals and ablations (with --edits)")
+    rivals.add_argument("--edits", type=int, help="number of held-out edits per seed")
+    rivals.add_argument("--seeds", type=int, default=1, help="so many seeds from --seed on, pooled (default: 1)")
+    rivals.add_argument("--rivals", nargs="*", choices=list(RIVALS), help="default: all, and none on PIE-Bench")
+    rivals.add_argument("--ablation", action="append", default=[], metavar="NAME=FOLDER", help="a slider to compare")
+    rivals.add_argument("--free-morph-model", type=Path, help="Stable Diffusion 2.1, for the rival free-morph")
+    rivals.add_argument("--strips", type=int, default=4, help="edits to show side by side (default: 4)")
+    pie = parser.add_argument_group("on PIE-Bench")
+    pie.add_argument("--pie-bench", type=Path, help="its folder, in its original layout or the hub's (parquet)")
+    pie.add_argument("--num", type=int, help="this many of its edits, spread over it (default: the paper's 540)")
+    networks = parser.add_argument_group("distances")
+    networks.add_argument(
+        "--distance", nargs="+", choices=DISTANCES, metavar="NAME", default=[default_distance()],
+        help=f"the first is behind the measures, more get a table each: {', '.join(DISTANCES)} (default: %(default)s)",
+    )  # fmt: skip
+    networks.add_argument("--clip", help=f"CLIP, a folder or hub id, for CLIP-dir and --distance clip; {CLIP}")
+    networks.add_argument("--dino", default=DINO, help="DINOv2, a folder or hub id, for --distance dino")
 
 
 def run(args: argparse.Namespace) -> None:
     """Measure, write the report, print the means as JSON."""
-    if args.edits is None:
-        figures = report_truth(args)
-    elif args.edits < 1:
-        raise InvalidInput(f"--edits is a number of at least 1, not {args.edits}.")
+    for name in ("edits", "seeds", "num"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise InvalidInput(f"--{name} is a number of at least 1, not {getattr(args, name)}.")
+    if args.pie_bench is not None:
+        means = report_pie_bench(args)
     else:
-        figures = report_rivals(args)
-    print(json.dumps(figures))
+        means = report_truth(args) if args.edits is None else report_rivals(args)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(means, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(means))
 
 
-def report_truth(args: argparse.Namespace) -> dict:
+def load(args: argparse.Namespace) -> KontextSliderPipeline:
+    """The model under test."""
+    return load_pipeline(args.model, slider=args.slider, device=args.device, dtype=args.dtype)
+
+
+def report_truth(args: argparse.Namespace) -> dict[str, Any]:
     """`truth.md` and `truth.jsonl`; returns mean decibels."""
     photos = find_photos(args.photos) if args.photos else []
-    scores = score_truth(load_pipeline(args.model), args.scenes_per_edit, photos)
-    photo_words = f" --photos {args.photos}" if args.photos else ""
-    command = f"kontext-slider evaluate --model {args.model} --scenes-per-edit {args.scenes_per_edit}{photo_words}"
-    write_report(scores, args.out, command)
+    scores = score_truth(load(args), args.scenes_per_edit, photos)
+    write_truth(scores, args.out, command_line(args))
     return summary(scores)
 
 
-def report_rivals(args: argparse.Namespace) -> dict:
-    """`rivals.md`, `rivals.csv` and, where asked for, the means as a JSON file; returns the means."""
-    pipe = load_pipeline(args.model)
-    methods = {"ours": ours, **{name: RIVALS[name] for name in args.rivals}}
-    cases = draw_cases(args.edits, pipe.defaults.size, HELD_OUT_SEED + args.seed)
-    results = compare(pipe, cases, methods, find_distance(args.distance), args.seed)
-    command = (
-        f"kontext-slider evaluate --model {args.model} --edits {args.edits} --seed {args.seed} "
-        f"--distance {args.distance} --rivals {' '.join(args.rivals)}"
-    )
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "rivals.md").write_text(f"# Sliders compared\n\n`{command}`\n\n{table(results)}\n", encoding="utf-8")
-    write_rows(args.out / "rivals.csv", [case.edit for case in cases], results)
-    figures = means(results.pop("ours")) | {"rivals": {name: means(rows) for name, rows in results.items()}}
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    return figures
+def report_rivals(args: argparse.Namespace) -> dict[str, Any]:
+    """`report.md`, `edits.csv` and plots; returns the means."""
+    ablations = {name: load_ablation(folder) for name, folder in parse_ablations(args.ablation).items()}
+    pipe = load(args)
+    rivals = {name: RIVALS[name] for name in (RIVALS if args.rivals is None else args.rivals)}
+    if args.free_morph_model:
+        rivals[FREE_MORPH] = load_free_morph(pipe, args.free_morph_model)
+    comparison = run_comparison(pipe, rivals, ablations, distances_of(pipe, args), args)
+    write_report(comparison, args.out, command_line(args))
+    return figures(comparison)
 
 
-def write_rows(path: Path, edits: list[str], results: dict[str, list[Measures]]) -> None:
-    """Every edit's measures by every method, as CSV."""
-    rows = [
-        {"method": method, "edit": edit, **asdict(row)}
-        for method, measures in results.items()
-        for edit, row in zip(edits, measures, strict=True)
-    ]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+def run_comparison(
+    pipe: KontextSliderPipeline,
+    rivals: dict[str, Method],
+    ablations: dict[str, Method],
+    distances: dict[str, Distance],
+    args: argparse.Namespace,
+) -> Comparison:
+    """All methods on `--edits` scenes for each of `--seeds` seeds."""
+    methods = {OURS: ours, **rivals, **ablations}
+    results: dict[str, list[Result]] = {name: [] for name in (*methods, CEILING)}
+    losses: list[float] = []
+    size = pipe.defaults.size
+    for seed in range(args.seed, args.seed + args.seeds):
+        cases = draw_cases(args.edits, size, HELD_OUT_SEED + seed)
+        keep = spread(args.strips, len(cases)) if seed == args.seed else frozenset()
+        found = compare(pipe, cases, methods, distances, seed, keep)
+        for name, rows in found.items():
+            results[name] += rows
+        seen = [row.measures.full_psnr for row in found[OURS]]
+        other_words = draw_cases(args.edits, size, HELD_OUT_SEED + seed, held_out=True)
+        losses += held_out_losses(pipe, ours, seen, other_words, seed)
+    going_on = [row.case for row in results[OURS] if row.case.goes_on]
+    further = score_beyond(pipe, going_on, args.seed) if going_on else {}
+    return Comparison(results, tuple(rivals), tuple(ablations), tuple(distances), tuple(losses), further)
+
+
+def report_pie_bench(args: argparse.Namespace) -> dict[str, Any]:
+    """`pie-bench.md`, `pie-bench.csv` and plots; returns the means."""
+    pipe = load(args)
+    name, distance = next(iter(distances_of(pipe, args).items()))
+    embedder = ClipEmbedder(args.clip, pipe._execution_device) if args.clip else None
+    methods = {OURS: ours, **{rival: RIVALS[rival] for rival in args.rivals or ()}}
+    results = measure_pie_bench(pipe, choose_cases(args.pie_bench, args.num), methods, distance, embedder, args.seed)
+    write_pie_report(results, args.out, command_line(args), name)
+    return pie_figures(results, name)
+
+
+def distances_of(pipe: KontextSliderPipeline, args: argparse.Namespace) -> dict[str, Distance]:
+    """Those asked for, by name."""
+    return {name: find_distance(name, pipe, args.clip or CLIP, args.dino) for name in args.distance}
+
+
+def parse_ablations(words: list[str]) -> dict[str, Path]:
+    """ "NAME=FOLDER" -> {NAME: FOLDER}. Raises InvalidInput for other words and for names that are taken."""
+    pairs = [word.partition("=") for word in words]
+    for name, sign, folder in pairs:
+        if not name or not sign or not folder:
+            raise InvalidInput(f"--ablation takes NAME=FOLDER, not '{name}{sign}{folder}'.")
+    names = [name for name, _, _ in pairs]
+    taken = [name for name in names if names.count(name) > 1 or name in (OURS, CEILING, FREE_MORPH, *RIVALS)]
+    if taken:
+        raise InvalidInput(f"The name '{taken[0]}' is taken. Give every --ablation a name of its own.")
+    return {name: Path(folder) for name, _, folder in pairs}
+
+
+def load_ablation(folder: Path) -> Method:
+    """A trained slider of any kind as a method on the pipeline of its base model."""
+    from kontext_slider.train.slider.ablations import ablation_method, load_slider_of
+
+    return ablation_method(load_slider_of(folder))
+
+
+def load_free_morph(pipe: KontextSliderPipeline, folder: Path) -> Method:
+    """FreeMorph on a Stable Diffusion 2.1, between the source and this pipeline's edit."""
+    from kontext_slider.train.data.morph.registry import FREEMORPH, find_morpher
+
+    return morph_rival(find_morpher(FREEMORPH, pipe._execution_device, pipe.transformer.dtype, str(folder)))
+
+
+def spread(num: int, count: int) -> frozenset[int]:
+    """At most `num` of the numbers below `count`, evenly."""
+    num = min(num, count)
+    return frozenset(k * count // num for k in range(num)) if num > 0 else frozenset()
+
+
+def command_line(args: argparse.Namespace) -> str:
+    """The command with every flag spelled out, so that it means the same when defaults change."""
+    words = ["kontext-slider", "evaluate"]
+    for name, value in vars(args).items():
+        flag = "--" + name.replace("_", "-")
+        if name == "ablation":
+            words += [word for pair in value for word in (flag, pair)]
+        elif name not in ("command", "module") and value is not None:
+            words += [flag, *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join(words)

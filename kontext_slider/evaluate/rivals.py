@@ -1,7 +1,8 @@
 """Other ways to get a slider out of the same base model, behind one signature, to be measured beside ours.
 
-A method is `(pipe, image, instruction, strengths, seed) -> frames`. None of the rivals is trained; all but ours run the
-base model without the slider. Sources: the method's paper, beside each; all on the same noise, steps and guidance.
+A method is `(pipe, image, instruction, strengths, seed) -> frames`. None of the rivals is trained; all but ours and
+`lora_scale` run the base model without the slider. Sources: the method's paper, beside each; all on the same noise,
+steps and guidance.
 
 Legend: L target tokens, C channels of a packed token; latents and velocities (1, L, C); sigma in (0, 1].
 """
@@ -9,28 +10,25 @@ Legend: L target tokens, C channels of a packed token; latents and velocities (1
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from kontext_slider.engine.denoise import (
-    Conditioning,
-    TextEncoding,
-    decode,
-    draw_noise,
-    encode_source,
-    encode_text,
-    prepare_scheduler,
-)
-from kontext_slider.lora import slider_lora
+from kontext_slider.errors import MissingSlider
+from kontext_slider.evaluate.base_run import NO_EDIT, BaseRun, Method, Velocity, base_edit
+from kontext_slider.evaluate.picture import to_image, to_picture
+from kontext_slider.lora import ADAPTER, slider_layers
+from kontext_slider.modulation import offsets_attached
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.pocket.world import Picture
+from kontext_slider.projector import ModulationOffsets
+from kontext_slider.train.pocket.paint import Picture
 
-Method = Callable[[KontextSliderPipeline, Image.Image, str, Sequence[float], int], list[Picture]]
-Velocity = Callable[[Tensor, float], Tensor]  # (latents, sigma) -> velocity
+if TYPE_CHECKING:
+    from kontext_slider.train.data.morph.registry import Morpher
 
 
 def ours(
@@ -46,7 +44,7 @@ def pixel_cross_fade(
 ) -> list[Picture]:
     """Source and full edit, mixed as pictures."""
     full = base_edit(pipe, image, instruction, seed)
-    source = np.asarray(image, dtype=np.float32) / 255
+    source = to_picture(image)
     return [(1 - s) * source + s * full for s in strengths]
 
 
@@ -54,7 +52,7 @@ def latent_cross_fade(
     pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
 ) -> list[Picture]:
     """Source and full edit, mixed as latents."""
-    run = _Run(pipe, image, instruction, seed)
+    run = BaseRun(pipe, image, instruction, seed)
     full = run.sample(run.velocity_of(run.text))
     return [run.picture((1 - s) * run.edit.source.latents + s * full) for s in strengths]
 
@@ -62,9 +60,9 @@ def latent_cross_fade(
 def cfg_scale(
     pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
 ) -> list[Picture]:
-    """Classifier-free guidance from the empty instruction (0) to the instruction (1)."""
-    run = _Run(pipe, image, instruction, seed)
-    with_text, without = run.velocity_of(run.text), run.velocity_of(run.encode(""))
+    """Classifier-free guidance from no edit (0) to the instruction (1)."""
+    run = BaseRun(pipe, image, instruction, seed)
+    with_text, without = run.velocity_of(run.text), run.velocity_of(run.encode(NO_EDIT))
 
     def at(strength: float) -> Velocity:
         return lambda z, sigma: torch.lerp(without(z, sigma), with_text(z, sigma), strength)
@@ -76,7 +74,7 @@ def attention_reweighting(
     pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
 ) -> list[Picture]:
     """Image tokens' attention to text tokens multiplied by the strength, before normalisation."""
-    run = _Run(pipe, image, instruction, seed)
+    run = BaseRun(pipe, image, instruction, seed)
     num_text, num_tokens = run.text.embeds.shape[1], 2 * run.edit.noise.shape[1]
 
     def at(strength: float) -> Velocity:
@@ -91,7 +89,7 @@ def velo_edit(
     pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
 ) -> list[Picture]:
     """VeloEdit (arXiv 2603.13388): in the first step, keep the source's velocity where both agree, else mix."""
-    run = _Run(pipe, image, instruction, seed)
+    run = BaseRun(pipe, image, instruction, seed)
     model = run.velocity_of(run.text)
 
     def at(strength: float) -> Velocity:
@@ -112,9 +110,9 @@ def flow_slider(
     pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
 ) -> list[Picture]:
     """FlowSlider (arXiv 2604.02088) carried over to Kontext: fidelity and steering velocities between two noisy
-    pictures, the empty instruction in the place of the source's caption."""
-    run = _Run(pipe, image, instruction, seed)
-    with_text, without = run.velocity_of(run.text), run.velocity_of(run.encode(""))
+    pictures, no edit in the place of the source's caption."""
+    run = BaseRun(pipe, image, instruction, seed)
+    with_text, without = run.velocity_of(run.text), run.velocity_of(run.encode(NO_EDIT))
     source = run.edit.source.latents
 
     def at(strength: float) -> Tensor:
@@ -134,9 +132,9 @@ def flow_slider(
 def ada_or(
     pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
 ) -> list[Picture]:
-    """AdaOr-like mixing (arXiv 2602.03826): the guidance starts from the source at 0, from no instruction at 1."""
-    run = _Run(pipe, image, instruction, seed)
-    with_text, without = run.velocity_of(run.text), run.velocity_of(run.encode(""))
+    """AdaOr-like mixing (arXiv 2602.03826): the guidance starts from the source at 0, from no edit at 1."""
+    run = BaseRun(pipe, image, instruction, seed)
+    with_text, without = run.velocity_of(run.text), run.velocity_of(run.encode(NO_EDIT))
 
     def at(strength: float) -> Velocity:
         def velocity(z: Tensor, sigma: float) -> Tensor:
@@ -149,80 +147,63 @@ def ada_or(
     return [run.picture(run.sample(at(s))) for s in strengths]
 
 
+def lora_scale(
+    pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
+) -> list[Picture]:
+    """LoRA scale, as ConceptSliders (Gandikota et al. 2023) use it: one adapter, weaker or stronger.
+
+    The adapter is our slider at strength 0, LoRA and offsets, scaled by 1 - s: wholly on, it keeps the source; off, it
+    leaves the base model's edit. Scaled by s, our slider at strength 1 would be no slider: both its ends edit in full.
+    """
+    if pipe.slider_projector is None:
+        raise MissingSlider("LoRA scale needs the slider's own LoRA. Load a slider first.")
+    run = BaseRun(pipe, image, instruction, seed)
+    velocity, pooled = run.velocity_of(run.text, with_lora=True), run.text.pooled
+    with torch.no_grad():
+        offsets = pipe.slider_projector(torch.zeros(1, device=pooled.device), pooled)
+    frames = []
+    for strength in strengths:
+        part = ModulationOffsets(*((1 - strength) * offset for offset in offsets))
+        attached = offsets_attached(pipe.transformer, part, pipe.slider_projector.config.place)
+        with attached, lora_scaled(pipe.transformer, 1 - strength):
+            frames.append(run.picture(run.sample(velocity)))
+    return frames
+
+
+@contextmanager
+def lora_scaled(transformer: nn.Module, factor: float) -> Iterator[None]:
+    """The slider's LoRA times `factor` inside the block, where it is active."""
+    layers = slider_layers(transformer)
+    before = [layer.scaling[ADAPTER] for layer in layers]
+    try:
+        for layer in layers:
+            layer.scaling[ADAPTER] *= factor
+        yield
+    finally:
+        for layer, scaling in zip(layers, before, strict=True):
+            layer.scaling[ADAPTER] = scaling
+
+
+def morph_rival(morpher: Morpher) -> Method:
+    """A morpher of `train.data.morph` between the source and the base model's edit, as a method."""
+
+    def method(
+        pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
+    ) -> list[Picture]:
+        edited = to_image(base_edit(pipe, image, instruction, seed))
+        return [to_picture(frame) for frame in morpher(pipe, image, edited, instruction, strengths, seed)]
+
+    return method
+
+
 RIVALS: dict[str, Method] = {
     "pixel-cross-fade": pixel_cross_fade,
     "latent-cross-fade": latent_cross_fade,
+    "lora-scale": lora_scale,
     "cfg-scale": cfg_scale,
     "attention-reweighting": attention_reweighting,
     "velo-edit": velo_edit,
     "flow-slider": flow_slider,
     "ada-or": ada_or,
 }
-
-
-def base_edit(pipe: KontextSliderPipeline, image: Image.Image, instruction: str, seed: int) -> Picture:
-    """The base model's own edit, without slider, (H, W, 3)."""
-    run = _Run(pipe, image, instruction, seed)
-    return run.picture(run.sample(run.velocity_of(run.text)))
-
-
-class _Run:
-    """One edit of the base model, encoded once: velocities under any instruction, and Euler steps through any field."""
-
-    def __init__(self, pipe: KontextSliderPipeline, image: Image.Image, instruction: str, seed: int):
-        self.pipe, self.size = pipe, image.size
-        self.text = self.encode(instruction)
-        dtype = self.text.embeds.dtype
-        source = encode_source(pipe, image, dtype)
-        noise, noise_ids = draw_noise(pipe, image.size, seed, dtype)
-        guidance = None
-        if pipe.transformer.config.guidance_embeds:
-            guidance = torch.full([1], pipe.defaults.guidance, device=noise.device)
-        self.edit = Conditioning(self.text, source, noise, noise_ids, guidance)
-        self.img_ids = torch.cat([noise_ids, source.ids])
-
-    def encode(self, instruction: str) -> TextEncoding:
-        return encode_text(self.pipe, instruction, self.pipe.defaults.max_sequence_length)
-
-    def velocity_of(self, text: TextEncoding, attention: dict | None = None) -> Velocity:
-        """The plain model's velocity under an instruction."""
-
-        @torch.no_grad()
-        def velocity(z: Tensor, sigma: float) -> Tensor:
-            with slider_lora(self.pipe.transformer, on=False):
-                return self.pipe.transformer(
-                    hidden_states=torch.cat([z, self.edit.source.latents], dim=1),
-                    timestep=torch.full((1,), sigma, dtype=z.dtype, device=z.device),
-                    guidance=self.edit.guidance,
-                    pooled_projections=text.pooled,
-                    encoder_hidden_states=text.embeds,
-                    txt_ids=text.ids,
-                    img_ids=self.img_ids,
-                    joint_attention_kwargs=attention or {},
-                    return_dict=False,
-                )[0][:, : z.shape[1]]
-
-        return velocity
-
-    def keep(self, z: Tensor, sigma: float) -> Tensor:
-        """The velocity that leads back to the source."""
-        return (z - self.edit.source.latents) / sigma
-
-    def intervals(self) -> list[tuple[float, float]]:
-        """(sigma, next sigma) of all steps, as the pipeline would take them."""
-        device = self.edit.noise.device
-        scheduler = prepare_scheduler(self.pipe, self.pipe.defaults.steps, self.edit.noise.shape[1], device)
-        sigmas = scheduler.sigmas.tolist()
-        return list(zip(sigmas[:-1], sigmas[1:], strict=True))
-
-    def sample(self, velocity: Velocity) -> Tensor:
-        """Euler steps from the noise along a field."""
-        z = self.edit.noise
-        for sigma, following in self.intervals():
-            z = z + (following - sigma) * velocity(z, sigma)
-        return z
-
-    @torch.no_grad()
-    def picture(self, latents: Tensor) -> Picture:
-        frame = decode(self.pipe, latents, self.size)
-        return np.asarray(frame, dtype=np.float32) / np.float32(255)
+TRICKS = ("cfg-scale", "attention-reweighting")  # at inference, with nothing trained (the paper's Table 3)

@@ -10,14 +10,32 @@ of zeros.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kontext_slider.train.pocket.world import Picture
+from kontext_slider.evaluate.distance import Matrix
+from kontext_slider.train.pocket.paint import Picture
 
-Matrix = NDArray[np.float64]
 TINY = 1e-9
+
+
+@dataclass(frozen=True)
+class Smoothness:
+    """How evenly one sweep moves, by one distance; each is the function of its name below."""
+
+    delta_smooth: float
+    delta_first: float
+    linearity_error: float
+    monotonicity: float
+
+
+def smoothness(distances: Matrix) -> Smoothness:
+    """All of them."""
+    return Smoothness(
+        second_order(distances), first_order(distances), linearity_error(distances), monotonicity(distances)
+    )
 
 
 def first_order(distances: Matrix) -> float:
@@ -29,12 +47,13 @@ def first_order(distances: Matrix) -> float:
 def second_order(distances: Matrix) -> float:
     """delta_smooth, the triangle deficit: max over i of (d(i,i+1) + d(i+1,i+2) - d(i,i+2)) / d(i,i+2).
 
-    0 is a path without detours; unbounded where a picture and the next but one are the same but the one between is
-    not. Triples that do not move at all have no deficit."""
+    0 is a path without detours in a metric; below 0 in the cosine distances (DreamSim, CLIP, DINO), which grow as
+    squares. Unbounded where a picture and the next but one are the same but the one between is not. Triples that do
+    not move at all have no deficit; a sweep of nothing else has 0."""
     steps, skips = np.diagonal(distances, 1), np.diagonal(distances, 2)
     detours = steps[:-1] + steps[1:] - skips
     moving = steps[:-1] + steps[1:] > TINY
-    return float(np.max(detours[moving] / np.maximum(skips[moving], TINY), initial=0.0))
+    return float(np.max(detours[moving] / np.maximum(skips[moving], TINY))) if moving.any() else 0.0
 
 
 def progress(distances: Matrix) -> NDArray[np.float64]:

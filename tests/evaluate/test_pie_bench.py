@@ -1,32 +1,35 @@
-"""The reader of PIE-Bench, on a folder made on the spot."""
+"""The readers of PIE-Bench and its measures, on folders made on the spot."""
 
-import json
+import builtins
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.pie_bench import decode_mask, plain_prompt, read_pie_bench
+from kontext_slider.evaluate.distance import rms
+from kontext_slider.evaluate.pie_bench import TYPES, decode_mask, difference, plain_prompt, read_pie_bench
+from kontext_slider.evaluate.pie_report import (
+    choose_cases,
+    measure_pie_bench,
+    outside_psnr,
+    pie_figures,
+    resized_mask,
+)
+from kontext_slider.evaluate.rivals import RIVALS, ours
+from tests.evaluate.pie import hub_folder, original_folder
+from tests.tiny import tiny_pipeline
 
 
 @pytest.fixture
 def folder(tmp_path):
-    images = tmp_path / "annotation_images" / "0"
-    images.mkdir(parents=True)
-    entries = {}
-    for number, kind in enumerate(["0", "2", "9"]):
-        Image.new("RGB", (512, 512), (number, 0, 0)).save(images / f"{number}.png")
-        entries[f"00{number}"] = {
-            "image_path": f"0/{number}.png",
-            "original_prompt": "a [round] cake",
-            "editing_prompt": "a [square] cake",
-            "editing_instruction": "make it square",
-            "editing_type_id": kind,
-            "mask": [0, 512, 1024, 3],
-        }
-    (tmp_path / "mapping_file.json").write_text(json.dumps(entries))
-    return tmp_path
+    return original_folder(tmp_path / "original")
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    pytest.importorskip("datasets", reason="Parquet files are read with datasets, which is not installed")
+    return hub_folder(tmp_path_factory.mktemp("hub"))
 
 
 def test_the_original_layout(folder):
@@ -36,6 +39,33 @@ def test_the_original_layout(folder):
     assert (first.source_prompt, first.target_prompt) == ("a round cake", "a square cake")
     assert first.instruction == "make it square" and first.image.size == (512, 512)
     assert len(list(read_pie_bench(folder, ("add",)))) == 1
+
+
+def test_the_hubs_layout_is_the_same_data(folder, hub):
+    """Its type is in the folder's name, its mask is text, and it has no instructions."""
+    for theirs, plain in zip(read_pie_bench(hub), read_pie_bench(folder), strict=True):
+        assert (theirs.kind, theirs.source_prompt, theirs.target_prompt) == (
+            plain.kind,
+            "a round cake",
+            "a square cake",
+        )
+        assert np.array_equal(theirs.mask, plain.mask) and theirs.image.tobytes() == plain.image.tobytes()
+        assert theirs.instruction == "change round to square"
+    assert [case.kind for case in read_pie_bench(hub, TYPES)] == ["random", "add", "style"]
+
+
+def test_parquet_needs_datasets_and_says_so(hub, monkeypatch):
+    """`datasets` is no dependency of the package."""
+    plain = builtins.__import__
+
+    def without(module, *args, **kwargs):
+        if module == "datasets":
+            raise ModuleNotFoundError(module, name=module)
+        return plain(module, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InvalidInput, match="pip install datasets"):
+        list(read_pie_bench(hub))
 
 
 def test_masks_are_runs_over_rows():
@@ -50,6 +80,21 @@ def test_prompts_lose_their_brackets():
     assert plain_prompt("[a] cat ") == "a cat"
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        ("a cat on a mat", "a dog on a mat", "change cat to dog"),
+        ("a cat", "a cat with a hat", "add with a hat"),
+        ("a red cat", "a cat", "remove red"),
+        ("a cat on grass", "a dog on snow", "change cat to dog and change grass to snow"),
+        ("a cat", "a cat", "make it a cat"),
+    ],
+)
+def test_instructions_come_from_what_differs(source, target, words):
+    """A prompt handed on as an instruction asks for the whole picture anew."""
+    assert difference(source, target) == words
+
+
 @pytest.mark.parametrize("break_it", ["empty", "kind", "picture"])
 def test_what_is_wrong_is_said(folder, tmp_path_factory, break_it):
     """A path mistyped, a type mistyped, a download cut off."""
@@ -60,3 +105,53 @@ def test_what_is_wrong_is_said(folder, tmp_path_factory, break_it):
         InvalidInput, match={"empty": "no PIE-Bench", "kind": "no type", "picture": "missing"}[break_it]
     ):
         list(read_pie_bench(where, ("nonsense",) if break_it == "kind" else ("random",)))
+
+
+def test_cases_are_spread_over_the_types(folder):
+    """The first fifty are all of type "random"."""
+    assert [case.kind for case in choose_cases(folder, None)] == ["random", "style"]
+    assert [case.kind for case in choose_cases(folder, 1)] == ["random"]
+    assert len(list(choose_cases(folder, 99))) == 2
+
+
+class Brightness:
+    """Pictures are told apart by how bright they are; all words mean the same but the last."""
+
+    def embed_images(self, pictures):
+        angles = torch.tensor([float(picture.mean()) for picture in pictures])
+        return torch.stack([angles.cos(), angles.sin()], dim=-1)
+
+    def embed_texts(self, texts):
+        return torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+
+
+def test_measures_start_at_the_source(folder):
+    """The paper's y_0 is the source itself: with the frame at 0 in its place, what strength 0 loses is free."""
+    results = measure_pie_bench(
+        tiny_pipeline(),
+        choose_cases(folder, 2),
+        {"ours": ours, "fade": RIVALS["pixel-cross-fade"]},
+        rms,
+        Brightness(),
+        seed=0,
+    )
+    for row in (*results["ours"], *results["fade"]):
+        assert row.progress[0] == 0 and row.progress[-1] == 1 and row.identity[0] == pytest.approx(1)
+        assert all(np.isfinite(value) for value in vars(row.measures).values())
+    assert results["fade"][0].measures.delta_smooth < 0.02 and results["fade"][0].measures.linearity_error < 0.02
+    figures = pie_figures(results, "rms")
+    assert figures["rivals"]["fade"]["background_psnr"] > 0 and len(figures["identity"]) == 7
+
+
+def test_the_background_is_what_the_mask_leaves():
+    """A mask turned around would praise models that leave the object and change everything else."""
+    mask = np.zeros((512, 512), bool)
+    mask[:, :256] = True
+    small = resized_mask(mask, (8, 4))
+    assert small.shape == (4, 8) and small[:, :4].all() and not small[:, 4:].any()
+    source = np.zeros((4, 8, 3), np.float32)
+    frame = source.copy()
+    frame[:, :4] = 1.0
+    frame[:, 4:] = 0.1
+    assert outside_psnr([frame], source, ~small) == pytest.approx(20, abs=1e-3)
+    assert outside_psnr([frame], source, np.zeros((4, 8), bool)) is None

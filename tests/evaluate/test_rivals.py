@@ -1,17 +1,13 @@
-"""Rivals and the comparison, on a tiny real-class pipeline."""
-
-import csv
-import json
+"""Rivals, on a tiny real-class pipeline."""
 
 import numpy as np
 import pytest
 import torch
 
-from kontext_slider.cli import main
-from kontext_slider.evaluate.compare import Measures, draw_cases, interval, means, measure_case, table
-from kontext_slider.evaluate.distance import rms
-from kontext_slider.evaluate.rivals import RIVALS, base_edit, ours
-from kontext_slider.train.pocket.edits import EDITS
+from kontext_slider.errors import MissingSlider
+from kontext_slider.evaluate.base_run import base_edit
+from kontext_slider.evaluate.rivals import RIVALS, TRICKS, lora_scaled, morph_rival, ours
+from kontext_slider.lora import ADAPTER, slider_layers
 from tests.tiny import INSTRUCTION, PLAIN, tiny_image, tiny_pipeline
 
 STRENGTHS = (0.0, 0.5, 1.0)
@@ -64,53 +60,41 @@ def test_rivals_leave_the_pipeline_as_it_was(pipe):
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_cases_take_every_edit_in_turn():
-    """A hundred edits that are all "night" are one edit."""
-    cases = draw_cases(len(EDITS) + 3, 32, seed=5)
-    assert [case.edit for case in cases[: len(EDITS)]] == list(EDITS)
-    assert len(cases) == len(EDITS) + 3
-    again = draw_cases(len(EDITS) + 3, 32, seed=5)
-    assert all(np.array_equal(a.source, b.source) for a, b in zip(cases, again, strict=True))
+def test_lora_scale_starts_where_our_slider_does(pipe):
+    """Wholly on, the adapter of strength 0 is our slider at 0: a rival made of other weights would be a straw man."""
+    image = tiny_image()
+    frame = RIVALS["lora-scale"](pipe, image, INSTRUCTION, (0.0,), 0)[0]
+    assert np.abs(frame - ours(pipe, image, INSTRUCTION, (0.0,), 0)[0]).max() <= 1.5 / 255
 
 
-def test_measures_of_one_edit(pipe):
-    """Every measure is a finite number, for ours and for a rival."""
-    case = next(case for case in draw_cases(len(EDITS), 32, seed=0) if case.edit == "smaller")
-    rows = measure_case(pipe, case, {"ours": ours, "fade": RIVALS["pixel-cross-fade"]}, rms, seed=0)
-    assert rows["fade"].delta_smooth < 0.05, "a cross-fade is straight in pixels"
-    assert rows["fade"].full_psnr_gap == pytest.approx(0, abs=0.1)
-    for row in rows.values():
-        assert all(value is not None and np.isfinite(value) for value in vars(row).values())
+def test_the_scale_of_the_lora_is_put_back(pipe):
+    """A scale that stays would weaken our own slider for every edit that follows."""
+    before = [layer.scaling[ADAPTER] for layer in slider_layers(pipe.transformer)]
+    with pytest.raises(RuntimeError), lora_scaled(pipe.transformer, 0.5):
+        assert slider_layers(pipe.transformer)[0].scaling[ADAPTER] == 0.5 * before[0]
+        raise RuntimeError("stopped")
+    assert [layer.scaling[ADAPTER] for layer in slider_layers(pipe.transformer)] == before
 
 
-def row(leak: float | None, smooth: float) -> Measures:
-    return Measures(smooth, 0.2, 0.1, 1.0, 0.05, 30.0, leak, 0.1, 0.2)
+def test_lora_scale_says_what_it_needs():
+    """An AttributeError of None, on a pipeline without slider."""
+    with pytest.raises(MissingSlider, match="Load a slider"):
+        RIVALS["lora-scale"](tiny_pipeline(slider=False), tiny_image(), INSTRUCTION, (0.5,), 0)
 
 
-def test_means_skip_what_has_no_value_and_intervals_hold_the_mean():
-    """Global edits have no outside; counting them as no leakage would flatter."""
-    rows = [row(None, 0.1), row(0.2, 0.3)]
-    assert means(rows)["leakage"] == pytest.approx(0.2)
-    assert means(rows)["delta_smooth"] == pytest.approx(0.2)
-    values = np.linspace(0, 1, 50)
-    low, high = interval(values)
-    assert low < values.mean() < high
-    assert "0.2 ±" in table({"ours": rows})
+def test_a_morpher_becomes_a_rival_between_source_and_base_edit(pipe):
+    """FreeMorph and its like get two pictures; given our own full edit they would be measured on our work."""
+    image = tiny_image()
+
+    def morpher(pipe, source, edited, instruction, strengths, seed):
+        assert source is image and instruction == INSTRUCTION
+        return [source, *[edited] * (len(strengths) - 1)]
+
+    frames = morph_rival(morpher)(pipe, image, INSTRUCTION, STRENGTHS, 0)
+    assert np.abs(frames[2] - base_edit(pipe, image, INSTRUCTION, 0)).max() <= 0.51 / 255
+    assert np.array_equal(np.rint(frames[0] * 255), np.asarray(image)) and frames[1].shape == (32, 32, 3)
 
 
-def test_the_command_writes_its_report(pipe, tmp_path):
-    """The JSON is one flat object with the rivals beside it."""
-    pipe.save_pretrained(tmp_path / "model")
-    out = tmp_path / "report"
-    code = main([
-        "evaluate", "--model", str(tmp_path / "model"), "--edits", "2", "--seed", "1", "--out", str(out),
-        "--rivals", "pixel-cross-fade", "--json", str(tmp_path / "figures.json"), "--distance", "rms",
-    ])  # fmt: skip
-    assert not code
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert {"delta_smooth", "delta_first", "linearity_error", "calibration_error", "monotonicity"} <= set(figures)
-    assert {"truth_psnr", "zero_psnr_gap", "full_psnr_gap"} <= set(figures)
-    assert set(figures["rivals"]) == {"pixel-cross-fade"}
-    with open(out / "rivals.csv") as file:
-        assert len(list(csv.DictReader(file))) == 4
-    assert "--edits 2 --seed 1" in (out / "rivals.md").read_text()
+def test_tricks_are_among_the_rivals():
+    """The third table picks its rows by these names."""
+    assert set(TRICKS) < set(RIVALS)

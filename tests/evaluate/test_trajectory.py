@@ -40,6 +40,13 @@ def test_a_jump_and_a_detour_are_told_apart():
     assert second_order(aside) == pytest.approx(1.0)
 
 
+def test_a_path_straighter_than_its_distance_is_below_zero():
+    """In DreamSim, which grows as a square, even paths have a negative deficit; cut off at 0, the paper's figures and
+    ours would not be of one scale."""
+    even = on_a_line(0, 1, 2, 3) ** 2
+    assert second_order(even) == pytest.approx((1 + 1 - 4) / 4)
+
+
 def test_turning_back_costs_rank_and_smoothness():
     """A slider that comes back on itself must not look smooth because its ends are right."""
     back = on_a_line(0, 3, 1, 2, 4)
@@ -95,5 +102,5 @@ def test_distances_are_symmetric_and_grow_with_the_change(distance):
 
 def test_an_unknown_distance_names_those_there_are():
     """A typo should not become a traceback."""
-    with pytest.raises(InvalidInput, match="rms, ssim"):
+    with pytest.raises(InvalidInput, match="ssim, rms"):
         find_distance("ssmi")

@@ -1,0 +1,69 @@
+"""Means of measures over edits, with intervals at 95 %, as numbers and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+
+def means(rows: Sequence[Any]) -> dict[str, float]:
+    """The mean of every measure over the rows (dataclasses of one kind) that have it."""
+    return {name: round(float(values.mean()), 4) for name, values in columns(rows).items() if len(values)}
+
+
+def half_widths(rows: Sequence[Any]) -> dict[str, float]:
+    """Half the width of every mean's interval."""
+    return {name: round(half_width(values), 4) for name, values in columns(rows).items() if len(values)}
+
+
+def interval(values: Values, num_draws: int = 2000) -> tuple[float, float]:
+    """Bootstrap interval of the mean at 95 %."""
+    rng = np.random.default_rng(0)
+    draws = rng.choice(values, (num_draws, len(values))).mean(1)
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def half_width(values: Values) -> float:
+    low, high = interval(values)
+    return (high - low) / 2
+
+
+def table(results: Mapping[str, Sequence[Any]], names: Sequence[str] | None = None) -> str:
+    """Markdown: one row per method, mean and half the width of its interval; `names` chooses measures."""
+    chosen = list(names or (field.name for field in fields(next(iter(results.values()))[0])))
+    lines = ["| method | " + " | ".join(name.replace("_", " ") for name in chosen) + " |"]
+    lines.append("|---" * (len(chosen) + 1) + "|")
+    for method, rows in results.items():
+        values = columns(rows)
+        lines.append(f"| {method} | " + " | ".join(cell(values[name]) for name in chosen) + " |")
+    return "\n".join(lines)
+
+
+def cell(values: Values) -> str:
+    """`mean ± half width`, or a dash for none."""
+    return f"{_short(values.mean(), 3)} ± {_short(half_width(values), 2)}" if len(values) else "-"
+
+
+def _short(value: float, digits: int) -> str:
+    return f"{value:.{digits}g}" if abs(value) >= 5e-5 else "0"
+
+
+def paired(ours: Sequence[Any], rival: Sequence[Any], name: str) -> str:
+    """Rival minus ours of one measure, edit by edit, as a cell."""
+    pairs = [(getattr(a, name), getattr(b, name)) for a, b in zip(ours, rival, strict=True)]
+    return cell(np.array([b - a for a, b in pairs if a is not None and b is not None], dtype=np.float64))
+
+
+def columns(rows: Sequence[Any]) -> dict[str, Values]:
+    """Every measure's values, without those that are None."""
+    return {
+        field.name: np.array([v for row in rows if (v := getattr(row, field.name)) is not None], dtype=np.float64)
+        for field in fields(rows[0])
+    }

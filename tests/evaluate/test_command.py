@@ -1,0 +1,125 @@
+"""`kontext-slider evaluate` as a person runs it, on a tiny real-class pipeline."""
+
+import csv
+import json
+import shlex
+
+import pytest
+
+from kontext_slider.cli import build_parser, main
+from kontext_slider.errors import InvalidInput
+from kontext_slider.evaluate.command import command_line, load_free_morph, parse_ablations, spread
+from kontext_slider.images import read_image
+from tests.evaluate.networks import save_tiny_clip
+from tests.evaluate.pie import original_folder
+from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
+
+DEMANDED = {
+    "delta_smooth", "delta_first", "linearity_error", "calibration_error", "monotonicity", "truth_psnr",
+    "zero_psnr_gap", "full_psnr_gap",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_pipeline(seed=0).save_pretrained(folder / "model")
+    tiny_pipeline(seed=1).save_slider(folder / "other")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(model, tmp_path_factory):
+    """A run with everything: two seeds, a rival of each kind, an ablation, two distances, strips."""
+    out = tmp_path_factory.mktemp("report")
+    code = main([
+        "evaluate", "--model", str(model / "model"), "--edits", "2", "--seed", "1", "--seeds", "2", "--out", str(out),
+        "--rivals", "pixel-cross-fade", "cfg-scale", "--ablation", f"other={model / 'other'}", "--strips", "1",
+        "--json", str(out / "figures.json"), "--distance", "pocket", "rms",
+    ])  # fmt: skip
+    assert not code
+    return out
+
+
+def test_the_json_is_one_flat_object_with_the_rivals_beside_it(report):
+    """Whoever reads it takes figures by these names."""
+    figures = json.loads((report / "figures.json").read_text())
+    assert set(figures) >= DEMANDED | {"phrasing_gap", "distance", "full_psnr", "beyond"}
+    assert set(figures["rivals"]) == {"pixel-cross-fade", "cfg-scale"} and set(figures["ablations"]) == {"other"}
+    assert all(set(row) >= DEMANDED for row in (*figures["rivals"].values(), figures["ceiling"]))
+    assert figures["num_edits"] == 4 and set(figures["intervals"]) >= DEMANDED and figures["distance"] == "pocket"
+
+
+def test_an_ablation_is_another_slider_and_ours_comes_back(report):
+    """A table whose every row is the same slider says that nothing matters; one that is not put back ruins ours."""
+    rows = list(csv.DictReader((report / "edits.csv").read_text().splitlines()))
+    column = {name: [row["truth_psnr"] for row in rows if row["method"] == name] for name in ("ours", "other")}
+    assert len(rows) == 4 * 5 and all(a != b for a, b in zip(column["ours"], column["other"], strict=True))
+    assert {row["seed"] for row in rows} == {"1", "2"}
+
+
+def test_the_page_has_its_tables_and_pictures(report):
+    """Three tables as the paper has them, the command that made them, and every picture that is named."""
+    page = (report / "report.md").read_text()
+    assert all(words in page for words in ("`kontext-slider evaluate", "--edits 2", "--seed 1", "--seeds 2"))
+    for part in ("## Rivals", "## Ablations", "## Inference-time tricks", "by the distance rms", "edit by edit"):
+        assert part in page
+    assert "| other | " in page.split("## Ablations")[1] and "| cfg-scale | " in page.split("time tricks")[1]
+    pictures = [line.split("](")[1].rstrip(")") for line in page.splitlines() if line.startswith("![")]
+    assert len(pictures) == 2 and all(read_image(report / name).width > 500 for name in pictures)
+
+
+def test_pie_bench_from_folder_to_figures(model, tmp_path):
+    """The whole way: pictures of 512 on a model of 32, masks and captions with them."""
+    code = main([
+        "evaluate", "--pie-bench", str(original_folder(tmp_path / "pie")), "--num", "2",
+        "--model", str(model / "model"), "--json", str(tmp_path / "figures.json"), "--out", str(tmp_path / "out"),
+        "--distance", "rms", "--clip", str(save_tiny_clip(tmp_path / "clip")),
+    ])  # fmt: skip
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert not code and figures["num_edits"] == 2 and len(figures["identity"]) == 7 and figures["identity"][0] == 1
+    wanted = {"delta_smooth", "delta_first", "linearity_error", "monotonicity", "clip_dir", "background_psnr"}
+    assert wanted <= set(figures)
+    page = (tmp_path / "out" / "pie-bench.md").read_text()
+    assert "| style | " in page and (tmp_path / "out" / "pie-identity.png").is_file()
+
+
+def test_ablations_are_named_folders():
+    """A slip in the flag must not cost an hour of rendering before it is found."""
+    assert {name: str(folder) for name, folder in parse_ablations(["a=b", "c=d=e"]).items()} == {"a": "b", "c": "d=e"}
+    for words in (["nothing"], ["=folder"], ["name="], ["a=b", "a=c"], ["ours=b"], ["cfg-scale=b"]):
+        with pytest.raises(InvalidInput, match="ablation"):
+            parse_ablations(words)
+
+
+def test_free_morph_is_the_morpher_on_the_folder_that_was_named(monkeypatch, tmp_path):
+    """Its weights are on no machine of ours: were its name or the order of the arguments another, nobody would see."""
+    asked = []
+    made = "kontext_slider.train.data.morph.freemorph.FreeMorph.from_pretrained"
+    monkeypatch.setattr(made, lambda *args: asked.append(args) or (lambda pipe, source, *rest: [source]))
+    pipe = tiny_pipeline()
+    method = load_free_morph(pipe, tmp_path)
+    assert asked == [(str(tmp_path), pipe.device, pipe.dtype)]
+    assert method(pipe, tiny_image(), INSTRUCTION, (0.5,), 0)[0].shape == (32, 32, 3)
+
+
+def test_strips_are_spread_over_the_edits():
+    """The first four edits are all of the sky."""
+    assert sorted(spread(4, 100)) == [0, 25, 50, 75]
+    assert sorted(spread(9, 2)) == [0, 1] and not spread(0, 5)
+
+
+@pytest.mark.parametrize("flag", ["--edits", "--seeds", "--num"])
+def test_counts_start_at_one(flag, capsys):
+    """No edits, and the means are of nothing."""
+    assert main(["evaluate", flag, "0"]) == 2
+    assert "at least 1" in capsys.readouterr().err
+
+
+def test_the_command_in_a_report_means_the_same_anywhere():
+    """A report is reproduced from its command; flags left at their defaults, or given without a word, must be in it."""
+    parser = build_parser(["evaluate"])
+    words = ["evaluate", "--edits", "3", "--rivals", "--ablation", "a=b c", "--ablation", "d=e"]
+    args = parser.parse_args(words)
+    line = shlex.split(command_line(args))
+    assert line[0] == "kontext-slider" and parser.parse_args(line[1:]) == args

@@ -1,0 +1,94 @@
+"""The comparison on drawn scenes, on a tiny real-class pipeline; its means, tables and intervals."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kontext_slider.evaluate.compare import CEILING, STRENGTHS, Measures, draw_cases, make_ruler, measure_case
+from kontext_slider.evaluate.distance import rms, ssim
+from kontext_slider.evaluate.rivals import RIVALS, ours
+from kontext_slider.evaluate.statistics import half_widths, interval, means, paired, table
+from kontext_slider.train.pocket.edits import EDITS
+from tests.tiny import tiny_pipeline
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return tiny_pipeline()
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return {case.edit: case for case in draw_cases(len(EDITS), 32, seed=0)}
+
+
+def test_cases_take_every_edit_in_turn():
+    """A hundred edits that are all "night" are one edit."""
+    cases = draw_cases(len(EDITS) + 3, 32, seed=5)
+    assert [case.edit for case in cases[: len(EDITS)]] == list(EDITS)
+    assert len(cases) == len(EDITS) + 3
+    again = draw_cases(len(EDITS) + 3, 32, seed=5)
+    assert all(np.array_equal(a.source, b.source) for a, b in zip(cases, again, strict=True))
+
+
+def test_other_words_are_for_the_same_scenes(cases):
+    """On other scenes, the cost of a phrasing would be lost in the scenes' own differences."""
+    for case in draw_cases(len(EDITS), 32, seed=0, held_out=True):
+        twin = cases[case.edit]
+        assert np.array_equal(case.source, twin.source) and np.array_equal(case.truth(1.0), twin.truth(1.0))
+        assert case.held_out and case.instruction != twin.instruction
+
+
+def test_measures_of_one_edit(pipe, cases):
+    """Every measure is a finite number, for ours and for a rival, and one ruler lies beside both."""
+    methods = {"ours": ours, "fade": RIVALS["pixel-cross-fade"]}
+    rows = measure_case(pipe, cases["smaller"], methods, {"rms": rms, "ssim": ssim}, seed=0, keep=True)
+    fade = rows["fade"]
+    assert fade.measures.delta_smooth < 0.05, "a cross-fade is straight in pixels"
+    assert fade.measures.full_psnr_gap == pytest.approx(0, abs=0.1)
+    assert set(rows) == {"ours", "fade", CEILING}
+    for row in rows.values():
+        assert all(value is not None and np.isfinite(value) for value in vars(row.measures).values())
+        assert len(row.frames) == len(row.curve) == len(STRENGTHS) and row.curve[0] == 0
+        assert set(row.others) == {"ssim"}
+
+
+def test_the_truth_itself_is_perfect_but_for_the_codec(pipe, cases, monkeypatch):
+    """A ruler on which the truth does not score best measures something else."""
+    monkeypatch.setattr("kontext_slider.evaluate.compare.coded", lambda pipe, picture: picture)
+    row = measure_case(pipe, cases["recolour-red"], {}, {"rms": rms}, seed=0)[CEILING]
+    assert row.measures.truth_psnr == row.measures.full_psnr == 99 and row.curve[-1] == pytest.approx(1)
+    assert row.measures.calibration_error < 0.01 and row.measures.leakage < 0.002 and row.measures.right_object == 1
+    assert row.measures.monotonicity == pytest.approx(1)
+
+
+def test_a_ruler_has_the_truth_at_the_measured_strengths(pipe, cases):
+    """A grid that misses k/6 would blame every method for the ruler's own steps."""
+    ruler = make_ruler(pipe, cases["bigger"], seed=0)
+    for strength, truth in zip(STRENGTHS, ruler.truths, strict=True):
+        assert np.abs(truth - cases["bigger"].truth(strength)).max() < 1e-5
+
+
+ROW = Measures(0.1, 0.2, 0.1, 1.0, 0.05, 30.0, 29.0, None, 0.1, 0.2, None)
+
+
+def test_means_skip_what_has_no_value_and_intervals_hold_the_mean():
+    """Global edits have no outside; counting them as no leakage would flatter."""
+    rows = [ROW, replace(ROW, leakage=0.2, delta_smooth=0.3)]
+    assert means(rows)["leakage"] == pytest.approx(0.2) and "right_object" not in means(rows)
+    assert means(rows)["delta_smooth"] == pytest.approx(0.2)
+    assert half_widths(rows)["truth_psnr"] == 0
+    values = np.linspace(0, 1, 50)
+    low, high = interval(values)
+    assert low < values.mean() < high and high - low < 0.3
+    assert "0.2 ±" in table({"ours": rows})
+
+
+def test_differences_are_taken_edit_by_edit():
+    """Edits differ more than methods do: unpaired, a method that is better on every edit looks like a draw."""
+    ours_rows = [replace(ROW, delta_smooth=value) for value in (0.1, 0.5, 0.9)]
+    rival = [replace(row, delta_smooth=row.delta_smooth + 0.1) for row in ours_rows]
+    assert paired(ours_rows, rival, "delta_smooth").startswith("0.1 ± ")
+    assert float(paired(ours_rows, rival, "delta_smooth").split("± ")[1]) < 1e-6
+    assert paired(ours_rows, rival, "leakage") == "-"

@@ -1,0 +1,114 @@
+"""Distances and embedders of other people's networks, on tiny ones of real classes."""
+
+import builtins
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from kontext_slider.errors import InvalidInput
+from kontext_slider.evaluate.distance import default_distance, find_distance
+from kontext_slider.evaluate.networks import CLIP_LENS, ClipEmbedder, DinoEmbedder, through_lens
+from kontext_slider.evaluate.picture import to_picture
+from tests.evaluate.networks import fake_dreamsim, fake_lpips, save_tiny_clip, save_tiny_dino
+from tests.tiny import tiny_image
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return save_tiny_clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="module")
+def dino(tmp_path_factory):
+    return save_tiny_dino(tmp_path_factory.mktemp("dino"))
+
+
+@pytest.fixture
+def pictures():
+    start, end = (to_picture(tiny_image(seed=seed)) for seed in (0, 1))
+    return [start, 0.8 * start + 0.2 * end, end]
+
+
+def check_distance(matrix):
+    assert matrix.shape == (3, 3) and np.allclose(matrix, matrix.T) and not np.diagonal(matrix).any()
+    assert 0 < matrix[0, 1] < matrix[0, 2]
+
+
+@pytest.mark.parametrize("name", ["clip", "dino"])
+def test_a_cosine_distance_grows_with_the_change(name, pictures, clip, dino):
+    """A network that is read wrongly (other layer, missing normalisation) still gives numbers."""
+    check_distance(find_distance(name, clip=str(clip), dino=str(dino))(pictures))
+
+
+def test_clip_embeds_words_and_pictures_into_one_space(pictures, clip):
+    """CLIP-dir compares both: of other widths or lengths, it would be no cosine."""
+    embedder = ClipEmbedder(str(clip))
+    images, texts = embedder.embed_images(pictures), embedder.embed_texts(["a cat", "a big dog in the snow"])
+    assert images.shape == (3, 8) and texts.shape == (2, 8)
+    assert torch.allclose(torch.cat([images, texts]).norm(dim=-1), torch.ones(5))
+    alone = embedder.embed_texts(["a cat"])
+    assert torch.allclose(alone, texts[:1], atol=1e-6), "padding must not change a sentence"
+
+
+def test_dino_is_its_class_token(pictures, dino):
+    """The pooled output is another layer norm away; patches would see where things are."""
+    embedder = DinoEmbedder(str(dino))
+    seen = embedder.model(pixel_values=torch.zeros(1, 3, 56, 56)).last_hidden_state[:, 0]
+    assert embedder.embed_images(pictures).shape == (3, 16) and seen.shape == (1, 16)
+
+
+def test_pictures_are_cut_and_normalised_as_the_networks_learned_it():
+    """Pictures in another range, or squeezed, are not what the network knows."""
+    wide = np.zeros((30, 60, 3), np.float32)
+    wide[:, 15:45] = 1
+    pixels = through_lens([wide], CLIP_LENS)
+    white = (1 - np.array(CLIP_LENS.mean)) / np.array(CLIP_LENS.std)
+    assert pixels.shape == (1, 3, 224, 224)
+    assert np.allclose(pixels[0, :, 112, 112], white, atol=1e-5) and np.allclose(pixels[0, :, 112, 8], white, atol=0.1)
+
+
+def test_lpips_gets_all_pairs_at_once_in_its_own_range(pictures, monkeypatch):
+    """LPIPS takes [-1, 1]; fed [0, 1], it answers other numbers and does not complain."""
+    calls = []
+    monkeypatch.setitem(sys.modules, "lpips", fake_lpips(calls))
+    check_distance(find_distance("lpips")(pictures))
+    assert calls == ["vgg", 3]
+
+
+def test_dreamsim_embeds_every_picture_once(pictures, monkeypatch):
+    """Pair by pair, a sweep of seven would cost forty-two passes of three large networks."""
+    calls = []
+    monkeypatch.setitem(sys.modules, "dreamsim", fake_dreamsim(calls))
+    check_distance(find_distance("dreamsim")(pictures))
+    assert calls == ["cpu", 3]
+
+
+@pytest.mark.parametrize("name", ["lpips", "dreamsim"])
+def test_a_missing_package_is_named_with_its_command(name, monkeypatch):
+    """A traceback of an import does not say what to do."""
+    plain = builtins.__import__
+
+    def without(module, *args, **kwargs):
+        if module == name:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+        return plain(module, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InvalidInput, match=f"pip install {name}"):
+        find_distance(name)
+
+
+def test_a_network_that_is_not_there_is_said(tmp_path):
+    """Half a page of stack from the hub's client."""
+    with pytest.raises(InvalidInput, match="--clip"):
+        ClipEmbedder(str(tmp_path))
+
+
+def test_the_papers_distance_is_used_where_it_is_installed(monkeypatch):
+    """Figures by another distance do not compare with the paper's."""
+    monkeypatch.setattr("kontext_slider.evaluate.distance.find_spec", lambda name: None)
+    assert default_distance() == "pocket"
+    monkeypatch.setattr("kontext_slider.evaluate.distance.find_spec", lambda name: name)
+    assert default_distance() == "dreamsim"
