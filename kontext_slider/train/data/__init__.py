@@ -1,0 +1,1 @@
+"""Data for a slider: instruct -> edit -> morph -> score -> filter -> pack, the same on pocket and on FLUX."""

@@ -1,0 +1,1 @@
+"""Morphers: the pictures between a source and its full edit, behind one signature (`registry.Morpher`)."""

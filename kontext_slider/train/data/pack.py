@@ -1,0 +1,158 @@
+"""Strips as a Hugging Face data set: Parquet shards with pictures and words, and a card.
+
+from datasets import load_dataset
+data = load_dataset("OUT/packed", split="train")      # data[0]["frames"][3] is a picture, its strength ...
+data[0]["strengths"][3]                               # ... 3 / N
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from kontext_slider.errors import InvalidInput
+from kontext_slider.train.data.items import DONE, Item, facts_of
+from kontext_slider.train.data.manifest import png_bytes, write_whole
+from kontext_slider.train.data.score import Scores
+from kontext_slider.train.data.stages import scores_of
+from kontext_slider.train.data.workspace import STAGES, Workspace
+
+try:
+    import datasets
+except ImportError as error:
+    raise InvalidInput("Data sets need another package: pip install -r requirements-train.txt") from error
+
+ROWS_PER_SHARD = 100  # a few hundred megabytes at 512 pixels
+FEATURES = datasets.Features({
+    "id": datasets.Value("string"),
+    "source": datasets.Image(),
+    "edit": datasets.Image(),
+    "frames": datasets.List(datasets.Image()),  # N + 1
+    "strengths": datasets.List(datasets.Value("float32")),  # N + 1
+    "instruction": datasets.Value("string"),
+    "category": datasets.Value("string"),
+    "morpher": datasets.Value("string"),
+    "ends": datasets.Value("string"),
+    "distance": datasets.Value("string"),
+    "scores": {
+        "source_edit": datasets.Value("float32"),
+        "edit_reconstruction": datasets.Value("float32"),
+        "source_reconstruction": datasets.Value("float32"),
+        "steps": datasets.List(datasets.Value("float32")),  # N
+        "kl": datasets.Value("float32"),
+        "delta_smooth": datasets.Value("float32"),
+    },
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One strip with all that is known of it. `tiles`: source, frames at `strengths`, edit."""
+
+    id: str
+    tiles: list[Image.Image]
+    strengths: list[float]
+    instruction: str
+    category: str
+    morpher: str
+    ends: str
+    distance: str
+    scores: Scores
+
+
+def kept_items(workspace: Workspace) -> list[Item]:
+    """The items that went through all stages, with their facts."""
+    records = [workspace.manifest(stage).read() for stage in STAGES]
+    kept = [name for name, record in records[-1].items() if record["state"] == DONE]
+    return [_joined(name, [stage[name] for stage in records]) for name in sorted(kept)]
+
+
+def _joined(name: str, records: list[dict[str, Any]]) -> Item:
+    facts: dict[str, Any] = {}
+    for record in records:
+        facts |= facts_of(record)
+    return Item(int(name), facts)
+
+
+def kept_rows(workspace: Workspace) -> Iterator[Row]:
+    """The kept items as rows, their pictures read one item at a time."""
+    recipe = workspace.recipe
+    for item in kept_items(workspace):
+        words = (item.facts["instruction"], item.facts["category"])
+        made = (recipe.morpher, recipe.ends, recipe.distance)
+        yield Row(item.id, workspace.tiles(item.id), recipe.strengths, *words, *made, scores_of(item.facts))
+
+
+def write_dataset(rows: Iterable[Row], folder: Path, title: str, rows_per_shard: int = ROWS_PER_SHARD) -> int:
+    """Write rows as `folder`/data/train-K-of-M.parquet with a card, in the place of what was there; returns how many.
+
+    The folder is swapped in when it is complete. InvalidInput where there is no row."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "data").mkdir(parents=True)
+    count, shards = 0, list[Path]()
+    categories: Counter[str] = Counter()
+    waiting = iter(tqdm(rows, desc="pack", unit="item", leave=False))
+    while chunk := list(islice(waiting, rows_per_shard)):
+        shards.append(_write_shard(chunk, partial / "data", len(shards)))
+        count += len(chunk)
+        categories.update(row.category for row in chunk)
+    if not count:
+        shutil.rmtree(partial)
+        raise InvalidInput(f"There is nothing to pack for {folder}: no item was kept. Its report says why.")
+    for number, shard in enumerate(shards):
+        os.replace(shard, shard.with_name(f"train-{number:05d}-of-{len(shards):05d}.parquet"))
+    write_whole(partial / "README.md", card(title, count, categories).encode())
+    _swap_in(partial, folder)
+    return count
+
+
+def _swap_in(partial: Path, folder: Path) -> None:
+    """Put a complete folder in the place of an older one."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(partial, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_shard(rows: list[Row], folder: Path, number: int) -> Path:
+    path = folder / f"shard-{number:05d}.parquet"
+    columns = [_columns(row) for row in rows]
+    table = datasets.Dataset.from_dict({name: [c[name] for c in columns] for name in FEATURES}, features=FEATURES)
+    progress = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        table.to_parquet(path)
+    finally:
+        if progress:
+            datasets.enable_progress_bars()
+    return path
+
+
+def _columns(row: Row) -> dict[str, Any]:
+    source, *frames, edit = ({"bytes": png_bytes(tile), "path": None} for tile in row.tiles)
+    facts = {name: getattr(row, name) for name in FEATURES if name not in ("source", "edit", "frames", "scores")}
+    return {**facts, "source": source, "frames": frames, "edit": edit, "scores": asdict(row.scores)}
+
+
+def card(title: str, count: int, categories: Mapping[str, int]) -> str:
+    """The data set's README, with the header that the hub and `load_dataset` read."""
+    lines = "\n".join(f"| {name} | {number} |" for name, number in sorted(categories.items()))
+    return (
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/*.parquet\n---\n\n"
+        f"# {title}\n\n{count} edits, each as pictures at rising strengths: `frames[k]` is the edit of `source` by "
+        "`instruction` at `strengths[k]`, from 0 to 1. `edit` is the editing model's own result, `scores` are "
+        "distances by `distance`: `steps[k]` between frames k and k + 1, `kl` their divergence from even steps.\n\n"
+        f"| category | edits |\n|---|---|\n{lines}\n"
+    )

@@ -1,0 +1,89 @@
+"""The authors' file format as rows of ours: a PNG of nine square tiles per edit, and one JSON list for all.
+
+Tiles: source, its reconstruction, five morphs, the edit's reconstruction, edit. File names: `<stem>_nsamples_7.png`.
+The list's fields: `image_name`, `category`, `edit_instruction` (underscores for spaces), `lpips_kontext_edit`,
+`lpips_edit_inversion`, `lpips_sequence` (8 adjacent distances of the 9 tiles); others are not needed here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kontext_slider.errors import InvalidInput
+from kontext_slider.images import read_image
+from kontext_slider.train.data.pack import Row
+from kontext_slider.train.data.score import Scores, kl_from_even
+from kontext_slider.train.data.workspace import RECONSTRUCTION, split_strip
+
+NUM_TILES = 9
+NUM_FRAMES = NUM_TILES - 2
+SUFFIX = f"_nsamples_{NUM_FRAMES}"
+FIELDS = ("image_name", "category", "edit_instruction", "lpips_kontext_edit", "lpips_edit_inversion", "lpips_sequence")
+
+
+@dataclass(frozen=True)
+class Strips:
+    """A folder in the authors' format: its entries, and a sentence for each entry that could not be used so far."""
+
+    folder: Path
+    entries: list[dict[str, Any]]
+    problems: list[str]
+
+    def rows(self) -> Iterator[Row]:
+        """The usable entries as rows; the others add to `problems`."""
+        for number, entry in enumerate(self.entries):
+            try:
+                yield _row(self.folder, number, entry)
+            except InvalidInput as error:
+                self.problems.append(f"entry {number}: {error}")
+
+
+def open_strips(folder: Path, listing: Path | None = None) -> Strips:
+    """A folder of strips. `listing`: its JSON list, where the folder does not hold just one. InvalidInput without."""
+    found = [listing] if listing is not None else sorted(folder.glob("*.json"))
+    if len(found) != 1:
+        raise InvalidInput(f"{folder} holds {len(found)} JSON files where one is wanted. Name it with --list.")
+    try:
+        entries = json.loads(found[0].read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{found[0]} cannot be read as JSON ({error}). Check the file.") from error
+    if not isinstance(entries, list) or not entries:
+        raise InvalidInput(f"{found[0]} holds no list of edits. Name the list that belongs to the strips.")
+    return Strips(folder, entries, [])
+
+
+def _row(folder: Path, number: int, entry: Any) -> Row:
+    missing = [name for name in FIELDS if not isinstance(entry, dict) or name not in entry]
+    if missing:
+        raise InvalidInput(f"it lacks {', '.join(missing)}.")
+    stem = Path(str(entry["image_name"])).stem.removesuffix(SUFFIX)
+    strip = read_image(folder / f"{stem}{SUFFIX}.png")
+    if strip.width != NUM_TILES * strip.height:
+        raise InvalidInput(f"{stem}{SUFFIX}.png is {strip.width} x {strip.height}, not {NUM_TILES} square tiles.")
+    return Row(
+        id=stem,
+        tiles=split_strip(strip, NUM_TILES),
+        strengths=[k / (NUM_FRAMES - 1) for k in range(NUM_FRAMES)],
+        instruction=str(entry["edit_instruction"]).replace("_", " ").strip(),
+        category=str(entry["category"]).strip().lower().replace(" ", "_"),
+        morpher="freemorph",
+        ends=RECONSTRUCTION,
+        distance="lpips",
+        scores=_scores(entry),
+    )
+
+
+def _scores(entry: dict[str, Any]) -> Scores:
+    try:
+        sequence = tuple(float(value) for value in entry["lpips_sequence"])
+        edit, loss = float(entry["lpips_kontext_edit"]), float(entry["lpips_edit_inversion"])
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"its distances are no numbers ({error}).") from error
+    if len(sequence) != NUM_TILES - 1:
+        raise InvalidInput(f"its lpips_sequence has {len(sequence)} distances, not {NUM_TILES - 1}.")
+    steps = sequence[1:-1]
+    return Scores(edit, loss, sequence[0], steps, kl_from_even(steps), delta_smooth=None)

@@ -1,0 +1,163 @@
+"""All stages on a tiny real-class pipeline: resumed, repeated, extended."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kontext_slider.errors import InvalidInput
+from kontext_slider.train.data import run as runs
+from kontext_slider.train.data.report import fates
+from kontext_slider.train.data.run import check_recipe
+from kontext_slider.train.data.workspace import STAGES, split_strip
+from tests.tiny import tiny_image
+from tests.train.data.helpers import run_tiny, tiny_recipe
+
+ROOT = Path(__file__).parents[3]
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from kontext_slider.train.data import stages
+from tests.train.data.helpers import run_tiny
+
+calls, {stage} = [], stages.{stage}.__call__
+
+def killed(self, item):
+    facts = {stage}(self, item)
+    calls.append(item)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return facts
+
+stages.{stage}.__call__ = killed
+run_tiny(Path(sys.argv[1]), 3, until="score")
+"""
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_a_killed_run_goes_on_to_the_same_data(tmp_path):
+    """SIGKILL after a picture, before its record; then a torn record as well. The data must be that of a run which
+    nobody touched, to the byte."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    code = subprocess.run(
+        [sys.executable, "-c", KILLED.format(stage="Morph"), str(tmp_path / "killed")], env=environment, cwd=ROOT
+    ).returncode
+    assert code == -signal.SIGKILL
+    done = (tmp_path / "killed" / "morph.jsonl").read_text().splitlines()
+    assert len(done) == 1 and len(list((tmp_path / "killed" / "strips").iterdir())) == 2
+    with open(tmp_path / "killed" / "edit.jsonl", "r+b") as file:
+        file.truncate(file.seek(0, os.SEEK_END) - 9)
+    run_tiny(tmp_path / "killed", 3, until="score")
+    run_tiny(tmp_path / "whole", 3, until="score")
+    killed, whole = contents(tmp_path / "killed"), contents(tmp_path / "whole")
+    torn = killed.pop("edit.jsonl").splitlines(), whole.pop("edit.jsonl").splitlines()
+    assert [line for line in torn[0] if line.endswith(b"}")] == torn[1]
+    assert killed == whole
+
+
+def test_more_items_may_be_asked_for_later(tmp_path, lenient):
+    """Raising --num must add items and leave those that are there alone."""
+    run_tiny(tmp_path / "a", 1, until="morph")
+    before = contents(tmp_path / "a" / "strips")
+    run_tiny(tmp_path / "a", 3, until="morph")
+    after = contents(tmp_path / "a" / "strips")
+    assert len(after) == 3 and before.items() <= after.items()
+
+
+def test_shares_make_the_same_items_as_one_run(tmp_path):
+    """Two machines with half each would be useless if their items were others than one machine's."""
+    run_tiny(tmp_path / "all", 3, until="edit")
+    for k in range(2):
+        run_tiny(tmp_path / str(k), 3, until="edit", share=(k, 2))
+    parts = contents(tmp_path / "0" / "edits") | contents(tmp_path / "1" / "edits")
+    assert parts == contents(tmp_path / "all" / "edits")
+
+
+def test_a_folder_keeps_its_recipe(tmp_path):
+    """Half a data set by one morpher, half by another, and nobody would know."""
+    run_tiny(tmp_path, 1, until="instruct")
+    with pytest.raises(InvalidInput, match="morpher 'pixel-fade', not 'latent-fade'"):
+        run_tiny(tmp_path, 1, until="instruct", morpher="latent-fade")
+
+
+def test_a_stage_that_is_done_loads_no_model(tmp_path, monkeypatch):
+    """Packing again must not wait for twelve billion weights."""
+    run_tiny(tmp_path, 1, until="edit")
+    monkeypatch.setitem(runs.MAKERS, "edit", lambda *tools: pytest.fail("loaded"))
+    run_tiny(tmp_path, 1, until="edit")
+
+
+def test_strips_hold_source_frames_and_edit(tmp_path):
+    """Tiles out of order would train a slider that runs backwards."""
+    workspace = run_tiny(tmp_path, 1, until="score", ends="true")
+    tiles = [np.asarray(tile) for tile in workspace.tiles("0000000")]
+    source, edit = (np.asarray(workspace.load(kind, "0000000")) for kind in ("sources", "edits"))
+    assert len(tiles) == 9 and all(tile.shape == (64, 64, 3) for tile in tiles)
+    for k in (0, 1):
+        assert np.array_equal(tiles[k], source) and np.array_equal(tiles[-1 - k], edit)
+    half = (source.astype(float) + edit) / 2
+    assert np.abs(tiles[4] - half).max() <= 1
+    record = workspace.manifest("score").read()["0000000"]
+    assert record["kl"] < 0.2 and len(record["steps"]) == 6 and record["source_reconstruction"] == 0
+
+
+def test_photographs_of_a_folder_and_a_broken_file(tmp_path, lenient):
+    """A file that is no picture, or one too narrow, must cost one item, with its reason, and not the run."""
+    (tmp_path / "photos").mkdir()
+    tiny_image(48, 32).save(tmp_path / "photos" / "a.png")
+    (tmp_path / "photos" / "b.png").write_bytes(b"no picture")
+    tiny_image(1000, 10).save(tmp_path / "photos" / "c.png")
+    workspace = run_tiny(tmp_path / "out", 4, until="filter", sources=str(tmp_path / "photos"))
+    states = [(fate.item.index, fate.stage, fate.reason) for fate in fates(workspace)]
+    unusable = "unreadable source"
+    assert states == [(0, "filter", None), (1, "instruct", unusable), (2, "instruct", unusable), (3, "filter", None)]
+    width, height = workspace.load("sources", "0000000").size
+    assert workspace.load("edits", "0000000").size == (width, height) and width > height
+    report = (tmp_path / "out" / "report" / "report.md").read_text()
+    assert "| instruct | unreadable source | 2 |" in report and "| filter | 2 | 2 | 0 |" in report
+    assert (tmp_path / "out" / "report" / "kept.png").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"categories": ("weather",)},
+        {"categories": ()},
+        {"morpher": "best"},
+        {"ends": "both"},
+        {"distance": "rms"},
+        {"num_steps": 1},
+        {"share": (2, 2)},
+        {"seed": -1},
+    ],
+)
+def test_what_cannot_be_is_said_at_once(changes):
+    """A typo must not come out after a night of edits."""
+    with pytest.raises(InvalidInput):
+        check_recipe(tiny_recipe(**changes), 1)
+
+
+def test_manifests_are_json_lines_that_name_their_state(tmp_path):
+    """Other tools read these files."""
+    run_tiny(tmp_path, 2, until="edit")
+    for stage in STAGES[:2]:
+        records = [json.loads(line) for line in (tmp_path / f"{stage}.jsonl").read_text().splitlines()]
+        assert [record["id"] for record in records] == ["0000000", "0000001"]
+        assert all(record["state"] == "done" for record in records)
+    assert {"origin", "instruction", "category", "edit"} <= json.loads(
+        (tmp_path / "instruct.jsonl").read_text().splitlines()[0]
+    ).keys()
+
+
+def test_a_strip_of_another_length_is_refused():
+    """Cutting 9 tiles as 7 gives pictures that are shifted and look fine."""
+    with pytest.raises(InvalidInput, match="cannot be 7 tiles"):
+        split_strip(tiny_image(36, 4), 7)
