@@ -49,7 +49,7 @@ class BaseRun:
     codec_seed: int = 0
     codec_pictures: int = 400
     sizes: tuple[ShardSize, ...] = HOME
-    steps: int = 3600
+    steps: int = 4200
     adam_rate: float = 1e-3
     muon_rate: float = 2e-3
     compiled: bool = True

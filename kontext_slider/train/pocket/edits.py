@@ -7,7 +7,7 @@ A *picture edit* maps any picture and a strength to a picture, so it has a truth
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -234,5 +234,5 @@ def trained_instructions() -> dict[str, list[str]]:
 
 def known_instructions() -> dict[str, list[str]]:
     """What the pocket model can be asked for, in words; "left" and "right" are understood before every object."""
-    plain = {name: [noun for noun in KINDS if noun in edit.kinds] or [None] for name, edit in EDITS.items()}
+    plain: dict[str, Sequence[str | None]] = {name: edit.kinds or (None,) for name, edit in EDITS.items()}
     return {name: [text for noun in plain[name] for text in edit.instructions(noun)] for name, edit in EDITS.items()}
