@@ -116,7 +116,7 @@ def load_checkpoint(path: Path, parameters: list[nn.Parameter], optimizers: Sequ
     """Put a saved state back; returns the number of steps done, 0 without a checkpoint."""
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
     with torch.no_grad():
         for parameter, saved in zip(parameters, state["parameters"], strict=True):
             parameter.copy_(saved)

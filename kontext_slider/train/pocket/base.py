@@ -45,6 +45,7 @@ class BaseRun:
     """The run that made the shipped weights. `start`: a model folder to go on from, its codec included."""
 
     start: Path | None = None
+    device: str = "cpu"
     seed: int = 1
     codec_seed: int = 0
     codec_pictures: int = 400
@@ -77,6 +78,7 @@ class Words:
     def __init__(self, parts: dict, sentences: list[str]):
         self.index = {text: number for number, text in enumerate(sentences)}
         self.parts = parts
+        device = parts["text_encoder"].device
         typed = [
             *sentences,
             *(text.capitalize() for text in sentences),
@@ -86,6 +88,7 @@ class Words:
             tokenizer(typed, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt").input_ids
             for tokenizer in (parts["tokenizer"], parts["tokenizer_2"])
         )  # (3 x number of sentences, T)
+        self.clip_ids, self.t5_ids = self.clip_ids.to(device), self.t5_ids.to(device)
 
     def typed(self, sentences: Tensor, generator: torch.Generator) -> Tensor:
         """Row numbers of a random spelling of each sentence, (B,) -> (B,); half of them as they stand."""
@@ -147,8 +150,8 @@ def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> 
     parts = build_parts(all_instructions(), sizes or PocketSizes(), run.seed)
     if run.start is not None:
         go_on_from(run.start, parts)
+    modules = [parts[name].to(run.device) for name in ("transformer", "text_encoder", "text_encoder_2")]
     words = Words(parts, all_instructions())
-    modules = [parts["transformer"], parts["text_encoder"], parts["text_encoder_2"]]
     optimizers = make_optimizers(modules, run.adam_rate, run.muon_rate)
     if run.compiled:
         compile_blocks(parts["transformer"])
@@ -159,7 +162,8 @@ def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> 
         source, target, rows, _ = batches.draw(generator)
         noise = torch.randn(target.shape, generator=generator)
         sigmas = sample_sigmas(len(target), generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        source, target, noise, sigmas = (x.to(run.device) for x in (source, target, noise, sigmas))
+        with torch.autocast(sigmas.device.type, torch.bfloat16):
             text, pooled = words.encode(rows)
             return flow_loss(parts["transformer"], source, target, text, pooled, sigmas, noise)
 

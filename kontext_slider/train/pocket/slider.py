@@ -28,6 +28,7 @@ class SliderRun:
     rank: int = 8
     hidden_dim: int = 384
     place: Place = "time_text_embed"
+    device: str = "cpu"
     compiled: bool = True
 
 
@@ -48,11 +49,12 @@ def fresh_slider(pipe: KontextSliderPipeline, run: SliderRun) -> None:
 
 def train_slider(pipe: KontextSliderPipeline, run: SliderRun, folder: Path) -> None:
     """Train (or resume) projector and LoRA in place."""
+    pipe.to(run.device)
     fresh_slider(pipe, run)
     if run.compiled:
         compile_blocks(pipe.transformer)
     words = Words(pipe.components, all_instructions())
-    batches = load_batches(folder / "slider", run.sizes, pipe.vae, run.seed, words, any_strength)
+    batches = load_batches(folder / "slider", run.sizes, pipe.vae.to("cpu"), run.seed, words, any_strength)
     with torch.no_grad():
         texts, pooled_texts = words.encode(torch.arange(len(words.t5_ids)))  # all sentences, once
 
@@ -61,6 +63,7 @@ def train_slider(pipe: KontextSliderPipeline, run: SliderRun, folder: Path) -> N
         source, target, rows, strengths = batches.draw(generator)
         noise = torch.randn(target.shape, generator=generator)
         sigmas = sample_sigmas(len(target), generator)
+        source, target, noise, sigmas = (x.to(run.device) for x in (source, target, noise, sigmas))
         return strength_loss(pipe, source, target, texts[rows], pooled_texts[rows], sigmas, noise, strengths)
 
     modules: Sequence[torch.nn.Module] = (pipe.slider_projector, pipe.transformer)
@@ -78,5 +81,5 @@ def strength_loss(
     strengths: Tensor,
 ) -> Tensor:
     """`flow_loss` with the slider applied at `strengths` (B,), in bfloat16 autocast."""
-    with torch.autocast("cpu", torch.bfloat16), pipe.slider_applied(strengths.tolist(), pooled):
+    with torch.autocast(sigmas.device.type, torch.bfloat16), pipe.slider_applied(strengths.tolist(), pooled):
         return flow_loss(pipe.transformer, source, target, text, pooled, sigmas, noise)
