@@ -23,7 +23,7 @@ class SliderRun:
 
     seed: int = 2
     sizes: tuple[ShardSize, ...] = tuple(replace(size, sources=size.sources // 2) for size in HOME if size.width < 512)
-    steps: int = 1600
+    steps: int = 2800
     rate: float = 1e-3
     rank: int = 8
     hidden_dim: int = 384
