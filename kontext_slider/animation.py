@@ -26,6 +26,7 @@ PALETTE_COLORS = 256
 PALETTE_SAMPLES = 50_000  # pixels, over all frames, that the shared GIF palette is fitted on
 PALETTE_SETTLED = 300  # k-means ends when fewer samples than this change their colour; going on gains 0.05 dB
 CRF = 16
+X264 = "threads=1:lookahead-threads=1:sync-lookahead=0"  # with more, equal frames do not always make equal bytes
 
 
 def gif_bytes(frames: list[Image.Image], fps: float, text: str) -> bytes:
@@ -115,7 +116,7 @@ def mp4_bytes(frames: list[Image.Image], fps: float, text: str) -> bytes:
     with av.open(buffer, "w", format="mp4") as container:
         container.metadata["comment"] = text
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-        stream.options = {"crf": str(CRF), "preset": "medium"}
+        stream.options = {"crf": str(CRF), "preset": "medium", "x264-params": X264}
         stream.pix_fmt = "yuv420p"
         stream.width, stream.height = (side + side % 2 for side in frames[0].size)
         context = stream.codec_context

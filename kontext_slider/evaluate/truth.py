@@ -188,14 +188,18 @@ def _table_row(name: str, rows: list[Score], strengths: list[float]) -> str:
 
 def working_edits(scores: Sequence[Score], gain: float = 3.0) -> set[str]:
     """Families of edits whose frames at full strength come at least `gain` dB nearer to the truth than the untouched
-    source does, on scenes or on photographs: those that a model may honestly offer."""
-    full = [score for score in scores if score.strength == 1]
-    groups = {(score.kind, family(score.edit)) for score in full}
-    return {
-        name
-        for kind, name in groups
-        if np.mean([s.psnr - s.untouched for s in full if (s.kind, family(s.edit)) == (kind, name)]) >= gain
-    }
+    source does, on scenes or on photographs, by more than chance (the mean less its standard error): those that a model
+    may honestly offer."""
+    gains: dict[tuple[str, str], list[float]] = {}
+    for score in scores:
+        if score.strength == 1:
+            gains.setdefault((score.kind, family(score.edit)), []).append(score.psnr - score.untouched)
+    return {name for (_, name), values in gains.items() if np.mean(values) - _standard_error(values) >= gain}
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    """Of the mean; 0 for a single value, which says nothing of it."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 def summary(scores: Sequence[Score]) -> dict[str, float]:

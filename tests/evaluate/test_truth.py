@@ -58,6 +58,8 @@ def test_the_report_averages_what_it_lists(tmp_path):
     assert lines[2].startswith("| recolour | 31.0 | 31.0 | 31.0 | 40.0 | 18.0 | 0.50 (0.50)") and len(lines) == 5
     assert summary(scores)["scene_psnr_1"] == pytest.approx(27.33)
     assert working_edits(scores) == {"recolour"}, "fog is only 2 dB better than doing nothing"
+    lucky = [Score("scene", "smaller", 1.0, db, 40.0, 20.0, 1.0, 1.0) for db in (20.5, 28.0)]
+    assert working_edits(lucky) == set(), "+4 dB of two scenes is luck where they are 7.5 dB apart"
     write_report(scores, tmp_path, "the command")
     assert "the command" in (tmp_path / "truth.md").read_text()
     assert len([json.loads(line) for line in (tmp_path / "truth.jsonl").read_text().splitlines()]) == 9
