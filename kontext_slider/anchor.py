@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from diffusers.image_processor import VaeImageProcessor
 from torch import Tensor
 
 
@@ -22,16 +21,3 @@ def anchored(frames: Tensor, strengths: Sequence[float], lost: Tensor) -> Tensor
     `lost` is the source minus the model's frame at strength 0."""
     share = torch.tensor([max(0.0, 1.0 - strength) for strength in strengths])
     return (frames + share.to(frames)[:, None, None, None] * lost.to(frames)).clamp(0, 1)
-
-
-def is_needed(strengths: Sequence[float]) -> bool:
-    """Whether any of these strengths has a share."""
-    return min(strengths) < 1
-
-
-def as_output(processor: VaeImageProcessor, frames: Tensor, output_type: str):
-    """Frames (N, 3, H, W) as "pt", "np" (N, H, W, 3) or a list of "pil"."""
-    if output_type == "pt":
-        return frames
-    arrays = processor.pt_to_numpy(frames)
-    return arrays if output_type == "np" else processor.numpy_to_pil(arrays)

@@ -119,7 +119,7 @@ def anchor_of(pipe: FluxKontextPipeline, call: dict[str, Any]) -> Tensor | None:
     if image is None or is_latents(pipe, image) or call["output_type"] == "latent":
         return None
     size = parent_output_size(pipe, call["height"], call["width"], call["max_area"])
-    pixels = (source_pixels(pipe, image, call["_auto_resize"]) / 2 + 0.5).clamp(0, 1)
+    pixels = pipe.image_processor.denormalize(source_pixels(pipe, image, call["_auto_resize"]))
     one_row = all(call[name] is None or len(call[name]) == 1 for name in ROWS if name != "image")
     fits = one_row and len(pixels) == 1 and tuple(pixels.shape[2:]) == size
     return pixels.to(pipe._execution_device) if fits else None

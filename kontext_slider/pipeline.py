@@ -140,16 +140,15 @@ class KontextSliderPipeline(FluxKontextPipeline):
         call = arguments.complete_arguments(self, arguments.bind_arguments(self, args, kwargs), defaults)
         return_dict, output_type = call.pop("return_dict"), call["output_type"]
         arguments.check_batch_size(strength_batch_size)
-        source = (
-            arguments.anchor_of(self, call) if self.defaults.anchor_source and anchor.is_needed(strengths) else None
-        )
+        anchors = self.defaults.anchor_source and min(strengths) < 1
+        source = arguments.anchor_of(self, call) if anchors else None
         if source is None:
             frames = self._denoised(encode_edit(self, call), strengths, strength_batch_size)
         else:
             call = encode_edit(self, {**call, "output_type": "pt"})
             pixels = self._denoised(call, [0.0, *strengths], strength_batch_size)
             pixels = anchor.anchored(pixels[1:], strengths[: len(pixels) - 1], source - pixels[:1])
-            frames = anchor.as_output(self.image_processor, pixels, output_type)
+            frames = self.image_processor.postprocess(pixels, output_type, do_denormalize=[False] * len(pixels))
         return FluxPipelineOutput(images=frames) if return_dict else (frames,)
 
     def _denoised(self, call: dict[str, Any], strengths: list[float], batch_size: int | None) -> Any:

@@ -93,6 +93,15 @@ def test_the_loss_is_denoised_once_for_an_edit(pipe):
     assert sorted(calls) == [0.0, 0.25, 0.33, 0.5, 0.75, 1.0]
 
 
+def test_a_session_that_goes_further_finds_the_frames_of_one_that_does_not(pipe):
+    """How far a slider may go is no part of what a frame looks like."""
+    engine = SliderEngine(pipe)
+    with engine.open(picture(), "make it snow") as session:
+        session.render(0.5)
+    with engine.open(picture(), "make it snow", allow_extrapolation=True) as session:
+        assert session.has(0.5)
+
+
 def test_a_session_goes_beyond_one_only_where_it_was_opened_so(pipe):
     """Extrapolation is a choice."""
     engine = SliderEngine(pipe)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from kontext_slider import export
 from kontext_slider.errors import InvalidInput
-from kontext_slider.export import ANIMATIONS, FORMATS, read_metadata, save_picture, save_sweep
+from kontext_slider.export import ANIMATIONS, FORMATS, read_metadata, save_picture, save_sweep, write_whole
 
 MADE_WITH = {"instruction": "make it snow — naïve", "seed": 7, "model": "pocket", "steps": 12, "guidance": 2.5}
 
@@ -196,6 +196,16 @@ def test_same_sweep_same_bytes(tmp_path: Path, suffix: str) -> None:
     """A time stamp in a file makes equal results look different to every tool that compares them."""
     first = save_sweep(sweep(), tmp_path / f"a.{suffix}").read_bytes()
     assert save_sweep(sweep(), tmp_path / f"b.{suffix}").read_bytes() == first
+
+
+def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
+    """A kill between writing and renaming must leave the old file, and a failure no litter."""
+    path = tmp_path / "a.png"
+    write_whole(path, b"old")
+    monkeypatch.setattr("os.replace", lambda *names: (_ for _ in ()).throw(OSError("killed")))
+    with pytest.raises(InvalidInput, match="killed"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_alpha_and_grey_frames_are_taken(tmp_path: Path) -> None:

@@ -16,8 +16,6 @@ from diffusers import FluxTransformer2DModel, SchedulerMixin
 from diffusers.pipelines.flux.pipeline_flux_kontext import FluxKontextPipeline, calculate_shift, retrieve_timesteps
 from PIL import Image
 
-from ..anchor import as_output
-
 OnStep = Callable[[int, int], None]  # (step, total), steps counted 1..total
 
 
@@ -148,9 +146,9 @@ def decode(pipe: FluxKontextPipeline, latents: torch.Tensor, size: tuple[int, in
 
 def to_picture(pipe: FluxKontextPipeline, pixels: torch.Tensor) -> Image.Image:
     """Pixels (1, 3, H, W) in [0, 1] to the frame, as the pipeline rounds them."""
-    return as_output(pipe.image_processor, pixels, "pil")[0]
+    return pipe.image_processor.postprocess(pixels, output_type="pil", do_denormalize=[False])[0]
 
 
-def source_pixels(pipe: FluxKontextPipeline, source: Image.Image) -> torch.Tensor:
-    """(1, 3, H, W) in [0, 1], as the pipeline sees the source."""
-    return (pipe.image_processor.preprocess(source, source.height, source.width) / 2 + 0.5).clamp(0, 1)
+def to_pixels(pipe: FluxKontextPipeline, picture: Image.Image) -> torch.Tensor:
+    """A picture to pixels (1, 3, H, W) in [0, 1], as the pipeline sees it."""
+    return pipe.image_processor.denormalize(pipe.image_processor.preprocess(picture, picture.height, picture.width))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..defaults import MAX_STRENGTH
 from ..errors import InvalidInput, MissingSlider
 from ..images import ImageLike, read_image, working_image
 from .cache import ByteCache
@@ -91,16 +92,10 @@ class SliderEngine:
         size = defaults.size if size is None else size
         source = working_image(read_image(image), size, self.pipe.vae_scale_factor * 2)
         settings = EditSettings(
-            digest(source),
-            source.size,
-            instruction,
-            defaults.max_sequence_length,
-            seed,
-            steps,
-            guidance,
-            bool(allow_extrapolation),
+            digest(source), source.size, instruction, defaults.max_sequence_length, seed, steps, guidance
         )
-        return EditSession(self, source, settings, self._encode(source, settings))
+        highest = MAX_STRENGTH if allow_extrapolation else 1.0
+        return EditSession(self, source, settings, self._encode(source, settings), highest)
 
     def clear(self) -> None:
         """Forget everything remembered, as after a change of the pipeline's weights. Open sessions keep working."""

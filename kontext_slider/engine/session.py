@@ -12,10 +12,9 @@ import torch
 from PIL import Image
 
 from ..anchor import anchored
-from ..defaults import MAX_STRENGTH
 from ..errors import InvalidInput, SessionClosed, Superseded
 from ..projector import check_strengths
-from .denoise import Conditioning, OnStep, decode, denoise, prepare_scheduler, source_pixels, to_picture
+from .denoise import Conditioning, OnStep, decode, denoise, prepare_scheduler, to_picture, to_pixels
 from .device import Turn
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ class EditSettings:
     seed: int
     steps: int
     guidance: float
-    allow_extrapolation: bool = False
 
 
 class EditSession:
@@ -45,7 +43,14 @@ class EditSession:
     After `close` these attributes stay, the encodings are let go, and no frame can be asked for.
     """
 
-    def __init__(self, engine: SliderEngine, source: Image.Image, settings: EditSettings, edit: Conditioning):
+    def __init__(
+        self,
+        engine: SliderEngine,
+        source: Image.Image,
+        settings: EditSettings,
+        edit: Conditioning,
+        highest: float = 1.0,
+    ):
         self.source = source
         self.instruction = settings.instruction
         self.seed = settings.seed
@@ -54,6 +59,7 @@ class EditSession:
         self.size = settings.size
         self._engine = engine
         self._settings = settings
+        self._highest = highest
         self._edit: Conditioning | None = edit
         self._wanted: float | None = None  # the strength of the newest render
 
@@ -140,7 +146,7 @@ class EditSession:
         return self._edit
 
     def _check_strength(self, strength: float) -> float:
-        return check_strength(strength, MAX_STRENGTH if self._settings.allow_extrapolation else 1.0)
+        return check_strength(strength, self._highest)
 
     def _key(self, strength: float) -> Hashable:
         return self._settings, cache_strength(strength)
@@ -171,7 +177,7 @@ class EditSession:
         lost = self._engine._losses.get(self._settings)
         if lost is None:
             frame = self._pixels(0.0, turn, on_step=None)
-            lost = source_pixels(self._engine.pipe, self.source).to(frame) - frame
+            lost = to_pixels(self._engine.pipe, self.source).to(frame) - frame
             self._engine._losses.put(self._settings, lost, lost.nbytes)
         return lost
 

@@ -5,9 +5,13 @@ Legend: B batch, C latent channels, h and w latent rows and columns, L = h w / 4
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from diffusers import FluxKontextPipeline, FluxTransformer2DModel
 from torch import Tensor
+
+Weighting = Literal["none", "sigma_squared"]
 
 
 def pack(latents: Tensor) -> Tensor:
@@ -37,23 +41,36 @@ def flow_loss(
     pooled: Tensor,
     sigmas: Tensor,
     noise: Tensor,
+    weighting: Weighting = "sigma_squared",
+    guidance: float = 1.0,
+    weights: Tensor | None = None,
 ) -> Tensor:
-    """Rectified-flow loss, paper Eq. 1: x = (1 - sigma) y + sigma eps, the model predicts eps - y. Weighted by sigma^2:
-    the error of the picture that a velocity points to, x - sigma v, which is what the last sampling step shows.
+    """Rectified-flow loss, paper Eq. 1: x = (1 - sigma) y + sigma eps, the model predicts eps - y; mean square over the
+    target tokens only. Returns a scalar.
 
-    source, target, noise (B, C, h, w); text (B, T, E); pooled (B, P); sigmas (B,). Mean square over the target
-    tokens only. Returns a scalar."""
+    Args:
+        source, target, noise: (B, C, h, w).
+        text, pooled: (B, T, E) and (B, P).
+        sigmas: (B,).
+        weighting: "sigma_squared", the error of the picture that a velocity points to, x - sigma v, which is what the
+            last sampling step shows; or "none".
+        guidance: heard by transformers with such an input.
+        weights: of the target tokens, (B, L).
+    """
     height, width = target.shape[-2:]
-    sigma = sigmas[:, None, None]
+    dtype, sigma = transformer.dtype, sigmas[:, None, None]
     clean, noise = pack(target), pack(noise)
     tokens = torch.cat([(1 - sigma) * clean + sigma * noise, pack(source)], dim=1)  # (B, 2 L, K)
     velocity = transformer(
-        hidden_states=tokens,
+        hidden_states=tokens.to(dtype),
         timestep=sigmas,
-        pooled_projections=pooled,
-        encoder_hidden_states=text,
+        guidance=torch.full_like(sigmas, guidance) if transformer.config.guidance_embeds else None,
+        pooled_projections=pooled.to(dtype),
+        encoder_hidden_states=text.to(dtype),
         img_ids=token_positions(height, width, tokens.device),
         txt_ids=torch.zeros(text.shape[1], 3, device=tokens.device),
         return_dict=False,
     )[0][:, : clean.shape[1]]
-    return (sigma * (velocity.float() - (noise - clean))).square().mean()
+    error = velocity.float() - (noise - clean)
+    squares = (error * sigma if weighting == "sigma_squared" else error).square()
+    return (squares if weights is None else squares * weights[..., None]).mean()

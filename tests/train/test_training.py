@@ -18,8 +18,18 @@ from kontext_slider.train.pocket import recipe
 from kontext_slider.train.pocket.base import BaseRun, ShardSize, all_instructions, train_base
 from kontext_slider.train.pocket.card import write_card
 from kontext_slider.train.pocket.model import PocketSizes, build_parts
-from kontext_slider.train.pocket.pairs import HIGHEST, any_strength, draw_shard, load_or_draw
+from kontext_slider.train.pocket.pairs import (
+    HIGHEST,
+    SCENES_ONLY,
+    any_strength,
+    changed_tokens,
+    draw_shard,
+    load_or_draw,
+    seen_tokens,
+)
 from kontext_slider.train.pocket.slider import SliderRun, train_slider
+from kontext_slider.train.pocket.things import KINDS
+from kontext_slider.train.pocket.world import random_scene
 
 TINY = PocketSizes(heads=2, double_blocks=1, single_blocks=1, latent_channels=16, text=32)
 
@@ -98,7 +108,24 @@ def test_a_shard_is_a_function_of_its_seed_and_survives_the_disk(tmp_path):
     assert not torch.equal(shard.target, other.target)
     assert shard.target.shape == (12, 8, 4, 4) and shard.source.shape == (4, 8, 4, 4)
     assert float(shard.strength.min()) >= 0 and float(shard.strength.max()) <= HIGHEST
+    assert torch.equal(shard.focus, kept.focus) and shard.focus.shape == (12, 4)
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_focus_of_an_edit_of_an_object_is_on_all_objects():
+    """The wrong object counts as much as the right one, or a model that edits both would be let off."""
+    how = dict(codec=PatchCodec(latent_channels=8), size=(64, 64), num_sources=8, seed=5, workers=1, rows=(1, 4))
+    shard = draw_shard(**how, mix=SCENES_ONLY)
+    assert shard.source.shape == (8, 8, 6, 8) and shard.focus.shape == (24, 12)
+    of_objects = [any(kind in text for kind in KINDS) for text in shard.instruction]
+    assert any(of_objects) and not all(of_objects)
+    for focus, of_object, target, number in zip(shard.focus, of_objects, shard.target, shard.source_index, strict=True):
+        changed = changed_tokens(shard.source[number], target[None])[0]
+        assert bool(focus.any()) == of_object
+        assert not of_object or (focus | ~changed).all(), "a change that nobody looks at"
+    scene = next(s for s in (random_scene(np.random.default_rng(n)) for n in range(99)) if len(s.things) == 3)
+    alone = [seen_tokens(replace(scene, things=(thing,)), 256, 256) for thing in scene.things]
+    assert torch.equal(seen_tokens(scene, 256, 256), alone[0] | alone[1] | alone[2])
 
 
 class Killed(Exception):

@@ -11,9 +11,9 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.compare import STRENGTHS, draw_cases
 from kontext_slider.evaluate.distance import find_distance
 from kontext_slider.evaluate.truth import HELD_OUT_SEED, scene_cases
+from kontext_slider.export import write_whole
 from kontext_slider.train.data.calibrate import calibrated, measure_drawn
 from kontext_slider.train.data.instruct import check_categories
-from kontext_slider.train.data.manifest import write_whole
 from kontext_slider.train.data.morph.measure import measure_morphers, table
 from kontext_slider.train.data.morph.registry import FREEMORPH, MORPHERS, NAMES, find_morpher
 from kontext_slider.train.data.pack import kept_rows, write_dataset
@@ -135,6 +135,7 @@ def compare_morphers(args: argparse.Namespace) -> None:
     text = table(measure_morphers(pipe, cases, morphers, STRENGTHS, distance, args.seed), DEFAULT.max_kl)
     if args.out:
         command = f"kontext-slider data morphers --model {args.model} --edits {args.edits} --seed {args.seed}"
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(args.out, f"# Morphers\n\n`{command} --distance {args.distance}`\n\n{text}\n".encode())
     print(text)
 

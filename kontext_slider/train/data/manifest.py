@@ -1,4 +1,4 @@
-"""What a stage has done, as one JSON line per item, and files that are whole or not there.
+"""What a stage has done, as one JSON line per item.
 
 A kill can come between any two bytes. A picture is renamed into place when it is complete, its line is appended after
 that, and a line that was cut short counts for nothing: its item is done again, with the same result.
@@ -56,20 +56,6 @@ def _record(line: str) -> dict | None:
     except ValueError:
         return None
     return record if isinstance(record, dict) and isinstance(record.get("id"), str) else None
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is never seen half: to a neighbour, to the disk, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    neighbour = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(neighbour, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(neighbour, path)
-    finally:
-        neighbour.unlink(missing_ok=True)
 
 
 def png_bytes(picture: Image.Image) -> bytes:

@@ -20,8 +20,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from kontext_slider.errors import InvalidInput
+from kontext_slider.export import write_whole
 from kontext_slider.train.data.items import DONE, Item, facts_of
-from kontext_slider.train.data.manifest import png_bytes, write_whole
+from kontext_slider.train.data.manifest import png_bytes
 from kontext_slider.train.data.score import Scores
 from kontext_slider.train.data.stages import scores_of
 from kontext_slider.train.data.workspace import STAGES, Workspace

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from kontext_slider.export import write_whole
 from kontext_slider.train.data.filter import THRESHOLDS
 from kontext_slider.train.data.items import DONE, Item, facts_of
-from kontext_slider.train.data.manifest import png_bytes, write_whole
+from kontext_slider.train.data.manifest import png_bytes
 from kontext_slider.train.data.stages import scores_of
 from kontext_slider.train.data.workspace import STAGES, Workspace
 
@@ -43,6 +44,7 @@ def fates(workspace: Workspace) -> list[Fate]:
 def write_report(workspace: Workspace, command: str) -> Path:
     """`report/report.md` with `kept.png` and `rejected.png`; returns the folder."""
     folder, ends = workspace.root / "report", fates(workspace)
+    folder.mkdir(parents=True, exist_ok=True)
     kept = [fate for fate in ends if fate.stage == STAGES[-1] and fate.reason is None]
     rejected = [fate for fate in ends if fate.reason is not None]
     parts = ["# Data of a run", f"`{command}`", _stage_table(ends), _category_table(ends)]

@@ -17,9 +17,10 @@ from pathlib import Path
 from PIL import Image
 
 from kontext_slider.errors import InvalidInput
+from kontext_slider.export import write_whole
 from kontext_slider.images import read_image
 from kontext_slider.train.data.categories import CATEGORIES
-from kontext_slider.train.data.manifest import Manifest, png_bytes, write_whole
+from kontext_slider.train.data.manifest import Manifest, png_bytes
 
 STAGES = ("instruct", "edit", "morph", "score", "filter")
 RECONSTRUCTION, TRUE = "reconstruction", "true"
@@ -76,6 +77,7 @@ class Workspace:
 
     def save(self, kind: str, name: str, picture: Image.Image) -> None:
         """Write a picture of a `kind` (sources, edits, strips), whole or not at all."""
+        (self.root / kind).mkdir(exist_ok=True)
         write_whole(self.root / kind / f"{name}.png", png_bytes(picture))
 
     def load(self, kind: str, name: str) -> Image.Image:
@@ -98,6 +100,7 @@ def open_workspace(root: Path, recipe: Recipe) -> Workspace:
             words = ", ".join(f"{name} {begun.get(name)!r}, not {wanted[name]!r}" for name in other)
             raise InvalidInput(f"{root} was begun with {words}. Use the same again, or choose another folder.")
     else:
+        root.mkdir(parents=True, exist_ok=True)
         write_whole(path, (json.dumps(wanted, indent=2) + "\n").encode())
     return Workspace(root, recipe)
 

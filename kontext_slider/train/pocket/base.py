@@ -15,28 +15,51 @@ from kontext_slider.train.flow import flow_loss, sample_sigmas
 from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
 from kontext_slider.train.pocket.edits import NO_EDIT, trained_instructions
 from kontext_slider.train.pocket.model import PocketSizes, build_parts, go_on_from
-from kontext_slider.train.pocket.pairs import Shard, draw_source, full_strength, load_or_draw, to_tensor
+from kontext_slider.train.pocket.pairs import (
+    SCENES_ONLY,
+    Mix,
+    Shard,
+    draw_source,
+    full_strength,
+    load_or_draw,
+    to_tensor,
+)
+
+FOCUS = 6.0  # weight of a token on an object, in an edit of one, against 1 elsewhere
 
 
 @dataclass(frozen=True)
 class ShardSize:
-    """Pictures of (width, height), how many sources are drawn, and how many pairs make a batch."""
+    """Pictures of (width, height), how many sources are drawn, and how many pairs make a batch.
+
+    rows: which rows of tokens are trained on, all if None. mix: what the pictures show."""
 
     width: int
     height: int
     sources: int
     batch: int
+    rows: tuple[int, int] | None = None
+    mix: Mix = Mix()
+
+    @property
+    def name(self) -> str:
+        """What the files of such a shard are called."""
+        rows = "" if self.rows is None else "-rows-{}-{}".format(*self.rows)
+        return f"{self.width}x{self.height}{rows}"
 
 
+# Objects are small and must be told from one another: they get most of the steps, on the band of rows where they stand.
+OBJECTS = ShardSize(256, 256, 4000, 13, rows=(5, 15), mix=SCENES_ONLY)
 HOME = (
-    ShardSize(256, 256, 2400, 8),
-    ShardSize(288, 224, 600, 8),
-    ShardSize(224, 288, 600, 8),
-    ShardSize(320, 208, 600, 8),
-    ShardSize(208, 320, 600, 8),
+    OBJECTS,
+    ShardSize(256, 256, 900, 8),
+    ShardSize(288, 224, 400, 8),
+    ShardSize(224, 288, 400, 8),
+    ShardSize(320, 208, 400, 8),
+    ShardSize(208, 320, 400, 8),
     ShardSize(192, 192, 300, 14),
-    ShardSize(384, 384, 300, 4),
-    ShardSize(512, 512, 160, 2),
+    ShardSize(384, 384, 200, 4),
+    ShardSize(512, 512, 100, 2),
 )
 
 
@@ -103,6 +126,21 @@ class Words:
         return text, self.parts["text_encoder"](self.clip_ids[rows]).pooler_output
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Pairs to train on."""
+
+    source: Tensor  # (B, C, h, w)
+    target: Tensor  # (B, C, h, w)
+    words: Tensor  # (B,) row numbers of `Words`
+    strengths: Tensor  # (B,)
+    weights: Tensor  # (B, L) of the target tokens
+
+    def to(self, device: str) -> Batch:
+        """The same on another device."""
+        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+
 class Batches:
     """Random batches from shards of several sizes; batch number n is a function of n."""
 
@@ -111,14 +149,18 @@ class Batches:
         self.shard_weights = torch.tensor([float(len(shard)) for shard in shards])
         self.sentences = [torch.tensor([words.index[text] for text in shard.instruction]) for shard in shards]
 
-    def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """source (B, C, h, w), target (B, C, h, w), row numbers of `words` (B,), strengths (B,)."""
+    def draw(self, generator: torch.Generator) -> Batch:
+        """The next batch, by `generator`."""
         number = int(torch.multinomial(self.shard_weights, 1, generator=generator))
         shard = self.shards[number]
         rows = torch.randint(len(shard), (self.batch_sizes[number],), generator=generator)
-        source, target = shard.source[shard.source_index[rows]], shard.target[rows]
-        typed = self.words.typed(self.sentences[number][rows], generator)
-        return source.float(), target.float(), typed, shard.strength[rows]
+        return Batch(
+            source=shard.source[shard.source_index[rows]].float(),
+            target=shard.target[rows].float(),
+            words=self.words.typed(self.sentences[number][rows], generator),
+            strengths=shard.strength[rows],
+            weights=torch.where(shard.focus[rows], FOCUS, 1.0),
+        )
 
 
 def load_batches(
@@ -132,12 +174,14 @@ def load_batches(
     """Batches of all sizes, from files whose path begins with `prefix`; shards that are not there are drawn first."""
     shards = [
         load_or_draw(
-            prefix.with_name(f"{prefix.name}-{size.width}x{size.height}.safetensors"),
+            prefix.with_name(f"{prefix.name}-{size.name}.safetensors"),
             codec=codec,
             size=(size.width, size.height),
             num_sources=size.sources,
             seed=seed,
             strengths=strengths,
+            rows=size.rows,
+            mix=size.mix,
         )
         for size in sizes
     ]
@@ -159,13 +203,14 @@ def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> 
 
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(run.seed + step)
-        source, target, rows, _ = batches.draw(generator)
-        noise = torch.randn(target.shape, generator=generator)
-        sigmas = sample_sigmas(len(target), generator)
-        source, target, noise, sigmas = (x.to(run.device) for x in (source, target, noise, sigmas))
-        with torch.autocast(sigmas.device.type, torch.bfloat16):
-            text, pooled = words.encode(rows)
-            return flow_loss(parts["transformer"], source, target, text, pooled, sigmas, noise)
+        batch = batches.draw(generator).to(run.device)
+        noise = torch.randn(batch.target.shape, generator=generator).to(run.device)
+        sigmas = sample_sigmas(len(noise), generator).to(run.device)
+        with torch.autocast(noise.device.type, torch.bfloat16):
+            text, pooled = words.encode(batch.words)
+            return flow_loss(
+                parts["transformer"], batch.source, batch.target, text, pooled, sigmas, noise, weights=batch.weights
+            )
 
     train(modules, optimizers, loss_at, Schedule(run.steps), folder / "base", run.seed)
     return {**parts, "vae": codec}

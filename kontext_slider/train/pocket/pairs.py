@@ -3,7 +3,7 @@
 A *shard* holds pairs of one picture size. Several edits share a source, which is drawn and stored once. Shards are
 functions of their seed, written to disk as safetensors, and drawn again only when absent.
 
-Legend: N pairs, S sources, C latent channels, h and w latent rows and columns.
+Legend: N pairs, S sources, C latent channels, h and w latent rows and columns, L = h w / 4 tokens.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,17 +23,31 @@ from torch import Tensor
 from torch.multiprocessing import get_context
 
 from kontext_slider.codec import PatchCodec
+from kontext_slider.train.flow import pack
 from kontext_slider.train.pocket.edits import NO_EDIT, PICTURE_EDITS, SCENE_EDITS, Edit
 from kontext_slider.train.pocket.paint import Picture
 from kontext_slider.train.pocket.pictures import crop_photograph, draw_collage
-from kontext_slider.train.pocket.world import Scene, draw, random_scene
+from kontext_slider.train.pocket.world import Scene, draw, draw_mask, random_scene
 
 EDITS_PER_SOURCE = 3
-COLLAGE_SHARE, PHOTOGRAPH_SHARE = 0.18, 0.14
 NO_EDIT_SHARE = 0.05
-OBJECT_SHARE = 0.74  # of the edits of a scene
-RECOLOUR_SHARE = 0.35  # of these
+RECOLOUR_SHARE = 0.35  # of the edits of objects
 HIGHEST = 1.5  # strength that is trained
+TOKEN = 16  # pixels on a side
+NOTICED = 0.05  # change of a latent value, from which a token counts as edited
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What a shard is made of: shares of collages and photographs among its pictures, and of edits of an object, of
+    mountains or of the sky among the edits of its scenes."""
+
+    collages: float = 0.18
+    photographs: float = 0.14
+    objects: float = 0.74
+
+
+SCENES_ONLY = Mix(collages=0, photographs=0, objects=0.95)
 
 
 @dataclass(frozen=True)
@@ -43,10 +58,21 @@ class Shard:
     target: Tensor  # (N, C, h, w) half precision
     source_index: Tensor  # (N,)
     strength: Tensor  # (N,)
+    focus: Tensor  # (N, L) bool: of edits of an object, all tokens of all objects and all that change; else nothing
     instruction: list[str]
 
     def __len__(self) -> int:
         return len(self.target)
+
+
+@dataclass(frozen=True)
+class _Job:
+    codec: Any  # a PatchCodec; like all diffusers codecs it answers in two ways
+    seed: tuple[int, ...]
+    size: tuple[int, int]
+    strengths: Callable[[np.random.Generator], float]
+    rows: tuple[int, int]
+    mix: Mix
 
 
 def full_strength(rng: np.random.Generator) -> float:
@@ -61,32 +87,34 @@ def any_strength(rng: np.random.Generator) -> float:
     return float(np.clip(rng.uniform(-0.12, 1.12), 0, 1))
 
 
-def choose_edit(rng: np.random.Generator, scene: Scene | None) -> Edit:
+def choose_edit(rng: np.random.Generator, scene: Scene | None, object_share: float) -> Edit:
     """An edit that has a truth on this picture (None: not a scene, so edits of the whole picture only)."""
     group: list[Edit] = list(PICTURE_EDITS)
-    if scene is not None and rng.random() < OBJECT_SHARE:
+    if scene is not None and rng.random() < object_share:
         colours = rng.random() < RECOLOUR_SHARE
         group = [e for e in SCENE_EDITS if e.name.startswith("recolour-") == colours and e.targets(scene)]
     return group[rng.integers(len(group))]
 
 
-def draw_source(rng: np.random.Generator, width: int, height: int) -> tuple[Picture, Scene | None]:
+def draw_source(rng: np.random.Generator, width: int, height: int, mix: Mix = Mix()) -> tuple[Picture, Scene | None]:
     """A landscape with its scene, or a collage or a crop of a photograph and None."""
     kind = rng.random()
-    if kind < COLLAGE_SHARE:
+    if kind < mix.collages:
         return draw_collage(rng, width, height), None
-    if kind < COLLAGE_SHARE + PHOTOGRAPH_SHARE:
+    if kind < mix.collages + mix.photographs:
         return crop_photograph(rng, width, height), None
     scene = random_scene(rng, width / height)
     return draw(scene, width, height), scene
 
 
-def draw_edit(rng, source: Picture, scene: Scene | None, strength: float) -> tuple[Picture, str]:
-    """One edit of a source at `strength` and an instruction for it; sometimes no edit at all. An edit that has no truth
-    beyond 1 stays at 1."""
+def draw_edit(
+    rng: np.random.Generator, source: Picture, scene: Scene | None, strength: float, object_share: float
+) -> tuple[Picture, str, bool]:
+    """One edit of a source at `strength`, an instruction for it, and whether it is one of an object; sometimes no edit
+    at all. An edit that has no truth beyond 1 stays at 1."""
     if rng.random() < NO_EDIT_SHARE:
-        return source, NO_EDIT[rng.integers(len(NO_EDIT))]
-    edit = choose_edit(rng, scene)
+        return source, NO_EDIT[rng.integers(len(NO_EDIT))], False
+    edit = choose_edit(rng, scene, object_share)
     strength = strength if edit.goes_on else min(strength, 1.0)
     height, width, _ = source.shape
     if edit.is_global:
@@ -96,7 +124,7 @@ def draw_edit(rng, source: Picture, scene: Scene | None, strength: float) -> tup
         index = int(rng.choice(edit.targets(scene)))
         target = edit.apply(scene, strength, width, height, index)
         words = edit.instructions(scene.name_of(index) if edit.kinds else None)
-    return target, words[rng.integers(len(words))]
+    return target, words[rng.integers(len(words))], bool(edit.kinds)
 
 
 def to_tensor(picture: Picture) -> Tensor:
@@ -104,20 +132,38 @@ def to_tensor(picture: Picture) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None] * 2 - 1
 
 
-def _draw_group(job: tuple) -> tuple[Tensor, Tensor, list[float], list[str]]:
-    codec, seed, width, height, strengths = job
-    rng = np.random.default_rng(seed)
-    source, scene = draw_source(rng, width, height)
-    pictures, values, words = [source], [], []
+def seen_tokens(scene: Scene, width: int, height: int) -> Tensor:
+    """Tokens that show any part of any object, (L,) bool."""
+    seen = np.any([draw_mask(scene, number, width, height) for number in range(len(scene.things))], axis=0)
+    return torch.from_numpy(seen.reshape(height // TOKEN, TOKEN, width // TOKEN, TOKEN).any((1, 3)).flatten())
+
+
+def changed_tokens(source: Tensor, targets: Tensor) -> Tensor:
+    """Tokens that differ, (N, L) bool, of latents (C, h, w) and (N, C, h, w)."""
+    return (pack(targets.float()) - pack(source[None].float())).abs().amax(-1) > NOTICED
+
+
+def _draw_group(job: _Job) -> tuple[Tensor, Tensor, Tensor, list[float], list[str]]:
+    rng = np.random.default_rng(job.seed)
+    source, scene = draw_source(rng, *job.size, job.mix)
+    pictures, values, words, of_object = [source], [], [], []
     for _ in range(EDITS_PER_SOURCE):
-        strength = strengths(rng)
-        target, instruction = draw_edit(rng, source, scene, strength)
+        strength = job.strengths(rng)
+        target, instruction, is_local = draw_edit(rng, source, scene, strength, job.mix.objects)
         pictures.append(target)
         values.append(strength)
         words.append(instruction)
+        of_object.append(is_local)
     with torch.no_grad():
-        latents = codec.encode(torch.cat([to_tensor(p) for p in pictures])).latent_dist.mode().half()
-    return latents[0], latents[1:], values, words
+        latents = job.codec.encode(torch.cat([to_tensor(p) for p in pictures])).latent_dist.mode().half()
+    focus = changed_tokens(latents[0], latents[1:])
+    if scene is not None:
+        focus |= seen_tokens(scene, *job.size)
+    focus &= torch.tensor(of_object)[:, None]
+    top, bottom = job.rows
+    focus = focus.unflatten(1, (-1, job.size[0] // TOKEN))[:, top:bottom].flatten(1)
+    latents = latents[:, :, 2 * top : 2 * bottom].clone()
+    return latents[0], latents[1:], focus, values, words
 
 
 def draw_shard(
@@ -126,21 +172,27 @@ def draw_shard(
     num_sources: int,
     seed: int,
     strengths: Callable[[np.random.Generator], float] = full_strength,
+    rows: tuple[int, int] | None = None,
+    mix: Mix = Mix(),
     workers: int = 2,
 ) -> Shard:
-    """Draw `num_sources` pictures of (width, height) = `size` with three edits each."""
-    jobs = [(codec, (seed, *size, number), *size, strengths) for number in range(num_sources)]
-    rows = _draw_all(jobs, workers)
+    """Draw `num_sources` pictures of (width, height) = `size` with three edits each, and keep some rows of tokens."""
+    kept = rows or (0, size[1] // TOKEN)
+    jobs = [
+        _Job(codec, (seed, *size, *(rows or ()), number), size, strengths, kept, mix) for number in range(num_sources)
+    ]
+    sources, targets, focus, values, words = zip(*_draw_all(jobs, workers), strict=True)
     return Shard(
-        source=torch.stack([torch.from_numpy(row[0]) for row in rows]),
-        target=torch.cat([torch.from_numpy(row[1]) for row in rows]),
+        source=torch.from_numpy(np.stack(sources)),
+        target=torch.from_numpy(np.concatenate(targets)),
         source_index=torch.arange(num_sources).repeat_interleave(EDITS_PER_SOURCE),
-        strength=torch.tensor([value for row in rows for value in row[2]]),
-        instruction=[word for row in rows for word in row[3]],
+        focus=torch.from_numpy(np.concatenate(focus)),
+        strength=torch.tensor([value for group in values for value in group]),
+        instruction=[word for group in words for word in group],
     )
 
 
-def _draw_all(jobs: list[tuple], workers: int) -> list[tuple]:
+def _draw_all(jobs: list[_Job], workers: int) -> list[tuple]:
     """In order; by several processes where the work outweighs their start (forks of a threaded torch can hang)."""
     if len(jobs) < 50:
         return [_numpy_group(job) for job in jobs]
@@ -148,16 +200,16 @@ def _draw_all(jobs: list[tuple], workers: int) -> list[tuple]:
         return list(pool.imap(_numpy_group, jobs, chunksize=8))
 
 
-def _numpy_group(job: tuple) -> tuple:
-    source, targets, values, words = _draw_group(job)
-    return source.numpy(), targets.numpy(), values, words
+def _numpy_group(job: _Job) -> tuple:
+    source, targets, focus, values, words = _draw_group(job)
+    return source.numpy(), targets.numpy(), focus.numpy(), values, words
 
 
 def load_or_draw(path: Path, **how) -> Shard:
     """The shard at `path`, drawn by `draw_shard(**how)` and written whole if it is not there."""
     if not path.exists():
         shard = draw_shard(**how)
-        tensors = {name: getattr(shard, name) for name in ("source", "target", "source_index", "strength")}
+        tensors = {name: getattr(shard, name) for name in ("source", "target", "source_index", "strength", "focus")}
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         save_file(tensors, partial, metadata={"instruction": json.dumps(shard.instruction)})

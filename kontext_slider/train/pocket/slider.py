@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.projector import Place, StrengthProjector
+from kontext_slider.projector import Place
 from kontext_slider.train.flow import flow_loss, sample_sigmas
 from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
-from kontext_slider.train.pocket.base import HOME, ShardSize, Words, all_instructions, load_batches
+from kontext_slider.train.pocket.base import HOME, Batches, ShardSize, Words, all_instructions, load_batches
 from kontext_slider.train.pocket.pairs import HIGHEST, any_strength
+from kontext_slider.train.slider.model import fresh_slider
+
+Applied = Callable[[Tensor, Tensor], AbstractContextManager[None]]  # (strengths (B,), pooled (B, P)): the slider on
 
 
 @dataclass(frozen=True)
@@ -32,54 +36,43 @@ class SliderRun:
     compiled: bool = True
 
 
-def fresh_slider(pipe: KontextSliderPipeline, run: SliderRun) -> None:
-    """Put an untrained slider on a frozen pipeline: offsets zero, LoRA without effect."""
-    torch.manual_seed(run.seed)
-    for module in (pipe.transformer, pipe.text_encoder, pipe.text_encoder_2):
-        module.requires_grad_(False)
-    projector = StrengthProjector(
-        pooled_dim=pipe.transformer.config.pooled_projection_dim,
-        hidden_dim=run.hidden_dim,
-        modulation_dim=pipe.transformer.inner_dim,
-        place=run.place,
-        highest_strength=HIGHEST,
-    )
-    pipe.add_slider(projector.zero_last_layer(), run.rank)
-
-
 def train_slider(pipe: KontextSliderPipeline, run: SliderRun, folder: Path) -> None:
     """Train (or resume) projector and LoRA in place."""
     pipe.to(run.device)
-    fresh_slider(pipe, run)
+    settings = {"hidden_dim": run.hidden_dim, "place": run.place, "highest_strength": HIGHEST}
+    projector = fresh_slider(pipe, "modulation", run.rank, run.seed, **settings)
+
+    def applied(strengths: Tensor, pooled: Tensor) -> AbstractContextManager[None]:
+        return pipe.slider_applied(strengths.tolist(), pooled)
+
+    train_projector(pipe, projector, applied, slider_batches(pipe, run, folder), run, folder / "slider")
+
+
+def slider_batches(pipe: KontextSliderPipeline, run: SliderRun, folder: Path) -> Batches:
+    """Pairs at any strength, from the shards `folder/slider-*`, drawn if not there."""
+    words = Words(pipe.components, all_instructions())
+    return load_batches(folder / "slider", run.sizes, pipe.vae.to("cpu"), run.seed, words, any_strength)
+
+
+def train_projector(
+    pipe: KontextSliderPipeline, projector: nn.Module, applied: Applied, batches: Batches, run: SliderRun, folder: Path
+) -> None:
+    """Train (or resume, from `folder`) a projector of any kind and the LoRA that is on the transformer."""
     if run.compiled:
         compile_blocks(pipe.transformer)
-    words = Words(pipe.components, all_instructions())
-    batches = load_batches(folder / "slider", run.sizes, pipe.vae.to("cpu"), run.seed, words, any_strength)
     with torch.no_grad():
-        texts, pooled_texts = words.encode(torch.arange(len(words.t5_ids)))  # all sentences, once
+        texts, pooled_texts = batches.words.encode(torch.arange(len(batches.words.t5_ids)))  # all sentences, once
 
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(run.seed * 1_000_000 + step)
-        source, target, rows, strengths = batches.draw(generator)
-        noise = torch.randn(target.shape, generator=generator)
-        sigmas = sample_sigmas(len(target), generator)
-        source, target, noise, sigmas = (x.to(run.device) for x in (source, target, noise, sigmas))
-        return strength_loss(pipe, source, target, texts[rows], pooled_texts[rows], sigmas, noise, strengths)
+        batch = batches.draw(generator).to(run.device)
+        noise = torch.randn(batch.target.shape, generator=generator).to(run.device)
+        sigmas = sample_sigmas(len(noise), generator).to(run.device)
+        text, pooled = texts[batch.words], pooled_texts[batch.words]
+        with torch.autocast(noise.device.type, torch.bfloat16), applied(batch.strengths, pooled):
+            return flow_loss(
+                pipe.transformer, batch.source, batch.target, text, pooled, sigmas, noise, weights=batch.weights
+            )
 
-    modules: Sequence[torch.nn.Module] = (pipe.slider_projector, pipe.transformer)
-    train(modules, make_optimizers(modules, run.rate), loss_at, Schedule(run.steps), folder / "slider", run.seed)
-
-
-def strength_loss(
-    pipe: KontextSliderPipeline,
-    source: Tensor,
-    target: Tensor,
-    text: Tensor,
-    pooled: Tensor,
-    sigmas: Tensor,
-    noise: Tensor,
-    strengths: Tensor,
-) -> Tensor:
-    """`flow_loss` with the slider applied at `strengths` (B,), in bfloat16 autocast."""
-    with torch.autocast(sigmas.device.type, torch.bfloat16), pipe.slider_applied(strengths.tolist(), pooled):
-        return flow_loss(pipe.transformer, source, target, text, pooled, sigmas, noise)
+    modules = (projector, pipe.transformer)
+    train(modules, make_optimizers(modules, run.rate), loss_at, Schedule(run.steps), folder, run.seed)

@@ -10,11 +10,11 @@ from typing import Any, Literal, get_args
 from kontext_slider.defaults import MAX_STRENGTH
 from kontext_slider.errors import InvalidInput
 from kontext_slider.projector import ENCODINGS, Place
+from kontext_slider.train.flow import Weighting
 from kontext_slider.train.loop import Schedule
 
 Kind = Literal["modulation", "text-space", "no-pooled"]
 Timesteps = Literal["uniform", "near_one"]
-Weighting = Literal["none", "sigma_squared"]
 Optimiser = Literal["adamw", "adamw8bit"]
 Precision = Literal["no", "bf16"]
 Tracker = Literal["tensorboard", "none"]

@@ -1,7 +1,4 @@
-"""What is trained: a projector of any kind and a LoRA over a frozen transformer, and the loss of a batch.
-
-Legend: B rows, L target tokens, K channels of a packed token.
-"""
+"""What is trained: a projector of any kind and a LoRA over a frozen transformer, and the loss of a batch."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ from torch import Tensor, nn
 from kontext_slider import lora
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import StrengthProjector
-from kontext_slider.train.flow import pack, token_positions
+from kontext_slider.train.flow import flow_loss
 from kontext_slider.train.slider.ablations import NoPooledProjector, Projector, TextSpaceProjector, slider_on
 from kontext_slider.train.slider.batches import SliderBatch
-from kontext_slider.train.slider.config import SliderConfig, Weighting
+from kontext_slider.train.slider.config import SliderConfig
 
 
 def fresh_slider(pipe: KontextSliderPipeline, kind: str, rank: int, seed: int, **projector: Any) -> Projector:
@@ -70,29 +67,14 @@ class SliderModel(nn.Module):
     def forward(self, batch: SliderBatch) -> Tensor:
         """The loss of a batch, a scalar."""
         with slider_on(self.transformer, self.projector, batch.strengths, batch.pooled, batch.kept):
-            return velocity_loss(self.transformer, batch, self._weighting, self._guidance)
-
-
-def velocity_loss(transformer: nn.Module, batch: SliderBatch, weighting: Weighting, guidance: float) -> Tensor:
-    """Rectified-flow loss (paper, Eq. 1) on the target tokens, mean square error of the velocity eps - y.
-
-    weighting: "none", or "sigma_squared" (as `flow.flow_loss`). guidance: heard by transformers with such an input.
-    """
-    height, width = batch.target.shape[-2:]
-    dtype, device = transformer.dtype, batch.target.device
-    sigma = batch.sigmas[:, None, None]
-    clean, noise = pack(batch.target), pack(batch.noise)  # (B, L, K)
-    tokens = torch.cat([(1 - sigma) * clean + sigma * noise, pack(batch.source)], dim=1)  # (B, 2 L, K)
-    hint = torch.full_like(batch.sigmas, guidance) if transformer.config.guidance_embeds else None
-    velocity = transformer(
-        hidden_states=tokens.to(dtype),
-        timestep=batch.sigmas,
-        guidance=hint,
-        pooled_projections=batch.pooled.to(dtype),
-        encoder_hidden_states=batch.text.to(dtype),
-        img_ids=token_positions(height, width, device),
-        txt_ids=torch.zeros(batch.text.shape[1], 3, device=device),
-        return_dict=False,
-    )[0][:, : clean.shape[1]]
-    error = velocity.float() - (noise - clean)
-    return (error * sigma if weighting == "sigma_squared" else error).square().mean()
+            return flow_loss(
+                self.transformer,
+                batch.source,
+                batch.target,
+                batch.text,
+                batch.pooled,
+                batch.sigmas,
+                batch.noise,
+                self._weighting,
+                self._guidance,
+            )

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.flow import flow_loss, sample_sigmas
-from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
-from kontext_slider.train.pocket.base import Batches, Words, all_instructions, load_batches
-from kontext_slider.train.pocket.pairs import HIGHEST, any_strength
-from kontext_slider.train.pocket.slider import SliderRun
+from kontext_slider.train.pocket.base import Batches
+from kontext_slider.train.pocket.pairs import HIGHEST
+from kontext_slider.train.pocket.slider import SliderRun, slider_batches, train_projector
 from kontext_slider.train.slider.ablations import Projector, save_slider_of, slider_on
 from kontext_slider.train.slider.model import fresh_slider
 
 ABLATIONS = ("text-space", "no-pooled")
-
-
-def train_text_space_slider(
-    pipe: KontextSliderPipeline, run: SliderRun, folder: Path, batches: Batches | None = None
-) -> Projector:
-    """`train_ablation` of the strength as a text token."""
-    return train_ablation(pipe, "text-space", run, folder, batches)
-
-
-def train_no_pooled_slider(
-    pipe: KontextSliderPipeline, run: SliderRun, folder: Path, batches: Batches | None = None
-) -> Projector:
-    """`train_ablation` of the projector without the pooled text."""
-    return train_ablation(pipe, "no-pooled", run, folder, batches)
 
 
 def train_ablation(
@@ -51,27 +35,13 @@ def train_ablation(
     """
     if kind not in ABLATIONS:
         raise InvalidInput(f"The ablation is one of {', '.join(ABLATIONS)}, not {kind!r}.")
+    pipe.to(run.device)
     settings = {"hidden_dim": run.hidden_dim, "place": run.place, "highest_strength": HIGHEST}
     projector = fresh_slider(pipe, kind, run.rank, run.seed, **settings)
-    if run.compiled:
-        compile_blocks(pipe.transformer)
-    if batches is None:
-        words = Words(pipe.components, all_instructions())
-        batches = load_batches(folder / "slider", run.sizes, pipe.vae, run.seed, words, any_strength)
-    drawn = batches
-    with torch.no_grad():
-        texts, pooled_texts = drawn.words.encode(torch.arange(len(drawn.words.t5_ids)))  # all sentences, once
 
-    def loss_at(step: int) -> Tensor:
-        generator = torch.Generator().manual_seed(run.seed * 1_000_000 + step)
-        source, target, rows, strengths = drawn.draw(generator)
-        noise = torch.randn(target.shape, generator=generator)
-        sigmas = sample_sigmas(len(target), generator)
-        text, pooled = texts[rows], pooled_texts[rows]
-        with torch.autocast("cpu", torch.bfloat16), slider_on(pipe.transformer, projector, strengths, pooled):
-            return flow_loss(pipe.transformer, source, target, text, pooled, sigmas, noise)
+    def applied(strengths: Tensor, pooled: Tensor) -> AbstractContextManager[None]:
+        return slider_on(pipe.transformer, projector, strengths, pooled)
 
-    modules: tuple[torch.nn.Module, ...] = (projector, pipe.transformer)
-    train(modules, make_optimizers(modules, run.rate), loss_at, Schedule(run.steps), folder / kind, run.seed)
+    train_projector(pipe, projector, applied, batches or slider_batches(pipe, run, folder), run, folder / kind)
     save_slider_of(folder / kind / "slider", projector, pipe.transformer)
     return projector

@@ -9,7 +9,8 @@ from kontext_slider.errors import CheckpointError
 from kontext_slider.evaluate.picture import to_picture
 from kontext_slider.train.data.morph.freemorph import DOWN, UP, FreeMorph, look_at, with_fresh_detail
 from kontext_slider.train.data.morph.registry import find_morpher
-from kontext_slider.train.data.morph.shared_attention import Gaze, Look, shared_attention, slerp
+from kontext_slider.train.data.morph.shared_attention import Gaze, Look, shared_attention
+from kontext_slider.train.data.morph.sphere import slerp
 from tests.tiny import POOLED_DIM, tiny_clip, tiny_image
 
 STRENGTHS = [0.0, 0.5, 1.0]

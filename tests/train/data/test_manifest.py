@@ -6,7 +6,7 @@ import pytest
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.train.data.items import Item, Rejected, run_stage
-from kontext_slider.train.data.manifest import Manifest, alone_in, write_whole
+from kontext_slider.train.data.manifest import Manifest, alone_in
 
 
 def test_a_cut_last_line_costs_only_its_own_item(tmp_path):
@@ -32,16 +32,6 @@ def test_numbers_that_are_none_never_reach_a_manifest(tmp_path):
     """NaN is no JSON: one such line would make the file unreadable to everything but Python."""
     with pytest.raises(ValueError):
         Manifest(tmp_path / "score.jsonl").append({"id": "1", "kl": float("nan")})
-
-
-def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
-    """A kill between writing and renaming must leave the old file, and a failure no litter."""
-    path = tmp_path / "a.png"
-    write_whole(path, b"old")
-    monkeypatch.setattr("os.replace", lambda *names: (_ for _ in ()).throw(OSError("killed")))
-    with pytest.raises(OSError, match="killed"):
-        write_whole(path, b"new")
-    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):

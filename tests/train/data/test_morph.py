@@ -10,9 +10,10 @@ from kontext_slider.engine.denoise import decode, encode_source
 from kontext_slider.engine.denoise import to_picture as as_frame
 from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.picture import to_image, to_picture
-from kontext_slider.train.data.morph.flow import FlowModel, follow_straight, slerp
+from kontext_slider.train.data.morph.flow import FlowModel, follow_straight
 from kontext_slider.train.data.morph.measure import Row, table
 from kontext_slider.train.data.morph.registry import MORPHERS, find_morpher
+from kontext_slider.train.data.morph.sphere import slerp_whole
 from kontext_slider.train.data.stages import full_edit
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
 
@@ -111,7 +112,7 @@ def test_what_grows_is_moved_and_what_changes_its_light_is_not():
 def test_slerp_of_a_vector_with_itself():
     """An edit that does nothing has an angle of zero."""
     a = torch.randn(1, 4, 8)
-    assert torch.allclose(slerp(a, a, torch.tensor([[[0.5]]])), a)
+    assert torch.allclose(slerp_whole(a, a, torch.tensor([0.5])), a)
 
 
 def test_the_full_edit_is_the_plain_pipelines_at_the_sources_size(pipe):

@@ -13,7 +13,6 @@ from kontext_slider.train.loop import Schedule
 from kontext_slider.train.pocket.base import Batches, Words
 from kontext_slider.train.pocket.pairs import Shard
 from kontext_slider.train.pocket.slider import SliderRun
-from kontext_slider.train.slider import pocket_ablations
 from kontext_slider.train.slider.ablations import (
     NoPooledProjector,
     TextSpaceProjector,
@@ -157,6 +156,7 @@ def pocket_like() -> tuple:
         target=torch.randn(6, 4, 8, 8).half(),
         source_index=torch.arange(2).repeat_interleave(3),
         strength=torch.linspace(0, 1, 6),
+        focus=torch.zeros(6, 16, dtype=torch.bool),
         instruction=SENTENCES * 2,
     )
     return pipe, Batches([shard], [3], Words(pipe.components, SENTENCES))
@@ -170,7 +170,9 @@ class Killed(Exception):
 @pytest.mark.parametrize("kind", ABLATIONS)
 def test_a_killed_ablation_goes_on_to_the_same_weights(tmp_path, monkeypatch, kind):
     """A resume from other noise, or a projector that never gets a gradient through its token or offsets."""
-    monkeypatch.setattr(pocket_ablations, "Schedule", lambda steps: Schedule(steps, warmup=2, checkpoint_every=2))
+    monkeypatch.setattr(
+        "kontext_slider.train.pocket.slider.Schedule", lambda steps: Schedule(steps, warmup=2, checkpoint_every=2)
+    )
     pipe, batches = pocket_like()
     whole = train_ablation(pipe, kind, RUN, tmp_path / "whole", batches)
     pipe, batches = pocket_like()

@@ -21,7 +21,7 @@ from kontext_slider.train.flow import flow_loss
 from kontext_slider.train.slider import trainer
 from kontext_slider.train.slider.ablations import load_slider_of
 from kontext_slider.train.slider.batches import SliderBatch
-from kontext_slider.train.slider.model import SliderModel, velocity_loss
+from kontext_slider.train.slider.model import SliderModel
 from kontext_slider.train.slider.state import read_losses
 from kontext_slider.train.slider.trainer import fit_slider, make_accelerator, make_optimizer
 from tests.tiny import INSTRUCTION, POOLED_DIM, TEXT_DIM, loud, shake, tiny_image, tiny_pipeline, tiny_transformer
@@ -57,15 +57,29 @@ def random_batch(batch: int = 2) -> SliderBatch:
     return SliderBatch(source, target, strengths, text, pooled, sigmas, noise, torch.ones(batch))
 
 
-def test_the_weighted_loss_is_pockets():
-    """Two losses under one name would make the two trainers incomparable."""
+def test_a_step_away_from_the_picture_counts_for_less_near_it():
+    """Weighted by sigma squared, a velocity's error counts as the error of the picture that it points to."""
     torch.manual_seed(0)
     transformer, batch = loud(tiny_transformer(guidance_embeds=False)), random_batch()
     args = (batch.source, batch.target, batch.text, batch.pooled, batch.sigmas, batch.noise)
     with torch.no_grad():
-        expected, plain = flow_loss(transformer, *args), velocity_loss(transformer, batch, "none", 1.0)
-        torch.testing.assert_close(velocity_loss(transformer, batch, "sigma_squared", 1.0), expected)
-    assert plain > expected
+        each = [flow_loss(transformer, *(a[i : i + 1] for a in args), weighting="none") for i in (0, 1)]
+        weighted = flow_loss(transformer, *args, weighting="sigma_squared")
+    expected = (each[0] * batch.sigmas[0] ** 2 + each[1] * batch.sigmas[1] ** 2) / 2
+    torch.testing.assert_close(weighted, expected)
+
+
+def test_a_token_of_no_weight_is_no_part_of_the_loss():
+    """Weights tell where the model must look: a token's error counts as often as its weight says."""
+    torch.manual_seed(0)
+    transformer, batch = loud(tiny_transformer(guidance_embeds=False)), random_batch()
+    args = (batch.source, batch.target, batch.text, batch.pooled, batch.sigmas, batch.noise)
+    half = torch.ones(2, 16)
+    half[:, 8:] = 0
+    with torch.no_grad():
+        parts = [flow_loss(transformer, *args, weights=weights) for weights in (half, 1 - half)]
+        torch.testing.assert_close(sum(parts), flow_loss(transformer, *args))
+    assert min(parts) > 0
 
 
 def loss_and_gradients(kind: str, checkpointing: bool, kept: float) -> tuple[float, dict]:

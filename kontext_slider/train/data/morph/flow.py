@@ -19,6 +19,7 @@ from torch import Tensor
 
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.data.morph.flow_model import FlowModel
+from kontext_slider.train.data.morph.sphere import slerp_whole
 
 Field = Callable[[FlowModel, Tensor, float, Tensor], Tensor]  # (model, z, sigma, s) -> velocity, all (B, L, C)
 Sampler = Callable[[FlowModel, Field, Tensor], Tensor]  # (model, field, s (n, 1, 1)) -> latents (n, L, C)
@@ -81,19 +82,10 @@ def follow_inverted(model: FlowModel, field: Field, s: Tensor) -> Tensor:
         start = z
         for _ in range(FIXED_POINT_ROUNDS):
             z = start + (following - sigma) * field(model, z, following, ends)
-    z = slerp(z[:1], z[1:], s)
+    z = slerp_whole(z[:1], z[1:], s.flatten())
     for sigma, following in pairwise(sigmas):
         z = z + (following - sigma) * field(model, z, sigma, s)
     return z
-
-
-def slerp(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
-    """From a to b (1, ...) on the great circle, by strengths s (n, 1, 1); along the line where they are parallel."""
-    cosine = torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0).clamp(-1, 1)
-    angle = torch.arccos(cosine)
-    if torch.sin(angle) < TINY:
-        return torch.lerp(a, b, s)
-    return (torch.sin((1 - s) * angle) * a + torch.sin(s * angle) * b) / torch.sin(angle)
 
 
 @torch.no_grad()

@@ -22,7 +22,8 @@ from kontext_slider.errors import CheckpointError
 from kontext_slider.images import working_size
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.data.morph.flow_model import check_pair
-from kontext_slider.train.data.morph.shared_attention import Gaze, Look, shared_attention, slerp
+from kontext_slider.train.data.morph.shared_attention import Gaze, Look, shared_attention
+from kontext_slider.train.data.morph.sphere import slerp_whole
 
 STEPS = 50
 # What the rows in between look at, and from which share of the way on: up to noise, and down from it.
@@ -121,12 +122,6 @@ class FreeMorph:
 def look_at(schedule: Schedule, way: float) -> Look:
     """The last entry that has begun at a share of the way."""
     return [look for begin, look in schedule if begin <= way][-1]
-
-
-def slerp_whole(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
-    """Whole latents (1, C, h, w) on one great circle, by strengths (J,)."""
-    flat = slerp(a.flatten(1), b.flatten(1), s[:, None])
-    return flat.unflatten(1, a.shape[1:])
 
 
 def with_fresh_detail(z: Tensor, generator: torch.Generator) -> Tensor:

@@ -17,7 +17,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as attend
 
-TINY = 1e-4
+from kontext_slider.train.data.morph.sphere import slerp
 
 
 class Look(Enum):
@@ -66,15 +66,6 @@ _BETWEEN = {Look.PRIOR: _prior, Look.BLEND: _blend, Look.TREND: _trend}
 
 def _rows(features: Tensor, like: Tensor) -> Tensor:
     return features.expand(len(like), -1, -1, -1)
-
-
-def slerp(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
-    """From a to b on great circles of their last axis, by strengths that broadcast; lines where these are parallel."""
-    cosine = torch.nn.functional.cosine_similarity(a.float(), b.float(), dim=-1)[..., None]
-    angle = torch.arccos(cosine.clamp(-1, 1))
-    sine, s = torch.sin(angle), s.float()
-    on_circle = (torch.sin((1 - s) * angle) * a + torch.sin(s * angle) * b) / sine.clamp_min(TINY)
-    return torch.where(sine < TINY, torch.lerp(a.float(), b.float(), s), on_circle).to(a.dtype)
 
 
 class SharedAttention:
