@@ -16,7 +16,7 @@ from kontext_slider.evaluate.distance import CLIP, DINO, DISTANCES, Distance, de
 from kontext_slider.evaluate.networks import ClipEmbedder
 from kontext_slider.evaluate.pie_report import choose_cases, measure_pie_bench, pie_figures, write_pie_report
 from kontext_slider.evaluate.report import OURS, Comparison, figures, write_report
-from kontext_slider.evaluate.rivals import RIVALS, morph_rival, ours
+from kontext_slider.evaluate.rivals import RIVALS, morph_rival, not_anchored, ours
 from kontext_slider.evaluate.selection import held_out_losses
 from kontext_slider.evaluate.truth import HELD_OUT_SEED, find_photos, score_truth, summary
 from kontext_slider.evaluate.truth import write_report as write_truth
@@ -24,6 +24,7 @@ from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import DTYPES, load_pipeline
 
 FREE_MORPH = "free-morph"
+NOT_ANCHORED = "not-anchored"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rivals.add_argument("--seeds", type=int, default=1, help="so many seeds from --seed on, pooled (default: 1)")
     rivals.add_argument("--rivals", nargs="*", choices=list(RIVALS), help="default: all, and none on PIE-Bench")
     rivals.add_argument("--ablation", action="append", default=[], metavar="NAME=FOLDER", help="a slider to compare")
+    rivals.add_argument("--trained-ablations", type=Path, metavar="FOLDER", help="the paper's, trained there first")
+    rivals.add_argument("--ablation-steps", type=int, default=300, help="steps to train each (default: 300)")
     rivals.add_argument("--free-morph-model", type=Path, help="Stable Diffusion 2.1, for the rival free-morph")
     rivals.add_argument("--strips", type=int, default=4, help="edits to show side by side (default: 4)")
     pie = parser.add_argument_group("on PIE-Bench")
@@ -59,9 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure, write the report, print the means as JSON."""
-    for name in ("edits", "seeds", "num"):
+    for name in ("edits", "seeds", "num", "ablation_steps"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise InvalidInput(f"--{name} is a number of at least 1, not {getattr(args, name)}.")
+            raise InvalidInput(f"--{name.replace('_', '-')} is a number of at least 1, not {getattr(args, name)}.")
     if args.pie_bench is not None:
         means = report_pie_bench(args)
     else:
@@ -87,8 +90,10 @@ def report_truth(args: argparse.Namespace) -> dict[str, Any]:
 
 def report_rivals(args: argparse.Namespace) -> dict[str, Any]:
     """`report.md`, `edits.csv` and plots; returns the means."""
-    ablations = {name: load_ablation(folder) for name, folder in parse_ablations(args.ablation).items()}
+    ablations = find_ablations(args)
     pipe = load(args)
+    if pipe.defaults.anchor_source:
+        ablations[NOT_ANCHORED] = not_anchored
     rivals = {name: RIVALS[name] for name in (RIVALS if args.rivals is None else args.rivals)}
     if args.free_morph_model:
         rivals[FREE_MORPH] = load_free_morph(pipe, args.free_morph_model)
@@ -146,10 +151,22 @@ def parse_ablations(words: list[str]) -> dict[str, Path]:
         if not name or not sign or not folder:
             raise InvalidInput(f"--ablation takes NAME=FOLDER, not '{name}{sign}{folder}'.")
     names = [name for name, _, _ in pairs]
-    taken = [name for name in names if names.count(name) > 1 or name in (OURS, CEILING, FREE_MORPH, *RIVALS)]
+    taken = [
+        name for name in names if names.count(name) > 1 or name in (OURS, CEILING, FREE_MORPH, NOT_ANCHORED, *RIVALS)
+    ]
     if taken:
         raise InvalidInput(f"The name '{taken[0]}' is taken. Give every --ablation a name of its own.")
     return {name: Path(folder) for name, _, folder in pairs}
+
+
+def find_ablations(args: argparse.Namespace) -> dict[str, Method]:
+    """Those in named folders, and those that are trained here."""
+    folders = parse_ablations(args.ablation)
+    if args.trained_ablations:
+        from kontext_slider.train.slider.pocket_ablations import trained_ablations
+
+        folders |= trained_ablations(args.model, args.trained_ablations, args.ablation_steps)
+    return {name: load_ablation(folder) for name, folder in folders.items()}
 
 
 def load_ablation(folder: Path) -> Method:

@@ -111,8 +111,8 @@ def write_plots(comparison: Comparison, folder: Path) -> list[str]:
             continue
         order = dict.fromkeys((OURS, CEILING, *comparison.results))
         rows = {name: comparison.results[name][number].frames or () for name in order}
-        names.append(f"strip-{number}-{result.case.edit}.png")
-        strips(rows, STRENGTHS, result.case.instruction).save(folder / names[-1])
+        names.append(f"strip-{number}-{result.case.edit}.jpg")
+        strips(rows, STRENGTHS, result.case.instruction).save(folder / names[-1], quality=85)
     return names
 
 

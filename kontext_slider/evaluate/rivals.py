@@ -39,6 +39,18 @@ def ours(
     return list(pipe(image, instruction, strength=list(strengths), generator=generator, output_type="np").images)
 
 
+def not_anchored(
+    pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
+) -> list[Picture]:
+    """The slider as the paper has it, strength 0 being what the model makes of it. An ablation of ours."""
+    before = pipe.config.edit_defaults
+    pipe.register_to_config(edit_defaults={**before, "anchor_source": False})
+    try:
+        return ours(pipe, image, instruction, strengths, seed)
+    finally:
+        pipe.register_to_config(edit_defaults=before)
+
+
 def pixel_cross_fade(
     pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
 ) -> list[Picture]:

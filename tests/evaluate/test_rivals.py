@@ -6,9 +6,9 @@ import torch
 
 from kontext_slider.errors import MissingSlider
 from kontext_slider.evaluate.base_run import base_edit
-from kontext_slider.evaluate.rivals import RIVALS, TRICKS, lora_scaled, morph_rival, ours
+from kontext_slider.evaluate.rivals import RIVALS, TRICKS, lora_scaled, morph_rival, not_anchored, ours
 from kontext_slider.lora import ADAPTER, slider_layers
-from tests.tiny import INSTRUCTION, PLAIN, tiny_image, tiny_pipeline
+from tests.tiny import EDIT_DEFAULTS, INSTRUCTION, PLAIN, tiny_image, tiny_pipeline
 
 STRENGTHS = (0.0, 0.5, 1.0)
 
@@ -28,6 +28,16 @@ def test_a_rival_ends_at_the_base_edit_and_moves_on_the_way(pipe, name):
     assert np.abs(frames[0] - frames[2]).max() > 1 / 255
     if name not in ("velo-edit", "flow-slider"):
         assert np.abs(frames[2] - base_edit(pipe, image, INSTRUCTION, 0)).max() <= 1.5 / 255
+
+
+def test_not_anchored_is_ours_without_the_anchor_and_leaves_it_there(pipe):
+    """Strength 0 of the paper's slider is what the model makes of it; all other methods are measured as shipped."""
+    anchored, image = tiny_pipeline(), tiny_image()
+    anchored.register_to_config(edit_defaults={**EDIT_DEFAULTS, "anchor_source": True})
+    held, free = (method(anchored, image, INSTRUCTION, STRENGTHS, 0) for method in (ours, not_anchored))
+    source = np.asarray(image) / 255
+    assert np.abs(held[0] - source).max() < 1e-6 < np.abs(free[0] - source).max()
+    assert np.abs(held[2] - free[2]).max() < 1e-5 and anchored.defaults.anchor_source
 
 
 @pytest.mark.parametrize("name", ["pixel-cross-fade", "flow-slider"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from kontext_slider.train.loop import Schedule
 from kontext_slider.train.pocket.base import Batches, Words
 from kontext_slider.train.pocket.pairs import Shard
 from kontext_slider.train.pocket.slider import SliderRun
+from kontext_slider.train.slider import pocket_ablations
 from kontext_slider.train.slider.ablations import (
     NoPooledProjector,
     TextSpaceProjector,
@@ -196,6 +199,30 @@ def test_a_killed_ablation_goes_on_to_the_same_weights(tmp_path, monkeypatch, ki
     saved = load_slider_of(tmp_path / "killed" / kind / "slider").projector
     answers = [torch.stack(tuple(p(torch.tensor([0.3]), torch.ones(1, POOLED_DIM)))) for p in (saved, resumed)]
     torch.testing.assert_close(*answers)
+
+
+def test_only_ablations_that_are_not_there_are_trained(tmp_path, monkeypatch):
+    """Hours of training are not done twice for a table."""
+    trained = []
+
+    def note(pipe, kind, run, folder):
+        trained.append((pipe, kind, run.steps))
+
+    monkeypatch.setattr(pocket_ablations, "load_pipeline", lambda model: model)
+    monkeypatch.setattr(pocket_ablations, "train_ablation", note)
+    (tmp_path / "text-space" / "slider").mkdir(parents=True)
+    folders = pocket_ablations.trained_ablations("pocket", tmp_path, 7)
+    assert trained == [("pocket", kind, 7) for kind in ABLATIONS if kind != "text-space"]
+    assert folders == {kind: tmp_path / kind / "slider" for kind in ABLATIONS}
+
+
+def test_text_stream_is_the_papers_place(tmp_path):
+    """An ablation under another's name makes the table a lie."""
+    places = {}
+    for kind in ("same-steps", "text-stream"):
+        pipe, batches = pocket_like()
+        places[kind] = train_ablation(pipe, kind, replace(RUN, steps=1), tmp_path, batches).config.place
+    assert places == {"same-steps": "time_text_embed", "text-stream": "text_stream"}
 
 
 def test_an_unknown_ablation_is_refused(tmp_path):
