@@ -218,6 +218,29 @@ def test_training_goes_on_from_an_earlier_model(tmp_path):
         assert torch.equal(weight, again["transformer"].state_dict()[name]), name
 
 
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+def test_a_slider_goes_on_from_an_earlier_one(tmp_path):
+    """A start that is not taken, or one whose LoRA is frozen, would be a shorter training and nothing else."""
+    size, sizes = (ShardSize(32, 32, 4, 2),), PocketSizes(double_blocks=1, single_blocks=1, text=32)
+    run = SliderRun(sizes=size, steps=6, rank=2, hidden_dim=16, compiled=False)
+    base = BaseRun(codec_pictures=3, sizes=size, steps=2, compiled=False)
+    parts = train_base(base, tmp_path, sizes)
+
+    def slider_after(run: SliderRun, folder: Path) -> tuple[KontextSliderPipeline, list[torch.Tensor]]:
+        pipe = recipe.build_pipeline(dict(parts))
+        train_slider(pipe, run, folder)
+        return pipe, [p.detach().clone() for p in pipe.slider_parameters()]
+
+    pipe, first = slider_after(run, tmp_path)
+    pipe.save_slider(tmp_path / "earlier")
+    pipe.unload_slider()
+    pipe, same = slider_after(replace(run, start=tmp_path / "earlier", steps=0), tmp_path / "second")
+    pipe.unload_slider()
+    _, further = slider_after(replace(run, start=tmp_path / "earlier", steps=2), tmp_path / "third")
+    assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(first, same, strict=True))
+    assert sum(not torch.equal(a, b) for a, b in zip(same, further, strict=True)) > len(same) // 2
+
+
 def _inside_lora(name: str) -> str:
     """The name of a parameter once peft has wrapped its layer."""
     module, _, leaf = name.rpartition(".")

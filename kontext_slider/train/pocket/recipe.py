@@ -85,7 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `train`."""
     parser.add_argument("--run", dest="folder", type=Path, default=Path("runs/pocket"), help="checkpoints and drawings")
     parser.add_argument("--recipe", choices=RECIPES, default="cpu", help="for two cores or for one GPU (default: cpu)")
-    parser.add_argument("--start", type=Path, help="a pocket model's folder to go on from, its codec included")
+    parser.add_argument(
+        "--start", type=Path, help="a pocket model's folder to go on from, its codec and slider included"
+    )
     parser.add_argument("--out", type=Path, default=Path("weights/pocket"), help="where the weights go")
     parser.add_argument("--photos", type=Path, default=Path("assets/photos"), help="photographs to measure on")
     parser.add_argument("--scenes-per-edit", type=int, default=4, help="held-out scenes to measure on, per edit")
@@ -97,7 +99,7 @@ def run(args: argparse.Namespace) -> None:
     torch.set_flush_denormal(True)
     if args.only != "measure":
         base, slider = RECIPES[args.recipe]
-        base = replace(base, start=args.start)
+        base, slider = replace(base, start=args.start), replace(slider, start=args.start)
         pipe = build_pipeline(train_base(base, args.folder))
         train_slider(pipe, slider, args.folder)
         save(pipe, base, slider, args.folder, args.out)

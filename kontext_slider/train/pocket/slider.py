@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from kontext_slider import lora
+from kontext_slider.checkpoint import read_slider
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import Place
 from kontext_slider.train.flow import flow_loss, sample_sigmas
@@ -23,8 +25,11 @@ Applied = Callable[[Tensor, Tensor], AbstractContextManager[None]]  # (strengths
 
 @dataclass(frozen=True)
 class SliderRun:
-    """The run that made the shipped slider. Its pictures have other seeds than the base model's."""
+    """The run that made the shipped slider. Its pictures have other seeds than the base model's.
 
+    start: a model folder with a slider of the same sizes to go on from."""
+
+    start: Path | None = None
     seed: int = 2
     sizes: tuple[ShardSize, ...] = tuple(replace(size, sources=size.sources // 2) for size in HOME if size.width < 512)
     steps: int = 2800
@@ -41,11 +46,23 @@ def train_slider(pipe: KontextSliderPipeline, run: SliderRun, folder: Path) -> N
     pipe.to(run.device)
     settings = {"hidden_dim": run.hidden_dim, "place": run.place, "highest_strength": HIGHEST}
     projector = fresh_slider(pipe, "modulation", run.rank, run.seed, **settings)
+    if run.start is not None:
+        go_on_with_slider(pipe, projector, run.start)
 
     def applied(strengths: Tensor, pooled: Tensor) -> AbstractContextManager[None]:
         return pipe.slider_applied(strengths.tolist(), pooled)
 
     train_projector(pipe, projector, applied, slider_batches(pipe, run, folder), run, folder / "slider")
+
+
+def go_on_with_slider(pipe: KontextSliderPipeline, projector: nn.Module, start: Path) -> None:
+    """Take the weights of an earlier slider of the same sizes."""
+    earlier = read_slider(start)
+    projector.load_state_dict(earlier.projector.state_dict())
+    lora.put_lora(pipe.transformer, earlier.lora)
+    for parameter in lora.slider_lora_parameters(pipe.transformer):
+        parameter.data = parameter.data.float()
+        parameter.requires_grad_(True)
 
 
 def slider_batches(pipe: KontextSliderPipeline, run: SliderRun, folder: Path) -> Batches:
