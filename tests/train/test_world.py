@@ -129,9 +129,9 @@ def test_a_cross_fade_is_not_the_truth():
 def test_without_a_scene_only_edits_of_the_whole_picture_are_asked_for():
     """A photograph has no drawn tree to paint."""
     rng = np.random.default_rng(0)
-    assert all(choose_edit(rng, None).is_global for _ in range(50))
-    target, words = draw_edit(rng, draw_collage(rng, 48, 48), None, 1.4)
-    assert target.shape == (48, 48, 3) and words
+    assert all(choose_edit(rng, None, object_share=1.0).is_global for _ in range(50))
+    target, words, of_object = draw_edit(rng, draw_collage(rng, 48, 48), None, 1.4, object_share=1.0)
+    assert target.shape == (48, 48, 3) and words and not of_object
 
 
 def test_every_instruction_belongs_to_one_edit():
