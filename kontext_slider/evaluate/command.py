@@ -165,7 +165,7 @@ def find_ablations(args: argparse.Namespace) -> dict[str, Method]:
     if args.trained_ablations:
         from kontext_slider.train.slider.pocket_ablations import trained_ablations
 
-        folders |= trained_ablations(args.model, args.trained_ablations, args.ablation_steps)
+        folders = trained_ablations(args.model, args.trained_ablations, args.ablation_steps) | folders
     return {name: load_ablation(folder) for name, folder in folders.items()}
 
 

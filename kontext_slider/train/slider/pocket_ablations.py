@@ -15,14 +15,14 @@ from torch import Tensor
 from kontext_slider.errors import InvalidInput
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import load_pipeline
-from kontext_slider.train.pocket.base import HOME, OBJECTS, Batches
+from kontext_slider.train.pocket.base import HOME, Batches
 from kontext_slider.train.pocket.pairs import HIGHEST
 from kontext_slider.train.pocket.slider import SliderRun, slider_batches, train_projector
 from kontext_slider.train.slider.ablations import Projector, save_slider_of, slider_on
 from kontext_slider.train.slider.model import fresh_slider
 
 ABLATIONS = ("same-steps", "text-stream", "text-space", "no-pooled")
-SIZES = tuple(replace(size, sources=size.sources // 2) for size in HOME if size == OBJECTS or size.width == 256)
+SIZES = tuple(replace(size, sources=size.sources // 2) for size in HOME if size.width == 256)
 
 
 def train_ablation(
@@ -60,5 +60,5 @@ def trained_ablations(model: str, folder: Path, steps: int) -> dict[str, Path]:
     `steps` steps on pictures of 256 pixels. Whatever it holds is taken for trained so."""
     for kind in ABLATIONS:
         if not (folder / kind / "slider").exists():
-            train_ablation(load_pipeline(model), kind, SliderRun(sizes=SIZES, steps=steps), folder)
+            train_ablation(load_pipeline(model, device="cpu"), kind, SliderRun(sizes=SIZES, steps=steps), folder)
     return {kind: folder / kind / "slider" for kind in ABLATIONS}

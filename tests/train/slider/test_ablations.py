@@ -208,7 +208,7 @@ def test_only_ablations_that_are_not_there_are_trained(tmp_path, monkeypatch):
     def note(pipe, kind, run, folder):
         trained.append((pipe, kind, run.steps))
 
-    monkeypatch.setattr(pocket_ablations, "load_pipeline", lambda model: model)
+    monkeypatch.setattr(pocket_ablations, "load_pipeline", lambda model, device: model)
     monkeypatch.setattr(pocket_ablations, "train_ablation", note)
     (tmp_path / "text-space" / "slider").mkdir(parents=True)
     folders = pocket_ablations.trained_ablations("pocket", tmp_path, 7)
