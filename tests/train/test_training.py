@@ -24,8 +24,9 @@ from kontext_slider.train.pocket.pairs import (
     any_strength,
     changed_tokens,
     draw_shard,
+    draw_source,
     load_or_draw,
-    seen_tokens,
+    shown_kinds,
 )
 from kontext_slider.train.pocket.slider import SliderRun, train_slider
 from kontext_slider.train.pocket.things import KINDS
@@ -120,12 +121,27 @@ def test_the_focus_of_an_edit_of_an_object_is_on_all_objects():
     of_objects = [any(kind in text for kind in KINDS) for text in shard.instruction]
     assert any(of_objects) and not all(of_objects)
     for focus, of_object, target, number in zip(shard.focus, of_objects, shard.target, shard.source_index, strict=True):
-        changed = changed_tokens(shard.source[number], target[None])[0]
+        changed = changed_tokens(shard.source[number][None], target[None])[0]
         assert bool(focus.any()) == of_object
         assert not of_object or (focus | ~changed).all(), "a change that nobody looks at"
     scene = next(s for s in (random_scene(np.random.default_rng(n)) for n in range(99)) if len(s.things) == 3)
-    alone = [seen_tokens(replace(scene, things=(thing,)), 256, 256) for thing in scene.things]
-    assert torch.equal(seen_tokens(scene, 256, 256), alone[0] | alone[1] | alone[2])
+    alone = [shown_kinds(replace(scene, things=(thing,)), 256, 256) for thing in scene.things]
+    assert torch.equal(shown_kinds(scene, 256, 256), alone[0] | alone[1] | alone[2])
+    for thing, shows in zip(scene.things, alone, strict=True):
+        assert set(shows.tolist()) == {0, 1 << KINDS.index(thing.kind)}
+
+
+def test_the_shown_kinds_are_of_the_rows_that_are_kept():
+    """Labels of other rows than the latents' would teach the guides nonsense, and no loss would tell."""
+    how = dict(codec=PatchCodec(latent_channels=8), size=(64, 64), num_sources=6, seed=5, workers=1, mix=SCENES_ONLY)
+    part, whole = draw_shard(**how, rows=(1, 4)), draw_shard(**how, rows=(0, 4))
+    assert part.shows.shape == (6, 12) and whole.shows.shape == (6, 16) and whole.shows.any()
+    seeds = [np.random.default_rng((5, 64, 64, 0, 4, number)) for number in range(6)]
+    scenes = [draw_source(rng, 64, 64, SCENES_ONLY)[1] for rng in seeds]
+    assert torch.equal(whole.shows, torch.stack([shown_kinds(scene, 64, 64) for scene in scenes]))
+    seeds = [np.random.default_rng((5, 64, 64, 1, 4, number)) for number in range(6)]
+    scenes = [draw_source(rng, 64, 64, SCENES_ONLY)[1] for rng in seeds]
+    assert torch.equal(part.shows, torch.stack([shown_kinds(scene, 64, 64)[4:] for scene in scenes]))
 
 
 class Killed(Exception):

@@ -14,11 +14,13 @@ from kontext_slider.codec import PatchCodec
 from kontext_slider.train.flow import flow_loss, sample_sigmas
 from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
 from kontext_slider.train.pocket.edits import NO_EDIT, trained_instructions
+from kontext_slider.train.pocket.guides import Guides, guided
 from kontext_slider.train.pocket.model import PocketSizes, build_parts, go_on_from
 from kontext_slider.train.pocket.pairs import (
     SCENES_ONLY,
     Mix,
     Shard,
+    changed_tokens,
     draw_source,
     full_strength,
     load_or_draw,
@@ -26,6 +28,7 @@ from kontext_slider.train.pocket.pairs import (
 )
 
 FOCUS = 6.0  # weight of a token on an object, in an edit of one, against 1 elsewhere
+GUIDANCE = 0.2  # weight of what the guides ask, against 1 for the edit
 
 
 @dataclass(frozen=True)
@@ -48,15 +51,15 @@ class ShardSize:
         return f"{self.width}x{self.height}{rows}"
 
 
-# Objects are small and must be told from one another: they get most of the steps, on the band of rows where they stand.
+# Objects are small and must be told from one another: they get half of the steps, on the band of rows where they stand.
 OBJECTS = ShardSize(256, 256, 4000, 13, rows=(5, 15), mix=SCENES_ONLY)
 HOME = (
     OBJECTS,
-    ShardSize(256, 256, 900, 8),
-    ShardSize(288, 224, 400, 8),
-    ShardSize(224, 288, 400, 8),
-    ShardSize(320, 208, 400, 8),
-    ShardSize(208, 320, 400, 8),
+    ShardSize(256, 256, 1600, 8),
+    ShardSize(288, 224, 500, 8),
+    ShardSize(224, 288, 500, 8),
+    ShardSize(320, 208, 500, 8),
+    ShardSize(208, 320, 500, 8),
     ShardSize(192, 192, 300, 14),
     ShardSize(384, 384, 200, 4),
     ShardSize(512, 512, 100, 2),
@@ -135,6 +138,7 @@ class Batch:
     words: Tensor  # (B,) row numbers of `Words`
     strengths: Tensor  # (B,)
     weights: Tensor  # (B, L) of the target tokens
+    shows: Tensor  # (B, L) uint8, the kinds of objects in a token of the source, as in a `Shard`
 
     def to(self, device: str) -> Batch:
         """The same on another device."""
@@ -154,12 +158,14 @@ class Batches:
         number = int(torch.multinomial(self.shard_weights, 1, generator=generator))
         shard = self.shards[number]
         rows = torch.randint(len(shard), (self.batch_sizes[number],), generator=generator)
+        sources = shard.source_index[rows]
         return Batch(
-            source=shard.source[shard.source_index[rows]].float(),
+            source=shard.source[sources].float(),
             target=shard.target[rows].float(),
             words=self.words.typed(self.sentences[number][rows], generator),
             strengths=shard.strength[rows],
             weights=torch.where(shard.focus[rows], FOCUS, 1.0),
+            shows=shard.shows[sources],
         )
 
 
@@ -194,23 +200,32 @@ def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> 
     parts = build_parts(all_instructions(), sizes or PocketSizes(), run.seed)
     if run.start is not None:
         go_on_from(run.start, parts)
-    modules = [parts[name].to(run.device) for name in ("transformer", "text_encoder", "text_encoder_2")]
     words = Words(parts, all_instructions())
-    optimizers = make_optimizers(modules, run.adam_rate, run.muon_rate)
-    if run.compiled:
-        compile_blocks(parts["transformer"])
     batches = load_batches(folder / "base", run.sizes, codec, run.seed, words)
+    with guided(parts["transformer"]) as guides:
+        modules = [parts[name].to(run.device) for name in ("transformer", "text_encoder", "text_encoder_2")]
+        modules.append(guides.to(run.device))
+        optimizers = make_optimizers(modules, run.adam_rate, run.muon_rate)
+        if run.compiled:
+            compile_blocks(parts["transformer"])
+        train(modules, optimizers, base_loss(run, parts, words, batches, guides), Schedule(run.steps), folder / "base", run.seed)
+    return {**parts, "vae": codec}
+
+
+def base_loss(run: BaseRun, parts: dict, words: Words, batches: Batches, guides: Guides) -> Callable[[int], Tensor]:
+    """The loss of a step: the edit's, and what the guides ask of the source."""
 
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(run.seed + step)
         batch = batches.draw(generator).to(run.device)
         noise = torch.randn(batch.target.shape, generator=generator).to(run.device)
         sigmas = sample_sigmas(len(noise), generator).to(run.device)
+        changed = changed_tokens(batch.source, batch.target)
         with torch.autocast(noise.device.type, torch.bfloat16):
             text, pooled = words.encode(batch.words)
-            return flow_loss(
+            loss = flow_loss(
                 parts["transformer"], batch.source, batch.target, text, pooled, sigmas, noise, weights=batch.weights
             )
+            return loss + GUIDANCE * guides(batch.shows, changed, batch.weights)
 
-    train(modules, optimizers, loss_at, Schedule(run.steps), folder / "base", run.seed)
-    return {**parts, "vae": codec}
+    return loss_at

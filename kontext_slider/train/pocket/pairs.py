@@ -27,6 +27,7 @@ from kontext_slider.train.flow import pack
 from kontext_slider.train.pocket.edits import NO_EDIT, PICTURE_EDITS, SCENE_EDITS, Edit
 from kontext_slider.train.pocket.paint import Picture
 from kontext_slider.train.pocket.pictures import crop_photograph, draw_collage
+from kontext_slider.train.pocket.things import KINDS
 from kontext_slider.train.pocket.world import Scene, draw, draw_mask, random_scene
 
 EDITS_PER_SOURCE = 3
@@ -43,8 +44,8 @@ class Mix:
     mountains or of the sky among the edits of its scenes."""
 
     collages: float = 0.18
-    photographs: float = 0.14
-    objects: float = 0.74
+    photographs: float = 0.27
+    objects: float = 0.65
 
 
 SCENES_ONLY = Mix(collages=0, photographs=0, objects=0.95)
@@ -59,6 +60,7 @@ class Shard:
     source_index: Tensor  # (N,)
     strength: Tensor  # (N,)
     focus: Tensor  # (N, L) bool: of edits of an object, all tokens of all objects and all that change; else nothing
+    shows: Tensor  # (S, L) uint8: bit k of a token is set where it shows an object of kind KINDS[k]
     instruction: list[str]
 
     def __len__(self) -> int:
@@ -132,18 +134,21 @@ def to_tensor(picture: Picture) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None] * 2 - 1
 
 
-def seen_tokens(scene: Scene, width: int, height: int) -> Tensor:
-    """Tokens that show any part of any object, (L,) bool."""
-    seen = np.any([draw_mask(scene, number, width, height) for number in range(len(scene.things))], axis=0)
-    return torch.from_numpy(seen.reshape(height // TOKEN, TOKEN, width // TOKEN, TOKEN).any((1, 3)).flatten())
+def shown_kinds(scene: Scene, width: int, height: int) -> Tensor:
+    """Which kinds of objects each token shows any part of, (L,) uint8, one bit for each of KINDS."""
+    shows = np.zeros((height // TOKEN, width // TOKEN), np.uint8)
+    for number, thing in enumerate(scene.things):
+        mask = draw_mask(scene, number, width, height).reshape(height // TOKEN, TOKEN, width // TOKEN, TOKEN)
+        shows |= mask.any((1, 3)).astype(np.uint8) << KINDS.index(thing.kind)
+    return torch.from_numpy(shows.flatten())
 
 
-def changed_tokens(source: Tensor, targets: Tensor) -> Tensor:
-    """Tokens that differ, (N, L) bool, of latents (C, h, w) and (N, C, h, w)."""
-    return (pack(targets.float()) - pack(source[None].float())).abs().amax(-1) > NOTICED
+def changed_tokens(sources: Tensor, targets: Tensor) -> Tensor:
+    """Tokens that differ, (N, L) bool, of latents (N, C, h, w), or (1, C, h, w) for one source, and (N, C, h, w)."""
+    return (pack(targets.float()) - pack(sources.float())).abs().amax(-1) > NOTICED
 
 
-def _draw_group(job: _Job) -> tuple[Tensor, Tensor, Tensor, list[float], list[str]]:
+def _draw_group(job: _Job) -> tuple[Tensor, Tensor, Tensor, Tensor, list[float], list[str]]:
     rng = np.random.default_rng(job.seed)
     source, scene = draw_source(rng, *job.size, job.mix)
     pictures, values, words, of_object = [source], [], [], []
@@ -156,14 +161,13 @@ def _draw_group(job: _Job) -> tuple[Tensor, Tensor, Tensor, list[float], list[st
         of_object.append(is_local)
     with torch.no_grad():
         latents = job.codec.encode(torch.cat([to_tensor(p) for p in pictures])).latent_dist.mode().half()
-    focus = changed_tokens(latents[0], latents[1:])
-    if scene is not None:
-        focus |= seen_tokens(scene, *job.size)
-    focus &= torch.tensor(of_object)[:, None]
+    changed = changed_tokens(latents[:1], latents[1:])
+    shows = torch.zeros(changed.shape[1], dtype=torch.uint8) if scene is None else shown_kinds(scene, *job.size)
+    focus = (changed | (shows != 0)) & torch.tensor(of_object)[:, None]
     top, bottom = job.rows
-    focus = focus.unflatten(1, (-1, job.size[0] // TOKEN))[:, top:bottom].flatten(1)
+    kept = slice(top * job.size[0] // TOKEN, bottom * job.size[0] // TOKEN)  # of the tokens, which lie row by row
     latents = latents[:, :, 2 * top : 2 * bottom].clone()
-    return latents[0], latents[1:], focus, values, words
+    return latents[0], latents[1:], focus[:, kept].clone(), shows[kept].clone(), values, words
 
 
 def draw_shard(
@@ -181,12 +185,13 @@ def draw_shard(
     jobs = [
         _Job(codec, (seed, *size, *(rows or ()), number), size, strengths, kept, mix) for number in range(num_sources)
     ]
-    sources, targets, focus, values, words = zip(*_draw_all(jobs, workers), strict=True)
+    sources, targets, focus, shows, values, words = zip(*_draw_all(jobs, workers), strict=True)
     return Shard(
         source=torch.from_numpy(np.stack(sources)),
         target=torch.from_numpy(np.concatenate(targets)),
         source_index=torch.arange(num_sources).repeat_interleave(EDITS_PER_SOURCE),
         focus=torch.from_numpy(np.concatenate(focus)),
+        shows=torch.from_numpy(np.stack(shows)),
         strength=torch.tensor([value for group in values for value in group]),
         instruction=[word for group in words for word in group],
     )
@@ -201,15 +206,15 @@ def _draw_all(jobs: list[_Job], workers: int) -> list[tuple]:
 
 
 def _numpy_group(job: _Job) -> tuple:
-    source, targets, focus, values, words = _draw_group(job)
-    return source.numpy(), targets.numpy(), focus.numpy(), values, words
+    *tensors, values, words = _draw_group(job)
+    return *(tensor.numpy() for tensor in tensors), values, words
 
 
 def load_or_draw(path: Path, **how) -> Shard:
     """The shard at `path`, drawn by `draw_shard(**how)` and written whole if it is not there."""
     if not path.exists():
         shard = draw_shard(**how)
-        tensors = {name: getattr(shard, name) for name in ("source", "target", "source_index", "strength", "focus")}
+        tensors = {name: value for name, value in vars(shard).items() if isinstance(value, Tensor)}
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         save_file(tensors, partial, metadata={"instruction": json.dumps(shard.instruction)})

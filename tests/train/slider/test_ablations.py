@@ -160,6 +160,7 @@ def pocket_like() -> tuple:
         source_index=torch.arange(2).repeat_interleave(3),
         strength=torch.linspace(0, 1, 6),
         focus=torch.zeros(6, 16, dtype=torch.bool),
+        shows=torch.zeros(2, 16, dtype=torch.uint8),
         instruction=SENTENCES * 2,
     )
     return pipe, Batches([shard], [3], Words(pipe.components, SENTENCES))
