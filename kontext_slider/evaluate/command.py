@@ -15,7 +15,7 @@ from kontext_slider.evaluate.compare import CEILING, Result, compare, draw_cases
 from kontext_slider.evaluate.distance import CLIP, DINO, DISTANCES, Distance, default_distance, find_distance
 from kontext_slider.evaluate.networks import ClipEmbedder
 from kontext_slider.evaluate.pie_report import choose_cases, measure_pie_bench, pie_figures, write_pie_report
-from kontext_slider.evaluate.report import OURS, Comparison, figures, write_report
+from kontext_slider.evaluate.report import NOT_ANCHORED, OURS, Comparison, figures, write_report
 from kontext_slider.evaluate.rivals import RIVALS, morph_rival, not_anchored, ours
 from kontext_slider.evaluate.selection import held_out_losses
 from kontext_slider.evaluate.truth import HELD_OUT_SEED, find_photos, score_truth, summary
@@ -24,7 +24,6 @@ from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import DTYPES, load_pipeline
 
 FREE_MORPH = "free-morph"
-NOT_ANCHORED = "not-anchored"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rivals.add_argument("--ablation", action="append", default=[], metavar="NAME=FOLDER", help="a slider to compare")
     rivals.add_argument("--trained-ablations", type=Path, metavar="FOLDER", help="the paper's, trained there first")
     rivals.add_argument("--ablation-steps", type=int, default=300, help="steps to train each (default: 300)")
+    rivals.add_argument(
+        "--ablation-sequences", type=int, default=120,
+        help="sequences that the data pipeline makes for those with and without filtering (default: 120)",
+    )  # fmt: skip
     rivals.add_argument("--free-morph-model", type=Path, help="Stable Diffusion 2.1, for the rival free-morph")
     rivals.add_argument("--strips", type=int, default=4, help="edits to show side by side (default: 4)")
     pie = parser.add_argument_group("on PIE-Bench")
@@ -62,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure, write the report, print the means as JSON."""
-    for name in ("edits", "seeds", "num", "ablation_steps"):
+    for name in ("edits", "seeds", "num", "ablation_steps", "ablation_sequences"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise InvalidInput(f"--{name.replace('_', '-')} is a number of at least 1, not {getattr(args, name)}.")
     if args.pie_bench is not None:
@@ -165,7 +168,8 @@ def find_ablations(args: argparse.Namespace) -> dict[str, Method]:
     if args.trained_ablations:
         from kontext_slider.train.slider.pocket_ablations import trained_ablations
 
-        folders = trained_ablations(args.model, args.trained_ablations, args.ablation_steps) | folders
+        trained = (args.model, args.trained_ablations, args.ablation_steps, args.ablation_sequences)
+        folders = trained_ablations(*trained) | folders
     return {name: load_ablation(folder) for name, folder in folders.items()}
 
 

@@ -16,8 +16,11 @@ from kontext_slider.evaluate.plots import line_plot, strips
 from kontext_slider.evaluate.rivals import TRICKS
 from kontext_slider.evaluate.statistics import cell, half_widths, means, paired, table
 from kontext_slider.evaluate.truth import family
+from kontext_slider.train.slider.ablations import ABLATIONS
 
 OURS = "ours"
+NOT_ANCHORED = "not-anchored"
+NOTES = {**ABLATIONS, NOT_ANCHORED: "ours, strength 0 being what the model makes of it and not the source itself."}
 LEGEND = """
 - delta smooth: the largest triangle deficit of a sweep. A cross-fade is straight by construction and has less than the
   truth has.
@@ -87,7 +90,7 @@ def report(comparison: Comparison, command: str, plots: Sequence[str]) -> str:
     parts = ["# Sliders compared", f"`{command}`", _preface(comparison)]
     parts += [LEGEND, "## Rivals", table(comparison.measures(OURS, *shown)), _versus(comparison)]
     if comparison.ablations:
-        parts += ["## Ablations", table(comparison.measures(OURS, *comparison.ablations))]
+        parts += ["## Ablations", table(comparison.measures(OURS, *comparison.ablations)), *_notes(comparison)]
     if tricks:
         parts += ["## Inference-time tricks", table(comparison.measures(OURS, *tricks))]
     for name in comparison.distances[1:]:
@@ -158,6 +161,12 @@ def _versus(comparison: Comparison) -> str:
         differences = [paired(results[OURS], results[method], name) for name in names]
         lines.append(f"| {method} | " + " | ".join(differences) + " |")
     return "\n".join(lines)
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    """What the ablations are, as one list, of those that have a name of ours."""
+    lines = [f"- {name}: {NOTES[name]}" for name in comparison.ablations if name in NOTES]
+    return ["\n".join(lines)] if lines else []
 
 
 def _by_edit(results: Sequence[Result]) -> str:

@@ -35,6 +35,7 @@ def report(model, tmp_path_factory):
     code = main([
         "evaluate", "--model", str(model / "model"), "--edits", "2", "--seed", "1", "--seeds", "2", "--out", str(out),
         "--rivals", "pixel-cross-fade", "cfg-scale", "--ablation", f"other={model / 'other'}", "--strips", "1",
+        "--ablation", f"unfiltered={model / 'other'}",
         "--json", str(out / "figures.json"), "--distance", "pocket", "rms",
     ])  # fmt: skip
     assert not code
@@ -45,7 +46,10 @@ def test_the_json_is_one_flat_object_with_the_rivals_beside_it(report):
     """Whoever reads it takes figures by these names."""
     figures = json.loads((report / "figures.json").read_text())
     assert set(figures) >= DEMANDED | {"phrasing_gap", "distance", "full_psnr", "beyond"}
-    assert set(figures["rivals"]) == {"pixel-cross-fade", "cfg-scale"} and set(figures["ablations"]) == {"other"}
+    assert set(figures["rivals"]) == {"pixel-cross-fade", "cfg-scale"} and set(figures["ablations"]) == {
+        "other",
+        "unfiltered",
+    }
     assert all(set(row) >= DEMANDED for row in (*figures["rivals"].values(), figures["ceiling"]))
     assert figures["num_edits"] == 4 and set(figures["intervals"]) >= DEMANDED and figures["distance"] == "pocket"
 
@@ -54,17 +58,24 @@ def test_an_ablation_is_another_slider_and_ours_comes_back(report):
     """A table whose every row is the same slider says that nothing matters; one that is not put back ruins ours."""
     rows = list(csv.DictReader((report / "edits.csv").read_text().splitlines()))
     column = {name: [row["truth_psnr"] for row in rows if row["method"] == name] for name in ("ours", "other")}
-    assert len(rows) == 4 * 5 and all(a != b for a, b in zip(column["ours"], column["other"], strict=True))
+    assert len(rows) == 4 * 6 and all(a != b for a, b in zip(column["ours"], column["other"], strict=True))
     assert {row["seed"] for row in rows} == {"1", "2"}
 
 
 def test_the_page_has_its_tables_and_pictures(report):
-    """Three tables as the paper has them, the command that made them, and every picture that is named."""
+    """Three tables as the paper has them, the command that made them, and every picture that is named; a row called
+    "unfiltered" says nothing to who has not read the code, and of another's slider there is nothing to say."""
     page = (report / "report.md").read_text()
     assert all(words in page for words in ("`kontext-slider evaluate", "--edits 2", "--seed 1", "--seeds 2"))
     for part in ("## Rivals", "## Ablations", "## Inference-time tricks", "by the distance rms", "edit by edit"):
         assert part in page
-    assert "| other | " in page.split("## Ablations")[1] and "| cfg-scale | " in page.split("time tricks")[1]
+    ablations = page.split("## Ablations")[1].split("##")[0]
+    assert (
+        "| other | " in ablations
+        and "| unfiltered | " in ablations
+        and "| cfg-scale | " in page.split("time tricks")[1]
+    )
+    assert '- unfiltered: the paper\'s "without filtering"' in ablations and "- other:" not in ablations
     pictures = [line.split("](")[1].rstrip(")") for line in page.splitlines() if line.startswith("![")]
     assert len(pictures) == 2 and all(read_image(report / name).width > 500 for name in pictures)
 
@@ -109,7 +120,7 @@ def test_strips_are_spread_over_the_edits():
     assert sorted(spread(9, 2)) == [0, 1] and not spread(0, 5)
 
 
-@pytest.mark.parametrize("flag", ["--edits", "--seeds", "--num"])
+@pytest.mark.parametrize("flag", ["--edits", "--seeds", "--num", "--ablation-steps", "--ablation-sequences"])
 def test_counts_start_at_one(flag, capsys):
     """No edits, and the means are of nothing."""
     assert main(["evaluate", flag, "0"]) == 2

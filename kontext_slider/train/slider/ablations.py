@@ -1,7 +1,6 @@
 """The paper's ablations as models (section 4, table 2), outside the shipped path: what they are, on disk, in pictures.
 
-"text-space": the projector's output is one more text token instead of modulation offsets. "no-pooled": offsets as
-shipped, from a projector that does not see the pooled text; on disk it is an ordinary slider.
+All but "text-space" are ordinary sliders on disk.
 
 Legend: B frames (one strength each), P width of the pooled text, E width of the text tokens, T text tokens.
 """
@@ -36,6 +35,16 @@ from kontext_slider.projector import ModulationOffsets, StrengthProjector, check
 if TYPE_CHECKING:
     from kontext_slider.evaluate.rivals import Method
 
+ABLATIONS = {  # name -> what a reader of the report is told
+    "same-steps": "the shipped design on the drawn truth, trained for as long as the other ablations.",
+    "text-stream": "the same, with the offsets where the paper adds them: in the text stream of every double block.",
+    "text-space": "the same, with the strength as one more text token in the place of offsets.",
+    "no-pooled": "the same, from a projector that does not see the pooled text.",
+    "filtered": "the shipped design on sequences of the data pipeline in the place of the drawn truth, those that its "
+    "filter keeps.",
+    "unfiltered": 'the paper\'s "without filtering": the same on as many sequences drawn from all, those that the '
+    "filter rejects included.",
+}
 TEXT_SPACE_CARD = "# Ablation: the strength as a text token\n\nRead by `kontext_slider.train.slider.ablations`.\n"
 
 

@@ -185,7 +185,7 @@ def encode_row(pipe: KontextSliderPipeline, config: SliderConfig, row: dict, num
     text, pooled, _ = pipe.encode_prompt(
         row["instruction"], device=pipe._execution_device, max_sequence_length=config.max_sequence_length
     )
-    latents = torch.cat([_encode_frame(pipe, frame) for frame in frames])
+    latents = torch.cat([encode_frame(pipe, frame) for frame in frames])
     return {
         "source": latents[0],
         "latents": latents[1:],
@@ -195,7 +195,8 @@ def encode_row(pipe: KontextSliderPipeline, config: SliderConfig, row: dict, num
     }
 
 
-def _encode_frame(pipe: KontextSliderPipeline, frame: Image.Image) -> Tensor:
+def encode_frame(pipe: KontextSliderPipeline, frame: Image.Image) -> Tensor:
+    """A picture as the pipeline feeds it to the transformer before packing, (1, C, h, w); its sides fit the packing."""
     pixels = pipe.image_processor.preprocess(frame, frame.height, frame.width)
     return pipe._encode_vae_image(pixels.to(pipe._execution_device, pipe.vae.dtype), None)  # (1, C, h, w), the mode
 

@@ -1,7 +1,7 @@
-"""The paper's ablations trained on pocket's own drawn pairs: the same shards, batches, noise and loss as its slider.
+"""The paper's ablations trained on pocket: the same noise, loss and number of steps as its slider's.
 
-"same-steps" is the shipped design trained for as long as the ablations are, which is what they are to be compared with;
-"text-stream" adds the offsets where the paper does. "text-space" and "no-pooled": `ablations.py`.
+Most train on its own drawn pairs, from the same shards in the same batches; with and without filtering is about pairs
+that the data pipeline made (`pocket_sequences.py`).
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from torch import Tensor
 from kontext_slider.errors import InvalidInput
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import load_pipeline
+from kontext_slider.train.data.workspace import Recipe
 from kontext_slider.train.pocket.base import HOME, Batches
 from kontext_slider.train.pocket.pairs import HIGHEST
 from kontext_slider.train.pocket.slider import SliderRun, slider_batches, train_projector
-from kontext_slider.train.slider.ablations import Projector, save_slider_of, slider_on
+from kontext_slider.train.slider.ablations import ABLATIONS, Projector, save_slider_of, slider_on
 from kontext_slider.train.slider.model import fresh_slider
+from kontext_slider.train.slider.pocket_sequences import FILTERED, MORPHER, UNFILTERED, sequence_batches
 
-ABLATIONS = ("same-steps", "text-stream", "text-space", "no-pooled")
 SIZES = tuple(replace(size, sources=size.sources // 2) for size in HOME if size.width == 256)
 
 
-def train_ablation(
-    pipe: KontextSliderPipeline, kind: str, run: SliderRun, folder: Path, batches: Batches | None = None
-) -> Projector:
+def train_ablation(pipe: KontextSliderPipeline, kind: str, run: SliderRun, folder: Path, batches: Batches) -> Projector:
     """Train (or resume) one ablation in place, as `train_slider` does the slider; save it to `folder/KIND/slider`.
 
     A slider that is on the pipeline loses its LoRA to the ablation's; its projector is taken off.
@@ -35,8 +34,8 @@ def train_ablation(
     Args:
         kind: one of ABLATIONS.
         run: as for `train_slider`; `place` does not count for "text-space" and "text-stream".
-        folder: checkpoints go to `folder/KIND`; the shards are the slider's, `folder/slider-*`, drawn if not there.
-        batches: pairs to train on in the place of the shards; their `words` belong to this pipeline.
+        folder: checkpoints go to `folder/KIND`.
+        batches: the kind's pairs; their `words` belong to this pipeline.
 
     Returns the trained projector. Raises InvalidInput for an unknown kind.
     """
@@ -50,15 +49,24 @@ def train_ablation(
     def applied(strengths: Tensor, pooled: Tensor) -> AbstractContextManager[None]:
         return slider_on(pipe.transformer, projector, strengths, pooled)
 
-    train_projector(pipe, projector, applied, batches or slider_batches(pipe, run, folder), run, folder / kind)
+    train_projector(pipe, projector, applied, batches, run, folder / kind)
     save_slider_of(folder / kind / "slider", projector, pipe.transformer)
     return projector
 
 
-def trained_ablations(model: str, folder: Path, steps: int) -> dict[str, Path]:
+def trained_ablations(model: str, folder: Path, steps: int, num_sequences: int) -> dict[str, Path]:
     """All ABLATIONS of a pocket model, name -> folder; those that are not in `folder` are trained there first, for
-    `steps` steps on pictures of 256 pixels. Whatever it holds is taken for trained so."""
+    `steps` steps on pictures of 256 pixels. Whatever it holds is taken for trained so.
+
+    num_sequences: that the data pipeline makes in `folder/data`, for those with and without filtering."""
+    run = SliderRun(sizes=SIZES, steps=steps)
     for kind in ABLATIONS:
         if not (folder / kind / "slider").exists():
-            train_ablation(load_pipeline(model, device="cpu"), kind, SliderRun(sizes=SIZES, steps=steps), folder)
+            pipe = load_pipeline(model, device=run.device)
+            if kind in (FILTERED, UNFILTERED):
+                recipe = Recipe(model, morpher=MORPHER, seed=run.seed)
+                batches = sequence_batches(pipe, recipe, kind, num_sequences, folder / "data")
+            else:
+                batches = slider_batches(pipe, run, folder)
+            train_ablation(pipe, kind, run, folder, batches)
     return {kind: folder / kind / "slider" for kind in ABLATIONS}

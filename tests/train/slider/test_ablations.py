@@ -17,6 +17,7 @@ from kontext_slider.train.pocket.pairs import Shard
 from kontext_slider.train.pocket.slider import SliderRun
 from kontext_slider.train.slider import pocket_ablations
 from kontext_slider.train.slider.ablations import (
+    ABLATIONS,
     NoPooledProjector,
     TextSpaceProjector,
     ablation_method,
@@ -26,7 +27,7 @@ from kontext_slider.train.slider.ablations import (
     slider_on,
     token_appended,
 )
-from kontext_slider.train.slider.pocket_ablations import ABLATIONS, train_ablation
+from kontext_slider.train.slider.pocket_ablations import train_ablation
 from tests.tiny import (
     EDIT_DEFAULTS,
     HIDDEN_DIM,
@@ -203,17 +204,24 @@ def test_a_killed_ablation_goes_on_to_the_same_weights(tmp_path, monkeypatch, ki
 
 
 def test_only_ablations_that_are_not_there_are_trained(tmp_path, monkeypatch):
-    """Hours of training are not done twice for a table."""
+    """Hours of training are not done twice for a table; each kind trains on its own pairs."""
     trained = []
 
-    def note(pipe, kind, run, folder):
-        trained.append((pipe, kind, run.steps))
+    def note(pipe, kind, run, folder, batches):
+        trained.append((pipe, kind, run.steps, batches))
+
+    def sequences(pipe, recipe, kind, num, folder):
+        return recipe.model, kind, num, folder
 
     monkeypatch.setattr(pocket_ablations, "load_pipeline", lambda model, device: model)
+    monkeypatch.setattr(pocket_ablations, "slider_batches", lambda pipe, run, folder: (pipe, folder))
+    monkeypatch.setattr(pocket_ablations, "sequence_batches", sequences)
     monkeypatch.setattr(pocket_ablations, "train_ablation", note)
     (tmp_path / "text-space" / "slider").mkdir(parents=True)
-    folders = pocket_ablations.trained_ablations("pocket", tmp_path, 7)
-    assert trained == [("pocket", kind, 7) for kind in ABLATIONS if kind != "text-space"]
+    folders = pocket_ablations.trained_ablations("pocket", tmp_path, 7, 9)
+    made = {kind: ("pocket", kind, 9, tmp_path / "data") for kind in ("filtered", "unfiltered")}
+    expected = [("pocket", kind, 7, made.get(kind, ("pocket", tmp_path))) for kind in ABLATIONS]
+    assert trained == [row for row in expected if row[1] != "text-space"]
     assert folders == {kind: tmp_path / kind / "slider" for kind in ABLATIONS}
 
 
