@@ -43,11 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rivals.add_argument("--seeds", type=int, default=1, help="so many seeds from --seed on, pooled (default: 1)")
     rivals.add_argument("--rivals", nargs="*", choices=list(RIVALS), help="default: all, and none on PIE-Bench")
     rivals.add_argument("--ablation", action="append", default=[], metavar="NAME=FOLDER", help="a slider to compare")
-    rivals.add_argument("--trained-ablations", type=Path, metavar="FOLDER", help="the paper's, trained there first")
+    rivals.add_argument(
+        "--trained-ablations", type=Path, metavar="FOLDER", help="the paper's, trained there where missing"
+    )
     rivals.add_argument("--ablation-steps", type=int, default=300, help="steps to train each (default: 300)")
     rivals.add_argument(
-        "--ablation-sequences", type=int, default=120,
-        help="sequences that the data pipeline makes for those with and without filtering (default: 120)",
+        "--ablation-sequences", type=int, default=200,
+        help="made by the data pipeline for those with and without filtering, 3 seconds each (default: 200)",
     )  # fmt: skip
     rivals.add_argument("--free-morph-model", type=Path, help="Stable Diffusion 2.1, for the rival free-morph")
     rivals.add_argument("--strips", type=int, default=4, help="edits to show side by side (default: 4)")
