@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .engine import SliderEngine
-from .session import EditSession, ends_first
+from .order import ends_first
+from .session import EditSession
 
 __all__ = ["EditSession", "SliderEngine", "ends_first"]
