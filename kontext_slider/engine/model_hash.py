@@ -47,7 +47,7 @@ def _weights(pipe: KontextSliderPipeline) -> Iterator[tuple[str, Tensor]]:
 
 def _tensor_digest(name: str, tensor: Tensor) -> bytes:
     digest = hashlib.sha256(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-    digest.update(tensor.detach().reshape(-1).contiguous().view(torch.uint8).cpu().numpy())
+    digest.update(tensor.detach().reshape(-1).contiguous().view(torch.uint8).cpu().numpy().data)
     return digest.digest()
 
 

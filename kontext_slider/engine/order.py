@@ -50,8 +50,11 @@ def next_strength(
         width = right - left
         return width * difference(cache_strength(strengths[left]), cache_strength(strengths[right])), width
 
-    gaps = [gap for gap in pairwise(done) if gap[1] - gap[0] > 1]
-    return strengths[sum(max(gaps, key=worth)) // 2] if gaps else None
+    gaps = [(left, right) for left, right in pairwise(done) if right - left > 1]
+    if not gaps:
+        return None
+    left, right = max(gaps, key=worth)
+    return strengths[(left + right) // 2]
 
 
 def ends_first(n: int) -> list[float]:
