@@ -19,7 +19,7 @@ from kontext_slider.engine.model_hash import model_hash
 from kontext_slider.errors import InvalidInput
 from kontext_slider.pipeline import KontextSliderPipeline
 from tests.engine.helpers import counted, same
-from tests.tiny import INSTRUCTION, shake, tiny_image, tiny_pipeline, tiny_projector
+from tests.tiny import INSTRUCTION, shake, tiny_image, tiny_pipeline
 
 ROOMY = 10**9
 NUM_BYTES = 3 * 32 * 32
@@ -236,10 +236,7 @@ def test_settings_of_the_model_are_in_its_hash_and_its_place_is_not(pipe, tmp_pa
     """Another schedule or an anchor changes frames and no weight; a copy of the folder changes none."""
     before = model_hash(pipe)
     pipe.save_pretrained(tmp_path)
-    loaded = KontextSliderPipeline.from_pretrained(tmp_path)
-    assert model_hash(loaded) == model_hash(KontextSliderPipeline.from_pretrained(tmp_path))
+    assert model_hash(KontextSliderPipeline.from_pretrained(tmp_path)) == before
     assert model_hash(tiny_pipeline(edit_defaults={"anchor_source": True})) != before
     pipe.scheduler.register_to_config(shift=2.0)
     assert model_hash(pipe) != before
-    pipe.add_slider(tiny_projector(), 2)
-    assert len({before, model_hash(pipe), model_hash(loaded)}) >= 2

@@ -105,6 +105,7 @@ class FakeEngine:
         known: dict[str, list[str]] | None = None,
         guidance_embeds: bool = False,
         fails_at: float | None = None,
+        steps: int = 4,
     ) -> None:
         self.step_seconds, self.fails_at = step_seconds, fails_at
         self.lock = threading.Lock()
@@ -113,7 +114,7 @@ class FakeEngine:
         self.opened: list[dict[str, Any]] = []
         self.pipe = SimpleNamespace(
             known_instructions=KNOWN if known is None else known,
-            defaults=SimpleNamespace(size=256, steps=4, guidance=2.5, max_sequence_length=16),
+            defaults=SimpleNamespace(size=256, steps=steps, guidance=2.5, max_sequence_length=16),
             transformer=SimpleNamespace(config=SimpleNamespace(guidance_embeds=guidance_embeds)),
         )
 
