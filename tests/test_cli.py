@@ -291,6 +291,18 @@ def test_wrong_edits_get_a_sentence(
     assert photo.read_bytes() == before
 
 
+def test_frames_are_kept_where_asked(photos: Path, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second sweep of the same picture in another format renders everything again; or frames are kept unasked."""
+    frames = tmp_path / "frames"
+    assert run_sweep(photos / "a.png", tmp_path / "out", model, "--frame-folder", str(frames), "--quiet") == 0
+    kept = {path: path.stat().st_ino for path in frames.iterdir()}
+    assert len(kept) == 2  # 0 is the source
+    words = ["edit", str(photos / "a.png"), *SNOW, "-s", "0.5", "-o", str(tmp_path / "out.png"), "--model", model]
+    monkeypatch.setattr("kontext_slider.engine.session.denoise", lambda *_: pytest.fail("rendered again"))
+    assert main([*words, "--quiet", "--frame-folder", str(frames)]) == 0
+    assert {path: path.stat().st_ino for path in frames.iterdir()} == kept
+
+
 def test_unreadable_picture_of_an_edit(
     tmp_path: Path, photos: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,7 +30,17 @@ def add_edit_arguments(parser: argparse.ArgumentParser) -> None:
         type=number(int, 16, 2048),
         help="side in pixels of a square of the same area as the result (default: the model's)",
     )
+    add_frame_folder(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar, only problems")
+
+
+def add_frame_folder(parser: argparse.ArgumentParser) -> None:
+    """The flag that keeps frames on disk; the engine says what it means."""
+    parser.add_argument(
+        "--frame-folder",
+        metavar="PATH",
+        help="keep finished frames there, at most 1 GiB, and find them again in later runs (default: memory only)",
+    )
 
 
 def instruction(text: str) -> str:
@@ -71,7 +81,7 @@ def open_engine(args: argparse.Namespace) -> SliderEngine:
             f"The nearest that it knows: {nearest}.",
             file=sys.stderr,
         )
-    return SliderEngine(pipe)
+    return SliderEngine(pipe, frame_folder=args.frame_folder)
 
 
 def _hush_libraries(bars: bool) -> None:

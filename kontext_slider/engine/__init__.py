@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from .engine import SliderEngine
-from .session import EditSession, ends_first
+from .order import ends_first, grid, next_strength, sketch, sketch_difference
+from .session import EditSession
 
-__all__ = ["EditSession", "SliderEngine", "ends_first"]
+__all__ = [
+    "EditSession",
+    "SliderEngine",
+    "ends_first",
+    "grid",
+    "next_strength",
+    "sketch",
+    "sketch_difference",
+]

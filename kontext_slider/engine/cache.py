@@ -19,9 +19,7 @@ class ByteCache(Generic[Value]):
     """
 
     def __init__(self, max_bytes: int):
-        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 0:
-            raise InvalidInput(f"A cache size must be a whole number of bytes, 0 or more, not {max_bytes!r}.")
-        self.max_bytes = max_bytes
+        self.max_bytes = check_max_bytes(max_bytes)
         self.num_bytes = 0
         self._entries: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
         self._lock = threading.Lock()
@@ -59,3 +57,9 @@ class ByteCache(Generic[Value]):
     def _drop(self, key: Hashable) -> None:
         if key in self._entries:
             self.num_bytes -= self._entries.pop(key)[1]
+
+
+def check_max_bytes(max_bytes: int) -> int:
+    if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 0:
+        raise InvalidInput(f"A cache size must be a whole number of bytes, 0 or more, not {max_bytes!r}.")
+    return max_bytes

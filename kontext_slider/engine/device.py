@@ -1,7 +1,8 @@
 """One model and many threads: whose turn it is, and which frames are being made.
 
 Turns are first come, first served. Sweeps are not urgent: between two denoise steps a sweep lets every urgent turn
-that is waiting go first and then goes on where it was.
+that is waiting go first and then goes on where it was. A sweep's frame is urgent for as long as somebody in a hurry
+waits for that very frame.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from ..errors import InvalidInput
 class Turn:
     """A thread's claim on the device. `check` raises when its work is not wanted any more."""
 
-    urgent: bool
+    num_urgent: int  # threads in a hurry for it: its own, and those that wait for the same frame
     check: Callable[[], object]
     thread: int = field(default_factory=threading.get_ident)
+
+    @property
+    def urgent(self) -> bool:
+        return self.num_urgent > 0
 
 
 class Device:
@@ -30,12 +35,17 @@ class Device:
         self._changed = threading.Condition()
         self._waiting: list[Turn] = []
         self._holder: Turn | None = None
-        self._claimed: set[Hashable] = set()
+        self._claimed: dict[Hashable, Turn] = {}
 
     @contextmanager
     def turn(self, urgent: bool, check: Callable[[], object]) -> Iterator[Turn]:
         """Hold the device. While waiting, `check` is called at every change and what it raises ends the wait."""
-        turn = Turn(urgent, check)
+        with self.hold(Turn(int(urgent), check)) as turn:
+            yield turn
+
+    @contextmanager
+    def hold(self, turn: Turn) -> Iterator[Turn]:
+        """`turn`, for a turn that exists already."""
         try:
             self._take(turn)
             yield turn
@@ -43,20 +53,24 @@ class Device:
             self._release(turn)
 
     @contextmanager
-    def claim(self, key: Hashable, check: Callable[[], object]) -> Iterator[None]:
-        """Make the frame `key`, alone: who asks for the same frame meanwhile waits here and then finds it made."""
+    def claim(self, key: Hashable, urgent: bool, check: Callable[[], object]) -> Iterator[Turn]:
+        """Make the frame `key`, alone, in the turn that is yielded (`hold` it).
+
+        Who asks for the same frame meanwhile waits here and then finds it made; if in a hurry, so is the frame.
+        """
+        turn = Turn(int(urgent), check)
         with self._changed:
             self._refuse_nesting()
-            while key in self._claimed:
+            while (maker := self._claimed.get(key)) is not None:
                 check()
-                self._changed.wait()
+                self._wait_for(maker, urgent)
             check()
-            self._claimed.add(key)
+            self._claimed[key] = turn
         try:
-            yield
+            yield turn
         finally:
             with self._changed:
-                self._claimed.remove(key)
+                del self._claimed[key]
                 self._changed.notify_all()
 
     def urgent_turn_waits(self) -> bool:
@@ -72,6 +86,13 @@ class Device:
         """Let everybody who waits check whether its work is still wanted."""
         with self._changed:
             self._changed.notify_all()
+
+    def _wait_for(self, maker: Turn, urgent: bool) -> None:
+        maker.num_urgent += int(urgent)
+        try:
+            self._changed.wait()
+        finally:
+            maker.num_urgent -= int(urgent)
 
     def _take(self, turn: Turn) -> None:
         with self._changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Hashable
 from numbers import Real
 from typing import TYPE_CHECKING, TypeVar
@@ -18,6 +19,8 @@ from ..images import ImageLike, read_image, working_image
 from .cache import ByteCache
 from .denoise import Conditioning, SourceEncoding, TextEncoding, draw_noise, encode_source, encode_text
 from .device import Device
+from .disk import DiskCache, FrameCache
+from .model_hash import model_hash
 from .session import EditSession, EditSettings
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 MAX_STEPS = 1000
 MAX_SEED = 2**63 - 1
 MB = 1024**2
+PREVIEW_CACHE_BYTES = 64 * MB  # a preview is looked at until its exact frame is there
 LOSS_CACHE_BYTES = 64 * MB  # of what frames at strength 0 lose of their sources, on the pipeline's device
 
 Encoding = TypeVar("Encoding", TextEncoding, SourceEncoding)
@@ -40,6 +44,9 @@ class SliderEngine:
         text_cache_bytes: bytes of encoded instructions remembered across sessions, on the pipeline's device.
         source_cache_bytes: bytes of encoded sources remembered across sessions, on the pipeline's device.
         frame_cache_bytes: bytes of finished frames remembered across sessions, in main memory.
+        frame_folder: a folder where finished frames are kept as well, for later processes and others that run now.
+            The first frame then waits for the model's hash (`model_hash.py` says what that costs).
+        frame_folder_bytes: bytes of PNG files in that folder.
 
     Whatever was used longest ago is forgotten first. All keys are values: an edit that is opened again with the
     same picture, instruction, seed, steps, guidance and size finds its frames.
@@ -51,13 +58,19 @@ class SliderEngine:
         text_cache_bytes: int = 128 * MB,
         source_cache_bytes: int = 128 * MB,
         frame_cache_bytes: int = 512 * MB,
+        frame_folder: str | os.PathLike[str] | None = None,
+        frame_folder_bytes: int = 1024 * MB,
     ):
         self.pipe = pipe
         self._texts: ByteCache[TextEncoding] = ByteCache(text_cache_bytes)
         self._sources: ByteCache[SourceEncoding] = ByteCache(source_cache_bytes)
-        self._frames: ByteCache[Image.Image] = ByteCache(frame_cache_bytes)
+        frames: ByteCache[Image.Image] = ByteCache(frame_cache_bytes)
+        disk = None if frame_folder is None else DiskCache(frame_folder, frame_folder_bytes)
+        self._frames = frames if disk is None else FrameCache(frames, disk, self._model_hash)
+        self._previews: ByteCache[Image.Image] = ByteCache(PREVIEW_CACHE_BYTES)
         self._losses: ByteCache[torch.Tensor] = ByteCache(LOSS_CACHE_BYTES)
         self._device = Device()
+        self._hash: str | None = None
 
     def open(
         self,
@@ -95,12 +108,29 @@ class SliderEngine:
             digest(source), source.size, instruction, defaults.max_sequence_length, seed, steps, guidance
         )
         highest = MAX_STRENGTH if allow_extrapolation else 1.0
-        return EditSession(self, source, settings, self._encode(source, settings), highest)
+        return self._session(source, settings, self._frames, highest)
 
     def clear(self) -> None:
-        """Forget everything remembered, as after a change of the pipeline's weights. Open sessions keep working."""
-        for cache in (self._texts, self._sources, self._frames, self._losses):
+        """Forget everything remembered, as after a change of the pipeline's weights. Open sessions keep working.
+
+        Frames in a folder stay: they are found again when the weights are those that made them.
+        """
+        for cache in (self._texts, self._sources, self._frames, self._previews, self._losses):
             cache.clear()
+        self._hash = None
+
+    def _session(
+        self, source: Image.Image, settings: EditSettings, frames: ByteCache[Image.Image] | FrameCache, highest: float
+    ) -> EditSession:
+        return EditSession(self, source, settings, self._encode(source, settings), frames, highest)
+
+    def _model_hash(self) -> str:
+        """Of the pipeline as it is; computed at the first question, and after `clear`, while nothing is rendered."""
+        known = self._hash
+        if known is None:
+            with self._device.turn(urgent=True, check=_always_wanted):
+                known = self._hash = self._hash or model_hash(self.pipe)
+        return known
 
     @torch.no_grad()
     def _encode(self, source: Image.Image, settings: EditSettings) -> Conditioning:

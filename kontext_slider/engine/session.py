@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,14 @@ from PIL import Image
 from ..anchor import anchored
 from ..errors import InvalidInput, SessionClosed, Superseded
 from ..projector import check_strengths
+from .cache import ByteCache
 from .denoise import Conditioning, OnStep, decode, denoise, prepare_scheduler, to_picture, to_pixels
 from .device import Turn
+from .disk import FrameCache
+from .order import cache_strength, grid
 
 if TYPE_CHECKING:
     from .engine import SliderEngine
-
-MAX_FRAMES = 1001  # of a sweep
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class EditSession:
         source: Image.Image,
         settings: EditSettings,
         edit: Conditioning,
+        frames: ByteCache[Image.Image] | FrameCache,
         highest: float = 1.0,
     ):
         self.source = source
@@ -59,9 +61,11 @@ class EditSession:
         self.size = settings.size
         self._engine = engine
         self._settings = settings
+        self._frame_cache = frames
         self._highest = highest
         self._edit: Conditioning | None = edit
-        self._wanted: float | None = None  # the strength of the newest render
+        self._wanted: float | None = None  # the strength of the newest render or preview
+        self._rough: EditSession | None = None  # this edit in the steps of a preview
 
     def __enter__(self) -> EditSession:
         return self
@@ -72,12 +76,23 @@ class EditSession:
     def close(self) -> None:
         """Let go of the encodings; renders under way end with SessionClosed. Closing twice is fine."""
         self._edit = None
+        if self._rough is not None:
+            self._rough.close()
         self._engine._device.wake()
+
+    @property
+    def preview_steps(self) -> int:
+        """Denoise steps of a preview: half of the session's; 0 for a session of one step, which has no preview."""
+        return self.steps // 2
+
+    def want(self, strength: float) -> None:
+        """Say where the hand is: a `render` or `preview` of another strength ends at its next step (Superseded)."""
+        self._want(self._check_strength(strength))
 
     def has(self, strength: float) -> bool:
         """Whether the frame is there already, so that `render` would answer at once."""
         self._check_open()
-        return self._key(self._check_strength(strength)) in self._engine._frames
+        return self._key(self._check_strength(strength)) in self._frame_cache
 
     def render(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
         """The frame at `strength` in [0, 1] (to 1.5 where the session extrapolates), a PIL image, the caller's to keep.
@@ -91,14 +106,23 @@ class EditSession:
         strength before this one's last step.
         """
         strength = self._check_strength(strength)
-        self._want(strength)
+        return self._frame(strength, urgent=True, check=self._newest(strength), on_step=on_step)
 
-        def check() -> None:
-            self._check_open()
-            if self._wanted != cache_strength(strength):
-                raise Superseded(f"Strength {strength:g} is not rendered: a newer strength of this edit was asked for.")
+    def preview(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
+        """A rough frame at `strength` in `preview_steps` steps, to be looked at until `render` has the exact one.
 
-        return self._frame(strength, urgent=True, check=check, on_step=on_step)
+        The frame is what a session of that many steps would render. It is remembered apart from exact frames: `has`,
+        `render`, `frames` and the frames on disk know nothing of it. Otherwise as `render`, with the same errors;
+        InvalidInput also for a session of one step.
+        """
+        strength = self._check_strength(strength)
+        if self.preview_steps == 0:
+            raise InvalidInput("A frame of one step has no preview that would cost less: render it.")
+        check = self._newest(strength)
+        if self._rough is None:
+            settings = replace(self._settings, steps=self.preview_steps)
+            self._rough = self._engine._session(self.source, settings, self._engine._previews, self._highest)
+        return self._rough._frame(strength, urgent=True, check=check, on_step=on_step)
 
     def show(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
         """What a person is shown: the untouched source at exactly 0, `render(strength)` elsewhere."""
@@ -110,8 +134,7 @@ class EditSession:
 
     def sweep(self, n: int, on_step: OnStep | None = None) -> Iterator[tuple[float, Image.Image]]:
         """`n` evenly spaced frames, ascending from 0 to 1, as (strength, frame). See `frames`."""
-        last = check_num_frames(n) - 1
-        return self.frames([index / last for index in range(n)], on_step)
+        return self.frames(grid(n), on_step)
 
     def frames(self, strengths: Iterable[float], on_step: OnStep | None = None) -> Iterator[tuple[float, Image.Image]]:
         """The frames of `strengths` in that order, one denoise each, as (strength, frame).
@@ -135,6 +158,17 @@ class EditSession:
                 done += self.steps
             yield strength, frame
 
+    def _newest(self, strength: float) -> Callable[[], None]:
+        """Take the place of any older request; what is returned raises once a newer one takes this one's."""
+        self._want(strength)
+
+        def check() -> None:
+            self._check_open()
+            if self._wanted != cache_strength(strength):
+                raise Superseded(f"Strength {strength:g} is not rendered: a newer strength of this edit was asked for.")
+
+        return check
+
     def _want(self, strength: float) -> None:
         self._check_open()
         self._wanted = cache_strength(strength)
@@ -152,11 +186,11 @@ class EditSession:
         return self._settings, cache_strength(strength)
 
     def _frame(self, strength: float, urgent: bool, check: Callable[[], object], on_step: OnStep | None) -> Image.Image:
-        frames, device, key = self._engine._frames, self._engine._device, self._key(strength)
-        with device.claim(key, check):
+        frames, device, key = self._frame_cache, self._engine._device, self._key(strength)
+        with device.claim(key, urgent, check) as turn:
             frame = frames.get(key)
             if frame is None:
-                with device.turn(urgent, check) as turn:
+                with device.hold(turn):
                     frame = self._render(strength, turn, on_step)
                 frames.put(key, frame, 3 * frame.width * frame.height)
         return frame.copy()
@@ -205,33 +239,6 @@ def check_strength(strength: float, highest: float = 1.0) -> float:
     if not isinstance(strength, Real):
         raise InvalidInput(f"The strength must be one number from 0 to {highest:g}, not {strength!r}.")
     return check_strengths(strength, highest)[0]
-
-
-def check_num_frames(n: int) -> int:
-    if isinstance(n, bool) or not isinstance(n, int) or not 2 <= n <= MAX_FRAMES:
-        raise InvalidInput(f"A sweep needs a whole number of frames from 2 to {MAX_FRAMES}, not {n!r}.")
-    return n
-
-
-def cache_strength(strength: float) -> float:
-    """Strengths that agree to four decimals are one frame."""
-    return round(strength, 4)
-
-
-def ends_first(n: int) -> list[float]:
-    """The strengths of an `n`-frame strip in the order in which they tell most: 0, 1, 1/2, 1/4, 3/4, ...
-
-    Both ends, then the middle of the gap between them, the middles of the two gaps that leaves, and so on.
-    """
-    last = check_num_frames(n) - 1
-    gaps, order = [(0, last)], [0, last]
-    while gaps:
-        left, right = gaps.pop(0)
-        if right - left > 1:
-            middle = (left + right) // 2
-            order.append(middle)
-            gaps += [(left, middle), (middle, right)]
-    return [index / last for index in order]
 
 
 def _counting(on_step: OnStep, done: int, total: int) -> OnStep:

@@ -10,19 +10,21 @@ const strip = find(".strip");
 const ticks = find(".ticks");
 
 let edit = 0;
-let frames = new Map(); // key -> {strength, image, ready}
+let frames = new Map(); // slot -> {strength, image, ready, preview}
 let shown = null;
 let restTimer = 0;
-let settled = true; // whether an edit, its strip full, has been asked for the strength under the hand
+let asked = null; // key of the strength that the server was asked for and whose exact frame is not here yet
 
 const key = (strength) => Number(strength).toFixed(4);
+const slot = (frame) => key(frame.strength) + (frame.preview ? " preview" : "");
+const finished = (strength) => Boolean((frames.get(key(strength)) || {}).ready);
 const say = (strength) => Number(strength).toFixed(2);
 const hand = () => Number(slider.value);
 
 function nearest(strength) {
   let best = null;
   for (const frame of frames.values()) {
-    if (!frame.ready) continue;
+    if (!frame.ready || (frame.preview && key(frame.strength) !== key(strength))) continue;
     const closer = best && Math.abs(frame.strength - strength) - Math.abs(best.strength - strength);
     if (best === null || closer < -1e-9 || (Math.abs(closer) <= 1e-9 && frame.strength < best.strength)) best = frame;
   }
@@ -32,6 +34,7 @@ function nearest(strength) {
 function describe(frame) {
   const strength = hand();
   if (frame === null) return "Strength " + say(strength) + ", no frame yet";
+  if (frame.preview) return "Strength " + say(strength) + " · preview, the exact frame follows";
   if (key(frame.strength) !== key(strength))
     return "Strength " + say(strength) + " · showing the nearest finished, " + say(frame.strength);
   return "Strength " + say(strength) + (frame.strength === 0 ? " · exact, the untouched picture" : " · exact");
@@ -42,7 +45,8 @@ function show() {
   const isNew = frame !== null && frame !== shown;
   if (isNew) picture.replaceChildren(frame.image);
   shown = frame;
-  const exact = frame !== null && key(frame.strength) === key(hand());
+  const preview = frame !== null && frame.preview;
+  const exact = frame !== null && !preview && key(frame.strength) === key(hand());
   const text = describe(frame);
   find(".label").textContent = text;
   slider.setAttribute("aria-valuetext", text);
@@ -50,6 +54,7 @@ function show() {
   stage.dataset.strength = key(hand());
   stage.dataset.shown = frame === null ? "" : key(frame.strength);
   stage.dataset.exact = exact;
+  stage.toggleAttribute("data-preview", preview);
   for (const thumb of strip.children) {
     const current = frame !== null && thumb.dataset.strength === key(frame.strength);
     if (current) thumb.setAttribute("aria-current", "true");
@@ -59,8 +64,10 @@ function show() {
 }
 
 function rest() {
-  const frame = frames.get(key(hand()));
-  if (edit > 0 && !(frame && frame.ready)) trigger("commit", { edit: edit, strength: hand() });
+  const missing = !finished(hand());
+  // Back on a finished frame, the server still hears of it while it makes another one, which nobody waits for now.
+  if (edit > 0 && (missing || asked !== null)) trigger("commit", { edit: edit, strength: hand() });
+  asked = missing ? key(hand()) : null;
   find(".spoken").textContent = describe(nearest(hand()));
 }
 
@@ -83,7 +90,7 @@ function thumbFor(strength) {
 
 function begin(value) {
   edit = value.edit;
-  settled = false;
+  asked = null;
   frames = new Map();
   shown = null; // the picture stays until the new edit's first frame replaces it
   slider.disabled = false;
@@ -96,9 +103,17 @@ function begin(value) {
 }
 
 function arrived(frame, serial) {
-  if (serial !== edit) return;
+  if (serial !== edit || (frame.preview && finished(frame.strength))) return;
   frame.ready = true;
-  stage.dataset.frames = [...frames.values()].filter((each) => each.ready).length;
+  if (!frame.preview) enroll(frame);
+  show();
+  if (key(frame.strength) === key(hand())) find(".spoken").textContent = describe(frame);
+}
+
+function enroll(frame) {
+  frames.delete(slot({ strength: frame.strength, preview: true }));
+  if (asked === key(frame.strength)) asked = null;
+  stage.dataset.frames = [...frames.values()].filter((each) => each.ready && !each.preview).length;
   const tick = ticks.appendChild(document.createElement("i"));
   tick.style.setProperty("--at", frame.strength);
   const thumb = [...strip.children].find((each) => each.dataset.strength === key(frame.strength));
@@ -106,21 +121,19 @@ function arrived(frame, serial) {
     thumb.prepend(frame.image.cloneNode());
     thumb.classList.add("ready");
   }
-  show();
-  if (key(frame.strength) === key(hand())) find(".spoken").textContent = describe(frame);
 }
 
 function add(news, instruction) {
-  if (frames.has(key(news.strength))) return;
+  if (frames.has(slot(news)) || (news.preview && finished(news.strength))) return;
   const image = new Image();
-  const frame = { strength: news.strength, image: image, ready: false };
+  const frame = { strength: news.strength, image: image, ready: false, preview: news.preview };
   const serial = edit;
-  frames.set(key(news.strength), frame);
-  image.alt = instruction + ", strength " + say(news.strength);
+  frames.set(slot(frame), frame);
+  image.alt = instruction + ", strength " + say(news.strength) + (frame.preview ? ", preview" : "");
   image.src = news.file.url;
   image.decode().then(
     () => arrived(frame, serial),
-    () => frames.get(key(news.strength)) === frame && frames.delete(key(news.strength)), // a later message offers it again
+    () => frames.get(slot(frame)) === frame && frames.delete(slot(frame)), // a later message offers it again
   );
 }
 
@@ -133,21 +146,16 @@ function tellBusy(busy) {
   find(".bar i").style.width = known ? 100 * busy.fraction + "%" : "";
 }
 
-function settle(value) {
-  if (settled || value.busy) return;
-  settled = true;
-  if (!value.strengths.some((strength) => key(strength) === key(hand()))) rest();
-}
-
 function receive() {
   const value = props.value;
   if (!value || value.edit < edit) return;
-  if (value.edit > edit) begin(value);
+  const isNew = value.edit > edit;
+  if (isNew) begin(value);
   for (const news of value.frames) add(news, value.instruction);
   tellBusy(value.busy);
   if (edit === 0) return;
   show();
-  settle(value);
+  if (isNew) rest(); // the frame under the hand goes before the strip
 }
 
 const KEYS = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 2, PageDown: -2 };

@@ -17,10 +17,11 @@ from kontext_slider.ui.tab import OpenEdit
 
 
 class Frame(GradioModel):
-    """A finished frame: strength in [0, 1] and the address of its lossless picture."""
+    """A frame: strength in [0, 1], the address of its lossless picture, and whether it is only a preview."""
 
     strength: float
     file: FileData
+    preview: bool = False
 
 
 class Busy(GradioModel):
@@ -49,11 +50,14 @@ def snapshot(edit: OpenEdit | None, busy: Busy | None = None) -> FilmstripData:
     """An edit as the browser gets it: always whole, so that messages may arrive in any order."""
     if edit is None:
         return FilmstripData(busy=busy)
-    frames = [Frame(strength=strength, file=FileData(path=str(path))) for strength, path in edit.files()]
+    found = [(*frame, False) for frame in edit.files()] + [(*frame, True) for frame in edit.previews()]
+    frames = [
+        Frame(strength=strength, file=FileData(path=str(path)), preview=preview) for strength, path, preview in found
+    ]
     return FilmstripData(
         edit=edit.serial,
         instruction=edit.recipe.instruction,
-        strengths=sorted(edit.recipe.strengths),
+        strengths=list(edit.recipe.strengths),
         frames=frames,
         busy=busy,
     )

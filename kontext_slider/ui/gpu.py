@@ -43,6 +43,8 @@ def session_opener(engine: Any) -> Callable[..., Any]:
 class LentSession:
     """What the app needs of an `EditSession`, each frame made by `show` in a lent process (no step progress)."""
 
+    preview_steps = 0  # a second loan for a preview costs more than the steps it saves
+
     def __init__(self, show: Callable[[float], Image.Image]) -> None:
         self._show = show
 
@@ -56,6 +58,9 @@ class LentSession:
     def frames(self, strengths: Iterable[float], on_step: OnStep | None = None) -> Iterator[tuple[float, Image.Image]]:
         for strength in strengths:
             yield strength, self._show(strength)
+
+    def want(self, strength: float) -> None:
+        """A lent call cannot be called back."""
 
     def close(self) -> None:
         """Nothing is held in this process."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from kontext_slider.engine import ends_first
+from kontext_slider.engine import grid
 from kontext_slider.errors import InvalidInput, KontextSliderError, SessionClosed, Superseded
 from kontext_slider.export import save_sweep
 from kontext_slider.images import read_image
@@ -70,14 +70,19 @@ def file_stem(instruction: str) -> str:
     return re.sub(r"[\W_]+", "-", instruction.lower()).strip("-")[:60] or "edit"
 
 
-def fill(edit: OpenEdit, strengths: Sequence[float]) -> Iterator[Busy]:
-    """Render what is missing of `strengths`, in their order; a message per step and per frame."""
-    missing = [strength for strength in strengths if not edit.has(strength)]
-    for number, strength in enumerate(missing):
-        text = f"Frame {number + 1} of {len(missing)}, strength {strength:.2f}"
-        yield Busy(text=text, fraction=number / len(missing))
+def fill(edit: OpenEdit, num_frames: int) -> Iterator[Busy]:
+    """Render what is missing of a strip, what tells most first; a message per step and per frame."""
+
+    def missing() -> int:
+        return sum(not edit.has(strength) for strength in grid(num_frames))
+
+    of = max(missing(), 1)
+    while (strength := edit.next_strength(num_frames)) is not None:
+        number = max(of - missing(), 0)
+        text = f"Frame {min(number + 1, of)} of {of}, strength {strength:.2f}"
+        yield Busy(text=text, fraction=number / of)
         for done, total in watched(partial(edit.fill, strength)):
-            yield Busy(text=f"{text}, step {done} of {total}", fraction=(number + done / max(total, 1)) / len(missing))
+            yield Busy(text=f"{text}, step {done} of {total}", fraction=min(1, (number + done / max(total, 1)) / of))
 
 
 class Handlers:
@@ -106,7 +111,7 @@ class Handlers:
             return
         advice = advise(instruction, self.known)
         yield tab, snapshot(edit, Busy(text="Starting")), advice_notice(instruction, advice), advice.nearest
-        for strip, sentence in self._told(tab, edit, fill(edit, edit.recipe.strengths)):
+        for strip, sentence in self._told(tab, edit, fill(edit, len(edit.recipe.strengths))):
             yield tab, strip, sentence, gr.skip()
 
     def commit(self, tab: Tab, event: gr.EventData) -> Iterator[tuple[Any, Any]]:
@@ -132,7 +137,7 @@ class Handlers:
             return
         yield gr.skip(), "", hidden
         try:
-            strengths = ends_first(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))
+            strengths = grid(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))
         except InvalidInput as error:
             yield gr.skip(), notice(str(error), "error"), hidden
             return
@@ -165,7 +170,7 @@ class Handlers:
             steps=whole_number(steps, "The number of steps", 1, MAX_STEPS),
             guidance=guidance if pipe.transformer.config.guidance_embeds else pipe.defaults.guidance,
             source=Path(photograph).name,
-            strengths=tuple(ends_first(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))),
+            strengths=tuple(grid(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))),
         )
         session = self.open_session(
             read_image(photograph), recipe.instruction, seed=recipe.seed, steps=recipe.steps, guidance=recipe.guidance
@@ -177,10 +182,10 @@ class Handlers:
             yield Busy(text=f"Strength {strength:.2f}, step {done} of {total}", fraction=done / max(total, 1))
 
     def _write(self, edit: OpenEdit, strengths: list[float], suffix: str, written: list[Path]) -> Iterator[Busy]:
-        yield from fill(edit, strengths)
+        yield from fill(edit, len(strengths))
         yield Busy(text=f"Writing the {FORMAT_NAMES[suffix]}")
         recipe = edit.recipe
-        frames = [(strength, edit.picture(strength)) for strength in sorted(strengths)]
+        frames = [(strength, edit.picture(strength)) for strength in strengths]
         path = save_sweep(
             frames,
             edit.folder / f"{file_stem(recipe.instruction)}.{suffix}",

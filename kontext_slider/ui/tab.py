@@ -1,10 +1,12 @@
 """What one browser tab holds: at most one open edit and its finished frames.
 
-Two kinds of work ask the session for frames. The hand on the slider uses `session.show`: the newest wins, the older
-one ends with `Superseded`. The strip and the exports use `session.frames`, which lets the hand go first and loses
-nothing. Frames are kept as lossless PNG files in a folder of gradio's cache: the browser fetches each once by its
-address, strength 0 keeps the source's very pixels, and an export reads back what the person saw even when the engine's
-own cache has let a frame go.
+Two kinds of work ask the session for frames. The hand on the slider uses `session.preview` and `session.show`: the
+newest wins, the older one ends with `Superseded`. The strip and the exports use `session.frames`, which lets the hand
+go first and loses nothing; `next_strength` says in which order.
+
+Frames are kept as lossless PNG files in a folder of gradio's cache: the browser fetches each once by its address,
+strength 0 keeps the source's very pixels, and an export reads back what the person saw even when the engine's own cache
+has let a frame go. Previews are kept beside them under other names, and no export takes one for a frame.
 """
 
 from __future__ import annotations
@@ -13,21 +15,28 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
+from kontext_slider.engine import next_strength, sketch, sketch_difference
 from kontext_slider.errors import SessionClosed
 
 OnStep = Callable[[int, int], None]
 
+# A preview delays the exact frame by half. Below this many steps it would have three steps or fewer, resemble the exact
+# frame too little to judge the edit by, and the exact frame would be there almost as soon.
+PREVIEW_FROM_STEPS = 8
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an edit is made, as an export tells it. `strengths` are those of the strip, in filling order."""
+    """How an edit is made, as an export tells it. `strengths` are those of the strip, ascending."""
 
     instruction: str
     seed: int
@@ -47,13 +56,21 @@ class OpenEdit:
         Path(cache).mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix="edit-", dir=cache))
         self._files: dict[float, Path] = {}
+        self._previews: dict[float, Path] = {}
+        self._sketches: dict[float, np.ndarray] = {}
+        self._hand: float | None = None  # where the hand rests while its frame is being made
         self._is_closed = False
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
 
     def files(self) -> list[tuple[float, Path]]:
         """Finished frames, weakest first."""
-        with self._lock:
+        with self._changed:
             return sorted(self._files.items())
+
+    def previews(self) -> list[tuple[float, Path]]:
+        """Previews whose exact frame is not there yet, weakest first."""
+        with self._changed:
+            return sorted((strength, path) for strength, path in self._previews.items() if strength not in self._files)
 
     def has(self, strength: float) -> bool:
         return round(strength, 4) in self._files
@@ -64,9 +81,30 @@ class OpenEdit:
             return image.convert("RGB")
 
     def show(self, strength: float, on_step: OnStep | None = None) -> None:
-        """Make the frame under the hand. Raises `Superseded` once the hand moved on, `SessionClosed` after close."""
-        if not self.has(strength):
-            self._keep(strength, self.session.show(strength, on_step))
+        """Make the frame under the hand, where it pays a preview first; `on_step` counts the steps of both.
+
+        Raises `Superseded` once the hand moved on, `SessionClosed` after close.
+        """
+        if self.has(strength):
+            self.session.want(strength)  # the hand is back on a finished frame: what it asked for before is stale
+            return
+        with self._under_the_hand(strength):
+            if self._preview_pays(strength):
+                self._show_with_preview(strength, on_step)
+            else:
+                self._keep(strength, self.session.show(strength, on_step))
+
+    def next_strength(self, num_frames: int) -> float | None:
+        """What to `fill` next for a strip of so many frames; None when it is complete.
+
+        Waits while the frame under the hand is being made, by `show` in a thread of its own: it goes first.
+        """
+        with self._changed:
+            while True:
+                strength = next_strength(num_frames, self._files, self._difference, self._hand)
+                if strength is None or strength != self._hand:
+                    return strength
+                self._changed.wait()
 
     def fill(self, strength: float, on_step: OnStep | None = None) -> None:
         """Make a frame of the strip, after whatever the hand asks for. Raises `SessionClosed` after close."""
@@ -80,20 +118,61 @@ class OpenEdit:
 
     def close(self) -> None:
         """Close the session and delete the frames. Renders under way end with `SessionClosed`."""
-        with self._lock:
+        with self._changed:
             self._is_closed = True
-            self._files.clear()
+            for frames in (self._files, self._previews, self._sketches):
+                frames.clear()
         self.session.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _keep(self, strength: float, image: Image.Image) -> None:
+    @contextmanager
+    def _under_the_hand(self, strength: float) -> Iterator[None]:
+        """Let the strip wait for the frame at `strength`, until it is there or the hand has moved on."""
         key = round(strength, 4)
-        with self._lock:
-            if self._is_closed:
-                raise SessionClosed("This edit is no longer open; press Edit to render it again.")
-            path = self.folder / f"strength-{key:.4f}.png"
-            image.save(path)
-            self._files[key] = path
+        with self._changed:
+            self._hand = key
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                if self._hand == key:
+                    self._hand = None
+                self._changed.notify_all()
+
+    def _preview_pays(self, strength: float) -> bool:
+        if strength == 0 or self.recipe.steps < PREVIEW_FROM_STEPS or not self.session.preview_steps:
+            return False
+        return not self.session.has(strength)
+
+    def _show_with_preview(self, strength: float, on_step: OnStep | None) -> None:
+        before = self.session.preview_steps
+
+        def count(steps_before: int) -> OnStep | None:
+            total = before + self.recipe.steps
+            return None if on_step is None else lambda done, _: on_step(steps_before + done, total)
+
+        self._keep_preview(strength, self.session.preview(strength, count(0)))
+        self._keep(strength, self.session.show(strength, count(before)))
+
+    def _difference(self, first: float, second: float) -> float:
+        return sketch_difference(self._sketches[first], self._sketches[second])
+
+    def _keep(self, strength: float, image: Image.Image) -> None:
+        with self._changed:
+            path = self._write(f"strength-{strength:.4f}.png", image)
+            self._sketches[round(strength, 4)] = sketch(image)
+            self._files[round(strength, 4)] = path
+
+    def _keep_preview(self, strength: float, image: Image.Image) -> None:
+        with self._changed:
+            self._previews[round(strength, 4)] = self._write(f"preview-{strength:.4f}.png", image)
+
+    def _write(self, name: str, image: Image.Image) -> Path:
+        if self._is_closed:
+            raise SessionClosed("This edit is no longer open; press Edit to render it again.")
+        image.save(self.folder / name)
+        return self.folder / name
 
 
 class Tab:

@@ -140,6 +140,53 @@ def test_a_render_of_the_frame_a_sweep_is_making_waits_for_it(pipe, engine, monk
     assert calls == {"transformer": 8, "vae.decode": 2}
 
 
+def test_a_sweeps_frame_is_urgent_while_the_hand_waits_for_it(engine):
+    """The hand rests on the frame that the strip is making, and everybody else's hands go before it."""
+    session, other, gate = open_edit(engine), open_edit(engine, seed=1), Gate(at=1)
+    sweep = Call(lambda: next(session.sweep(2, gate)))
+    gate.wait()
+    mine = Call(session.render, 0.0)
+    [turn] = engine._device._claimed.values()
+    until(lambda: turn.urgent)
+    steps_before: list[int] = []
+    others = Call(other.render, 0.7, lambda *_: steps_before.append(len(gate.steps)))
+    waits(engine, 1)
+    gate.opened.set()
+    assert same(mine.result(), sweep.result()[1])
+    others.result()
+    assert steps_before == [4, 4, 4, 4]
+
+
+def test_a_hand_that_moves_on_from_a_sweeps_frame_lets_others_pass(engine):
+    """The frame stays urgent for a hand that has long left, and its new place waits."""
+    session, gate = open_edit(engine), Gate(at=1)
+    sweep = Call(lambda: next(session.sweep(2, gate)))
+    gate.wait()
+    old = Call(session.render, 0.0)
+    [turn] = engine._device._claimed.values()
+    until(lambda: turn.urgent)
+    steps_before: list[int] = []
+    new = Call(session.render, 0.7, lambda *_: steps_before.append(len(gate.steps)))
+    with pytest.raises(Superseded):
+        old.result()
+    waits(engine, 1)
+    gate.opened.set()
+    assert new.result() and sweep.result()
+    assert steps_before == [1, 1, 1, 1]
+
+
+def test_wanting_a_finished_frame_drops_the_one_under_way(engine):
+    """The hand is back on a finished frame, which needs no render, and the stale one is made to the end."""
+    session, gate = open_edit(engine), Gate(at=2)
+    stale = Call(session.render, 0.2, gate)
+    gate.wait()
+    session.want(0.5)
+    gate.opened.set()
+    with pytest.raises(Superseded):
+        stale.result()
+    assert len(gate.steps) == 2 and not session.has(0.2)
+
+
 def test_a_sweeps_own_thread_may_render_between_its_frames(pipe, engine):
     """The loop over a sweep supersedes itself."""
     session = open_edit(engine)

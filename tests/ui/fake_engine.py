@@ -37,6 +37,8 @@ class FakeSession:
 
     def __init__(self, engine: FakeEngine, source: Image.Image, steps: int) -> None:
         self.source, self.steps, self._engine = source, steps, engine
+        self.preview_steps = steps // 2
+        self._frames: dict[float, Image.Image] = {}
         self._wanted: float | None = None
         self._open = True
 
@@ -46,11 +48,25 @@ class FakeSession:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def show(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
+    def has(self, strength: float) -> bool:
+        return strength in self._frames
+
+    def want(self, strength: float) -> None:
         self._wanted = strength
+
+    def show(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
+        self.want(strength)
         return (
             self.source.copy() if strength == 0 else self._render(strength, on_step, lambda: self._wanted == strength)
         )
+
+    def preview(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
+        """All grey, so that nobody takes it for the frame."""
+        self.want(strength)
+        with self._engine.lock:
+            self._step(strength, self.preview_steps, on_step, lambda: self._wanted == strength)
+            self._engine.previewed.append(strength)
+        return Image.new("RGB", self.source.size, "gray")
 
     def frames(self, strengths: Iterable[float], on_step: OnStep | None = None) -> Iterator[tuple[float, Image.Image]]:
         for strength in strengths:
@@ -61,22 +77,27 @@ class FakeSession:
 
     def _render(self, strength: float, on_step: OnStep | None, is_wanted: Callable[[], bool]) -> Image.Image:
         with self._engine.lock:
-            for step in range(self.steps):
-                time.sleep(self._engine.step_seconds)
-                if not self._open:
-                    raise SessionClosed("closed")
-                if not is_wanted():
-                    raise Superseded("superseded")
-                if self._engine.fails_at == strength:
-                    raise InvalidInput("The fake model cannot render this strength.")
-                if on_step is not None:
-                    on_step(step + 1, self.steps)
-            self._engine.rendered.append(strength)
-        return faded(self.source, strength)
+            if not self.has(strength):
+                self._step(strength, self.steps, on_step, is_wanted)
+                self._engine.rendered.append(strength)
+                self._frames[strength] = faded(self.source, strength)
+        return self._frames[strength].copy()
+
+    def _step(self, strength: float, steps: int, on_step: OnStep | None, is_wanted: Callable[[], bool]) -> None:
+        for step in range(steps):
+            time.sleep(self._engine.step_seconds)
+            if not self._open:
+                raise SessionClosed("closed")
+            if not is_wanted():
+                raise Superseded("superseded")
+            if self._engine.fails_at == strength:
+                raise InvalidInput("The fake model cannot render this strength.")
+            if on_step is not None:
+                on_step(step + 1, steps)
 
 
 class FakeEngine:
-    """`rendered` lists the strengths that were rendered, in order; `opened` what `open` was told."""
+    """`rendered` and `previewed` list strengths in the order in which they were made; `opened` what `open` was told."""
 
     def __init__(
         self,
@@ -84,14 +105,16 @@ class FakeEngine:
         known: dict[str, list[str]] | None = None,
         guidance_embeds: bool = False,
         fails_at: float | None = None,
+        steps: int = 4,
     ) -> None:
         self.step_seconds, self.fails_at = step_seconds, fails_at
         self.lock = threading.Lock()
         self.rendered: list[float] = []
+        self.previewed: list[float] = []
         self.opened: list[dict[str, Any]] = []
         self.pipe = SimpleNamespace(
             known_instructions=KNOWN if known is None else known,
-            defaults=SimpleNamespace(size=256, steps=4, guidance=2.5, max_sequence_length=16),
+            defaults=SimpleNamespace(size=256, steps=steps, guidance=2.5, max_sequence_length=16),
             transformer=SimpleNamespace(config=SimpleNamespace(guidance_embeds=guidance_embeds)),
         )
 

@@ -156,6 +156,39 @@ def test_upload_edit_drag_and_keys(browser, photograph, tmp_path):
     assert len(engine.rendered) == 12  # ten frames of the strip and two exact strengths; nothing twice
 
 
+def test_a_preview_is_marked_until_the_exact_frame_is_there(browser, photograph, tmp_path):
+    """A rough picture under the word "exact"; or a badge that stays on the exact one; or a preview in the strip."""
+    engine = FakeEngine(step_seconds=0.1, steps=8)
+    with served(engine) as address:
+        open_edit(browser, address, photograph, "make it night")
+        drag(browser, 1.0, 0.234)
+        x, y = browser.middle(SLIDER)
+        browser.mouse("mouseReleased", x, y)
+        browser.wait(f"'preview' in {STAGE}")
+        assert browser.run(f"{STAGE}.exact") == "false" and browser.run(f"{STAGE}.frames") == "11"
+        assert "preview" in browser.run("document.querySelector('#filmstrip .label').textContent")
+        browser.wait(f"{STAGE}.exact == 'true' && !('preview' in {STAGE})")
+        source = engine.open(read_image(photograph), "", steps=1).source
+        strength = float(browser.run(f"{STAGE}.strength"))
+        assert np.array_equal(shown(browser, tmp_path), np.asarray(faded(source, strength)))
+
+
+def test_the_frame_under_the_hand_comes_before_the_strip(browser, photograph):
+    """A second edit begins, and the person, who rests on 0.3, sees it after eleven other frames."""
+    engine = FakeEngine(step_seconds=0.05)
+    with served(engine) as address:
+        open_edit(browser, address, photograph, "make it night")
+        drag(browser, 1.0, 0.33)
+        let_go(browser)
+        strength = float(browser.run(f"{STAGE}.strength"))
+        engine.rendered.clear()
+        browser.click("#suggestions .chip:nth-child(2)")
+        browser.wait(f"document.querySelector('{INSTRUCTION}').value == 'make it sepia'")
+        browser.click("#edit")
+        browser.wait(f"{STAGE}.exact == 'true' && {STAGE}.shown == '{strength:.4f}' && {STAGE}.frames < 5")
+        assert strength in engine.rendered[:2]  # at most one frame of the strip was under way
+
+
 def test_words_errors_and_a_second_edit(browser, photograph, tmp_path):
     """An error must leave what was typed and rendered; a suggestion must land in the box; Enter must edit."""
     with served(FakeEngine()) as address:

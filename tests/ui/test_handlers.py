@@ -16,6 +16,7 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.export import read_metadata
 from kontext_slider.ui.handlers import Handlers, file_stem, notice, position, whole_number
 from kontext_slider.ui.tab import Tab
+from tests.ui import fake_engine
 from tests.ui.fake_engine import FakeEngine, faded
 
 TIMEOUT = 20
@@ -120,6 +121,97 @@ def test_a_newer_position_of_the_hand_cancels_the_older_quietly(photograph, tmp_
     thread.join(TIMEOUT)
     assert 0.8 in strengths(newer[-1][0])
     assert 0.2 not in strengths(newer[-1][0])
+
+
+def test_the_hand_goes_before_the_strip_which_then_goes_on(photograph, tmp_path):
+    """The person rests on 0.37 while the strip fills, and sees it after ten other frames."""
+    engine = FakeEngine(step_seconds=0.01)
+    handlers, tab = Handlers(engine, str(tmp_path)), Tab()
+    filling = handlers.edit(tab, photograph, "make it night", 9, 0, 4, 2.5)
+    next(message for message in filling if len(message[1].frames) == 2)
+    hand = handlers.commit(tab, gr.EventData(None, {"edit": tab.edit.serial, "strength": 0.37}))
+    next(hand)  # its first step is done
+    rest = threading.Thread(target=lambda: list(hand))
+    rest.start()
+    last = list(filling)[-1][1]
+    rest.join(TIMEOUT)
+    assert engine.rendered.index(0.37) <= 2  # at most the frame under way comes before
+    assert strengths(last) == sorted([k / 8 for k in range(9)] + [0.37])
+
+
+def test_a_hand_whose_frame_fails_does_not_hold_up_the_strip(photograph, tmp_path):
+    """The strip waits for a frame that never comes."""
+    handlers, tab = Handlers(FakeEngine(step_seconds=0.01, fails_at=0.37), str(tmp_path)), Tab()
+    filling = handlers.edit(tab, photograph, "make it night", 5, 0, 4, 2.5)
+    next(message for message in filling if len(message[1].frames) == 2)
+    said: list = []
+    hand = threading.Thread(target=lambda: said.extend(commit(handlers, tab, 0.37)))
+    hand.start()
+    assert strengths(list(filling)[-1][1]) == [k / 4 for k in range(5)]
+    hand.join(TIMEOUT)
+    assert "cannot render" in said[-1][1]
+
+
+def test_the_strip_refines_where_frames_differ_most(photograph, tmp_path, monkeypatch):
+    """An edit that happens between 0.5 and 0.75 gets as many frames where nothing changes."""
+    monkeypatch.setattr(
+        fake_engine, "faded", lambda source, strength: faded(source, min(max(strength - 0.5, 0.0), 0.25))
+    )
+    handlers = Handlers(FakeEngine(), str(tmp_path))
+    edit(handlers, Tab(), photograph, num_frames=17)
+    assert handlers.engine.rendered[:4] == ends_first(17)[1:5]
+    assert sorted(handlers.engine.rendered[4:7]) == [0.5625, 0.625, 0.6875]
+    assert sorted(handlers.engine.rendered) == [k / 16 for k in range(1, 17)]
+
+
+def test_a_preview_comes_before_the_exact_frame_and_is_marked(photograph, tmp_path):
+    """Seconds of nothing on a large model; or a rough picture that passes for the exact one."""
+    engine = FakeEngine(step_seconds=0.1)
+    handlers, tab = Handlers(engine, str(tmp_path)), Tab()
+    edit(handlers, tab, photograph, num_frames=2, steps=1)
+    opened = handlers.edit(tab, photograph, "make it night", 2, 0, 8, 2.5)
+    next(message for message in opened if len(message[1].frames) == 1)
+    messages = commit(handlers, tab, 0.37)
+    marked = [[frame.preview for frame in strip.frames if frame.strength == 0.37] for strip, _ in messages]
+    assert [True] in marked and [True, False] not in marked and marked[-1] == [False]
+    assert any(strip.busy and strip.busy.text.endswith("of 12") for strip, _ in messages)  # four steps and eight
+    assert engine.previewed == [0.37]
+    assert not tab.edit.previews() and 0.37 in strengths(messages[-1][0])
+
+
+@pytest.mark.parametrize(("steps", "previewed"), [(7, []), (8, [0.37])])
+def test_there_is_no_preview_where_it_does_not_pay(handlers, photograph, steps, previewed):
+    """On a model of two steps every move costs half as much again, for a picture that is gone at once."""
+    tab = Tab()
+    edit(handlers, tab, photograph, num_frames=2, steps=steps)
+    for strength in (0.37, 0.0, 1.0):
+        commit(handlers, tab, strength)
+    tab.edit.session._frames[0.44] = tab.edit.session.source  # in the engine's cache, not yet in the tab
+    commit(handlers, tab, 0.44)
+    assert handlers.engine.previewed == previewed
+
+
+def test_an_export_holds_no_preview(handlers, photograph):
+    """A GIF saved between preview and exact frame has one rough frame for ever."""
+    tab = Tab()
+    edit(handlers, tab, photograph, num_frames=2, steps=8)
+    tab.edit._keep_preview(0.5, tab.edit.session.preview(0.5))
+    assert not tab.edit.has(0.5) and [strength for strength, _ in tab.edit.previews()] == [0.5]
+    list(handlers.save("zip", tab, 3))
+    source = tab.edit.session.source
+    assert tab.edit.picture(0.5).tobytes() == faded(source, 0.5).tobytes()
+    assert tab.edit.previews() == []
+
+
+def test_coming_back_to_a_finished_frame_drops_the_stale_render(photograph, tmp_path):
+    """The hand is back where a frame is finished, and the device goes on with one that nobody waits for."""
+    handlers, tab = Handlers(FakeEngine(step_seconds=0.05), str(tmp_path)), Tab()
+    edit(handlers, tab, photograph, num_frames=2, steps=6)
+    stale = handlers.commit(tab, gr.EventData(None, {"edit": tab.edit.serial, "strength": 0.2}))
+    next(stale)  # its first step is done
+    commit(handlers, tab, 1.0)
+    list(stale)
+    assert 0.2 not in handlers.engine.rendered and not tab.edit.has(0.2)
 
 
 def test_a_newer_edit_silences_the_older_and_frees_its_files(photograph, tmp_path):

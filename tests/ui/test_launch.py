@@ -21,6 +21,7 @@ def test_flags_have_the_promised_names():
     add_arguments(parser)
     args = parser.parse_args([])
     assert (args.model, args.slider, args.share, args.host) == ("pocket", None, False, None)
+    assert args.frame_folder is None
     words = "--model m --slider s --device cpu --dtype float32 --host 0.0.0.0 --port 8000 --share"
     assert parser.parse_args(words.split()).port == 8000
 
@@ -73,3 +74,5 @@ def test_on_a_space_every_frame_is_made_inside_a_lent_gpu(monkeypatch):
     [(_, frame)] = list(session.frames([0.5]))
     assert frame.tobytes() == faded(session.source, 0.5).tobytes() == session.show(0.5).tobytes()
     assert opened_inside and all(opened_inside)
+    session.want(0.5)
+    assert session.preview_steps == 0  # a preview would be a second loan

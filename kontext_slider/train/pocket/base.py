@@ -208,7 +208,14 @@ def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> 
         optimizers = make_optimizers(modules, run.adam_rate, run.muon_rate)
         if run.compiled:
             compile_blocks(parts["transformer"])
-        train(modules, optimizers, base_loss(run, parts, words, batches, guides), Schedule(run.steps), folder / "base", run.seed)
+        train(
+            modules,
+            optimizers,
+            base_loss(run, parts, words, batches, guides),
+            Schedule(run.steps),
+            folder / "base",
+            run.seed,
+        )
     return {**parts, "vae": codec}
 
 
