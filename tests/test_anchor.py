@@ -83,8 +83,7 @@ def test_a_session_renders_what_the_pipeline_renders(pipe):
 def test_the_loss_is_denoised_once_for_an_edit(pipe):
     """Paid for every frame it would halve the speed of the slider."""
     calls: list[float] = []
-    before = pipe.slider_applied
-    pipe.slider_applied = lambda strengths, pooled: (calls.extend(strengths), before(strengths, pooled))[1]
+    pipe.slider_projector.register_forward_pre_hook(lambda _, args: calls.extend(round(s, 2) for s in args[0].tolist()))
     engine = SliderEngine(pipe)
     with engine.open(picture(), "make it snow") as session:
         list(session.sweep(5))

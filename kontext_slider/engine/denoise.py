@@ -1,8 +1,9 @@
 """The algorithm: flow-matching Euler steps of a Kontext transformer, source tokens appended.
 
 Legend: B frames in the batch, L target tokens, S source tokens, T text tokens, C channels of a packed token,
-D text width, P pooled width, H, W pixels. Everything here computes exactly what FluxKontextPipeline.__call__
-(diffusers 0.42) computes between its encoders and its output, in the same order and precision.
+D text width, P pooled width, H, W pixels. With a plain velocity, everything here computes exactly what
+FluxKontextPipeline.__call__ (diffusers 0.42) computes between its encoders and its output, in the same order and
+precision.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from diffusers.pipelines.flux.pipeline_flux_kontext import FluxKontextPipeline, 
 from PIL import Image
 
 OnStep = Callable[[int, int], None]  # (step, total), steps counted 1..total
+Velocity = Callable[[torch.Tensor, int], torch.Tensor]  # (latents (B, L, C), number of the step from 0) -> (B, L, C)
 
 
 @dataclass(frozen=True)
@@ -56,34 +58,48 @@ class Conditioning:
 
 
 def denoise(
-    transformer: FluxTransformer2DModel,
+    velocity: Velocity,
     scheduler: SchedulerMixin,
-    edit: Conditioning,
+    noise: torch.Tensor,
     before_step: Callable[[], object],
     on_step: OnStep | None = None,
 ) -> torch.Tensor:
-    """From noise to packed latents (1, L, C). What `before_step` or `on_step` raises ends the loop between two steps.
+    """From one noise (1, L, C) to packed latents (B, L, C), B being the velocity's batch.
 
-    `scheduler` carries the timesteps of this one call (`prepare_scheduler`).
-    """
-    latents, img_ids = edit.noise, torch.cat([edit.noise_ids, edit.source.ids])
-    for step, timestep in enumerate(scheduler.timesteps, start=1):
+    What `before_step` or `on_step` raises ends the loop between two steps. `scheduler` carries the timesteps of this
+    one call (`prepare_scheduler`)."""
+    latents = noise
+    for step, timestep in enumerate(scheduler.timesteps):
         before_step()
-        velocity = transformer(
-            hidden_states=torch.cat([latents, edit.source.latents], dim=1),  # (1, L + S, C)
-            timestep=timestep.expand(len(latents)).to(latents.dtype) / 1000,
-            guidance=edit.guidance,
-            pooled_projections=edit.text.pooled,
-            encoder_hidden_states=edit.text.embeds,
+        latents = scheduler.step(velocity(latents, step), timestep, latents, return_dict=False)[0]
+        if on_step is not None:
+            on_step(step + 1, len(scheduler.timesteps))
+    return latents
+
+
+def plain_velocity(
+    transformer: FluxTransformer2DModel, edit: Conditioning, timesteps: torch.Tensor, batch: int = 1
+) -> Velocity:
+    """The transformer's own forward pass, for `batch` frames."""
+    img_ids = torch.cat([edit.noise_ids, edit.source.ids])
+
+    def of_batch(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.expand(batch, *tensor.shape[1:])
+
+    def velocity(latents: torch.Tensor, step: int) -> torch.Tensor:
+        return transformer(
+            hidden_states=torch.cat([of_batch(latents), of_batch(edit.source.latents)], dim=1),  # (B, L + S, C)
+            timestep=timesteps[step].expand(batch).to(latents.dtype) / 1000,
+            guidance=None if edit.guidance is None else of_batch(edit.guidance),
+            pooled_projections=of_batch(edit.text.pooled),
+            encoder_hidden_states=of_batch(edit.text.embeds),
             txt_ids=edit.text.ids,
             img_ids=img_ids,
             joint_attention_kwargs={},
             return_dict=False,
         )[0][:, : latents.shape[1]]
-        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-        if on_step is not None:
-            on_step(step, len(scheduler.timesteps))
-    return latents
+
+    return velocity
 
 
 def prepare_scheduler(
@@ -137,8 +153,8 @@ def num_latent_channels(pipe: FluxKontextPipeline) -> int:
 
 
 def decode(pipe: FluxKontextPipeline, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Packed latents (1, L, C) to pixels (1, 3, H, W) in [0, 1], `size` = (width, height)."""
-    unpacked = pipe._unpack_latents(latents, size[1], size[0], pipe.vae_scale_factor)  # (1, C / 4, H / f, W / f)
+    """Packed latents (B, L, C) to pixels (B, 3, H, W) in [0, 1], `size` = (width, height)."""
+    unpacked = pipe._unpack_latents(latents, size[1], size[0], pipe.vae_scale_factor)  # (B, C / 4, H / f, W / f)
     unpacked = unpacked / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
     pixels = pipe.vae.decode(unpacked, return_dict=False)[0]
     return pipe.image_processor.postprocess(pixels, output_type="pt")

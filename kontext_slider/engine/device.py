@@ -8,7 +8,7 @@ waits for that very frame.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -53,24 +53,25 @@ class Device:
             self._release(turn)
 
     @contextmanager
-    def claim(self, key: Hashable, urgent: bool, check: Callable[[], object]) -> Iterator[Turn]:
-        """Make the frame `key`, alone, in the turn that is yielded (`hold` it).
+    def claim(self, keys: Sequence[Hashable], urgent: bool, check: Callable[[], object]) -> Iterator[Turn]:
+        """Make the frames `keys`, alone, in the turn that is yielded (`hold` it).
 
-        Who asks for the same frame meanwhile waits here and then finds it made; if in a hurry, so is the frame.
+        Who asks for one of them meanwhile waits here and then finds it made; if in a hurry, so are the frames.
         """
         turn = Turn(int(urgent), check)
         with self._changed:
             self._refuse_nesting()
-            while (maker := self._claimed.get(key)) is not None:
+            while maker := next((self._claimed[key] for key in keys if key in self._claimed), None):
                 check()
                 self._wait_for(maker, urgent)
             check()
-            self._claimed[key] = turn
+            self._claimed |= dict.fromkeys(keys, turn)
         try:
             yield turn
         finally:
             with self._changed:
-                del self._claimed[key]
+                for key in keys:
+                    del self._claimed[key]
                 self._changed.notify_all()
 
     def urgent_turn_waits(self) -> bool:

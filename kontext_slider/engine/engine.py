@@ -22,6 +22,8 @@ from .device import Device
 from .disk import DiskCache, FrameCache
 from .model_hash import model_hash
 from .session import EditSession, EditSettings
+from .speed import find_speed
+from .weights import Weights, is_plain
 
 if TYPE_CHECKING:
     from ..pipeline import KontextSliderPipeline
@@ -40,13 +42,14 @@ class SliderEngine:
 
     Args:
         pipe: a pipeline with a slider loaded. Its weights must not change while the engine holds results of them;
-            after loading other weights call `clear`.
+            after loading other weights, adapters or hooks call `clear`.
         text_cache_bytes: bytes of encoded instructions remembered across sessions, on the pipeline's device.
         source_cache_bytes: bytes of encoded sources remembered across sessions, on the pipeline's device.
         frame_cache_bytes: bytes of finished frames remembered across sessions, in main memory.
         frame_folder: a folder where finished frames are kept as well, for later processes and others that run now.
             The first frame then waits for the model's hash (`model_hash.py` says what that costs).
         frame_folder_bytes: bytes of PNG files in that folder.
+        speed: "exact", "fast" or "fastest" (`speed.py` says what the frames of each may be off by).
 
     Whatever was used longest ago is forgotten first. All keys are values: an edit that is opened again with the
     same picture, instruction, seed, steps, guidance and size finds its frames.
@@ -60,6 +63,8 @@ class SliderEngine:
         frame_cache_bytes: int = 512 * MB,
         frame_folder: str | os.PathLike[str] | None = None,
         frame_folder_bytes: int = 1024 * MB,
+        *,
+        speed: str = "exact",
     ):
         self.pipe = pipe
         self._texts: ByteCache[TextEncoding] = ByteCache(text_cache_bytes)
@@ -71,6 +76,10 @@ class SliderEngine:
         self._losses: ByteCache[torch.Tensor] = ByteCache(LOSS_CACHE_BYTES)
         self._device = Device()
         self._hash: str | None = None
+        self.speed = find_speed(speed, pipe._execution_device)
+        self.batch = self.speed.batch  # of strengths denoised at once; less where memory ran short
+        self._speed_name = speed
+        self._prepared_weights: tuple[Weights | None] | None = None  # None while nobody has asked
 
     def open(
         self,
@@ -105,7 +114,14 @@ class SliderEngine:
         size = defaults.size if size is None else size
         source = working_image(read_image(image), size, self.pipe.vae_scale_factor * 2)
         settings = EditSettings(
-            digest(source), source.size, instruction, defaults.max_sequence_length, seed, steps, guidance
+            source_digest=digest(source),
+            size=source.size,
+            instruction=instruction,
+            max_sequence_length=defaults.max_sequence_length,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            speed=self._speed_name,
         )
         highest = MAX_STRENGTH if allow_extrapolation else 1.0
         return self._session(source, settings, self._frames, highest)
@@ -117,7 +133,15 @@ class SliderEngine:
         """
         for cache in (self._texts, self._sources, self._frames, self._previews, self._losses):
             cache.clear()
-        self._hash = None
+        self._hash = self._prepared_weights = None
+
+    def _weights(self) -> Weights | None:
+        """What prepared edits multiply with, made once; None for a transformer that must be asked itself."""
+        if self._prepared_weights is None:
+            transformer = self.pipe.transformer
+            usable = is_plain(transformer)
+            self._prepared_weights = (Weights.of(transformer, self.speed.joined, self.speed.dtype) if usable else None,)
+        return self._prepared_weights[0]
 
     def _session(
         self, source: Image.Image, settings: EditSettings, frames: ByteCache[Image.Image] | FrameCache, highest: float

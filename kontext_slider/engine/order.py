@@ -5,7 +5,7 @@ A strip of n frames has the strengths k / (n - 1); a hand on the slider may rest
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -62,15 +62,21 @@ def ends_first(n: int) -> list[float]:
 
     Both ends, then the middle of the gap between them, the middles of the two gaps that leaves, and so on.
     """
-    last = check_num_frames(n) - 1
-    gaps, order = [(0, last)], [0, last]
+    return coarse_first(grid(n))
+
+
+def coarse_first(strengths: Sequence[float]) -> list[float]:
+    """Any strengths in that order: the least and the greatest, then the middle one, the middles of its gaps, ..."""
+    ordered = sorted(strengths)
+    last = len(ordered) - 1
+    gaps, order = [(0, last)], [0, last] if last > 0 else list(range(len(ordered)))
     while gaps:
         left, right = gaps.pop(0)
         if right - left > 1:
             middle = (left + right) // 2
             order.append(middle)
             gaps += [(left, middle), (middle, right)]
-    return [index / last for index in order]
+    return [ordered[index] for index in order]
 
 
 def grid(n: int) -> list[float]:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
 
-from ..anchor import anchored
 from ..errors import InvalidInput, SessionClosed, Superseded
 from ..projector import check_strengths
+from .between import interpolate, neighbours
 from .cache import ByteCache
-from .denoise import Conditioning, OnStep, decode, denoise, prepare_scheduler, to_picture, to_pixels
-from .device import Turn
+from .denoise import Conditioning, OnStep
 from .disk import FrameCache
-from .order import cache_strength, grid
+from .order import cache_strength, coarse_first, grid
+from .render import EditRenderer
 
 if TYPE_CHECKING:
     from .engine import SliderEngine
@@ -35,6 +33,7 @@ class EditSettings:
     seed: int
     steps: int
     guidance: float
+    speed: str  # a name of `speed.SPEEDS`
 
 
 class EditSession:
@@ -63,7 +62,8 @@ class EditSession:
         self._settings = settings
         self._frame_cache = frames
         self._highest = highest
-        self._edit: Conditioning | None = edit
+        self._renderer: EditRenderer | None = EditRenderer(engine, source, settings, edit)
+        self._rendered: set[float] = set()  # strengths whose frames were not interpolated
         self._wanted: float | None = None  # the strength of the newest render or preview
         self._rough: EditSession | None = None  # this edit in the steps of a preview
 
@@ -75,7 +75,7 @@ class EditSession:
 
     def close(self) -> None:
         """Let go of the encodings; renders under way end with SessionClosed. Closing twice is fine."""
-        self._edit = None
+        self._renderer = None
         if self._rough is not None:
             self._rough.close()
         self._engine._device.wake()
@@ -97,8 +97,9 @@ class EditSession:
     def render(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
         """The frame at `strength` in [0, 1] (to 1.5 where the session extrapolates), a PIL image, the caller's to keep.
 
-        Equal, pixel for pixel, to the pipeline's own call with this session's source, instruction, seed, steps,
-        guidance and size. A strength seen before (to four decimals) is served from the frame cache.
+        At the speed "exact" it is what the pipeline's own call makes of this session's source, instruction, seed,
+        steps, guidance and size, up to the rounding of a channel to the level beside; other speeds say what they are
+        off by (`speed.py`). A strength seen before (to four decimals) is served from the frame cache.
         `on_step(step, total)` is called after each denoise step, step = 1..total, in the calling thread; what it
         raises ends the render. It is not called for a frame that is cached or being made by another thread.
 
@@ -137,10 +138,11 @@ class EditSession:
         return self.frames(grid(n), on_step)
 
     def frames(self, strengths: Iterable[float], on_step: OnStep | None = None) -> Iterator[tuple[float, Image.Image]]:
-        """The frames of `strengths` in that order, one denoise each, as (strength, frame).
+        """The frames of `strengths` in that order, as (strength, frame).
 
-        The pixels are those of `render`. Nothing is lost to a `render` from another thread, of this session or of
-        another: it goes first, between two denoise steps, and the frame under way goes on after it.
+        The pixels are those of `render`, up to rounding where several are denoised at once. Nothing is lost to a
+        `render` from another thread, of this session or of another: it goes first, between two denoise steps, and what
+        is under way goes on after it.
         `on_step(step, total)` counts the denoise steps of all frames that are missing at the start.
         """
         self._check_open()
@@ -148,15 +150,19 @@ class EditSession:
         return self._frames(wanted, on_step)
 
     def _frames(self, strengths: list[float], on_step: OnStep | None) -> Iterator[tuple[float, Image.Image]]:
-        missing = {cache_strength(strength) for strength in strengths if not self.has(strength)}
-        total, done = len(missing) * self.steps, 0
+        """Makes them in groups, coarse ones first where those between can be interpolated, and yields them in order."""
+        queue = list(dict.fromkeys(cache_strength(strength) for strength in strengths if not self.has(strength)))
+        if self._engine.speed.between is not None:
+            queue = coarse_first(queue)
+        total, made = len(queue) * self.steps, {}
         for strength in strengths:
-            count = None if on_step is None else _counting(on_step, done, total)
-            frame = self._frame(strength, urgent=False, check=self._check_open, on_step=count)
-            if cache_strength(strength) in missing:
-                missing.remove(cache_strength(strength))
-                done += self.steps
-            yield strength, frame
+            while cache_strength(strength) in queue:
+                group, done = queue[: self._engine.batch], total - len(queue) * self.steps
+                count = None if on_step is None else _counting(on_step, done, total, len(group))
+                made |= self._make(group, False, self._check_open, count)
+                queue = queue[len(group) :]
+            frame = made.pop(cache_strength(strength), None)
+            yield strength, frame or self._frame(strength, False, self._check_open, on_step)
 
     def _newest(self, strength: float) -> Callable[[], None]:
         """Take the place of any older request; what is returned raises once a newer one takes this one's."""
@@ -174,10 +180,10 @@ class EditSession:
         self._wanted = cache_strength(strength)
         self._engine._device.wake()
 
-    def _check_open(self) -> Conditioning:
-        if self._edit is None:
+    def _check_open(self) -> EditRenderer:
+        if self._renderer is None:
             raise SessionClosed("This edit session is closed. Open the image again with engine.open(...).")
-        return self._edit
+        return self._renderer
 
     def _check_strength(self, strength: float) -> float:
         return check_strength(strength, self._highest)
@@ -186,52 +192,34 @@ class EditSession:
         return self._settings, cache_strength(strength)
 
     def _frame(self, strength: float, urgent: bool, check: Callable[[], object], on_step: OnStep | None) -> Image.Image:
-        frames, device, key = self._frame_cache, self._engine._device, self._key(strength)
-        with device.claim(key, urgent, check) as turn:
-            frame = frames.get(key)
-            if frame is None:
+        return self._make([cache_strength(strength)], urgent, check, on_step).popitem()[1]
+
+    def _make(
+        self, strengths: list[float], urgent: bool, check: Callable[[], object], on_step: OnStep | None
+    ) -> dict[float, Image.Image]:
+        """Frames by strength, the caller's to keep: found, interpolated, or rendered together."""
+        frames, device, keys = self._frame_cache, self._engine._device, {s: self._key(s) for s in strengths}
+        with device.claim(list(keys.values()), urgent, check) as turn:
+            made = {s: frame for s, key in keys.items() if (frame := frames.get(key)) is not None}
+            fresh = {s: frame for s in keys if s not in made and (frame := self._between(s)) is not None}
+            missing = [s for s in keys if s not in made and s not in fresh]
+            if missing:
                 with device.hold(turn):
-                    frame = self._render(strength, turn, on_step)
-                frames.put(key, frame, 3 * frame.width * frame.height)
-        return frame.copy()
+                    rendered = self._check_open().render(missing, turn, on_step)
+                fresh |= zip(missing, rendered, strict=True)
+                self._rendered.update(missing)
+            for strength, frame in fresh.items():
+                frames.put(keys[strength], frame, 3 * frame.width * frame.height)
+        return {s: frame.copy() for s, frame in (made | fresh).items()}
 
-    @torch.no_grad()
-    def _render(self, strength: float, turn: Turn, on_step: OnStep | None) -> Image.Image:
-        """The frame, while this thread has the device; where the model anchors, held to the source at strength 0."""
-        pipe = self._engine.pipe
-        if not pipe.defaults.anchor_source or strength >= 1:
-            return to_picture(pipe, self._pixels(strength, turn, on_step))
-        if strength == 0:
-            return self.source.copy()
-        lost = self._lost(turn)
-        return to_picture(pipe, anchored(self._pixels(strength, turn, on_step), [strength], lost))
-
-    def _lost(self, turn: Turn) -> torch.Tensor:
-        """What the model's frame at strength 0 loses of the source, (1, 3, H, W); denoised once for an edit."""
-        lost = self._engine._losses.get(self._settings)
-        if lost is None:
-            frame = self._pixels(0.0, turn, on_step=None)
-            lost = to_pixels(self._engine.pipe, self.source).to(frame) - frame
-            self._engine._losses.put(self._settings, lost, lost.nbytes)
-        return lost
-
-    def _pixels(self, strength: float, turn: Turn, on_step: OnStep | None) -> torch.Tensor:
-        """Denoise and decode the model's own frame, (1, 3, H, W) in [0, 1]."""
-        pipe, device, edit = self._engine.pipe, self._engine._device, self._check_open()
-        scheduler = prepare_scheduler(pipe, self.steps, edit.noise.shape[1], edit.noise.device)
-        with ExitStack() as applied:
-            applied.enter_context(pipe.slider_applied([strength], edit.text.pooled))
-
-            def before_step() -> None:
-                turn.check()
-                if not turn.urgent and device.urgent_turn_waits():
-                    applied.close()
-                    device.go_last(turn)
-                    applied.enter_context(pipe.slider_applied([strength], edit.text.pooled))
-
-            latents = denoise(pipe.transformer, scheduler, edit, before_step, on_step)
-        turn.check()
-        return decode(pipe, latents, self.size)
+    def _between(self, strength: float) -> Image.Image | None:
+        """The frame by its neighbours', where this speed allows it and they tell it well enough."""
+        decibels = self._engine.speed.between
+        near = [] if decibels is None else neighbours(tuple(self._rendered), strength)
+        frames = {s: frame for s in near if (frame := self._frame_cache.get(self._key(s))) is not None}
+        if decibels is None or not near or len(frames) < len(near):
+            return None
+        return interpolate(frames, strength, decibels)
 
 
 def check_strength(strength: float, highest: float = 1.0) -> float:
@@ -241,5 +229,5 @@ def check_strength(strength: float, highest: float = 1.0) -> float:
     return check_strengths(strength, highest)[0]
 
 
-def _counting(on_step: OnStep, done: int, total: int) -> OnStep:
-    return lambda step, _: on_step(done + step, max(total, done + step))
+def _counting(on_step: OnStep, done: int, total: int, num_frames: int) -> OnStep:
+    return lambda step, _: on_step(done + step * num_frames, max(total, done + step * num_frames))

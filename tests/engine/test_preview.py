@@ -104,7 +104,7 @@ def test_closing_ends_previews_and_lets_go_of_their_encodings(engine):
         running.result()
     with pytest.raises(SessionClosed):
         session.preview(0.2)
-    assert session._rough._edit is None
+    assert session._rough._renderer is None
 
 
 def test_clear_forgets_previews(pipe, engine):

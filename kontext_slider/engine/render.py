@@ -1,0 +1,96 @@
+"""The frames of one edit, denoised and decoded while a thread has the device.
+
+Legend: B strengths, H, W sides of the frames; pixels (B, 3, H, W) in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+
+from ..anchor import anchored
+from .denoise import Conditioning, OnStep, decode, denoise, prepare_scheduler, to_picture, to_pixels
+from .denoiser import Denoiser, plain_denoiser, prepared_denoiser
+from .device import Turn
+from .prepared import Prepared
+
+if TYPE_CHECKING:
+    from .engine import SliderEngine
+    from .session import EditSettings
+
+
+class EditRenderer:
+    """What an open edit renders with: its encodings, and what its strengths share."""
+
+    def __init__(self, engine: SliderEngine, source: Image.Image, settings: EditSettings, edit: Conditioning) -> None:
+        self._engine, self._source, self._settings, self._edit = engine, source, settings, edit
+        self._prepared: Prepared | None = None
+
+    @torch.no_grad()
+    def render(self, strengths: Sequence[float], turn: Turn, on_step: OnStep | None) -> list[Image.Image]:
+        """The frames; where the model anchors, held to the source at strength 0."""
+        pipe = self._engine.pipe
+        anchors = pipe.defaults.anchor_source
+        asked = [strength for strength in strengths if not (anchors and strength == 0)]
+        frames = {0.0: self._source.copy()} if len(asked) < len(strengths) else {}
+        if asked:
+            lost = self._lost(turn) if anchors and min(asked) < 1 else None
+            pixels = self._pixels(asked, turn, on_step)
+            if lost is not None:
+                pixels = anchored(pixels, asked, lost)
+            frames |= {strength: to_picture(pipe, row[None]) for strength, row in zip(asked, pixels, strict=True)}
+        return [frames[strength] for strength in strengths]
+
+    def _lost(self, turn: Turn) -> torch.Tensor:
+        """What the model's frame at strength 0 loses of the source, (1, 3, H, W); denoised once for an edit."""
+        lost = self._engine._losses.get(self._settings)
+        if lost is None:
+            frame = self._pixels([0.0], turn, on_step=None)
+            lost = to_pixels(self._engine.pipe, self._source).to(frame) - frame
+            self._engine._losses.put(self._settings, lost, lost.nbytes)
+        return lost
+
+    def _pixels(self, strengths: list[float], turn: Turn, on_step: OnStep | None) -> torch.Tensor:
+        """The model's own frames, (B, 3, H, W); in two halves where memory is short."""
+        try:
+            return decode(self._engine.pipe, self._latents(strengths, turn, on_step), self._settings.size)
+        except torch.OutOfMemoryError:
+            if len(strengths) == 1:
+                raise
+        self._engine.batch = middle = len(strengths) // 2
+        halves = (self._pixels(half, turn, None) for half in (strengths[:middle], strengths[middle:]))
+        return torch.cat(list(halves))
+
+    def _latents(self, strengths: list[float], turn: Turn, on_step: OnStep | None) -> torch.Tensor:
+        """Denoised, (B, L, C). An urgent turn that waits goes first, between two steps."""
+        device, edit = self._engine._device, self._edit
+        scheduler = prepare_scheduler(self._engine.pipe, self._settings.steps, edit.noise.shape[1], edit.noise.device)
+        denoiser = self._denoiser(scheduler.timesteps, strengths)
+        with ExitStack() as applied:
+            applied.enter_context(denoiser.applied())
+
+            def before_step() -> None:
+                turn.check()
+                if not turn.urgent and device.urgent_turn_waits():
+                    applied.close()
+                    device.go_last(turn)
+                    applied.enter_context(denoiser.applied())
+
+            latents = denoise(denoiser.velocity, scheduler, edit.noise, before_step, on_step)
+        turn.check()
+        return latents
+
+    def _denoiser(self, timesteps: torch.Tensor, strengths: list[float]) -> Denoiser:
+        """Of the edit at some strengths; what all of them share is prepared by the first."""
+        engine, edit = self._engine, self._edit
+        weights = engine._weights()
+        if weights is None:
+            return plain_denoiser(engine.pipe, edit, timesteps, strengths)
+        if self._prepared is None or self._prepared.weights is not weights:
+            place = engine.pipe.slider_projector.config.place
+            self._prepared = Prepared.of(engine.pipe.transformer, weights, edit, timesteps, place)
+        return prepared_denoiser(engine.pipe, edit, self._prepared, engine.speed.joined, strengths)

@@ -1,0 +1,67 @@
+"""How frames are computed: one table of presets, by device.
+
+"exact" gives the plain pipeline's pictures within a rounding. "fast" and "fastest" may be off by a stated bound,
+measured on held-out edits and photographs (benchmarks/LOG.md): PSNR to the exact frames of 40 dB or more, and 32 dB or
+more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One way to compute frames.
+
+    joined: the blocks' layers are copied, joined and merged with the slider's LoRA (`weights.py`).
+    dtype: of the blocks, where the processor multiplies it faster; None for the model's own.
+    between: frames between finished ones are interpolated where that is estimated to be off by this many dB of PSNR or
+        less (`between.py`); None: never.
+    batch: most strengths of a sweep that are denoised at once; halved where memory is short.
+    """
+
+    joined: bool
+    dtype: torch.dtype | None = None
+    between: float | None = None
+    batch: int = 1
+
+
+# A CPU is no faster on several frames at once than on one after the other (its caches are full), and has the memory
+# for copies. A GPU that holds the 12-billion model has none to spare, and hides the small products of a LoRA.
+SPEEDS: dict[str, dict[str, Speed]] = {
+    "cpu": {
+        "exact": Speed(joined=True),
+        "fast": Speed(joined=True, dtype=torch.bfloat16, between=44.0),
+        "fastest": Speed(joined=True, dtype=torch.bfloat16, between=36.0),
+    },
+    "gpu": {
+        "exact": Speed(joined=False, batch=8),
+        "fast": Speed(joined=False, between=44.0, batch=8),
+        "fastest": Speed(joined=False, between=36.0, batch=8),
+    },
+}
+NAMES = tuple(SPEEDS["cpu"])
+
+
+def find_speed(name: str, device: torch.device) -> Speed:
+    """The preset `name` for a device; on a CPU without bfloat16 arithmetic its dtype is the model's own.
+
+    Raises InvalidInput for a name that is not there."""
+    if name not in NAMES:
+        raise InvalidInput(f"The speed is one of {', '.join(NAMES)}, not {name!r}.")
+    on_cpu = device.type == "cpu"
+    speed = SPEEDS["cpu" if on_cpu else "gpu"][name]
+    if on_cpu and not multiplies_bfloat16():
+        speed = Speed(speed.joined, None, speed.between, speed.batch)
+    return speed
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for it; others emulate it, slowly."""
+    can = torch.cpu.get_capabilities()
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))

@@ -1,0 +1,143 @@
+"""A transformer's blocks as the prepared denoiser multiplies with them: joined, merged, or the library's own layers.
+
+Joined, query, key and value are one matrix, and the slider's LoRA is added to a copy of the weights: two small products
+less for each layer, at the price of a second copy of the blocks. The library's layers stay as they are, so a plain call
+needs nothing undone. Not joined, the layers themselves are called, LoRA, quantisation and all, and nothing is copied.
+
+Legend: D width, H heads, E = D / H, C channels of a packed token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from diffusers import FluxTransformer2DModel
+from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from ..lora import ADAPTER, slider_layers
+
+Layer = Callable[[Tensor], Tensor]  # (..., in) -> (..., out)
+
+
+class Dense(NamedTuple):
+    """A linear layer as its weight (out, in) and bias (out,)."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+class Stream(NamedTuple):
+    """The layers of one stream (image or text) of a double block, or of a single block."""
+
+    qkv: Layer  # D -> 3 D
+    norms: Tensor  # (2, 1, E): RMS weights of query and key
+    eps: float
+    out: Layer  # D -> D; in a single block attention and MLP together, 5 D -> D
+    mlp_in: Layer  # D -> 4 D
+    mlp_out: Layer | None  # 4 D -> D; None in a single block
+
+
+@dataclass(frozen=True)
+class Weights:
+    """All that a velocity is computed with, but the modulation layers."""
+
+    image_in: Layer  # C -> D
+    double: tuple[tuple[Stream, Stream], ...]  # (image, text)
+    single: tuple[Stream, ...]
+    image_out: Layer  # D -> C
+    heads: int
+    dtype: torch.dtype  # of the hidden states
+
+    @classmethod
+    def of(cls, transformer: FluxTransformer2DModel, joined: bool, dtype: torch.dtype | None = None) -> Weights:
+        """The layers of a transformer that `is_plain`.
+
+        Args:
+            joined: copy, join and merge; else the library's layers.
+            dtype: of the copies; None for the transformer's own. Only of joined weights."""
+        dtype = dtype or transformer.dtype
+        layer = _merged(dtype) if joined else _as_it_is
+        join = _join if joined else _beside
+
+        def stream(attention: nn.Module, qkv: str, norms: str, out, mlp_in, mlp_out=None) -> Stream:
+            weights = [getattr(attention, name).weight for name in norms.split()]
+            return Stream(
+                qkv=join([layer(getattr(attention, name)) for name in qkv.split()]),
+                norms=torch.stack(weights)[:, None].to(dtype),
+                eps=attention.norm_q.eps,
+                out=layer(out),
+                mlp_in=layer(mlp_in),
+                mlp_out=None if mlp_out is None else layer(mlp_out),
+            )
+
+        def double(block: nn.Module) -> tuple[Stream, Stream]:
+            image, text, attention = block.ff.net, block.ff_context.net, block.attn
+            names = "add_q_proj add_k_proj add_v_proj", "norm_added_q norm_added_k"
+            return (
+                stream(attention, "to_q to_k to_v", "norm_q norm_k", attention.to_out[0], image[0].proj, image[2]),
+                stream(attention, *names, attention.to_add_out, text[0].proj, text[2]),
+            )
+
+        return cls(
+            image_in=layer(transformer.x_embedder),
+            double=tuple(double(block) for block in transformer.transformer_blocks),
+            single=tuple(
+                stream(block.attn, "to_q to_k to_v", "norm_q norm_k", block.proj_out, block.proj_mlp)
+                for block in transformer.single_transformer_blocks
+            ),
+            image_out=layer(transformer.proj_out),
+            heads=transformer.config.num_attention_heads,
+            dtype=dtype,
+        )
+
+
+def is_plain(transformer: nn.Module) -> bool:
+    """Whether the prepared denoiser computes what the transformer would: nothing hooked, cached, compiled or adapted
+    but the slider's LoRA, and the library's own attention."""
+    if type(transformer) is not FluxTransformer2DModel or transformer.is_cache_enabled:
+        return False
+    if not transformer.transformer_blocks or not transformer.single_transformer_blocks:
+        return False
+    if any(m._forward_hooks or m._forward_pre_hooks or hasattr(m, "_hf_hook") for m in transformer.modules()):
+        return False
+    if any(
+        set(layer.active_adapters) - {ADAPTER} for layer in slider_layers(transformer) if not layer.disable_adapters
+    ):
+        return False
+    if any(isinstance(m, LoraLayer) and (ADAPTER not in m.r or m.merged) for m in transformer.modules()):
+        return False
+    return all(type(processor) is FluxAttnProcessor for processor in transformer.attn_processors.values())
+
+
+def _as_it_is(layer: nn.Module) -> Layer:
+    return layer
+
+
+def _merged(dtype: torch.dtype) -> Callable[[nn.Module], Dense]:
+    def merged(layer: nn.Module) -> Dense:
+        """A linear layer, with the slider's LoRA, if it has one, added to a copy of its weight."""
+        base = layer.get_base_layer() if isinstance(layer, LoraLayer) else layer
+        weight = base.weight
+        if isinstance(layer, LoraLayer):
+            weight = weight + layer.get_delta_weight(ADAPTER).to(weight)
+        return Dense(weight.to(dtype), None if base.bias is None else base.bias.to(dtype))
+
+    return merged
+
+
+def _join(layers: Sequence[Dense]) -> Dense:
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    return Dense(torch.cat([layer.weight for layer in layers]), torch.cat(biases) if biases else None)
+
+
+def _beside(layers: Sequence[Layer]) -> Layer:
+    return lambda x: torch.cat([layer(x) for layer in layers], dim=-1)

@@ -1,0 +1,257 @@
+"""The prepared denoiser against the library's own forward pass, which it must answer for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from kontext_slider.engine import SliderEngine
+from kontext_slider.engine import prepared as prepared_module
+from kontext_slider.engine.denoise import plain_velocity, prepare_scheduler
+from kontext_slider.engine.denoiser import prepared_denoiser
+from kontext_slider.engine.prepared import Prepared
+from kontext_slider.engine.weights import Weights, is_plain
+from kontext_slider.projector import Place
+from tests.engine.helpers import alike, reference
+from tests.tiny import INSTRUCTION, loud, shake, tiny_image, tiny_pipeline, tiny_projector, tiny_transformer
+
+STRENGTHS = [0.0, 0.4, 1.0]
+STEPS = 3
+
+
+def pipeline(place: Place = "text_stream", guidance: bool = True):
+    """Every parameter random, so that no term of a modulation is invisible for being zero."""
+    pipe = tiny_pipeline(slider=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        pipe.register_modules(transformer=loud(tiny_transformer(guidance_embeds=guidance)))
+        shake([p for p in pipe.transformer.parameters() if p.ndim == 1], 0.3)
+        pipe.add_slider(tiny_projector(place=place), 4)
+        shake(pipe.slider_parameters(), 0.2)
+    return pipe
+
+
+@pytest.fixture
+def edit_of():
+    """(pipe) -> the encodings and timesteps of one edit."""
+
+    def make(pipe):
+        renderer = SliderEngine(pipe).open(tiny_image(40, 24), INSTRUCTION, steps=STEPS, size=32)._renderer
+        scheduler = prepare_scheduler(pipe, STEPS, renderer._edit.noise.shape[1], "cpu")
+        return renderer._edit, scheduler.timesteps
+
+    return make
+
+
+def plain_answer(pipe, edit, timesteps, latents, step, strengths):
+    velocity = plain_velocity(pipe.transformer, edit, timesteps, len(strengths))
+    with pipe.slider_applied(strengths, edit.text.pooled):
+        return velocity(latents, step)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("joined", [True, False])
+@pytest.mark.parametrize("place", ["text_stream", "time_text_embed"])
+@pytest.mark.parametrize("guidance", [True, False])
+@pytest.mark.parametrize("strengths", [[0.4], STRENGTHS])
+def test_a_velocity_is_the_librarys_own(edit_of, joined, place, guidance, strengths):
+    """A chunk taken for another, a rotation turned the other way, a LoRA left out: pictures that are nearly right."""
+    pipe = pipeline(place, guidance)
+    edit, timesteps = edit_of(pipe)
+    weights = Weights.of(pipe.transformer, joined)
+    prepared = Prepared.of(pipe.transformer, weights, edit, timesteps, place)
+    denoiser = prepared_denoiser(pipe, edit, prepared, joined, strengths)
+    for step in range(STEPS):
+        latents = edit.noise if step == 0 else torch.randn(len(strengths), *edit.noise.shape[1:])
+        with denoiser.applied():
+            answer = denoiser.velocity(latents, step)
+        torch.testing.assert_close(
+            answer, plain_answer(pipe, edit, timesteps, latents, step, strengths), rtol=1e-4, atol=2e-5
+        )
+
+
+@torch.no_grad()
+def test_attention_on_other_processors_is_the_same(edit_of, monkeypatch):
+    """The branch for a GPU, or for many tokens, is never run on this machine."""
+    pipe = pipeline()
+    edit, timesteps = edit_of(pipe)
+    prepared = Prepared.of(pipe.transformer, Weights.of(pipe.transformer, True), edit, timesteps, "text_stream")
+    monkeypatch.setattr(prepared_module, "MOST_EXPLICIT", 0)
+    answer = prepared_denoiser(pipe, edit, prepared, True, [0.4]).velocity(edit.noise, 0)
+    torch.testing.assert_close(answer, plain_answer(pipe, edit, timesteps, edit.noise, 0, [0.4]), rtol=1e-4, atol=2e-5)
+
+
+@torch.no_grad()
+def test_the_papers_offsets_ask_no_modulation_layer_again(edit_of):
+    """The table is one for all strengths: 27 % of the 12 billion weights are read once per edit, not once per step."""
+    pipe = pipeline("text_stream")
+    edit, timesteps = edit_of(pipe)
+    prepared = Prepared.of(pipe.transformer, Weights.of(pipe.transformer, True), edit, timesteps, "text_stream")
+    asked = []
+    layers = [m for name, m in pipe.transformer.named_modules() if "norm" in name and name.endswith(".linear")]
+    assert len(layers) == 7
+    for layer in layers:
+        layer.register_forward_hook(lambda *_: asked.append(1))
+    denoiser = prepared_denoiser(pipe, edit, prepared, True, [0.7])
+    for step in range(STEPS):
+        denoiser.velocity(edit.noise, step)
+    assert not asked
+
+
+@torch.no_grad()
+def test_bfloat16_is_a_rounding_away_and_the_latents_keep_their_precision(edit_of):
+    """Half precision that leaks into the Euler steps adds up from step to step."""
+    pipe = pipeline("time_text_embed", guidance=False)
+    edit, timesteps = edit_of(pipe)
+    weights = Weights.of(pipe.transformer, True, torch.bfloat16)
+    prepared = Prepared.of(pipe.transformer, weights, edit, timesteps, "time_text_embed")
+    answer = prepared_denoiser(pipe, edit, prepared, True, [0.4]).velocity(edit.noise, 1)
+    exact = plain_answer(pipe, edit, timesteps, edit.noise, 1, [0.4])
+    assert answer.dtype == edit.noise.dtype == torch.float32
+    error = (answer - exact).square().mean().sqrt() / exact.square().mean().sqrt()
+    assert 1e-5 < error < 0.05
+
+
+def test_preparing_leaves_the_transformer_alone():
+    """A merged weight written back would change the plain pipeline for good."""
+    pipe = pipeline()
+    before = {name: p.clone() for name, p in pipe.transformer.state_dict().items()}
+    session = SliderEngine(pipe).open(tiny_image(), INSTRUCTION)
+    session.render(0.5)
+    assert all(torch.equal(before[name], p) for name, p in pipe.transformer.state_dict().items())
+    assert all(layer._active_adapter == [] for layer in pipe.transformer.modules() if hasattr(layer, "lora_A"))
+
+
+def _hook(pipe):
+    pipe.transformer.transformer_blocks[0].register_forward_hook(lambda *_: None)
+
+
+PEFT_WARNS = pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute")
+
+
+def _other_lora(pipe):
+    pipe.transformer.add_adapter(LoraConfig(r=2, target_modules=["attn.to_q"]), "other")
+
+
+def _other_lora_elsewhere(pipe):
+    pipe.transformer.add_adapter(LoraConfig(r=2, target_modules=["proj_mlp"]), "other")
+
+
+def _other_attention(pipe):
+    class Processor(type(pipe.transformer.transformer_blocks[0].attn.processor)):
+        pass
+
+    pipe.transformer.set_attn_processor(Processor())
+
+
+def _offload(pipe):
+    pipe.transformer._hf_hook = object()
+
+
+@PEFT_WARNS
+@pytest.mark.parametrize("change", [_hook, _other_lora, _other_lora_elsewhere, _other_attention, _offload])
+def test_a_transformer_that_does_more_is_asked_itself(pipe, change):
+    """Somebody's second LoRA, hook or offload is silently ignored, and the frame is of another model."""
+    assert is_plain(pipe.transformer)
+    change(pipe)
+    assert not is_plain(pipe.transformer)
+
+
+@PEFT_WARNS
+def test_another_lora_is_heard(pipe):
+    """As before, from end to end: the frame with a second adapter is the pipeline's own."""
+    engine = SliderEngine(pipe)
+    without = engine.open(tiny_image(), INSTRUCTION).render(0.5)
+    _other_lora(pipe)
+    shake([p for name, p in pipe.transformer.named_parameters() if ".other." in name], 0.3)
+    engine.clear()
+    session = engine.open(tiny_image(), INSTRUCTION)
+    frame = session.render(0.5)
+    assert alike(frame, reference(pipe, session, 0.5)) and not alike(frame, without)
+
+
+def test_an_open_session_follows_new_weights_after_clear(pipe):
+    """What was prepared of the old slider goes on being used."""
+    engine = SliderEngine(pipe)
+    session = engine.open(tiny_image(), INSTRUCTION)
+    before = session.render(0.5)
+    shake(pipe.slider_parameters(), 0.3)
+    engine.clear()
+    after = session.render(0.5)
+    assert not alike(before, after) and alike(after, reference(pipe, session, 0.5))
+
+
+def test_a_sweep_in_batches_has_the_frames_of_one_at_a_time(pipe):
+    """Rows of a batch that are mixed up, or an offset of the first frame for all."""
+    single, several = SliderEngine(pipe), SliderEngine(pipe)
+    several.batch = 3
+    frames = [
+        [frame for _, frame in engine.open(tiny_image(), INSTRUCTION, steps=2).sweep(8)] for engine in (single, several)
+    ]
+    assert all(alike(a, b) for a, b in zip(*frames, strict=True))
+    assert len({frame.tobytes() for frame in frames[1]}) == 8
+
+
+def test_a_batch_counts_its_steps(pipe):
+    """A progress bar that ends at an eighth."""
+    engine, steps = SliderEngine(pipe), []
+    engine.batch = 3
+    list(engine.open(tiny_image(), INSTRUCTION, steps=2).sweep(5, lambda *step: steps.append(step)))
+    assert steps == [(3, 10), (6, 10), (8, 10), (10, 10)]
+
+
+def test_a_batch_that_is_too_large_is_halved_and_stays_so(pipe, monkeypatch):
+    """A sweep that fails on a small card, or fails anew at every group."""
+    engine, asked = SliderEngine(pipe), []
+    engine.batch = 4
+    session = engine.open(tiny_image(), INSTRUCTION, steps=2)
+    latents = session._renderer._latents
+
+    def short_of_memory(strengths, turn, on_step):
+        asked.append(len(strengths))
+        if len(strengths) > 1:
+            raise torch.OutOfMemoryError("too large")
+        return latents(strengths, turn, on_step)
+
+    monkeypatch.setattr(session._renderer, "_latents", short_of_memory)
+    frames = [frame for _, frame in session.sweep(5)]
+    assert asked == [4, 2, 1, 1, 2, 1, 1, 1] and engine.batch == 1
+    monkeypatch.undo()
+    assert all(alike(frame, reference(pipe, session, k / 4)) for k, frame in enumerate(frames))
+
+
+def test_memory_that_one_frame_lacks_is_an_error(pipe, monkeypatch):
+    """Halving nothing for ever."""
+    session = SliderEngine(pipe).open(tiny_image(), INSTRUCTION)
+
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("none")
+
+    monkeypatch.setattr(session._renderer, "_latents", no_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        session.render(0.5)
+
+
+def test_equal_parts_of_a_batch_are_computed_once(edit_of):
+    """With the paper's offsets the first step of all strengths is one, up to the first text MLP."""
+    pipe = pipeline("text_stream")
+    edit, timesteps = edit_of(pipe)
+    weights = Weights.of(pipe.transformer, True)
+    prepared = Prepared.of(pipe.transformer, weights, edit, timesteps, "text_stream")
+    seen = []
+
+    def watched(layer):
+        return lambda x: (seen.append(len(x)), layer(x))[1]
+
+    image, text = weights.double[0]
+    streams = (
+        image._replace(qkv=watched(image.qkv), mlp_in=watched(image.mlp_in)),
+        text._replace(qkv=watched(text.qkv)),
+    )
+    prepared = replace(prepared, weights=replace(weights, double=(streams, *weights.double[1:])))
+    with torch.no_grad():
+        answer = prepared_denoiser(pipe, edit, prepared, True, STRENGTHS).velocity(edit.noise, 0)
+    assert seen == [1, 1, 1] and len(answer) == 3
