@@ -1,11 +1,18 @@
-"""A new strength in an open session against a plain FluxKontextPipeline call: same weights, size and steps, one run.
+"""One new strength and a sweep of eleven frames, ours at every speed against others, same weights, size and steps.
 
-Rounds are interleaved, so a slow moment of the machine meets both. Prints a table and one line of JSON.
+The others: a plain FluxKontextPipeline call (which has no strength), a whole pipeline call with a strength, as the
+authors' demo makes for every position of its slider (without our anchor, which would cost it a second frame), and
+FluxKontextPipeline with diffusers' first-block cache. Rounds are interleaved, so a slow moment of the machine meets
+all. Prints a table and one line of JSON.
+
+A new strength is one that must be rendered: nothing near it is finished, so no speed can interpolate it. "hand" is a
+new strength once a strip of eleven frames is finished, as the app has it when somebody drags.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import datetime
 import json
 import platform
@@ -16,47 +23,99 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from diffusers import FluxKontextPipeline
+from diffusers import FirstBlockCacheConfig, FluxKontextPipeline
 from PIL import Image
 
 from kontext_slider import SliderEngine
+from kontext_slider.engine.speed import NAMES
 from kontext_slider.images import read_image
 from kontext_slider.presets import load_pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
+INSTRUCTION = "make it night"
+FRAMES = 11
+
+Call = Callable[[int], object]  # (number of the round)
 
 
-def plain_call(pipe, source: Image.Image, instruction: str) -> Callable[[int], object]:
+def plain_call(pipe, source: Image.Image) -> Call:
     """One FluxKontextPipeline call with the engine's settings: encode, denoise, decode, without slider or strength."""
-    parts = {k: v for k, v in pipe.components.items() if k not in ("slider_projector",)}
-    plain = FluxKontextPipeline(**parts)
+    plain = FluxKontextPipeline(**{k: v for k, v in pipe.components.items() if k != "slider_projector"})
     plain.set_progress_bar_config(disable=True)
-    defaults, (width, height) = pipe.defaults, source.size
-    settings = {
-        "height": height,
-        "width": width,
-        "max_area": height * width,
+    return lambda number: plain(
+        source, INSTRUCTION, generator=torch.Generator().manual_seed(number), **settings(pipe, source)
+    )
+
+
+def cached_call(pipe, source: Image.Image) -> Call:
+    """The same with diffusers' first-block cache, which FluxKontextPipeline itself gives no context to."""
+    parts = {k: v for k, v in pipe.components.items() if k not in ("slider_projector", "transformer")}
+    transformer = copy.deepcopy(pipe.transformer)
+    transformer.unload_lora()
+    transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    plain = FluxKontextPipeline(transformer=transformer, **parts)
+    plain.set_progress_bar_config(disable=True)
+
+    def call(number: int) -> object:
+        with transformer.cache_context("cond"):
+            return plain(source, INSTRUCTION, generator=torch.Generator().manual_seed(number), **settings(pipe, source))
+
+    return call
+
+
+def demo_call(pipe, source: Image.Image) -> Call:
+    """What the authors' demo does per strength: a whole pipeline call with a strength."""
+    demo = copy.copy(pipe)
+    demo._internal_dict = copy.copy(pipe._internal_dict)
+    demo.register_to_config(edit_defaults={**pipe.config.edit_defaults, "anchor_source": False})
+    demo.set_progress_bar_config(disable=True)
+    return lambda number: demo(source, INSTRUCTION, strength=strength_of(number), **settings(pipe, source))
+
+
+def settings(pipe, source: Image.Image) -> dict:
+    """Sizes and steps that every call shares."""
+    defaults = pipe.defaults
+    return {
+        "height": source.height,
+        "width": source.width,
+        "max_area": source.height * source.width,
         "_auto_resize": False,
         "num_inference_steps": defaults.steps,
         "guidance_scale": defaults.guidance,
         "max_sequence_length": defaults.max_sequence_length,
     }
-    return lambda number: plain(source, instruction, generator=torch.Generator().manual_seed(number), **settings)
 
 
-def slider_call(pipe, source: Image.Image, instruction: str) -> Callable[[int], object]:
-    """What the authors' demo does per strength, with our pipeline: a whole call with a strength."""
-    return lambda number: pipe(
-        source, instruction, strength=_strength(number), generator=torch.Generator().manual_seed(0)
-    )
+def engine_calls(pipe, photo: Image.Image) -> dict[str, Call]:
+    """Ours, by speed: a new strength, a sweep in a session of its own, and the hand over a finished strip."""
+    calls: dict[str, Call] = {}
+    for name in NAMES:
+        engine = SliderEngine(pipe, speed=name)
+        cold, strip = engine.open(photo, INSTRUCTION), engine.open(photo, INSTRUCTION, seed=1)
+        cold.render(0)
+        list(strip.sweep(FRAMES))
+
+        def new(number: int, session=cold) -> object:
+            session._rendered.clear()  # nothing finished is near
+            return session.render(strength_of(number))
+
+        def hand(number: int, session=strip) -> object:
+            return session.render(strength_of(number))
+
+        def sweep(number: int, engine=engine) -> object:
+            with engine.open(photo, INSTRUCTION, seed=100 + number) as session:
+                return list(session.sweep(FRAMES))
+
+        calls |= {f"{name}: new strength": new, f"{name}: hand": hand, f"{name}: sweep": sweep}
+    return calls
 
 
-def _strength(number: int) -> float:
-    """A strength not asked for before, never 0."""
-    return (0.37 + 0.0101 * number) % 1
+def strength_of(number: int) -> float:
+    """A strength not asked for before and not on the strip, never 0."""
+    return (0.37 + 0.0137 * number) % 1
 
 
-def interleaved(calls: dict[str, Callable[[int], object]], rounds: int) -> dict[str, list[float]]:
+def interleaved(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
     """Seconds of every call in every round, after one round that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
@@ -77,35 +136,41 @@ def main() -> None:
     args = parser.parse_args()
     pipe = load_pipeline(args.model)
     pipe.set_progress_bar_config(disable=True)
-    photo, instruction = read_image(ROOT / "assets" / "photos" / "cat.jpg"), "make it night"
-    with SliderEngine(pipe).open(photo, instruction) as session:
-        calls = {
-            "plain FluxKontextPipeline call": plain_call(pipe, session.source, instruction),
-            "pipeline call with a strength": slider_call(pipe, session.source, instruction),
-            "new strength in an open session": lambda number: session.render(_strength(number)),
-            "strength seen before": lambda number: session.render(_strength(number)),
-        }
-        seconds = interleaved(calls, 5 if args.quick else args.rounds)
-        size = session.size
-    report(seconds, size, pipe.defaults.steps, args)
+    photo = read_image(ROOT / "assets" / "photos" / "cat.jpg")
+    source = SliderEngine(pipe).open(photo, INSTRUCTION).source
+    calls = {
+        "plain": plain_call(pipe, source),
+        "plain, first-block cache": cached_call(pipe, source),
+        "demo": demo_call(pipe, source),
+        **engine_calls(pipe, photo),
+    }
+    report(interleaved(calls, 5 if args.quick else args.rounds), source.size, pipe.defaults.steps, args)
 
 
 def report(seconds: dict[str, list[float]], size: tuple[int, int], steps: int, args: argparse.Namespace) -> None:
     """A table of medians and spread, and the JSON line."""
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    plain, demo, new, seen = medians.values()
+    plain = medians["plain"]
     print(f"{size[0]} x {size[1]} pixels, {steps} steps, {torch.get_num_threads()} threads")
     for name, values in seconds.items():
-        spread = f"{min(values):.4f} to {max(values):.4f}"
-        print(f"{name:34s} {medians[name]:8.4f} s   ({spread})   {plain / medians[name]:8.2f} x plain")
+        frames = FRAMES if name.endswith("sweep") else 1
+        ratio = frames * plain / medians[name]
+        print(f"{name:26s} {medians[name]:8.4f} s   ({min(values):.4f} to {max(values):.4f})   {ratio:8.2f} x plain")
     line = {
-        "exact_ratio": round(plain / new, 3),
-        "demo_ratio": round(demo / new, 3),
-        "cached_ratio": round(plain / seen, 1),
-        "seconds_per_new_strength": round(new, 4),
+        "exact_ratio": round(plain / medians["exact: new strength"], 3),
+        "fast_ratio": round(plain / medians["fast: new strength"], 3),
+        "fastest_ratio": round(plain / medians["fastest: new strength"], 3),
+        "hand_ratio": round(plain / medians["fast: hand"], 3),
+        "sweep_ratio": round(FRAMES * plain / medians["fast: sweep"], 3),
+        "exact_sweep_ratio": round(FRAMES * plain / medians["exact: sweep"], 3),
+        "fastest_sweep_ratio": round(FRAMES * plain / medians["fastest: sweep"], 3),
+        "demo_ratio": round(medians["demo"] / medians["exact: new strength"], 3),
+        "fast_demo_ratio": round(medians["demo"] / medians["fast: new strength"], 3),
+        "block_cache_ratio": round(plain / medians["plain, first-block cache"], 3),
+        "seconds": {name: round(value, 4) for name, value in medians.items()},
         "size": size,
         "steps": steps,
-        "rounds": len(next(iter(seconds.values()))),
+        "rounds": len(seconds["plain"]),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "date": datetime.date.today().isoformat(),

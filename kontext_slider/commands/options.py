@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..engine import SliderEngine
 
 Number = TypeVar("Number", int, float)
+SPEEDS = ("exact", "fast", "fastest")  # engine.speed has them too, but importing it takes seconds
 
 
 def add_edit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +31,18 @@ def add_edit_arguments(parser: argparse.ArgumentParser) -> None:
         type=number(int, 16, 2048),
         help="side in pixels of a square of the same area as the result (default: the model's)",
     )
-    add_frame_folder(parser)
+    add_engine_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar, only problems")
 
 
-def add_frame_folder(parser: argparse.ArgumentParser) -> None:
-    """The flag that keeps frames on disk; the engine says what it means."""
+def add_engine_arguments(parser: argparse.ArgumentParser, speed: str = "exact") -> None:
+    """How frames are computed, by default at `speed`, and where they are kept; the engine says what both mean."""
+    parser.add_argument(
+        "--speed",
+        choices=SPEEDS,
+        default=speed,
+        help="exact, or a little off: fast by 40 dB of PSNR or more, fastest by 32 or more (default: %(default)s)",
+    )
     parser.add_argument(
         "--frame-folder",
         metavar="PATH",
@@ -81,7 +88,7 @@ def open_engine(args: argparse.Namespace) -> SliderEngine:
             f"The nearest that it knows: {nearest}.",
             file=sys.stderr,
         )
-    return SliderEngine(pipe, frame_folder=args.frame_folder)
+    return SliderEngine(pipe, frame_folder=args.frame_folder, speed=args.speed)
 
 
 def _hush_libraries(bars: bool) -> None:

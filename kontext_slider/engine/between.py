@@ -14,15 +14,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-REACH = 0.25  # of strength, between the two neighbours on either side
 SIDE = 2  # neighbours on a side
 
 
-def neighbours(finished: Sequence[float], strength: float) -> list[float]:
-    """Up to SIDE finished strengths on either side, the nearest first; none if a side is empty or REACH is too far."""
+def neighbours(finished: Sequence[float], strength: float, reach: float) -> list[float]:
+    """Up to SIDE finished strengths on either side, the nearest first; none if a side is empty, the gap is wider than
+    `reach`, or there are too few to estimate an error by."""
     below = sorted((s for s in finished if s < strength), reverse=True)[:SIDE]
     above = sorted(s for s in finished if s > strength)[:SIDE]
-    if not below or not above or above[0] - below[0] > REACH + 1e-9 or len(below) + len(above) < 3:
+    if not below or not above or above[0] - below[0] > reach + 1e-9 or len(below) + len(above) < 3:
         return []
     return sorted([*below, *above], key=lambda other: abs(other - strength))
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..errors import MissingSlider
 from ..lora import slider_lora
+from ..projector import StrengthProjector
 from .denoise import Conditioning, Velocity, plain_velocity
 from .prepared import Prepared
 
@@ -43,9 +45,14 @@ def prepared_denoiser(
     pipe: KontextSliderPipeline, edit: Conditioning, prepared: Prepared, joined: bool, strengths: Sequence[float]
 ) -> Denoiser:
     """The same from what was prepared. Joined weights have the LoRA in them; the library's layers need it on."""
-    projector = pipe.slider_projector
-    assert projector is not None
     values = torch.tensor(list(strengths), device=edit.text.pooled.device)
-    steps = prepared.table(projector(values, edit.text.pooled))
+    steps = prepared.table(projector_of(pipe)(values, edit.text.pooled))
     applied: Applied = nullcontext if joined else partial(slider_lora, pipe.transformer, on=True)
     return Denoiser(lambda latents, step: prepared.velocity(latents, steps[step]), applied)
+
+
+def projector_of(pipe: KontextSliderPipeline) -> StrengthProjector:
+    """The slider's. Raises MissingSlider where it was unloaded since the edit was opened."""
+    if pipe.slider_projector is None:
+        raise MissingSlider("This model has no slider weights any more. Load some with pipe.load_slider(...) first.")
+    return pipe.slider_projector

@@ -30,7 +30,7 @@ from .denoise import Conditioning
 from .weights import Stream, Weights
 
 NORM_EPS = 1e-6  # of all LayerNorms of the transformer
-MOST_EXPLICIT = 4096  # keys, up to which a CPU multiplies attention out: faster than torch's fused kernel there
+MOST_EXPLICIT = 1024  # keys, up to which a CPU multiplies attention out: in bfloat16 faster than torch's fused kernel
 
 Parts = tuple[Tensor, ...]  # of one modulation: shift, scale, gate (twice in a double block), (B, D) each
 Table = list[tuple[Parts, ...]]  # of one step: (image, text) of the double blocks, (all,) of the others, the end's last
@@ -95,15 +95,16 @@ class Prepared:
         target = self.weights.image_in(latents.to(self.weights.dtype))
         image, text = _joined(target, self.source), self.text
         num_text, num_target = text.shape[1], target.shape[1]
-        *blocks, last, end = table
-        for streams, parts in zip(self.weights.double, blocks, strict=False):
-            image, text = self._double(streams, image, text, parts)
+        num_double = len(self.weights.double)
+        *single, last, end = (parts for (parts,) in table[num_double:])
+        for streams, pair in zip(self.weights.double, table[:num_double], strict=True):
+            image, text = self._double(streams, image, text, pair)
         hidden = _joined(text, image)  # (B, N, D)
         *first, final = self.weights.single
-        for stream, (parts,) in zip(first, blocks[len(self.weights.double) :], strict=True):
+        for stream, parts in zip(first, single, strict=True):
             hidden = self._single(stream, hidden, parts)
-        hidden = self._single(final, hidden, last[0], slice(num_text, num_text + num_target))
-        return self.weights.image_out(modulated(hidden, *end[0])).to(latents.dtype)
+        hidden = self._single(final, hidden, last, slice(num_text, num_text + num_target))
+        return self.weights.image_out(modulated(hidden, *end)).to(latents.dtype)
 
     def _double(self, streams: tuple[Stream, Stream], image: Tensor, text: Tensor, parts: Sequence[Parts]):
         """A double block: one attention over both streams, an MLP each. Returns image and text."""
@@ -134,9 +135,9 @@ class Prepared:
         return both[:, :, 0], both[:, :, 1], parts[:, :, 2]
 
     def _rotated(self, x: Tensor) -> Tensor:
-        """(B, N, H, E), each pair of values turned by its token's angles, in float32."""
+        """(B, N, H, E), each pair of values turned by its token's angles; the answer is float32."""
         pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
-        return torch.view_as_real(pairs * self.rotations).flatten(-2).to(x.dtype)
+        return torch.view_as_real(pairs * self.rotations).flatten(-2)
 
 
 def tables(transformer: FluxTransformer2DModel, embeddings: Tensor, dtype: torch.dtype) -> list[Table]:
@@ -168,6 +169,7 @@ def _finished(stream: Stream, x: Tensor, answer: Tensor, parts: Parts) -> Tensor
     _, _, gate_attention, shift, scale, gate = parts
     x = torch.addcmul(x, gate_attention[:, None], stream.out(answer))
     inner = gelu(stream.mlp_in(modulated(x, shift, scale)), approximate="tanh")
+    assert stream.mlp_out is not None
     return torch.addcmul(x, gate[:, None], stream.mlp_out(inner))
 
 
@@ -179,8 +181,8 @@ def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attention of (B, M, H, E) over (B, N, H, E) -> (B, M, D)."""
-    q, k, v = (x.transpose(1, 2) for x in (queries, keys, values))
+    """Attention of (B, M, H, E) over (B, N, H, E) -> (B, M, D), in the values' dtype."""
+    q, k, v = (x.to(values.dtype).transpose(1, 2) for x in (queries, keys, values))
     if q.device.type == "cpu" and k.shape[2] <= MOST_EXPLICIT:
         answer = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1) @ v
     else:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..anchor import anchored
 from .denoise import Conditioning, OnStep, decode, denoise, prepare_scheduler, to_picture, to_pixels
-from .denoiser import Denoiser, plain_denoiser, prepared_denoiser
+from .denoiser import Denoiser, plain_denoiser, prepared_denoiser, projector_of
 from .device import Turn
 from .prepared import Prepared
 
@@ -91,6 +91,6 @@ class EditRenderer:
         if weights is None:
             return plain_denoiser(engine.pipe, edit, timesteps, strengths)
         if self._prepared is None or self._prepared.weights is not weights:
-            place = engine.pipe.slider_projector.config.place
+            place = projector_of(engine.pipe).config.place
             self._prepared = Prepared.of(engine.pipe.transformer, weights, edit, timesteps, place)
         return prepared_denoiser(engine.pipe, edit, self._prepared, engine.speed.joined, strengths)

@@ -154,7 +154,8 @@ class EditSession:
         queue = list(dict.fromkeys(cache_strength(strength) for strength in strengths if not self.has(strength)))
         if self._engine.speed.between is not None:
             queue = coarse_first(queue)
-        total, made = len(queue) * self.steps, {}
+        total = len(queue) * self.steps
+        made: dict[float, Image.Image] = {}
         for strength in strengths:
             while cache_strength(strength) in queue:
                 group, done = queue[: self._engine.batch], total - len(queue) * self.steps
@@ -214,8 +215,8 @@ class EditSession:
 
     def _between(self, strength: float) -> Image.Image | None:
         """The frame by its neighbours', where this speed allows it and they tell it well enough."""
-        decibels = self._engine.speed.between
-        near = [] if decibels is None else neighbours(tuple(self._rendered), strength)
+        decibels, reach = self._engine.speed.between, self._engine.speed.reach
+        near = [] if decibels is None else neighbours(tuple(self._rendered), strength, reach)
         frames = {s: frame for s in near if (frame := self._frame_cache.get(self._key(s))) is not None}
         if decibels is None or not near or len(frames) < len(near):
             return None

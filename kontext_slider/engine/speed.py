@@ -7,7 +7,7 @@ more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -20,14 +20,16 @@ class Speed:
 
     joined: the blocks' layers are copied, joined and merged with the slider's LoRA (`weights.py`).
     dtype: of the blocks, where the processor multiplies it faster; None for the model's own.
-    between: frames between finished ones are interpolated where that is estimated to be off by this many dB of PSNR or
-        less (`between.py`); None: never.
+    between: dB of PSNR from which on a guess is good enough: frames between finished ones are interpolated where that
+        is estimated to be as near to the truth (`between.py`); None: never.
+    reach: of strength, the widest gap that is interpolated across.
     batch: most strengths of a sweep that are denoised at once; halved where memory is short.
     """
 
     joined: bool
     dtype: torch.dtype | None = None
     between: float | None = None
+    reach: float = 0.25
     batch: int = 1
 
 
@@ -36,13 +38,13 @@ class Speed:
 SPEEDS: dict[str, dict[str, Speed]] = {
     "cpu": {
         "exact": Speed(joined=True),
-        "fast": Speed(joined=True, dtype=torch.bfloat16, between=44.0),
-        "fastest": Speed(joined=True, dtype=torch.bfloat16, between=36.0),
+        "fast": Speed(joined=True, dtype=torch.bfloat16, between=48.0),
+        "fastest": Speed(joined=True, dtype=torch.bfloat16, between=38.0, reach=0.5),
     },
     "gpu": {
         "exact": Speed(joined=False, batch=8),
-        "fast": Speed(joined=False, between=44.0, batch=8),
-        "fastest": Speed(joined=False, between=36.0, batch=8),
+        "fast": Speed(joined=False, between=48.0, batch=8),
+        "fastest": Speed(joined=False, between=38.0, reach=0.5, batch=8),
     },
 }
 NAMES = tuple(SPEEDS["cpu"])
@@ -57,7 +59,7 @@ def find_speed(name: str, device: torch.device) -> Speed:
     on_cpu = device.type == "cpu"
     speed = SPEEDS["cpu" if on_cpu else "gpu"][name]
     if on_cpu and not multiplies_bfloat16():
-        speed = Speed(speed.joined, None, speed.between, speed.batch)
+        speed = replace(speed, dtype=None)
     return speed
 
 

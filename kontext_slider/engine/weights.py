@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import FluxTransformer2DModel
@@ -65,8 +65,9 @@ class Weights:
             joined: copy, join and merge; else the library's layers.
             dtype: of the copies; None for the transformer's own. Only of joined weights."""
         dtype = dtype or transformer.dtype
-        layer = _merged(dtype) if joined else _as_it_is
-        join = _join if joined else _beside
+        makers: tuple[Callable[[nn.Module], Any], Callable[[list[Any]], Layer]]
+        makers = (_merged(dtype), _join) if joined else (_as_it_is, _beside)
+        layer, join = makers
 
         def stream(attention: nn.Module, qkv: str, norms: str, out, mlp_in, mlp_out=None) -> Stream:
             weights = [getattr(attention, name).weight for name in norms.split()]

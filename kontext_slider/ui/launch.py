@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from kontext_slider.commands.options import add_frame_folder
+from kontext_slider.commands.options import add_engine_arguments
 from kontext_slider.ui.gpu import has_spaces
 
 MAX_UPLOAD = "40mb"
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slider", default=None, help="slider weights: a folder or a Hugging Face id")
     parser.add_argument("--device", default=None, help="cpu, cuda, cuda:1, mps (default: the best there is)")
     parser.add_argument("--dtype", default=None, help="float32, bfloat16 or float16 (default: by device)")
-    add_frame_folder(parser)
+    add_engine_arguments(parser, speed="fast")
     parser.add_argument("--host", default=None, help="address to listen on (default: 127.0.0.1; 0.0.0.0 for all)")
     parser.add_argument("--port", type=int, default=None, help="port to listen on (default: the first free from 7860)")
     parser.add_argument("--share", action="store_true", help="also open a public link through gradio's tunnel")
@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> None:
     from kontext_slider.ui.layout import create_app
 
     pipe = load_pipeline(args.model, slider=args.slider, device=args.device, dtype=args.dtype)
-    app = create_app(SliderEngine(pipe, frame_folder=args.frame_folder), model=args.model, slider=args.slider)
+    engine = SliderEngine(pipe, frame_folder=args.frame_folder, speed=args.speed)
+    app = create_app(engine, model=args.model, slider=args.slider)
     app.launch(server_name=args.host, server_port=args.port, share=args.share, inbrowser=args.open, **launch_options())
 
 

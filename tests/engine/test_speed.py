@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from kontext_slider.commands import options
 from kontext_slider.engine import SliderEngine, speed
 from kontext_slider.engine.between import interpolate, lagrange, neighbours
 from kontext_slider.engine.order import coarse_first
@@ -23,6 +24,11 @@ def test_an_unknown_speed_is_an_error(pipe):
     """A typing error that means "exact"."""
     with pytest.raises(InvalidInput, match="exact, fast, fastest"):
         SliderEngine(pipe, speed="faster")
+
+
+def test_the_command_line_knows_all_speeds():
+    """A speed that no flag reaches."""
+    assert options.SPEEDS == speed.NAMES
 
 
 def test_a_processor_without_bfloat16_keeps_the_models_precision(monkeypatch):
@@ -55,10 +61,10 @@ def test_weights_of_lagrange_are_exact_for_cubics():
 
 def test_neighbours_are_near_and_on_both_sides():
     """Beyond the ends a polynomial runs away, and across a wide gap it knows nothing."""
-    assert neighbours([0.0, 0.2, 0.4, 0.6, 0.8], 0.45) == [0.4, 0.6, 0.2, 0.8]
-    assert neighbours([0.4, 0.6], 0.5) == []  # nothing to estimate the error by
-    assert neighbours([0.0, 0.5, 1.0], 0.4) == []  # too far apart
-    assert neighbours([0.5, 0.6, 0.7], 0.4) == [] and neighbours([0.1, 0.2, 0.3], 0.4) == []
+    assert neighbours([0.0, 0.2, 0.4, 0.6, 0.8], 0.45, 0.25) == [0.4, 0.6, 0.2, 0.8]
+    assert neighbours([0.4, 0.6], 0.5, 0.25) == []  # nothing to estimate the error by
+    assert neighbours([0.0, 0.5, 1.0], 0.4, 0.25) == []  # too far apart
+    assert neighbours([0.5, 0.6, 0.7], 0.4, 0.25) == [] and neighbours([0.1, 0.2, 0.3], 0.4, 0.25) == []
 
 
 def test_a_smooth_way_is_interpolated_and_a_jump_is_not():

@@ -1,0 +1,113 @@
+"""What "fast" and "fastest" are off by: their frames against the exact ones, on held-out edits and on photographs.
+
+A strip of eleven frames and ten more strengths between them, for each edit. Per edit: PSNR of all frames together, of
+the worst frame, the change of delta_smooth (by the model's own features), and how many frames were rendered. Prints a
+table and one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kontext_slider import SliderEngine
+from kontext_slider.engine.speed import NAMES
+from kontext_slider.evaluate.compare import draw_cases
+from kontext_slider.evaluate.distance import find_distance
+from kontext_slider.evaluate.picture import to_image, to_picture
+from kontext_slider.evaluate.trajectory import second_order
+from kontext_slider.evaluate.truth import HELD_OUT_SEED, find_photos
+from kontext_slider.images import read_image
+from kontext_slider.presets import load_pipeline
+
+ROOT = Path(__file__).resolve().parents[1]
+STRIP = 11
+BETWEEN = tuple((k + 0.37) / (STRIP - 1) for k in range(STRIP - 1))
+
+
+def edits(pipe, num: int, num_photo: int) -> list[tuple[str, Image.Image, str]]:
+    """(kind, source, instruction): held-out scenes, and edits of the whole picture on photographs."""
+    scenes = [
+        ("scene", to_image(case.source), case.instruction)
+        for case in draw_cases(num, pipe.defaults.size, HELD_OUT_SEED + 7)
+    ]
+    photos = [read_image(path) for path in find_photos(ROOT / "assets" / "photos")]
+    words = [texts[0] for name, texts in pipe.known_instructions.items() if "{" not in name and len(texts) < 40]
+    pairs = [(photos[k % len(photos)], words[k % len(words)]) for k in range(num_photo)]
+    return [*scenes, *(("photo", photo, text) for photo, text in pairs)]
+
+
+def frames_of(engine: SliderEngine, source: Image.Image, instruction: str) -> tuple[list[np.ndarray], int]:
+    """The strip, then the strengths between, and how many of them were rendered."""
+    with engine.open(source, instruction) as session:
+        strip = [frame for _, frame in session.sweep(STRIP)]
+        frames = [to_picture(frame) for frame in [*strip, *(session.render(strength) for strength in BETWEEN)]]
+        return frames, len(session._rendered)
+
+
+def decibels(frames: list[np.ndarray], exact: list[np.ndarray]) -> list[float]:
+    """PSNR of each frame, 99 where equal."""
+    return [min(99.0, -10 * float(np.log10(np.mean((a - b) ** 2) + 1e-12))) for a, b in zip(frames, exact, strict=True)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="pocket")
+    parser.add_argument("--edits", type=int, default=50)
+    parser.add_argument("--photos", type=int, default=30, help="edits of photographs")
+    parser.add_argument("--quick", action="store_true", help="six edits and four of photographs")
+    parser.add_argument("--out", type=Path, help="also write the JSON line to this file")
+    args = parser.parse_args()
+    pipe = load_pipeline(args.model)
+    cases = edits(pipe, *(6, 4) if args.quick else (args.edits, args.photos))
+    distance = find_distance("pocket", pipe)
+    engines = {name: SliderEngine(pipe, speed=name) for name in NAMES}
+    rows: dict[str, list[dict]] = {name: [] for name in NAMES}
+    for kind, source, instruction in cases:
+        made = {name: frames_of(engine, source, instruction) for name, engine in engines.items()}
+        exact, _ = made["exact"]
+        for name, (frames, num_rendered) in made.items():
+            each = decibels(frames, exact)
+            together = -10 * np.log10(np.mean([10 ** (-value / 10) for value in each]))
+            smooth = second_order(distance(frames[:STRIP]))
+            rows[name].append(
+                {"kind": kind, "psnr": together, "worst": min(each), "delta_smooth": smooth, "rendered": num_rendered}
+            )
+    report(rows, args)
+
+
+def report(rows: dict[str, list[dict]], args: argparse.Namespace) -> None:
+    """A table and the JSON line."""
+    line: dict = {"edits": len(rows["exact"]), "date": datetime.date.today().isoformat()}
+    exact_smooth = np.mean([row["delta_smooth"] for row in rows["exact"]])
+    print("speed    kind    edits  PSNR mean (lowest edit)  worst frame  delta_smooth (change)  rendered of 21")
+    for name in NAMES[1:]:
+        for kind in ("scene", "photo"):
+            some = [row for row in rows[name] if row["kind"] == kind]
+            mean = {key: float(np.mean([row[key] for row in some])) for key in ("psnr", "delta_smooth", "rendered")}
+            lowest, worst = (min(row[key] for row in some) for key in ("psnr", "worst"))
+            others = [row["delta_smooth"] for row in rows["exact"] if row["kind"] == kind]
+            change = mean["delta_smooth"] / float(np.mean(others)) - 1
+            print(
+                f"{name:8s} {kind:6s} {len(some):6d}  {mean['psnr']:9.1f} ({lowest:.1f})         {worst:11.1f}"
+                f"  {mean['delta_smooth']:12.4f} ({change:+.1%})  {mean['rendered']:14.1f}"
+            )
+            line |= {f"{name}_{kind}_psnr": round(mean["psnr"], 2), f"{name}_{kind}_lowest": round(lowest, 2)}
+            line |= {
+                f"{name}_{kind}_worst_frame": round(worst, 2),
+                f"{name}_{kind}_rendered": round(mean["rendered"], 2),
+            }
+        change = np.mean([row["delta_smooth"] for row in rows[name]]) / exact_smooth - 1
+        line[f"{name}_delta_smooth_change"] = round(float(change), 4)
+    print(json.dumps(line))
+    if args.out:
+        args.out.write_text(json.dumps(line, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
