@@ -25,7 +25,8 @@ from ..lora import ADAPTER, slider_layers
 Layer = Callable[[Tensor], Tensor]  # (..., in) -> (..., out)
 
 
-class Dense(NamedTuple):
+@dataclass(frozen=True)
+class Dense:
     """A linear layer as its weight (out, in) and bias (out,)."""
 
     weight: Tensor
@@ -65,9 +66,10 @@ class Weights:
             joined: copy, join and merge; else the library's layers.
             dtype: of the copies; None for the transformer's own. Only of joined weights."""
         dtype = dtype or transformer.dtype
-        makers: tuple[Callable[[nn.Module], Any], Callable[[list[Any]], Layer]]
-        makers = (_merged(dtype), _join) if joined else (_as_it_is, _beside)
-        layer, join = makers
+        layer: Callable[[nn.Module], Any] = _as_it_is
+        join: Callable[[list[Any]], Layer] = _beside
+        if joined:
+            layer, join = _merged(dtype), _join
 
         def stream(attention: nn.Module, qkv: str, norms: str, out, mlp_in, mlp_out=None) -> Stream:
             weights = [getattr(attention, name).weight for name in norms.split()]

@@ -9,21 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.base_run import Method
 from kontext_slider.evaluate.beyond import score_beyond
-from kontext_slider.evaluate.compare import CEILING, Result, compare, draw_cases
-from kontext_slider.evaluate.distance import CLIP, DINO, DISTANCES, Distance, default_distance, find_distance
+from kontext_slider.evaluate.compare import CEILING, Result, draw_cases
+from kontext_slider.evaluate.distance import CLIP, DINO, DISTANCES, default_distance
+from kontext_slider.evaluate.jobs import compare_seed
+from kontext_slider.evaluate.kit import Kit, distances_of, load, make_kit
 from kontext_slider.evaluate.networks import ClipEmbedder
 from kontext_slider.evaluate.pie_report import choose_cases, measure_pie_bench, pie_figures, write_pie_report
-from kontext_slider.evaluate.report import NOT_ANCHORED, OURS, Comparison, figures, write_report
-from kontext_slider.evaluate.rivals import RIVALS, morph_rival, not_anchored, ours
+from kontext_slider.evaluate.report import OURS, Comparison, figures, write_report
+from kontext_slider.evaluate.rivals import RIVALS, ours
 from kontext_slider.evaluate.selection import held_out_losses
 from kontext_slider.evaluate.truth import HELD_OUT_SEED, find_photos, score_truth, summary
 from kontext_slider.evaluate.truth import write_report as write_truth
-from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.presets import DTYPES, load_pipeline
-
-FREE_MORPH = "free-morph"
+from kontext_slider.presets import DTYPES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="made by the data pipeline for those with and without filtering, 3 seconds each (default: 200)",
     )  # fmt: skip
     rivals.add_argument("--free-morph-model", type=Path, help="Stable Diffusion 2.1, for the rival free-morph")
+    rivals.add_argument("--jobs", type=int, default=1, help="processes that share the edits (default: 1)")
     rivals.add_argument("--strips", type=int, default=4, help="edits to show side by side (default: 4)")
     pie = parser.add_argument_group("on PIE-Bench")
     pie.add_argument("--pie-bench", type=Path, help="its folder, in its original layout or the hub's (parquet)")
@@ -67,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure, write the report, print the means as JSON."""
-    for name in ("edits", "seeds", "num", "ablation_steps", "ablation_sequences"):
+    for name in ("edits", "seeds", "jobs", "num", "ablation_steps", "ablation_sequences"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise InvalidInput(f"--{name.replace('_', '-')} is a number of at least 1, not {getattr(args, name)}.")
     if args.pie_bench is not None:
@@ -80,11 +79,6 @@ def run(args: argparse.Namespace) -> None:
     print(json.dumps(means))
 
 
-def load(args: argparse.Namespace) -> KontextSliderPipeline:
-    """The model under test."""
-    return load_pipeline(args.model, slider=args.slider, device=args.device, dtype=args.dtype)
-
-
 def report_truth(args: argparse.Namespace) -> dict[str, Any]:
     """`truth.md` and `truth.jsonl`; returns mean decibels."""
     photos = find_photos(args.photos) if args.photos else []
@@ -95,42 +89,27 @@ def report_truth(args: argparse.Namespace) -> dict[str, Any]:
 
 def report_rivals(args: argparse.Namespace) -> dict[str, Any]:
     """`report.md`, `edits.csv` and plots; returns the means."""
-    ablations = find_ablations(args)
-    pipe = load(args)
-    if pipe.defaults.anchor_source:
-        ablations[NOT_ANCHORED] = not_anchored
-    rivals = {name: RIVALS[name] for name in (RIVALS if args.rivals is None else args.rivals)}
-    if args.free_morph_model:
-        rivals[FREE_MORPH] = load_free_morph(pipe, args.free_morph_model)
-    comparison = run_comparison(pipe, rivals, ablations, distances_of(pipe, args), args)
+    kit = make_kit(args)
+    comparison = run_comparison(kit, args)
     write_report(comparison, args.out, command_line(args))
     return figures(comparison)
 
 
-def run_comparison(
-    pipe: KontextSliderPipeline,
-    rivals: dict[str, Method],
-    ablations: dict[str, Method],
-    distances: dict[str, Distance],
-    args: argparse.Namespace,
-) -> Comparison:
+def run_comparison(kit: Kit, args: argparse.Namespace) -> Comparison:
     """All methods on `--edits` scenes for each of `--seeds` seeds."""
-    methods = {OURS: ours, **rivals, **ablations}
-    results: dict[str, list[Result]] = {name: [] for name in (*methods, CEILING)}
+    results: dict[str, list[Result]] = {name: [] for name in (*kit.methods, CEILING)}
     losses: list[float] = []
-    size = pipe.defaults.size
     for seed in range(args.seed, args.seed + args.seeds):
-        cases = draw_cases(args.edits, size, HELD_OUT_SEED + seed)
-        keep = spread(args.strips, len(cases)) if seed == args.seed else frozenset()
-        found = compare(pipe, cases, methods, distances, seed, keep)
+        keep = spread(args.strips, args.edits) if seed == args.seed else frozenset()
+        found = compare_seed(kit, args, seed, keep)
         for name, rows in found.items():
             results[name] += rows
         seen = [row.measures.full_psnr for row in found[OURS]]
-        other_words = draw_cases(args.edits, size, HELD_OUT_SEED + seed, held_out=True)
-        losses += held_out_losses(pipe, ours, seen, other_words, seed)
+        other_words = draw_cases(args.edits, kit.pipe.defaults.size, HELD_OUT_SEED + seed, held_out=True)
+        losses += held_out_losses(kit.pipe, ours, seen, other_words, seed)
     going_on = [row.case for row in results[OURS] if row.case.goes_on]
-    further = score_beyond(pipe, going_on, args.seed) if going_on else {}
-    return Comparison(results, tuple(rivals), tuple(ablations), tuple(distances), tuple(losses), further)
+    further = score_beyond(kit.pipe, going_on, args.seed) if going_on else {}
+    return Comparison(results, tuple(kit.rivals), tuple(kit.ablations), tuple(kit.distances), tuple(losses), further)
 
 
 def report_pie_bench(args: argparse.Namespace) -> dict[str, Any]:
@@ -142,51 +121,6 @@ def report_pie_bench(args: argparse.Namespace) -> dict[str, Any]:
     results = measure_pie_bench(pipe, choose_cases(args.pie_bench, args.num), methods, distance, embedder, args.seed)
     write_pie_report(results, args.out, command_line(args), name)
     return pie_figures(results, name)
-
-
-def distances_of(pipe: KontextSliderPipeline, args: argparse.Namespace) -> dict[str, Distance]:
-    """Those asked for, by name."""
-    return {name: find_distance(name, pipe, args.clip or CLIP, args.dino) for name in args.distance}
-
-
-def parse_ablations(words: list[str]) -> dict[str, Path]:
-    """ "NAME=FOLDER" -> {NAME: FOLDER}. Raises InvalidInput for other words and for names that are taken."""
-    pairs = [word.partition("=") for word in words]
-    for name, sign, folder in pairs:
-        if not name or not sign or not folder:
-            raise InvalidInput(f"--ablation takes NAME=FOLDER, not '{name}{sign}{folder}'.")
-    names = [name for name, _, _ in pairs]
-    taken = [
-        name for name in names if names.count(name) > 1 or name in (OURS, CEILING, FREE_MORPH, NOT_ANCHORED, *RIVALS)
-    ]
-    if taken:
-        raise InvalidInput(f"The name '{taken[0]}' is taken. Give every --ablation a name of its own.")
-    return {name: Path(folder) for name, _, folder in pairs}
-
-
-def find_ablations(args: argparse.Namespace) -> dict[str, Method]:
-    """Those in named folders, and those that are trained here."""
-    folders = parse_ablations(args.ablation)
-    if args.trained_ablations:
-        from kontext_slider.train.slider.pocket_ablations import trained_ablations
-
-        trained = (args.model, args.trained_ablations, args.ablation_steps, args.ablation_sequences)
-        folders = trained_ablations(*trained) | folders
-    return {name: load_ablation(folder) for name, folder in folders.items()}
-
-
-def load_ablation(folder: Path) -> Method:
-    """A trained slider of any kind as a method on the pipeline of its base model."""
-    from kontext_slider.train.slider.ablations import ablation_method, load_slider_of
-
-    return ablation_method(load_slider_of(folder))
-
-
-def load_free_morph(pipe: KontextSliderPipeline, folder: Path) -> Method:
-    """FreeMorph on a Stable Diffusion 2.1, between the source and this pipeline's edit."""
-    from kontext_slider.train.data.morph.registry import FREEMORPH, find_morpher
-
-    return morph_rival(find_morpher(FREEMORPH, pipe._execution_device, pipe.transformer.dtype, str(folder)))
 
 
 def spread(num: int, count: int) -> frozenset[int]:

@@ -25,7 +25,7 @@ from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.pocket.edits import EDITS, PICTURE_EDITS, Edit
 from kontext_slider.train.pocket.pace import family
 from kontext_slider.train.pocket.paint import Picture
-from kontext_slider.train.pocket.world import draw, draw_mask, random_scene
+from kontext_slider.train.pocket.world import Scene, draw, draw_mask, random_scene
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 HELD_OUT_SEED = 1_000_000  # training draws from seeds 0, 1 and 2
@@ -76,6 +76,20 @@ def scene_cases(per_edit: int, size: int, seed: int = HELD_OUT_SEED, held_out: b
             yield draw_case(edit, np.random.default_rng((seed, number, index)), size, held_out)
 
 
+@dataclass(frozen=True)
+class SceneTruth:
+    """The truth of a case on a drawn scene; values alone, so that it can go to another process."""
+
+    edit: str
+    scene: Scene
+    size: int
+    target: int
+    paced: bool
+
+    def __call__(self, strength: float) -> Picture:
+        return EDITS[self.edit].apply(self.scene, strength, self.size, self.size, self.target, self.paced)
+
+
 def draw_case(edit: Edit, rng: np.random.Generator, size: int, held_out: bool = False, paced: bool = True) -> Case:
     """A scene that the edit can be done to, and one of its objects; `paced` as in `Edit.apply`."""
     scene = random_scene(rng)
@@ -90,7 +104,7 @@ def draw_case(edit: Edit, rng: np.random.Generator, size: int, held_out: bool = 
         edit=edit.name,
         instruction=words[rng.integers(len(words))],
         source=draw(scene, size, size),
-        truth=lambda strength: edit.apply(scene, strength, size, size, target, paced),
+        truth=SceneTruth(edit.name, scene, size, target, paced),
         mask=masks.pop(target) if masks else None,
         others=np.any(masks, axis=0) if masks else None,
         held_out=held_out,

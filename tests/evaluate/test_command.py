@@ -8,7 +8,8 @@ import pytest
 
 from kontext_slider.cli import build_parser, main
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.command import command_line, load_free_morph, parse_ablations, spread
+from kontext_slider.evaluate.command import command_line, spread
+from kontext_slider.evaluate.kit import load_free_morph, parse_ablations
 from kontext_slider.images import read_image
 from tests.evaluate.networks import save_tiny_clip
 from tests.evaluate.pie import original_folder
@@ -50,6 +51,26 @@ def test_the_json_is_one_flat_object_with_the_rivals_beside_it(report):
     assert set(figures["ablations"]) == {"other", "unfiltered"}
     assert all(set(row) >= DEMANDED for row in (*figures["rivals"].values(), figures["ceiling"]))
     assert figures["num_edits"] == 4 and set(figures["intervals"]) >= DEMANDED and figures["distance"] == "pocket"
+
+
+@pytest.mark.slow
+def test_edits_shared_out_are_the_same_edits(model, report, tmp_path):
+    """Rows of one process under the edits of another, or an edit measured twice."""
+    code = main([
+        "evaluate", "--model", str(model / "model"), "--edits", "3", "--seed", "1", "--out", str(tmp_path),
+        "--rivals", "cfg-scale", "--ablation", f"other={model / 'other'}", "--strips", "1", "--distance", "rms",
+        "--jobs", "2",
+    ])  # fmt: skip
+    shared, alone = (list(csv.DictReader((out / "edits.csv").read_text().splitlines())) for out in (tmp_path, report))
+    assert not code and len(shared) == 3 * 4
+    column = {method: [row["edit"] for row in shared if row["method"] == method] for method in ("ours", "cfg-scale")}
+    assert column["ours"] == column["cfg-scale"] and len(set(column["ours"])) == 3
+    for method in ("ours", "other", "cfg-scale"):
+        found, before = (
+            [row for row in rows if row["method"] == method and row["seed"] == "1"][:2] for rows in (shared, alone)
+        )
+        for a, b in zip(found, before, strict=True):
+            assert a["edit"] == b["edit"] and float(a["truth_psnr"]) == pytest.approx(float(b["truth_psnr"]), abs=1e-3)
 
 
 def test_an_ablation_is_another_slider_and_ours_comes_back(report):
@@ -118,7 +139,7 @@ def test_strips_are_spread_over_the_edits():
     assert sorted(spread(9, 2)) == [0, 1] and not spread(0, 5)
 
 
-@pytest.mark.parametrize("flag", ["--edits", "--seeds", "--num", "--ablation-steps", "--ablation-sequences"])
+@pytest.mark.parametrize("flag", ["--edits", "--seeds", "--jobs", "--num", "--ablation-steps", "--ablation-sequences"])
 def test_counts_start_at_one(flag, capsys):
     """No edits, and the means are of nothing."""
     assert main(["evaluate", flag, "0"]) == 2

@@ -7,7 +7,6 @@ that the data pipeline made (`pocket_sequences.py`).
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -16,14 +15,14 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import load_pipeline
 from kontext_slider.train.data.workspace import Recipe
-from kontext_slider.train.pocket.base import HOME, Batches
+from kontext_slider.train.pocket.base import Batches
 from kontext_slider.train.pocket.pairs import HIGHEST
 from kontext_slider.train.pocket.slider import SliderRun, slider_batches, train_projector
 from kontext_slider.train.slider.ablations import ABLATIONS, Projector, save_slider_of, slider_on
 from kontext_slider.train.slider.model import fresh_slider
 from kontext_slider.train.slider.pocket_sequences import FILTERED, MORPHER, UNFILTERED, sequence_batches
 
-SIZES = tuple(replace(size, sources=size.sources // 2) for size in HOME if size.width == 256)
+SIZES = tuple(size for size in SliderRun().sizes if size.width == 256)  # the slider's own shards serve here as well
 
 
 def train_ablation(pipe: KontextSliderPipeline, kind: str, run: SliderRun, folder: Path, batches: Batches) -> Projector:
