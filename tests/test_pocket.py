@@ -11,6 +11,9 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel
 
 from kontext_slider import KontextSliderPipeline, SliderEngine
+from kontext_slider.evaluate.picture import to_image
+from kontext_slider.evaluate.rivals import ours
+from kontext_slider.evaluate.selection import right_object
 from kontext_slider.evaluate.truth import HELD_OUT_SEED, draw_case, photo_cases, psnr, scene_cases, score_case
 from kontext_slider.presets import PRESETS
 from kontext_slider.train.pocket.edits import EDITS
@@ -62,6 +65,20 @@ def test_edits_of_the_scene_are_made(pocket, edit):
         case = draw_case(EDITS[edit], np.random.default_rng((HELD_OUT_SEED, 9, index)), 256)
         scores += score_case(pocket, case, (0.0, 1.0), seed=3)[1:]
     assert np.mean([score.psnr - score.untouched for score in scores]) > 2, scores
+
+
+def test_the_object_that_is_named_is_the_one_that_changes(pocket):
+    """The third weights changed the wrong object in two scenes of three, and no decibel said so."""
+    hits = []
+    for index in range(10):
+        edit = EDITS[("recolour-red", "recolour-blue", "glass", "wood", "smaller")[index % 5]]
+        rng = np.random.default_rng((HELD_OUT_SEED, 11, index))
+        case = draw_case(edit, rng, 256)
+        while case.others is None or not case.others.any():
+            case = draw_case(edit, rng, 256)
+        (frame,) = ours(pocket, to_image(case.source), case.instruction, (1.0,), seed=3)
+        hits.append(right_object(case.source, frame, case.truth(1.0), case.mask, case.others))
+    assert sum(hits) >= 9, hits
 
 
 def test_strength_zero_is_the_photograph(pocket):

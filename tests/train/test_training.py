@@ -15,7 +15,7 @@ from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.flow import flow_loss, pack, sample_sigmas, token_positions
 from kontext_slider.train.loop import Schedule, make_optimizers, train
 from kontext_slider.train.pocket import recipe
-from kontext_slider.train.pocket.base import BaseRun, ShardSize, all_instructions, train_base
+from kontext_slider.train.pocket.base import BaseRun, Batches, ShardSize, Words, all_instructions, train_base
 from kontext_slider.train.pocket.card import write_card
 from kontext_slider.train.pocket.model import PocketSizes, build_parts
 from kontext_slider.train.pocket.pairs import (
@@ -142,6 +142,17 @@ def test_the_shown_kinds_are_of_the_rows_that_are_kept():
     seeds = [np.random.default_rng((5, 64, 64, 1, 4, number)) for number in range(6)]
     scenes = [draw_source(rng, 64, 64, SCENES_ONLY)[1] for rng in seeds]
     assert torch.equal(part.shows, torch.stack([shown_kinds(scene, 64, 64)[4:] for scene in scenes]))
+
+
+def test_a_share_says_how_often_the_pairs_of_a_size_are_drawn():
+    """A slider that sees objects in half of its steps forgets photographs."""
+    codec = PatchCodec(latent_channels=8)
+    shards = [draw_shard(codec, (side, side), 4, seed=1, workers=1) for side in (32, 48)]
+    parts = build_parts(all_instructions(), TINY, seed=0)
+    batches = Batches(shards, [2, 2], Words(parts, all_instructions()), shares=[0.25, 1.0])
+    generator = torch.Generator().manual_seed(0)
+    widths = [batches.draw(generator).source.shape[-1] for _ in range(200)]
+    assert 20 <= widths.count(4) <= 60 and widths.count(4) + widths.count(6) == 200
 
 
 class Killed(Exception):

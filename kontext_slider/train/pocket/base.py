@@ -35,7 +35,8 @@ GUIDANCE = 0.2  # weight of what the guides ask, against 1 for the edit
 class ShardSize:
     """Pictures of (width, height), how many sources are drawn, and how many pairs make a batch.
 
-    rows: which rows of tokens are trained on, all if None. mix: what the pictures show."""
+    rows: which rows of tokens are trained on, all if None. mix: what the pictures show. share: how often a pair of
+    these is drawn, where one of the others is drawn once."""
 
     width: int
     height: int
@@ -43,6 +44,7 @@ class ShardSize:
     batch: int
     rows: tuple[int, int] | None = None
     mix: Mix = Mix()
+    share: float = 1.0
 
     @property
     def name(self) -> str:
@@ -148,9 +150,13 @@ class Batch:
 class Batches:
     """Random batches from shards of several sizes; batch number n is a function of n."""
 
-    def __init__(self, shards: Sequence[Shard], batch_sizes: Sequence[int], words: Words):
+    def __init__(
+        self, shards: Sequence[Shard], batch_sizes: Sequence[int], words: Words, shares: Sequence[float] | None = None
+    ):
         self.shards, self.batch_sizes, self.words = shards, batch_sizes, words
         self.shard_weights = torch.tensor([float(len(shard)) for shard in shards])
+        if shares is not None:
+            self.shard_weights *= torch.tensor(shares)
         self.sentences = [torch.tensor([words.index[text] for text in shard.instruction]) for shard in shards]
 
     def draw(self, generator: torch.Generator) -> Batch:
@@ -191,7 +197,7 @@ def load_batches(
         )
         for size in sizes
     ]
-    return Batches(shards, [size.batch for size in sizes], words)
+    return Batches(shards, [size.batch for size in sizes], words, [size.share for size in sizes])
 
 
 def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> dict:
