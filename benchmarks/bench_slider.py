@@ -16,6 +16,7 @@ import copy
 import datetime
 import json
 import platform
+import random
 import resource
 import statistics
 import time
@@ -116,12 +117,13 @@ def strength_of(number: int) -> float:
 
 
 def interleaved(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every call in every round, after one round that does not count."""
+    """Seconds of every call in every round, after one round that does not count. Every round has an order of its own: a
+    call that always follows the same other one pays, or does not pay, for the memory that it let go."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
-        for name, call in calls.items():
+        for name in random.Random(number).sample(list(calls), len(calls)):
             start = time.perf_counter()
-            call(number)
+            calls[name](number)
             if number:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
