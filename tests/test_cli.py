@@ -298,7 +298,7 @@ def test_frames_are_kept_where_asked(photos: Path, tmp_path: Path, model: str, m
     kept = {path: path.stat().st_ino for path in frames.iterdir()}
     assert len(kept) == 2  # 0 is the source
     words = ["edit", str(photos / "a.png"), *SNOW, "-s", "0.5", "-o", str(tmp_path / "out.png"), "--model", model]
-    monkeypatch.setattr("kontext_slider.engine.session.denoise", lambda *_: pytest.fail("rendered again"))
+    monkeypatch.setattr("kontext_slider.engine.render.denoise", lambda *_: pytest.fail("rendered again"))
     assert main([*words, "--quiet", "--frame-folder", str(frames)]) == 0
     assert {path: path.stat().st_ino for path in frames.iterdir()} == kept
 

@@ -37,7 +37,7 @@ function describe(frame) {
   if (frame.preview) return "Strength " + say(strength) + " · preview, the exact frame follows";
   if (key(frame.strength) !== key(strength))
     return "Strength " + say(strength) + " · showing the nearest finished, " + say(frame.strength);
-  return "Strength " + say(strength) + (frame.strength === 0 ? " · exact, the untouched picture" : " · exact");
+  return "Strength " + say(strength) + (frame.strength === 0 ? " · the untouched picture" : "");
 }
 
 function show() {
