@@ -40,7 +40,9 @@ def sweep(engine: SliderEngine, photo, seed: int, strengths: int = 1, **settings
 
 def at_once(engine: SliderEngine, photo, seed: int, sessions: int) -> None:
     """So many threads, each with an edit of its own and four strengths."""
-    threads = [threading.Thread(target=sweep, args=(engine, photo, seed * 10 + k, 4)) for k in range(sessions)]
+    threads = [
+        threading.Thread(target=sweep, args=(engine, photo, 10_000_000 + seed * 10 + k, 4)) for k in range(sessions)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -67,9 +69,9 @@ def main() -> None:
     calls = {(axis, value): point(engine, photo, axis, value) for axis, values in axes.items() for value in values}
     seconds: dict[tuple[str, int], list[float]] = {key: [] for key in calls}
     for number in range(rounds + 1):
-        for key, call in calls.items():
+        for place, (key, call) in enumerate(calls.items()):
             start = time.perf_counter()
-            call(number)
+            call(1000 * place + number)  # a seed that no other point has, so that no cache answers
             if number:
                 seconds[key].append(time.perf_counter() - start)
     line: dict = {"rounds": rounds, "date": datetime.date.today().isoformat()}

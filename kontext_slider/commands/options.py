@@ -41,7 +41,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser, speed: str = "exact") 
         "--speed",
         choices=SPEEDS,
         default=speed,
-        help="exact, or a little off: fast by 40 dB of PSNR or more, fastest by 32 or more (default: %(default)s)",
+        help="exact, or a little off: 40 dB of PSNR or more for a fast edit, 32 for a fastest (default: %(default)s)",
     )
     parser.add_argument(
         "--frame-folder",

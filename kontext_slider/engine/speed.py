@@ -1,8 +1,9 @@
 """How frames are computed: one table of presets, by device.
 
-"exact" gives the plain pipeline's pictures within a rounding. "fast" and "fastest" may be off by a stated bound,
-measured on held-out edits and photographs (benchmarks/LOG.md): PSNR to the exact frames of 40 dB or more, and 32 dB or
-more.
+"exact" gives the plain pipeline's pictures within a rounding. "fast" and "fastest" may be off by what was measured on
+held-out edits and photographs (`benchmarks/bench_fidelity.py`): all frames of an edit together have 40 dB of PSNR or
+more to the exact ones, and 32 or more. A single frame may have less, and interpolated sweeps are smoother than exact
+ones, so measure smoothness at "exact".
 """
 
 from __future__ import annotations
