@@ -74,13 +74,6 @@ class Prepared:
             plain_tables=tables(transformer, embeddings[:, None], weights.dtype) if place == "text_stream" else None,
         )
 
-    @property
-    def num_bytes(self) -> int:
-        """Of everything kept."""
-        kept = [self.text, self.source, self.rotations, self.embeddings]
-        kept += [part for table in self.plain_tables or () for block in table for parts in block for part in parts]
-        return sum(tensor.nbytes for tensor in kept)
-
     def table(self, offsets: ModulationOffsets) -> list[Table]:
         """What the modulation layers answer with `offsets` (B, D), step by step."""
         scale, shift = (offset.to(self.embeddings) for offset in offsets)
