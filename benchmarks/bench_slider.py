@@ -5,8 +5,8 @@ authors' demo makes for every position of its slider (without our anchor, which 
 FluxKontextPipeline with diffusers' first-block cache. Rounds are interleaved, so a slow moment of the machine meets
 all. Prints a table and one line of JSON.
 
-A new strength is one that must be rendered: nothing near it is finished, so no speed can interpolate it. "hand" is a
-new strength once a strip of eleven frames is finished, as the app has it when somebody drags.
+A new strength is asked of a session that has finished the five coarse frames, 0, 1, 1/2, 1/4 and 3/4, as the app's has
+after a moment; "first" is one where nothing is finished, and "hand" one where a strip of eleven frames is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import random
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ from diffusers import FirstBlockCacheConfig, FluxKontextPipeline
 from PIL import Image
 
 from kontext_slider import SliderEngine
+from kontext_slider.engine import EditSession, ends_first
 from kontext_slider.engine.speed import NAMES
 from kontext_slider.images import read_image
 from kontext_slider.presets import load_pipeline
@@ -88,27 +89,33 @@ def settings(pipe, source: Image.Image) -> dict:
 
 
 def engine_calls(pipe, photo: Image.Image) -> dict[str, Call]:
-    """Ours, by speed: a new strength, a sweep in a session of its own, and the hand over a finished strip."""
+    """Ours, by speed: a new strength after none, five and eleven finished ones, and a sweep in a session of its own."""
     calls: dict[str, Call] = {}
     for name in NAMES:
         engine = SliderEngine(pipe, speed=name)
-        cold, strip = engine.open(photo, INSTRUCTION), engine.open(photo, INSTRUCTION, seed=1)
-        cold.render(0)
-        list(strip.sweep(FRAMES))
-
-        def new(number: int, session=cold) -> object:
-            session._rendered.clear()  # nothing finished is near
-            return session.render(strength_of(number))
-
-        def hand(number: int, session=strip) -> object:
-            return session.render(strength_of(number))
+        for seed, (situation, num_finished) in enumerate({"first": 0, "new strength": 5, "hand": FRAMES}.items()):
+            session = engine.open(photo, INSTRUCTION, seed=seed)
+            finished = ends_first(FRAMES if num_finished > 5 else 5)[:num_finished]
+            calls[f"{name}: {situation}"] = new_strength(session, finished)
 
         def sweep(number: int, engine=engine) -> object:
             with engine.open(photo, INSTRUCTION, seed=100 + number) as session:
                 return list(session.sweep(FRAMES))
 
-        calls |= {f"{name}: new strength": new, f"{name}: hand": hand, f"{name}: sweep": sweep}
+        calls[f"{name}: sweep"] = sweep
     return calls
+
+
+def new_strength(session: EditSession, finished: Sequence[float]) -> Call:
+    """Another strength in every round, to a session that remembers the `finished` ones alone."""
+    list(session.frames(finished))
+    rendered, places = set(session._rendered), set(session._renderer._half_way._strengths)
+
+    def call(number: int) -> object:
+        session._rendered, session._renderer._half_way._strengths = set(rendered), set(places)
+        return session.render(strength_of(number))
+
+    return call
 
 
 def strength_of(number: int) -> float:
@@ -162,6 +169,7 @@ def report(seconds: dict[str, list[float]], size: tuple[int, int], steps: int, a
         "exact_ratio": round(plain / medians["exact: new strength"], 3),
         "fast_ratio": round(plain / medians["fast: new strength"], 3),
         "fastest_ratio": round(plain / medians["fastest: new strength"], 3),
+        "first_ratio": round(plain / medians["fast: first"], 3),
         "hand_ratio": round(plain / medians["fast: hand"], 3),
         "sweep_ratio": round(FRAMES * plain / medians["fast: sweep"], 3),
         "exact_sweep_ratio": round(FRAMES * plain / medians["exact: sweep"], 3),

@@ -9,7 +9,7 @@ precision.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -56,20 +56,28 @@ class Conditioning:
     noise_ids: torch.Tensor  # (L, 3)
     guidance: torch.Tensor | None  # (1,), only for transformers that embed it
 
+    def of_targets(self, tokens: torch.Tensor | None) -> Conditioning:
+        """With the target tokens of these numbers (M,) only; None: all."""
+        if tokens is None:
+            return self
+        return replace(self, noise=self.noise[:, tokens], noise_ids=self.noise_ids[tokens])
+
 
 def denoise(
     velocity: Velocity,
     scheduler: SchedulerMixin,
-    noise: torch.Tensor,
+    latents: torch.Tensor,
     before_step: Callable[[], object],
     on_step: OnStep | None = None,
+    first: int = 0,
 ) -> torch.Tensor:
-    """From one noise (1, L, C) to packed latents (B, L, C), B being the velocity's batch.
+    """From one noise (1, L, C) to packed latents (B, L, C), B being the velocity's batch; or from latents (B, L, C) as
+    they are before step number `first`.
 
     What `before_step` or `on_step` raises ends the loop between two steps. `scheduler` carries the timesteps of this
     one call (`prepare_scheduler`)."""
-    latents = noise
-    for step, timestep in enumerate(scheduler.timesteps):
+    scheduler.set_begin_index(first)
+    for step, timestep in list(enumerate(scheduler.timesteps))[first:]:
         before_step()
         latents = scheduler.step(velocity(latents, step), timestep, latents, return_dict=False)[0]
         if on_step is not None:
@@ -116,7 +124,6 @@ def prepare_scheduler(
         config.get("max_shift", 1.15),
     )
     retrieve_timesteps(scheduler, steps, device, sigmas=np.linspace(1.0, 1 / steps, steps), mu=shift)
-    scheduler.set_begin_index(0)
     return scheduler
 
 

@@ -33,6 +33,7 @@ MAX_SEED = 2**63 - 1
 MB = 1024**2
 PREVIEW_CACHE_BYTES = 64 * MB  # a preview is looked at until its exact frame is there
 LOSS_CACHE_BYTES = 64 * MB  # of what frames at strength 0 lose of their sources, on the pipeline's device
+LATENT_CACHE_BYTES = 64 * MB  # of latents along the slider (`trail.py`), on the pipeline's device
 
 Encoding = TypeVar("Encoding", TextEncoding, SourceEncoding)
 
@@ -74,6 +75,7 @@ class SliderEngine:
         self._frames = frames if disk is None else FrameCache(frames, disk, self._model_hash)
         self._previews: ByteCache[Image.Image] = ByteCache(PREVIEW_CACHE_BYTES)
         self._losses: ByteCache[torch.Tensor] = ByteCache(LOSS_CACHE_BYTES)
+        self._latents: ByteCache[torch.Tensor] = ByteCache(LATENT_CACHE_BYTES)
         self._device = Device()
         self._hash: str | None = None
         self.speed = find_speed(speed, pipe._execution_device)
@@ -131,7 +133,7 @@ class SliderEngine:
 
         Frames in a folder stay: they are found again when the weights are those that made them.
         """
-        for cache in (self._texts, self._sources, self._frames, self._previews, self._losses):
+        for cache in (self._texts, self._sources, self._frames, self._previews, self._losses, self._latents):
             cache.clear()
         self._hash = self._prepared_weights = None
 

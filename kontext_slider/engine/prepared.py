@@ -18,7 +18,7 @@ H heads, E = D / H, C channels of a packed token, R steps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import FluxTransformer2DModel
@@ -73,6 +73,14 @@ class Prepared:
             embeddings=embeddings,
             plain_tables=tables(transformer, embeddings[:, None], weights.dtype) if place == "text_stream" else None,
         )
+
+    def of_targets(self, tokens: Tensor | None) -> Prepared:
+        """The same edit with the target tokens of these numbers (M,) only; None: all."""
+        if tokens is None:
+            return self
+        first, after = self.text.shape[1], len(self.rotations) - self.source.shape[1]
+        text, target, source = self.rotations.tensor_split((first, after))
+        return replace(self, rotations=torch.cat([text, target[tokens], source]))
 
     def table(self, offsets: ModulationOffsets) -> list[Table]:
         """What the modulation layers answer with `offsets` (B, D), step by step."""

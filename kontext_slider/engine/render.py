@@ -16,7 +16,10 @@ from ..anchor import anchored
 from .denoise import Conditioning, OnStep, decode, denoise, prepare_scheduler, to_picture, to_pixels
 from .denoiser import Denoiser, plain_denoiser, prepared_denoiser, projector_of
 from .device import Turn
+from .half_way import HalfWay
 from .prepared import Prepared
+from .region import Region
+from .trail import Trail
 
 if TYPE_CHECKING:
     from .engine import SliderEngine
@@ -28,6 +31,10 @@ class EditRenderer:
 
     def __init__(self, engine: SliderEngine, source: Image.Image, settings: EditSettings, edit: Conditioning) -> None:
         self._engine, self._source, self._settings, self._edit = engine, source, settings, edit
+        trail, patch = Trail(engine._latents, settings), 2 * engine.pipe.vae_scale_factor
+        grid = settings.size[1] // patch, settings.size[0] // patch
+        self._half_way = HalfWay(trail, settings.steps, engine.speed)
+        self._region = Region(trail, grid, settings.steps, engine.speed.region)
         self._prepared: Prepared | None = None
 
     @torch.no_grad()
@@ -66,10 +73,46 @@ class EditRenderer:
         return torch.cat(list(halves))
 
     def _latents(self, strengths: list[float], turn: Turn, on_step: OnStep | None) -> torch.Tensor:
-        """Denoised, (B, L, C). An urgent turn that waits goes first, between two steps."""
-        device, edit = self._engine._device, self._edit
-        scheduler = prepare_scheduler(self._engine.pipe, self._settings.steps, edit.noise.shape[1], edit.noise.device)
-        denoiser = self._denoiser(scheduler.timesteps, strengths)
+        """Denoised, (B, L, C). What is known of their first halves is taken for granted."""
+        guesses = {s: guess for s in strengths if (guess := self._half_way.guess(s)) is not None}
+        others = [strength for strength in strengths if strength not in guesses]
+        latents: dict[float, torch.Tensor] = {}
+        if others:
+            rows = self._denoised(others, self._edit.noise, 0, turn, on_step)
+            latents |= zip(others, rows.split(1), strict=True)
+        if guesses:
+            start, counted = torch.cat(list(guesses.values())), None if others else on_step
+            rows = self._denoised(list(guesses), start, self._half_way.step, turn, counted)
+            latents |= zip(guesses, rows.split(1), strict=True)
+        return torch.cat([latents[strength] for strength in strengths])
+
+    def _denoised(
+        self, strengths: list[float], latents: torch.Tensor, first: int, turn: Turn, on_step: OnStep | None
+    ) -> torch.Tensor:
+        """(B, L, C), from the latents before step `first`; of the region alone once it is known."""
+        steps, tokens = self._settings.steps, self._region.tokens()
+        if tokens is None:
+            finished = self._steps(strengths, latents, first, turn, on_step, None)
+            self._region.keep(strengths, finished)
+            return finished
+        part = self._steps(strengths, latents[:, tokens], first, turn, on_step, tokens)
+        finished = self._region.filled(part, tokens, strengths, steps)
+        assert finished is not None, "tokens() has just read both ends"
+        return finished
+
+    def _steps(
+        self,
+        strengths: list[float],
+        latents: torch.Tensor,
+        first: int,
+        turn: Turn,
+        on_step: OnStep | None,
+        tokens: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The loop, on all target tokens or some. An urgent turn that waits goes first, between two steps."""
+        device, noise = self._engine._device, self._edit.noise
+        scheduler = prepare_scheduler(self._engine.pipe, self._settings.steps, noise.shape[1], noise.device)
+        denoiser = self._denoiser(scheduler.timesteps, strengths, tokens)
         with ExitStack() as applied:
             applied.enter_context(denoiser.applied())
 
@@ -80,17 +123,27 @@ class EditRenderer:
                     device.go_last(turn)
                     applied.enter_context(denoiser.applied())
 
-            latents = denoise(denoiser.velocity, scheduler, edit.noise, before_step, on_step)
+            def velocity(z: torch.Tensor, step: int) -> torch.Tensor:
+                if first < step == self._half_way.step:
+                    whole = z if tokens is None else self._region.filled(z, tokens, strengths, step)
+                    if whole is not None:
+                        self._half_way.keep(strengths, whole)
+                return denoiser.velocity(z, step)
+
+            latents = denoise(velocity, scheduler, latents, before_step, on_step, first)
         turn.check()
         return latents
 
-    def _denoiser(self, timesteps: torch.Tensor, strengths: list[float]) -> Denoiser:
-        """Of the edit at some strengths; what all of them share is prepared by the first."""
+    def _denoiser(
+        self, timesteps: torch.Tensor, strengths: list[float], tokens: torch.Tensor | None = None
+    ) -> Denoiser:
+        """Of the edit, or of some of its target tokens; what all strengths share is prepared by the first."""
         engine, edit = self._engine, self._edit
         weights = engine._weights()
         if weights is None:
-            return plain_denoiser(engine.pipe, edit, timesteps, strengths)
+            return plain_denoiser(engine.pipe, edit.of_targets(tokens), timesteps, strengths)
         if self._prepared is None or self._prepared.weights is not weights:
             place = projector_of(engine.pipe).config.place
             self._prepared = Prepared.of(engine.pipe.transformer, weights, edit, timesteps, place)
-        return prepared_denoiser(engine.pipe, edit, self._prepared, engine.speed.joined, strengths)
+        prepared = self._prepared.of_targets(tokens)
+        return prepared_denoiser(engine.pipe, edit, prepared, engine.speed.joined, strengths)

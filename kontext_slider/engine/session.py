@@ -150,9 +150,9 @@ class EditSession:
         return self._frames(wanted, on_step)
 
     def _frames(self, strengths: list[float], on_step: OnStep | None) -> Iterator[tuple[float, Image.Image]]:
-        """Makes them in groups, coarse ones first where those between can be interpolated, and yields them in order."""
+        """Makes them in groups, coarse ones first where they tell of those between, and yields them in order."""
         queue = list(dict.fromkeys(cache_strength(strength) for strength in strengths if not self.has(strength)))
-        if self._engine.speed.between is not None:
+        if self._engine.speed.learns:
             queue = coarse_first(queue)
         total = len(queue) * self.steps
         made: dict[float, Image.Image] = {}

@@ -21,17 +21,30 @@ class Speed:
 
     joined: the blocks' layers are copied, joined and merged with the slider's LoRA (`weights.py`).
     dtype: of the blocks, where the processor multiplies it faster; None for the model's own.
-    between: dB of PSNR from which on a guess is good enough: frames between finished ones are interpolated where that
-        is estimated to be as near to the truth (`between.py`); None: never.
-    reach: of strength, the widest gap that is interpolated across.
+    guess_error: root mean square of latents up to which a guess is good enough: frames start in the middle of their
+        steps where what came before is estimated to be as near (`half_way.py`); None: never.
+    guess_reach: of strength, the widest gap that is guessed across.
+    region: root mean square of latents from which a token belongs to the edit: where both ends are finished, frames
+        between them are computed there alone (`region.py`); None: everywhere.
+    between: dB of PSNR from which on a whole frame is interpolated where that is estimated to be as near to the truth
+        (`between.py`); None: never.
+    reach: of strength, the widest gap that frames are interpolated across.
     batch: most strengths of a sweep that are denoised at once; halved where memory is short.
     """
 
     joined: bool
     dtype: torch.dtype | None = None
+    guess_error: float | None = None
+    guess_reach: float = 0.5
+    region: float | None = None
     between: float | None = None
-    reach: float = 0.25
+    reach: float = 0.1
     batch: int = 1
+
+    @property
+    def learns(self) -> bool:
+        """Whether frames tell of frames between them, so that coarse ones should come first."""
+        return any(bound is not None for bound in (self.guess_error, self.region, self.between))
 
 
 # A CPU is no faster on several frames at once than on one after the other (its caches are full), and has the memory
@@ -39,13 +52,13 @@ class Speed:
 SPEEDS: dict[str, dict[str, Speed]] = {
     "cpu": {
         "exact": Speed(joined=True),
-        "fast": Speed(joined=True, dtype=torch.bfloat16, between=48.0),
-        "fastest": Speed(joined=True, dtype=torch.bfloat16, between=38.0, reach=0.5),
+        "fast": Speed(joined=True, dtype=torch.bfloat16, guess_error=0.01, region=0.05, between=54.0),
+        "fastest": Speed(joined=True, dtype=torch.bfloat16, guess_error=0.025, region=0.1, between=38.0, reach=0.5),
     },
     "gpu": {
         "exact": Speed(joined=False, batch=8),
-        "fast": Speed(joined=False, between=48.0, batch=8),
-        "fastest": Speed(joined=False, between=38.0, reach=0.5, batch=8),
+        "fast": Speed(joined=False, guess_error=0.01, between=54.0, batch=8),
+        "fastest": Speed(joined=False, guess_error=0.025, between=38.0, reach=0.5, batch=8),
     },
 }
 NAMES = tuple(SPEEDS["cpu"])

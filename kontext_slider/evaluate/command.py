@@ -109,7 +109,15 @@ def run_comparison(kit: Kit, args: argparse.Namespace) -> Comparison:
         losses += held_out_losses(kit.pipe, ours, seen, other_words, seed)
     going_on = [row.case for row in results[OURS] if row.case.goes_on]
     further = score_beyond(kit.pipe, going_on, args.seed) if going_on else {}
-    return Comparison(results, tuple(kit.rivals), tuple(kit.ablations), tuple(kit.distances), tuple(losses), further)
+    return Comparison(
+        results=results,
+        rivals=tuple(kit.rivals),
+        ablations=tuple(kit.ablations),
+        distances=tuple(kit.distances),
+        phrasing_losses=tuple(losses),
+        beyond=further,
+        offered=frozenset(kit.pipe.known_instructions),
+    )
 
 
 def report_pie_bench(args: argparse.Namespace) -> dict[str, Any]:

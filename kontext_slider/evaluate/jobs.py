@@ -6,9 +6,11 @@ A small model's matrices are too small for many threads: two processes of one th
 from __future__ import annotations
 
 import argparse
+import os
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 
 import torch
 
@@ -25,9 +27,21 @@ def compare_seed(kit: Kit, args: argparse.Namespace, seed: int, keep: frozenset[
         return compare_share(kit, args, seed, keep, 0)
     threads = max(1, torch.get_num_threads() // args.jobs)
     work = partial(_compare_alone, args, seed, keep, threads)
-    with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(args.jobs, get_context("spawn"), end_with_parent) as pool:
         shares = list(pool.map(work, range(args.jobs)))
     return {name: [shares[n % args.jobs][name][n // args.jobs] for n in range(args.edits)] for name in shares[0]}
+
+
+def end_with_parent() -> None:
+    """Make this process end when the one that started it does, be it killed; alone it would wait for work for ever."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _compare_alone(args: argparse.Namespace, seed: int, keep: frozenset[int], threads: int, share: int) -> Found:

@@ -44,10 +44,12 @@ class Comparison:
     distances: tuple[str, ...]  # the first is that of the measures
     phrasing_losses: tuple[float, ...]  # dB per edit, see `selection.held_out_losses`
     beyond: dict[str, dict[float, float]]  # dB beyond strength 1, of the edits that go on; see `beyond.score_beyond`
+    offered: frozenset[str]  # edits that the model is said to be able to do; none of them: all
 
-    def measures(self, *names: str) -> dict[str, list[Measures]]:
-        """Of some methods."""
-        return {name: [result.measures for result in self.results[name]] for name in names}
+    def measures(self, *names: str, offered: bool = False) -> dict[str, list[Measures]]:
+        """Of some methods, on all edits or on those that the model offers."""
+        chosen = self.offered if offered and self.offered else {row.case.edit for row in self.results[OURS]}
+        return {name: [row.measures for row in self.results[name] if row.case.edit in chosen] for name in names}
 
 
 def figures(comparison: Comparison) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def figures(comparison: Comparison) -> dict[str, Any]:
         "intervals": half_widths(ours),
         "rivals": _all_means(comparison, comparison.rivals),
         "ablations": _all_means(comparison, comparison.ablations),
+        "offered": means(comparison.measures(OURS, offered=True)[OURS]),
         "beyond": comparison.beyond,
         "ceiling": means(comparison.measures(CEILING)[CEILING]),
     }
@@ -89,6 +92,7 @@ def report(comparison: Comparison, command: str, plots: Sequence[str]) -> str:
     tricks = [name for name in comparison.rivals if name in TRICKS]
     parts = ["# Sliders compared", f"`{command}`", _preface(comparison)]
     parts += [LEGEND, "## Rivals", table(comparison.measures(OURS, *shown)), _versus(comparison)]
+    parts += _of_offered(comparison, shown)
     if comparison.ablations:
         parts += ["## Ablations", table(comparison.measures(OURS, *comparison.ablations)), *_notes(comparison)]
     if tricks:
@@ -161,6 +165,16 @@ def _versus(comparison: Comparison) -> str:
         differences = [paired(results[OURS], results[method], name) for name in names]
         lines.append(f"| {method} | " + " | ".join(differences) + " |")
     return "\n".join(lines)
+
+
+def _of_offered(comparison: Comparison, shown: Sequence[str]) -> list[str]:
+    """The table of rivals again, of the edits that the model offers, where those are not all."""
+    measures = comparison.measures(OURS, *shown, offered=True)
+    count, total = len(measures[OURS]), len(comparison.results[OURS])
+    if count in (0, total):
+        return []
+    note = f"The other {total - count} are of kinds that came out too weak in training: the app says so when asked."
+    return [f"## Rivals, on the {count} edits that the model offers", note, table(measures)]
 
 
 def _notes(comparison: Comparison) -> list[str]:

@@ -3,6 +3,9 @@
 import csv
 import json
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +27,9 @@ DEMANDED = {
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    tiny_pipeline(seed=0).save_pretrained(folder / "model")
+    pipe = tiny_pipeline(seed=0)
+    pipe.register_to_config(known_instructions={"night": ["make it night"]})
+    pipe.save_pretrained(folder / "model")
     tiny_pipeline(seed=1).save_slider(folder / "other")
     return folder
 
@@ -97,6 +102,31 @@ def test_the_page_has_its_tables_and_pictures(report):
     assert '- unfiltered: the paper\'s "without filtering"' in ablations and "- other:" not in ablations
     pictures = [line.split("](")[1].rstrip(")") for line in page.splitlines() if line.startswith("![")]
     assert len(pictures) == 2 and all(read_image(report / name).width > 500 for name in pictures)
+
+
+def test_edits_that_the_model_offers_have_a_table_of_their_own(report):
+    """Means that edits nobody can ask for are hidden in, or the only means there are."""
+    figures, page = json.loads((report / "figures.json").read_text()), (report / "report.md").read_text()
+    assert "## Rivals, on the 2 edits that the model offers" in page and "The other 2 are" in page
+    rows = list(csv.DictReader((report / "edits.csv").read_text().splitlines()))
+    mine = [float(row["truth_psnr"]) for row in rows if row["method"] == "ours" and row["edit"] == "night"]
+    assert figures["offered"]["truth_psnr"] == pytest.approx(sum(mine) / 2, abs=1e-3)
+
+
+def test_workers_end_with_the_run_that_started_them(tmp_path):
+    """A killed run leaves two processes that hold a gigabyte each and wait for ever."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import os\nfrom concurrent.futures import ProcessPoolExecutor\nfrom multiprocessing import get_context\n"
+        "from kontext_slider.evaluate.jobs import end_with_parent\n"
+        "if __name__ == '__main__':\n"
+        "    pool = ProcessPoolExecutor(1, get_context('spawn'), end_with_parent)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    ran = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, timeout=120)
+    assert ran.returncode == -9  # pipes are closed, so `run` came back: the worker, which has them too, is gone
+    assert not Path(f"/proc/{ran.stdout.strip()}").exists()
 
 
 def test_pie_bench_from_folder_to_figures(model, tmp_path):

@@ -1,0 +1,121 @@
+"""Frames that start in the middle of their steps: cheaper, near to the exact ones, and never told from too little."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from kontext_slider.engine import SliderEngine
+from kontext_slider.engine.cache import ByteCache
+from kontext_slider.engine.half_way import HalfWay
+from kontext_slider.engine.session import EditSettings
+from kontext_slider.engine.speed import Speed
+from kontext_slider.engine.trail import Trail
+from tests.tiny import INSTRUCTION, tiny_image
+
+
+def half_way(guess_error: float | None = 0.01, steps: int = 4, max_bytes: int = 10**6) -> HalfWay:
+    settings = EditSettings("digest", (32, 32), INSTRUCTION, 16, 0, steps, 2.5, "fast")
+    trail = Trail(ByteCache(max_bytes), settings)
+    return HalfWay(trail, steps, Speed(joined=True, guess_error=guess_error, guess_reach=0.5))
+
+
+def cubic(strength: float) -> torch.Tensor:
+    """Latents (1, 2, 3) on a curve."""
+    return torch.arange(6.0).reshape(1, 2, 3) * (strength**3 - strength) + 1
+
+
+def steps_of(session, strength: float) -> list[int]:
+    """The numbers of the steps that a frame takes."""
+    seen: list[int] = []
+    session.render(strength, lambda step, total: seen.append(step))
+    return seen
+
+
+def near(frame, exact) -> bool:
+    """Whether a frame is within 40 dB."""
+    off = np.asarray(frame, dtype=float) - np.asarray(exact, dtype=float)
+    return bool(np.sqrt(np.mean(off**2)) < 255 * 10 ** (-40 / 20))
+
+
+def test_a_curve_is_followed_and_a_jump_is_not():
+    """A ghost half-way between two pictures, which the other steps would make sharp."""
+    smooth, jump = half_way(guess_error=0.1), half_way(guess_error=0.1)
+    for strength in (0.0, 0.3, 0.7, 1.0):
+        smooth.keep([strength], cubic(strength))
+        jump.keep([strength], torch.full((1, 2, 3), 2.0 if strength > 0.5 else -2.0))
+    torch.testing.assert_close(smooth.guess(0.4), cubic(0.4))
+    assert jump.guess(0.4) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "what"),
+    [([0.0, 1.0], "two cannot tell an error"), ([0.0, 0.6, 1.0], "wide"), ([0.5, 0.6, 0.7], "one side")],
+)
+def test_nothing_is_guessed_from_too_little(known, what):
+    """A polynomial runs away beyond its ends and across wide gaps."""
+    places = half_way(guess_error=100.0)
+    places.keep(known, torch.cat([cubic(strength) for strength in known]))
+    assert places.guess(0.3) is None, what
+
+
+def test_nothing_is_kept_that_nobody_asks_for():
+    """Exact sessions, and frames of one step, fill memory with latents."""
+    for places in (half_way(guess_error=None), half_way(steps=1)):
+        places.keep([0.0], cubic(0.0))
+        assert places._trail.get(0.0, places.step) is None
+
+
+def test_what_the_cache_let_go_is_not_guessed_from():
+    """A neighbour of None."""
+    places = half_way(guess_error=100.0, max_bytes=3 * cubic(0.0).nbytes)
+    for strength in (0.0, 0.3, 0.5, 0.7, 1.0):
+        places.keep([strength], cubic(strength))
+    assert places.guess(0.4) is None
+
+
+def test_a_fast_frame_between_others_takes_half_of_the_steps(pipe):
+    """A start in the middle that costs as much as one from the noise, or shows another picture."""
+    settings = {"steps": 4, "size": 32}
+    session = SliderEngine(pipe, speed="fast").open(tiny_image(), INSTRUCTION, **settings)
+    exact = SliderEngine(pipe).open(tiny_image(), INSTRUCTION, **settings)
+    for strength in (0.0, 0.2, 0.5, 0.7):
+        assert steps_of(session, strength) == [1, 2, 3, 4]
+    assert steps_of(session, 0.35) == [3, 4]
+    assert near(session.render(0.35), exact.render(0.35))
+    assert steps_of(session, 0.9) == [1, 2, 3, 4]  # nothing is known beyond it
+
+
+def test_an_exact_frame_starts_from_the_noise(pipe):
+    """The bound of "exact" is a rounding."""
+    session = SliderEngine(pipe).open(tiny_image(), INSTRUCTION, steps=4, size=32)
+    for strength in (0.0, 0.2, 0.5, 0.7):
+        session.render(strength)
+    assert steps_of(session, 0.35) == [1, 2, 3, 4]
+
+
+def test_frames_of_one_batch_may_start_in_different_places(pipe):
+    """A frame gets its neighbour's picture, or the count of steps goes back."""
+    settings = {"steps": 4, "size": 32}
+    engine = SliderEngine(pipe, speed="fast")
+    engine.batch = 8
+    session = engine.open(tiny_image(), INSTRUCTION, **settings)
+    for strength in (0.0, 0.2, 0.5, 0.7):
+        session.render(strength)
+    seen: list[int] = []
+    frames = dict(session.frames([0.9, 0.35, 1.0, 0.6], lambda step, total: seen.append(step)))
+    exact = SliderEngine(pipe).open(tiny_image(), INSTRUCTION, **settings)
+    for strength, frame in frames.items():
+        assert near(frame, exact.render(strength)), strength
+    assert seen == sorted(seen)
+
+
+def test_clear_forgets_the_middles(pipe):
+    """After loading another slider a frame starts where the old one's was."""
+    engine = SliderEngine(pipe, speed="fast")
+    session = engine.open(tiny_image(), INSTRUCTION, steps=4, size=32)
+    for strength in (0.0, 0.2, 0.5, 0.7):
+        session.render(strength)
+    engine.clear()
+    assert steps_of(session, 0.35) == [1, 2, 3, 4]
