@@ -2,8 +2,8 @@
 
 The others: a plain FluxKontextPipeline call (which has no strength), a whole pipeline call with a strength, as the
 authors' demo makes for every position of its slider (without our anchor, which would cost it a second frame), and
-FluxKontextPipeline with diffusers' first-block cache. Rounds are interleaved, so a slow moment of the machine meets
-all. Prints a table and one line of JSON.
+FluxKontextPipeline with diffusers' own step caches, which have little to skip in two steps (try --steps 12). Rounds are
+interleaved, so a slow moment of the machine meets all. Prints a table and one line of JSON.
 
 A new strength is asked of a session that has finished the five coarse frames, 0, 1, 1/2, 1/4 and 3/4, as the app's has
 after a moment; "first" is one where nothing is finished, and "hand" one where a strip of eleven frames is.
@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from diffusers import FirstBlockCacheConfig, FluxKontextPipeline
+from diffusers import FirstBlockCacheConfig, FluxKontextPipeline, TaylorSeerCacheConfig
 from PIL import Image
 
 from kontext_slider import SliderEngine
@@ -36,6 +36,10 @@ from kontext_slider.presets import load_pipeline
 ROOT = Path(__file__).resolve().parents[1]
 INSTRUCTION = "make it night"
 FRAMES = 11
+CACHES = {
+    "first-block cache": FirstBlockCacheConfig(threshold=0.1),
+    "taylorseer cache": TaylorSeerCacheConfig(taylor_factors_dtype=torch.float32),
+}
 
 Call = Callable[[int], object]  # (number of the round)
 
@@ -49,12 +53,12 @@ def plain_call(pipe, source: Image.Image) -> Call:
     )
 
 
-def cached_call(pipe, source: Image.Image) -> Call:
-    """The same with diffusers' first-block cache, which FluxKontextPipeline itself gives no context to."""
+def cached_call(pipe, source: Image.Image, config) -> Call:
+    """The same with one of diffusers' step caches, which FluxKontextPipeline itself gives no context to."""
     parts = {k: v for k, v in pipe.components.items() if k not in ("slider_projector", "transformer")}
     transformer = copy.deepcopy(pipe.transformer)
     transformer.unload_lora()
-    transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    transformer.enable_cache(config)
     plain = FluxKontextPipeline(transformer=transformer, **parts)
     plain.set_progress_bar_config(disable=True)
 
@@ -139,17 +143,20 @@ def interleaved(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="pocket")
+    parser.add_argument("--steps", type=int, help="denoise steps (default: the model's own)")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--quick", action="store_true", help="five rounds")
     parser.add_argument("--out", type=Path, help="also write the JSON line to this file")
     args = parser.parse_args()
     pipe = load_pipeline(args.model)
+    if args.steps:
+        pipe.register_to_config(edit_defaults={**pipe.config.edit_defaults, "steps": args.steps})
     pipe.set_progress_bar_config(disable=True)
     photo = read_image(ROOT / "assets" / "photos" / "cat.jpg")
     source = SliderEngine(pipe).open(photo, INSTRUCTION).source
     calls = {
         "plain": plain_call(pipe, source),
-        "plain, first-block cache": cached_call(pipe, source),
+        **{f"plain, {name}": cached_call(pipe, source, config) for name, config in CACHES.items()},
         "demo": demo_call(pipe, source),
         **engine_calls(pipe, photo),
     }
@@ -176,7 +183,7 @@ def report(seconds: dict[str, list[float]], size: tuple[int, int], steps: int, a
         "fastest_sweep_ratio": round(FRAMES * plain / medians["fastest: sweep"], 3),
         "demo_ratio": round(medians["demo"] / medians["exact: new strength"], 3),
         "fast_demo_ratio": round(medians["demo"] / medians["fast: new strength"], 3),
-        "block_cache_ratio": round(plain / medians["plain, first-block cache"], 3),
+        **{f"{name.replace(' ', '_')}_ratio": round(plain / medians[f"plain, {name}"], 3) for name in CACHES},
         "seconds": {name: round(value, 4) for name, value in medians.items()},
         "size": size,
         "steps": steps,
