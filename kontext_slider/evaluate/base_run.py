@@ -57,10 +57,20 @@ class BaseRun:
         return encode_text(self.pipe, instruction, self.pipe.defaults.max_sequence_length)
 
     def velocity_of(self, text: TextEncoding, attention: dict | None = None, with_lora: bool = False) -> Velocity:
-        """The model's velocity under an instruction; plain, or with the slider's LoRA as it is scaled at the call."""
+        """The model's velocity under an instruction; plain, or with the slider's LoRA as it is scaled at the call.
+
+        The plain one at the noise, from where every strength starts, is computed once."""
+        at_noise: dict[float, Tensor] = {}
+
+        def velocity(z: Tensor, sigma: float) -> Tensor:
+            if with_lora or z is not self.edit.noise:
+                return ask(z, sigma)
+            if sigma not in at_noise:
+                at_noise[sigma] = ask(z, sigma)
+            return at_noise[sigma]
 
         @torch.no_grad()
-        def velocity(z: Tensor, sigma: float) -> Tensor:
+        def ask(z: Tensor, sigma: float) -> Tensor:
             with slider_lora(self.pipe.transformer, on=with_lora):
                 return self.pipe.transformer(
                     hidden_states=torch.cat([z, self.edit.source.latents], dim=1),

@@ -30,6 +30,16 @@ def test_a_rival_ends_at_the_base_edit_and_moves_on_the_way(pipe, name):
         assert np.abs(frames[2] - base_edit(pipe, image, INSTRUCTION, 0)).max() <= 1.5 / 255
 
 
+@pytest.mark.parametrize(("name", "fields"), [("cfg-scale", 2), ("velo-edit", 1)])
+def test_the_step_that_all_strengths_share_is_taken_once(pipe, name, fields):
+    """An evening of the same product of the same matrices."""
+    calls: list[int] = []
+    hook = pipe.transformer.register_forward_hook(lambda *_: calls.append(1))
+    RIVALS[name](pipe, tiny_image(), INSTRUCTION, STRENGTHS, 0)
+    hook.remove()
+    assert len(calls) == fields * (1 + len(STRENGTHS) * (pipe.defaults.steps - 1))
+
+
 def test_not_anchored_is_ours_without_the_anchor_and_leaves_it_there(pipe):
     """Strength 0 of the paper's slider is what the model makes of it; all other methods are measured as shipped."""
     anchored, image = tiny_pipeline(), tiny_image()
