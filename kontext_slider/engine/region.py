@@ -10,6 +10,7 @@ Legend: B frames, L target tokens in h rows of w, M of them in the region, C cha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,7 +19,25 @@ from torch.nn.functional import max_pool2d
 from .trail import Trail
 
 MOST = 0.8  # of the tokens; a larger region saves next to nothing
-ENDS = (0.0, 1.0)
+
+Ends = tuple[Tensor, Tensor]  # latents (1, L, C) at strength 0 and at 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """A region, and what stands around it.
+
+    tokens: numbers of the tokens that change and of their neighbours, ascending, (M,). finished, half_way: the ends at
+    the end and in the middle of their steps; the latter may be gone."""
+
+    tokens: Tensor
+    finished: Ends
+    half_way: Ends | None
+
+    def filled(self, rows: Tensor, strengths: Sequence[float], ends: Ends) -> Tensor:
+        """All tokens (B, L, C) of frames whose region is `rows` (B, M, C), among those of `ends`."""
+        weights = torch.tensor(list(strengths), dtype=rows.dtype, device=rows.device)[:, None, None]
+        return torch.lerp(*ends, weights).index_copy(1, self.tokens, rows)
 
 
 class Region:
@@ -37,28 +56,20 @@ class Region:
     def keep(self, strengths: Sequence[float], latents: Tensor) -> None:
         """Remember the ends among finished frames, (B, L, C)."""
         for strength, row in zip(strengths, latents.split(1), strict=True):
-            if strength in ENDS and self._threshold is not None:
+            if strength in (0, 1) and self._threshold is not None:
                 self._trail.put([strength], self._steps, row)
 
-    def tokens(self) -> Tensor | None:
-        """Numbers of the changed tokens and of their neighbours, ascending, (M,); None: all, or not known yet."""
+    def find(self) -> Part | None:
+        """The region; None where it is everything or nothing, or not known yet."""
         ends = self._ends(self._steps)
         if ends is None or self._threshold is None:
             return None
         changed = (ends[1] - ends[0]).float().square().mean(-1).sqrt() > self._threshold  # (1, L)
         wider = max_pool2d(changed.float().unflatten(1, self._grid), 3, stride=1, padding=1)  # (1, h, w)
         tokens = wider.flatten().nonzero().flatten()
-        return tokens if 0 < len(tokens) <= MOST * changed.shape[1] else None
+        pays = 0 < len(tokens) <= MOST * changed.shape[1]
+        return Part(tokens, ends, self._ends(self._steps // 2)) if pays else None
 
-    def filled(self, part: Tensor, tokens: Tensor, strengths: Sequence[float], step: int) -> Tensor | None:
-        """All tokens (B, L, C) of frames whose region is `part` (B, M, C), before step number `step`; R: when finished.
-        None where an end's latents of that step are gone."""
-        ends = self._ends(step)
-        if ends is None:
-            return None
-        weights = torch.tensor(list(strengths), dtype=part.dtype, device=part.device)[:, None, None]
-        return torch.lerp(ends[0], ends[1], weights).index_copy(1, tokens, part)
-
-    def _ends(self, step: int) -> tuple[Tensor, Tensor] | None:
-        first, last = (self._trail.get(strength, step) for strength in ENDS)
+    def _ends(self, step: int) -> Ends | None:
+        first, last = (self._trail.get(strength, step) for strength in (0.0, 1.0))
         return None if first is None or last is None else (first, last)

@@ -18,7 +18,7 @@ from .denoiser import Denoiser, plain_denoiser, prepared_denoiser, projector_of
 from .device import Turn
 from .half_way import HalfWay
 from .prepared import Prepared
-from .region import Region
+from .region import Part, Region
 from .trail import Trail
 
 if TYPE_CHECKING:
@@ -90,14 +90,12 @@ class EditRenderer:
         self, strengths: list[float], latents: torch.Tensor, first: int, turn: Turn, on_step: OnStep | None
     ) -> torch.Tensor:
         """(B, L, C), from the latents before step `first`; of the region alone once it is known."""
-        steps, tokens = self._settings.steps, self._region.tokens()
-        if tokens is None:
-            finished = self._steps(strengths, latents, first, turn, on_step, None)
-            self._region.keep(strengths, finished)
-            return finished
-        part = self._steps(strengths, latents[:, tokens], first, turn, on_step, tokens)
-        finished = self._region.filled(part, tokens, strengths, steps)
-        assert finished is not None, "tokens() has just read both ends"
+        part = self._region.find()
+        if part is not None:
+            rows = self._steps(strengths, latents[:, part.tokens], first, turn, on_step, part)
+            return part.filled(rows, strengths, part.finished)
+        finished = self._steps(strengths, latents, first, turn, on_step)
+        self._region.keep(strengths, finished)
         return finished
 
     def _steps(
@@ -107,12 +105,12 @@ class EditRenderer:
         first: int,
         turn: Turn,
         on_step: OnStep | None,
-        tokens: torch.Tensor | None,
+        part: Part | None = None,
     ) -> torch.Tensor:
-        """The loop, on all target tokens or some. An urgent turn that waits goes first, between two steps."""
+        """The loop, on all target tokens or a part's. An urgent turn that waits goes first, between two steps."""
         device, noise = self._engine._device, self._edit.noise
         scheduler = prepare_scheduler(self._engine.pipe, self._settings.steps, noise.shape[1], noise.device)
-        denoiser = self._denoiser(scheduler.timesteps, strengths, tokens)
+        denoiser = self._denoiser(scheduler.timesteps, strengths, None if part is None else part.tokens)
         with ExitStack() as applied:
             applied.enter_context(denoiser.applied())
 
@@ -125,9 +123,10 @@ class EditRenderer:
 
             def velocity(z: torch.Tensor, step: int) -> torch.Tensor:
                 if first < step == self._half_way.step:
-                    whole = z if tokens is None else self._region.filled(z, tokens, strengths, step)
-                    if whole is not None:
-                        self._half_way.keep(strengths, whole)
+                    if part is None:
+                        self._half_way.keep(strengths, z)
+                    elif part.half_way is not None:
+                        self._half_way.keep(strengths, part.filled(z, strengths, part.half_way))
                 return denoiser.velocity(z, step)
 
             latents = denoise(velocity, scheduler, latents, before_step, on_step, first)

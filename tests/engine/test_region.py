@@ -8,7 +8,7 @@ import torch
 from kontext_slider.engine import SliderEngine, render
 from kontext_slider.engine.cache import ByteCache
 from kontext_slider.engine.prepared import Prepared
-from kontext_slider.engine.region import Region
+from kontext_slider.engine.region import Part, Region
 from kontext_slider.engine.session import EditSettings
 from kontext_slider.engine.trail import Trail
 from tests.engine.helpers import alike
@@ -33,9 +33,9 @@ def ends(*changed: tuple[int, int]) -> torch.Tensor:
 def test_the_region_is_what_changes_and_its_neighbours():
     """Rows taken for columns, or the edge of an object that moves cut off."""
     place = region()
-    assert place.tokens() is None
+    assert place.find() is None
     place.keep([0.0, 1.0], ends((1, 4)))
-    assert place.tokens().tolist() == [6 * row + column for row in (0, 1, 2) for column in (3, 4, 5)]
+    assert place.find().tokens.tolist() == [6 * row + column for row in (0, 1, 2) for column in (3, 4, 5)]
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,14 @@ def test_no_region_where_none_pays(threshold, changed):
     """Exact frames with a seam, or a transformer that is asked for no tokens."""
     place = region(threshold)
     place.keep([0.0, 1.0], ends(*changed))
-    assert place.tokens() is None
+    assert place.find() is None
 
 
 def test_frames_between_the_ends_are_no_ends():
     """A region found from strength .5 leaves out what changes later."""
     place = region()
     place.keep([0.0, 0.5], ends((1, 4)))
-    assert place.tokens() is None
+    assert place.find() is None
 
 
 def test_outside_stands_a_mixture_of_both_ends():
@@ -62,18 +62,18 @@ def test_outside_stands_a_mixture_of_both_ends():
     latents = ends((1, 4))
     latents[1, 23] = 0.09  # too little to count
     place.keep([0.0, 1.0], latents)
-    tokens = place.tokens()
-    filled = place.filled(part, tokens, [0.5, 1.0], STEPS)
-    assert (filled[:, tokens] == 5).all() and filled[0, 23].tolist() == pytest.approx([0.045] * 3)
+    found = place.find()
+    filled = found.filled(part, [0.5, 1.0], found.finished)
+    assert (filled[:, found.tokens] == 5).all() and filled[0, 23].tolist() == pytest.approx([0.045] * 3)
     assert filled[1, 23].tolist() == pytest.approx([0.09] * 3) and (filled[:, 22] == 0).all()
-    assert place.filled(part, tokens, [0.5, 1.0], STEPS // 2) is None  # nobody saw the ends there
+    assert found.half_way is None  # nobody saw the ends there
 
 
 def test_an_end_that_the_cache_let_go_is_no_end():
     """A mixture with nothing."""
     place = region(max_bytes=ends()[:1].nbytes)
     place.keep([0.0, 1.0], ends((1, 4)))
-    assert place.tokens() is None
+    assert place.find() is None
 
 
 @pytest.fixture
@@ -89,7 +89,9 @@ def force(monkeypatch, session, tokens: torch.Tensor) -> list[int]:
     """Make `tokens` the region; what is returned collects how many target tokens each step is asked for."""
     seen: list[int] = []
     velocity = Prepared.velocity
-    monkeypatch.setattr(session._renderer._region, "tokens", lambda: tokens)
+    place = session._renderer._region
+    part = Part(tokens, place._ends(STEPS), place._ends(STEPS // 2))
+    monkeypatch.setattr(place, "find", lambda: part)
 
     def counted(self, z: torch.Tensor, table) -> torch.Tensor:
         seen.append(z.shape[1])
