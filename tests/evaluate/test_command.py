@@ -5,7 +5,6 @@ import json
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -125,8 +124,8 @@ def test_workers_end_with_the_run_that_started_them(tmp_path):
         "    os.kill(os.getpid(), 9)\n"
     )
     ran = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, timeout=120)
-    assert ran.returncode == -9  # pipes are closed, so `run` came back: the worker, which has them too, is gone
-    assert not Path(f"/proc/{ran.stdout.strip()}").exists()
+    assert ran.returncode == -9 and ran.stdout.strip().isdigit()
+    # The worker has the pipe too, so `run` came back when the worker was gone, and has raised TimeoutExpired otherwise.
 
 
 def test_pie_bench_from_folder_to_figures(model, tmp_path):

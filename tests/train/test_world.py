@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kontext_slider.evaluate.distance import find_distance
 from kontext_slider.train.pocket.edits import EDITS, PICTURE_EDITS, known_instructions, trained_instructions
 from kontext_slider.train.pocket.pace import PACES, family, parameter_at
 from kontext_slider.train.pocket.pairs import choose_edit, draw_edit
@@ -146,13 +147,13 @@ def test_every_instruction_belongs_to_one_edit():
 def test_equal_steps_look_equal(name):
     """A haze whose density grows evenly is nearly whole at half the slider."""
     drawn, target = scene_for(name, 4)
+    distance = find_distance("pocket")  # by which the pace is measured
 
     def unevenness(paced: bool) -> float:
-        pictures = [EDITS[name].apply(drawn, s, 64, 64, target, paced) for s in np.linspace(0, 1, 7)]
-        way = np.array([np.sqrt(np.mean((p - pictures[0]) ** 2)) for p in pictures])
+        way = distance([EDITS[name].apply(drawn, s, 256, 256, target, paced) for s in np.linspace(0, 1, 7)])[0]
         return float(np.abs(way / way[-1] - np.linspace(0, 1, 7)).mean())
 
-    assert unevenness(True) < min(0.09, 0.8 * unevenness(False))
+    assert unevenness(True) < 0.8 * unevenness(False)
 
 
 def test_paces_rise_and_end_where_the_edit_ends():
