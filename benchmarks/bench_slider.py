@@ -183,7 +183,10 @@ def report(seconds: dict[str, list[float]], size: tuple[int, int], steps: int, a
         "fastest_sweep_ratio": round(FRAMES * plain / medians["fastest: sweep"], 3),
         "demo_ratio": round(medians["demo"] / medians["exact: new strength"], 3),
         "fast_demo_ratio": round(medians["demo"] / medians["fast: new strength"], 3),
-        **{f"{name.replace(' ', '_')}_ratio": round(plain / medians[f"plain, {name}"], 3) for name in CACHES},
+        **{
+            f"{name.replace(' ', '_').replace('-', '_')}_ratio": round(plain / medians[f"plain, {name}"], 3)
+            for name in CACHES
+        },
         "seconds": {name: round(value, 4) for name, value in medians.items()},
         "size": size,
         "steps": steps,

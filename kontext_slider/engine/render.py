@@ -133,9 +133,7 @@ class EditRenderer:
         turn.check()
         return latents
 
-    def _denoiser(
-        self, timesteps: torch.Tensor, strengths: list[float], tokens: torch.Tensor | None = None
-    ) -> Denoiser:
+    def _denoiser(self, timesteps: torch.Tensor, strengths: list[float], tokens: torch.Tensor | None) -> Denoiser:
         """Of the edit, or of some of its target tokens; what all strengths share is prepared by the first."""
         engine, edit = self._engine, self._edit
         weights = engine._weights()
