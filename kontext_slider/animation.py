@@ -26,7 +26,7 @@ PALETTE_COLORS = 256
 PALETTE_SAMPLES = 50_000  # pixels, over all frames, that the shared GIF palette is fitted on
 PALETTE_SETTLED = 300  # k-means ends when fewer samples than this change their colour; going on gains 0.05 dB
 CRF = 16
-X264 = "threads=1:lookahead-threads=1:sync-lookahead=0"  # with more, equal frames do not always make equal bytes
+X264 = "mbtree=0"  # its macroblock tree makes other bytes of equal frames now and then (benchmarks/LOG.md)
 
 
 def gif_bytes(frames: list[Image.Image], fps: float, text: str) -> bytes:
