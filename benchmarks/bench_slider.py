@@ -113,10 +113,10 @@ def engine_calls(pipe, photo: Image.Image) -> dict[str, Call]:
 def new_strength(session: EditSession, finished: Sequence[float]) -> Call:
     """Another strength in every round, to a session that remembers the `finished` ones alone."""
     list(session.frames(finished))
-    rendered, places = set(session._rendered), set(session._renderer._half_way._strengths)
+    rendered, places = set(session._rendered), set(session._renderer._late_start._strengths)
 
     def call(number: int) -> object:
-        session._rendered, session._renderer._half_way._strengths = set(rendered), set(places)
+        session._rendered, session._renderer._late_start._strengths = set(rendered), set(places)
         return session.render(strength_of(number))
 
     return call

@@ -60,6 +60,7 @@ def load_pipeline(
     slider: str | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    spare_memory: bool = False,
 ) -> KontextSliderPipeline:
     """Load a pipeline that is ready to render: its slider weights are in, its modules on the device.
 
@@ -68,11 +69,13 @@ def load_pipeline(
         slider: slider weights, a folder or a hub id. None: those of the preset, or those the model folder carries.
         device: such as "cuda", "cuda:1", "mps" or "cpu". None: the first of cuda, mps, cpu that is there.
         dtype: "float32", "bfloat16" or "float16". None: bfloat16 on cuda, float32 elsewhere.
+        spare_memory: keep on the device what a new strength needs and no more (`placement.py`): edits open later.
 
     Raises InvalidInput (unknown model, device or dtype), CheckpointError (weights that cannot be fetched or read)
     or MissingSlider, each with a sentence that says what to do.
     """
     from .pipeline import KontextSliderPipeline
+    from .placement import place_sparingly
 
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
@@ -89,6 +92,8 @@ def load_pipeline(
         raise MissingSlider(
             f"{source!r} has no slider weights. Name some with slider=... (on the command line: --slider)."
         )
+    if spare_memory:
+        return place_sparingly(pipe.to(chosen_dtype), chosen_device)
     return pipe.to(chosen_device, chosen_dtype)
 
 

@@ -16,6 +16,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from kontext_slider import presets
 from kontext_slider.engine import SliderEngine
 from kontext_slider.errors import CheckpointError, InvalidInput, MissingSlider
+from kontext_slider.placement import held_bytes
 from kontext_slider.presets import PRESETS, Preset, choose_device, choose_dtype, load_pipeline
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline, write_authors_layout
 
@@ -54,6 +55,13 @@ def test_the_dtype_reaches_every_part(half_folder):
     pipe = load_pipeline(str(half_folder), device="cpu", dtype="bfloat16")
     assert dtypes(pipe) == {torch.bfloat16}
     assert SliderEngine(pipe).open(tiny_image(), INSTRUCTION).render(0.5).size == (32, 32)
+
+
+def test_spare_memory_leaves_the_encoders_out(half_folder):
+    """The flag is taken and nothing is spared."""
+    whole, spare = (load_pipeline(str(half_folder), device="cpu", spare_memory=flag) for flag in (False, True))
+    assert held_bytes(spare) < held_bytes(whole)
+    assert SliderEngine(spare).open(tiny_image(), INSTRUCTION).render(0.5).size == (32, 32)
 
 
 def test_slider_weights_are_loaded_from_where_they_are_named(plain_folder, tmp_path):

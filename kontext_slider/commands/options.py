@@ -44,6 +44,11 @@ def add_engine_arguments(parser: argparse.ArgumentParser, speed: str = "exact") 
         help="exact, or a little off: 40 dB of PSNR or more for a fast edit, 32 for a fastest (default: %(default)s)",
     )
     parser.add_argument(
+        "--spare-memory",
+        action="store_true",
+        help="keep on the device what a new strength needs: 18 GB of FLUX Kontext in place of 33; edits open later",
+    )
+    parser.add_argument(
         "--frame-folder",
         metavar="PATH",
         help="keep finished frames there, at most 1 GiB, and find them again in later runs (default: memory only)",
@@ -79,7 +84,9 @@ def open_engine(args: argparse.Namespace) -> SliderEngine:
     from ..engine import SliderEngine
     from ..presets import load_pipeline
 
-    pipe = load_pipeline(args.model, slider=args.slider, device=args.device, dtype=args.dtype)
+    pipe = load_pipeline(
+        args.model, slider=args.slider, device=args.device, dtype=args.dtype, spare_memory=args.spare_memory
+    )
     advice = advise(args.instruction, pipe.known_instructions)
     if not advice.is_known:
         nearest = ", ".join(repr(phrase) for phrase in advice.nearest)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import diffusers
 import torch
+from accelerate.utils.modeling import get_state_dict_offloaded_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
@@ -46,7 +47,9 @@ def model_hash(pipe: KontextSliderPipeline) -> str:
 def _weights(pipe: KontextSliderPipeline) -> Iterator[tuple[str, Tensor]]:
     for name, part in sorted(pipe.components.items()):
         if isinstance(part, nn.Module):
-            for key, tensor in sorted(part.state_dict().items()):  # a loaded module may list them in another order
+            away = any(p.device.type == "meta" for p in part.parameters())
+            weights = get_state_dict_offloaded_model(part) if away else part.state_dict()
+            for key, tensor in sorted(weights.items()):  # a loaded module may list them in another order
                 yield f"{name}.{key}", tensor
 
 

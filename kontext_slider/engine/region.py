@@ -27,12 +27,10 @@ Ends = tuple[Tensor, Tensor]  # latents (1, L, C) at strength 0 and at 1
 class Part:
     """A region, and what stands around it.
 
-    tokens: numbers of the tokens that change and of their neighbours, ascending, (M,). finished, half_way: the ends at
-    the end and in the middle of their steps; the latter may be gone."""
+    tokens: numbers of the tokens that change and of their neighbours, ascending, (M,). finished: the ends."""
 
     tokens: Tensor
     finished: Ends
-    half_way: Ends | None
 
     def filled(self, rows: Tensor, strengths: Sequence[float], ends: Ends) -> Tensor:
         """All tokens (B, L, C) of frames whose region is `rows` (B, M, C), among those of `ends`."""
@@ -61,15 +59,16 @@ class Region:
 
     def find(self) -> Part | None:
         """The region; None where it is everything or nothing, or not known yet."""
-        ends = self._ends(self._steps)
+        ends = self.ends(self._steps)
         if ends is None or self._threshold is None:
             return None
         changed = (ends[1] - ends[0]).float().square().mean(-1).sqrt() > self._threshold  # (1, L)
         wider = max_pool2d(changed.float().unflatten(1, self._grid), 3, stride=1, padding=1)  # (1, h, w)
         tokens = wider.flatten().nonzero().flatten()
         pays = 0 < len(tokens) <= MOST * changed.shape[1]
-        return Part(tokens, ends, self._ends(self._steps // 2)) if pays else None
+        return Part(tokens, ends) if pays else None
 
-    def _ends(self, step: int) -> Ends | None:
+    def ends(self, step: int) -> Ends | None:
+        """Strengths 0 and 1 before step number `step`, or finished, at R; None where they never were or are gone."""
         first, last = (self._trail.get(strength, step) for strength in (0.0, 1.0))
         return None if first is None or last is None else (first, last)

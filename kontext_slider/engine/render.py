@@ -16,7 +16,7 @@ from ..anchor import anchored
 from .denoise import Conditioning, OnStep, decode, denoise, prepare_scheduler, to_picture, to_pixels
 from .denoiser import Denoiser, plain_denoiser, prepared_denoiser, projector_of
 from .device import Turn
-from .half_way import HalfWay
+from .late_start import LateStart
 from .prepared import Prepared
 from .region import Part, Region
 from .trail import Trail
@@ -33,7 +33,7 @@ class EditRenderer:
         self._engine, self._source, self._settings, self._edit = engine, source, settings, edit
         trail, patch = Trail(engine._latents, settings), 2 * engine.pipe.vae_scale_factor
         grid = settings.size[1] // patch, settings.size[0] // patch
-        self._half_way = HalfWay(trail, settings.steps, engine.speed)
+        self._late_start = LateStart(trail, settings.steps, engine.speed)
         self._region = Region(trail, grid, settings.steps, engine.speed.region)
         self._prepared: Prepared | None = None
 
@@ -73,17 +73,17 @@ class EditRenderer:
         return torch.cat(list(halves))
 
     def _latents(self, strengths: list[float], turn: Turn, on_step: OnStep | None) -> torch.Tensor:
-        """Denoised, (B, L, C). What is known of their first halves is taken for granted."""
-        guesses = {s: guess for s in strengths if (guess := self._half_way.guess(s)) is not None}
-        others = [strength for strength in strengths if strength not in guesses]
+        """Denoised, (B, L, C). What is known of their first steps is taken for granted."""
+        starts = {strength: self._late_start.guess(strength) for strength in strengths}
+        groups: dict[int, list[float]] = {}
+        for strength, start in starts.items():
+            groups.setdefault(start.step if start else 0, []).append(strength)
         latents: dict[float, torch.Tensor] = {}
-        if others:
-            rows = self._denoised(others, self._edit.noise, 0, turn, on_step)
-            latents |= zip(others, rows.split(1), strict=True)
-        if guesses:
-            start, counted = torch.cat(list(guesses.values())), None if others else on_step
-            rows = self._denoised(list(guesses), start, self._half_way.step, turn, counted)
-            latents |= zip(guesses, rows.split(1), strict=True)
+        for first, group in sorted(groups.items()):  # the longest way first, and it alone counts
+            known = [start.latents for strength in group if (start := starts[strength])]
+            begin = torch.cat(known) if known else self._edit.noise
+            rows = self._denoised(group, begin, first, turn, None if latents else on_step)
+            latents |= zip(group, rows.split(1), strict=True)
         return torch.cat([latents[strength] for strength in strengths])
 
     def _denoised(
@@ -122,16 +122,21 @@ class EditRenderer:
                     applied.enter_context(denoiser.applied())
 
             def velocity(z: torch.Tensor, step: int) -> torch.Tensor:
-                if first < step == self._half_way.step:
-                    if part is None:
-                        self._half_way.keep(strengths, z)
-                    elif part.half_way is not None:
-                        self._half_way.keep(strengths, part.filled(z, strengths, part.half_way))
+                if first == 0:
+                    self._leave(strengths, step, z, part)
                 return denoiser.velocity(z, step)
 
             latents = denoise(velocity, scheduler, latents, before_step, on_step, first)
         turn.check()
         return latents
+
+    def _leave(self, strengths: list[float], step: int, latents: torch.Tensor, part: Part | None) -> None:
+        """Let later frames know where these are, (B, L or M, C), before a step."""
+        ends = None if part is None else self._region.ends(step)
+        if part is None:
+            self._late_start.keep(strengths, step, latents)
+        elif ends is not None:
+            self._late_start.keep(strengths, step, part.filled(latents, strengths, ends))
 
     def _denoiser(self, timesteps: torch.Tensor, strengths: list[float], tokens: torch.Tensor | None) -> Denoiser:
         """Of the edit, or of some of its target tokens; what all strengths share is prepared by the first."""

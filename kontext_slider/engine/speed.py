@@ -21,8 +21,8 @@ class Speed:
 
     joined: the blocks' layers are copied, joined and merged with the slider's LoRA (`weights.py`).
     dtype: of the blocks, where the processor multiplies it faster; None for the model's own.
-    guess_error: root mean square of latents up to which a guess is good enough: frames start in the middle of their
-        steps where what came before is estimated to be as near (`half_way.py`); None: never.
+    guess_error: root mean square of latents up to which a guess is good enough: frames start as late in their steps as
+        what came before is estimated to be as near (`late_start.py`); None: never.
     guess_reach: of strength, the widest gap that is guessed across.
     region: root mean square of latents from which a token belongs to the edit: where both ends are finished, frames
         between them are computed there alone (`region.py`); None: everywhere.

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from ..lora import ADAPTER, slider_layers
+from ..placement import is_lent, modulation_layers
 
 Layer = Callable[[Tensor], Tensor]  # (..., in) -> (..., out)
 
@@ -105,12 +106,13 @@ class Weights:
 
 def is_plain(transformer: nn.Module) -> bool:
     """Whether the prepared denoiser computes what the transformer would: nothing hooked, cached, compiled or adapted
-    but the slider's LoRA, and the library's own attention."""
+    but the slider's LoRA, and hooks that lend a modulation layer its weights, and the library's own attention."""
     if type(transformer) is not FluxTransformer2DModel or transformer.is_cache_enabled:
         return False
     if not transformer.transformer_blocks or not transformer.single_transformer_blocks:
         return False
-    if any(m._forward_hooks or m._forward_pre_hooks or hasattr(m, "_hf_hook") for m in transformer.modules()):
+    lent = {layer for layer in modulation_layers(transformer) if is_lent(layer)}
+    if any(_is_hooked(m) for m in transformer.modules() if m not in lent):
         return False
     if any(
         set(layer.active_adapters) - {ADAPTER} for layer in slider_layers(transformer) if not layer.disable_adapters
@@ -119,6 +121,10 @@ def is_plain(transformer: nn.Module) -> bool:
     if any(isinstance(m, LoraLayer) and (ADAPTER not in m.r or m.merged) for m in transformer.modules()):
         return False
     return all(type(processor) is FluxAttnProcessor for processor in transformer.attn_processors.values())
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook"))
 
 
 def _as_it_is(layer: nn.Module) -> Layer:

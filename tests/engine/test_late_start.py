@@ -1,4 +1,4 @@
-"""Frames that start in the middle of their steps: cheaper, near to the exact ones, and never told from too little."""
+"""Frames that start late in their steps: cheaper, near to the exact ones, and never told from too little."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import torch
 
 from kontext_slider.engine import SliderEngine
 from kontext_slider.engine.cache import ByteCache
-from kontext_slider.engine.half_way import HalfWay
+from kontext_slider.engine.late_start import LateStart
 from kontext_slider.engine.session import EditSettings
 from kontext_slider.engine.speed import Speed
 from kontext_slider.engine.trail import Trail
 from tests.tiny import INSTRUCTION, tiny_image
 
 
-def half_way(guess_error: float | None = 0.01, steps: int = 4, max_bytes: int = 10**6) -> HalfWay:
+def late_start(guess_error: float | None = 0.01, steps: int = 4, max_bytes: int = 10**6) -> LateStart:
     settings = EditSettings("digest", (32, 32), INSTRUCTION, 16, 0, steps, 2.5, "fast")
     trail = Trail(ByteCache(max_bytes), settings)
-    return HalfWay(trail, steps, Speed(joined=True, guess_error=guess_error, guess_reach=0.5))
+    return LateStart(trail, steps, Speed(joined=True, guess_error=guess_error, guess_reach=0.5))
 
 
 def cubic(strength: float) -> torch.Tensor:
@@ -41,12 +41,24 @@ def near(frame, exact) -> bool:
 
 def test_a_curve_is_followed_and_a_jump_is_not():
     """A ghost half-way between two pictures, which the other steps would make sharp."""
-    smooth, jump = half_way(guess_error=0.1), half_way(guess_error=0.1)
+    smooth, jump = late_start(guess_error=0.1), late_start(guess_error=0.1)
     for strength in (0.0, 0.3, 0.7, 1.0):
-        smooth.keep([strength], cubic(strength))
-        jump.keep([strength], torch.full((1, 2, 3), 2.0 if strength > 0.5 else -2.0))
-    torch.testing.assert_close(smooth.guess(0.4), cubic(0.4))
-    assert jump.guess(0.4) is None
+        smooth.keep([strength], 2, cubic(strength))
+        jump.keep([strength], 2, torch.full((1, 2, 3), 2.0 if strength > 0.5 else -2.0))
+    step, latents = smooth.guess(0.4)
+    torch.testing.assert_close(latents, cubic(0.4))
+    assert step == 2 and jump.guess(0.4) is None
+
+
+def test_a_frame_starts_as_late_as_it_can_be_told():
+    """Steps that change nothing, or a late place where the frames have parted."""
+    places = late_start(guess_error=0.1, steps=28)
+    assert places.places == [3, 7, 10, 14, 17, 21, 24]
+    for strength in (0.0, 0.3, 0.7, 1.0):
+        for step in (7, 14, 15):
+            places.keep([strength], step, cubic(strength))
+        places.keep([strength], 24, torch.full((1, 2, 3), 2.0 if strength > 0.5 else -2.0))
+    assert places.guess(0.4).step == 14
 
 
 @pytest.mark.parametrize(
@@ -55,34 +67,34 @@ def test_a_curve_is_followed_and_a_jump_is_not():
 )
 def test_nothing_is_guessed_from_too_little(known, what):
     """A polynomial runs away beyond its ends and across wide gaps."""
-    places = half_way(guess_error=100.0)
-    places.keep(known, torch.cat([cubic(strength) for strength in known]))
+    places = late_start(guess_error=100.0)
+    places.keep(known, 2, torch.cat([cubic(strength) for strength in known]))
     assert places.guess(0.3) is None, what
 
 
 def test_nothing_is_kept_that_nobody_asks_for():
     """Exact sessions, and frames of one step, fill memory with latents."""
-    for places in (half_way(guess_error=None), half_way(steps=1)):
-        places.keep([0.0], cubic(0.0))
-        assert places._trail.get(0.0, places.step) is None
+    for places in (late_start(guess_error=None), late_start(steps=1)):
+        places.keep([0.0], 2, cubic(0.0))
+        assert places._trail.get(0.0, 2) is None
 
 
 def test_what_the_cache_let_go_is_not_guessed_from():
     """A neighbour of None."""
-    places = half_way(guess_error=100.0, max_bytes=3 * cubic(0.0).nbytes)
+    places = late_start(guess_error=100.0, max_bytes=3 * cubic(0.0).nbytes)
     for strength in (0.0, 0.3, 0.5, 0.7, 1.0):
-        places.keep([strength], cubic(strength))
+        places.keep([strength], 2, cubic(strength))
     assert places.guess(0.4) is None
 
 
-def test_a_fast_frame_between_others_takes_half_of_the_steps(pipe):
-    """A start in the middle that costs as much as one from the noise, or shows another picture."""
+def test_a_fast_frame_between_others_takes_the_last_steps_alone(pipe):
+    """A late start that costs as much as one from the noise, or shows another picture."""
     settings = {"steps": 4, "size": 32}
     session = SliderEngine(pipe, speed="fast").open(tiny_image(), INSTRUCTION, **settings)
     exact = SliderEngine(pipe).open(tiny_image(), INSTRUCTION, **settings)
     for strength in (0.0, 0.2, 0.5, 0.7):
         assert steps_of(session, strength) == [1, 2, 3, 4]
-    assert steps_of(session, 0.35) == [3, 4]
+    assert steps_of(session, 0.35) == [4]
     assert near(session.render(0.35), exact.render(0.35))
     assert steps_of(session, 0.9) == [1, 2, 3, 4]  # nothing is known beyond it
 

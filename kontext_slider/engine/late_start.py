@@ -1,0 +1,65 @@
+"""Where the frames of an edit are on their way through the steps, and where another frame would be.
+
+All strengths start from one noise, and what some of the steps make of it moves smoothly along the slider: between near
+neighbours it is a polynomial of the strength, latent by latent. A frame that starts there costs the steps that are
+left, which see its own strength and repair some of what the polynomial missed. (Interpolated *pictures*, `between.py`,
+cost nothing and are not repaired.) What was missed is estimated by leaving one neighbour out; a frame starts as late as
+that is little enough, or from the noise.
+
+Legend: B frames, L target tokens, C channels of a packed token, R steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from .between import lagrange, neighbours
+from .speed import Speed
+from .trail import Trail
+
+PLACES = 8  # parts that the steps are divided into; a frame may start at the end of each but the last
+
+
+class Start(NamedTuple):
+    """Latents (1, L, C) before step number `step`."""
+
+    step: int
+    latents: Tensor
+
+
+class LateStart:
+    """The latents of one edit on their way, by strength.
+
+    steps: R. speed: how wide a gap, and how unsure a guess, is too much (`guess_reach`, `guess_error`)."""
+
+    def __init__(self, trail: Trail, steps: int, speed: Speed) -> None:
+        self.places = sorted({steps * part // PLACES for part in range(1, PLACES)} - {0})
+        self._trail, self._speed = trail, speed
+        self._strengths: set[float] = set()
+
+    def keep(self, strengths: Sequence[float], step: int, latents: Tensor) -> None:
+        """Remember where frames are, (B, L, C), that came here from the noise."""
+        if step in self.places and self._speed.guess_error is not None:
+            self._trail.put(strengths, step, latents)
+            self._strengths.update(strengths)
+
+    def guess(self, strength: float) -> Start | None:
+        """The latest place where the frame at `strength` can be told well enough; None where none can."""
+        bound = self._speed.guess_error
+        near = [] if bound is None else neighbours(tuple(self._strengths), strength, self._speed.guess_reach)
+        for step in reversed(self.places if near else []):
+            rows = [row for other in near if (row := self._trail.get(other, step)) is not None]
+            if len(rows) < len(near):
+                continue
+            best, other = _interpolated(near, rows, strength), _interpolated(near[:-1], rows[:-1], strength)
+            if float((best - other).float().square().mean().sqrt()) <= bound:
+                return Start(step, best)
+        return None
+
+
+def _interpolated(nodes: Sequence[float], rows: Sequence[Tensor], strength: float) -> Tensor:
+    parts = [float(weight) * row for weight, row in zip(lagrange(nodes, strength), rows, strict=True)]
+    return sum(parts[1:], parts[0])

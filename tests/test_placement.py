@@ -1,0 +1,77 @@
+"""A pipeline whose rarely needed weights are lent to the device: less of it held, the same frames."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from accelerate import init_empty_weights
+from diffusers import FluxTransformer2DModel
+
+from kontext_slider import SliderEngine
+from kontext_slider.engine.model_hash import model_hash
+from kontext_slider.engine.weights import is_plain
+from kontext_slider.placement import held_bytes, modulation_layers, place_sparingly
+from tests.engine.helpers import alike, reference
+from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline, tiny_projector
+
+CPU = torch.device("cpu")
+
+
+def numel(modules) -> int:
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+@pytest.fixture
+def spare():
+    """The pipeline of the `pipe` fixture, placed sparingly."""
+    return place_sparingly(tiny_pipeline(), CPU)
+
+
+def test_of_the_large_model_a_quarter_may_leave():
+    """A list that misses the single blocks, or a 24 GB card that the rest does not fit on."""
+    with init_empty_weights():
+        transformer = FluxTransformer2DModel(guidance_embeds=True)  # FLUX.1 Kontext's sizes are the defaults
+    total, away = numel([transformer]), numel(modulation_layers(transformer))
+    assert away / total == pytest.approx(0.27, abs=0.005)
+    assert 2 * (total - away) < 18e9  # bytes in bfloat16
+
+
+def test_encoders_and_modulations_are_not_held(pipe, spare):
+    """Weights that are copied to the device and stay."""
+    away = numel([pipe.text_encoder, pipe.text_encoder_2, *modulation_layers(pipe.transformer)])
+    assert held_bytes(spare) == held_bytes(pipe) - 4 * away
+    SliderEngine(spare).open(tiny_image(), INSTRUCTION).render(0.5)
+    assert held_bytes(spare) == held_bytes(pipe) - 4 * away
+
+
+def test_frames_are_the_same_to_the_last_bit(pipe, spare):
+    """A weight that is lent to another layer, or a plain call that finds none."""
+    assert is_plain(spare.transformer)
+    sessions = [SliderEngine(p).open(tiny_image(), INSTRUCTION) for p in (pipe, spare)]
+    first, second = (session.render(0.7) for session in sessions)
+    assert first.tobytes() == second.tobytes()
+    assert alike(second, reference(spare, sessions[1], 0.7))
+
+
+def test_new_strengths_of_an_edit_lend_nothing(spare, monkeypatch):
+    """Gigabytes on the way to the device at every move of the slider."""
+    session = SliderEngine(spare).open(tiny_image(), INSTRUCTION)
+    session.render(0.5)
+    lent: list[torch.nn.Module] = []
+    for layer in modulation_layers(spare.transformer):
+        monkeypatch.setattr(layer._hf_hook, "pre_forward", lambda module, *_, **__: lent.append(module))
+    session.render(0.6)
+    assert not lent
+
+
+def test_modulations_stay_where_every_strength_needs_them():
+    """A slider whose offsets go before the modulation layers asks them for every strength."""
+    pipe = tiny_pipeline()
+    pipe.register_modules(slider_projector=tiny_projector(place="time_text_embed"))
+    place_sparingly(pipe, CPU)
+    assert all(p.device == CPU for layer in modulation_layers(pipe.transformer) for p in layer.parameters())
+
+
+def test_the_hash_is_that_of_the_same_weights_elsewhere(pipe, spare):
+    """Frames on disk are not found again, or the hash is of nothing."""
+    assert model_hash(spare) == model_hash(pipe)
