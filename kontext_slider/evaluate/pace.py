@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from kontext_slider.evaluate.distance import Distance, find_distance
+from kontext_slider.evaluate.distance import Distance, find_distance, rms
 from kontext_slider.evaluate.truth import draw_case
 from kontext_slider.train.pocket.edits import EDITS
 from kontext_slider.train.pocket.pace import SHAPES, family
+from kontext_slider.train.pocket.paint import Picture
+from kontext_slider.train.pocket.pictures import crop_photograph
 
 NUM_STEPS = 8
 SEED = 555
 LEVELS = np.linspace(0, 1, NUM_STEPS + 1)
 
 
-def measure_way(name: str, distance: Distance, num_scenes: int, size: int) -> NDArray[np.float64]:
-    """The share of the whole way that an edit has gone at even values of its parameter, (NUM_STEPS + 1,), mean over
-    scenes."""
+def frames_of(name: str, index: int, size: int) -> list[Picture]:
+    """The edit at LEVELS of its parameter, on source number `index`: a scene, or a photograph for every second one of
+    an edit that any picture can have."""
+    edit, rng = EDITS[name], np.random.default_rng((SEED, list(EDITS).index(name), index))
+    if edit.is_global and index % 2:
+        photograph = crop_photograph(rng, size, size)
+        return [edit.apply_to(photograph, level, paced=False) for level in LEVELS]
+    case = draw_case(edit, rng, size, paced=False)
+    return [case.truth(level) for level in LEVELS]
+
+
+def measure_way(name: str, distances: Sequence[Distance], num_sources: int, size: int) -> NDArray[np.float64]:
+    """The share of the whole way that an edit has gone at LEVELS of its parameter, (NUM_STEPS + 1,), mean over
+    distances and sources."""
     ways = []
-    for index in range(num_scenes):
-        rng = np.random.default_rng((SEED, list(EDITS).index(name), index))
-        case = draw_case(EDITS[name], rng, size, paced=False)
-        way = distance([case.truth(level) for level in LEVELS])[0]
-        ways.append(way / max(way[-1], 1e-9))
+    for index in range(num_sources):
+        frames = frames_of(name, index, size)
+        for distance in distances:
+            way = distance(frames)[0]
+            ways.append(way / max(way[-1], 1e-9))
     return np.mean(ways, axis=0)
 
 
@@ -34,12 +49,12 @@ def even_pace(way: NDArray[np.float64], is_shape: bool) -> tuple[float, ...]:
     return tuple(np.round((parameters + LEVELS[1:-1]) / 2 if is_shape else parameters, 3).tolist())
 
 
-def main(num_scenes: int = 6, size: int = 256) -> None:
+def main(num_sources: int = 6, size: int = 256) -> None:
     """Print the table."""
-    distance = find_distance("pocket")
+    distances = (find_distance("pocket"), rms)
     ways: dict[str, list] = {}
     for name in EDITS:
-        ways.setdefault(family(name), []).append(measure_way(name, distance, num_scenes, size))
+        ways.setdefault(family(name), []).append(measure_way(name, distances, num_sources, size))
     for name, measured in ways.items():
         print(f'    "{name}": {even_pace(np.mean(measured, axis=0), name in SHAPES)},')
 

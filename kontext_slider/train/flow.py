@@ -44,6 +44,7 @@ def flow_loss(
     weighting: Weighting = "sigma_squared",
     guidance: float = 1.0,
     weights: Tensor | None = None,
+    channels: Tensor | None = None,
 ) -> Tensor:
     """Rectified-flow loss, paper Eq. 1: x = (1 - sigma) y + sigma eps, the model predicts eps - y; mean square over the
     target tokens only. Returns a scalar.
@@ -56,6 +57,7 @@ def flow_loss(
             last sampling step shows; or "none".
         guidance: heard by transformers with such an input.
         weights: of the target tokens, (B, L).
+        channels: weights of the latent channels, (C,).
     """
     height, width = target.shape[-2:]
     dtype, sigma = transformer.dtype, sigmas[:, None, None]
@@ -73,4 +75,6 @@ def flow_loss(
     )[0][:, : clean.shape[1]]
     error = velocity.float() - (noise - clean)
     squares = (error * sigma if weighting == "sigma_squared" else error).square()
+    if channels is not None:
+        squares = squares * channels.repeat_interleave(4).to(squares)
     return (squares if weights is None else squares * weights[..., None]).mean()

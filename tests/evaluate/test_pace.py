@@ -20,5 +20,5 @@ def test_an_even_pace_undoes_an_uneven_way():
 
 def test_ways_are_measured_on_the_edits_own_parameter():
     """Measured on paced edits, the table would undo itself."""
-    way = measure_way("fog", rms, 1, 64)
+    way = measure_way("fog", [rms], 1, 64)
     assert way[0] == 0 and way[-1] == 1 and way[4] > 0.6

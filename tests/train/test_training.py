@@ -15,8 +15,18 @@ from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.flow import flow_loss, pack, sample_sigmas, token_positions
 from kontext_slider.train.loop import Schedule, make_optimizers, train
 from kontext_slider.train.pocket import recipe
-from kontext_slider.train.pocket.base import BaseRun, Batches, ShardSize, Words, all_instructions, train_base
+from kontext_slider.train.pocket.base import (
+    PRACTISE,
+    BaseRun,
+    Batches,
+    ShardSize,
+    Words,
+    all_instructions,
+    channel_weights,
+    train_base,
+)
 from kontext_slider.train.pocket.card import write_card
+from kontext_slider.train.pocket.edits import EDITS
 from kontext_slider.train.pocket.model import PocketSizes, build_parts
 from kontext_slider.train.pocket.pairs import (
     HIGHEST,
@@ -81,6 +91,25 @@ def test_loss_is_the_error_of_the_picture_that_the_velocity_points_to():
         other = flow_loss(transformer, source, source + change, text, pooled, sigmas, noise)
     assert same < 0.01
     assert torch.allclose(other, change.square().mean(), rtol=0.1)
+
+
+def test_channels_weigh_what_their_errors_show():
+    """Brightness, of which a picture shows most, counts as little as the finest detail; or another channel has its
+    weight."""
+    transformer = build_parts(all_instructions(), TINY, seed=0)["transformer"]
+    source, noise = torch.randn(2, 2, 16, 16, 16)
+    text, pooled, sigmas = torch.randn(2, 16, 32), torch.randn(2, 32), torch.tensor([0.2, 0.9])
+    change, channels = torch.zeros(2, 16, 16, 16), torch.ones(16)
+    change[:, 5], channels[5] = 1, 7
+    with torch.no_grad():
+        plain, weighted = (
+            flow_loss(transformer, source, source + change, text, pooled, sigmas, noise, channels=weights)
+            for weights in (None, channels)
+        )
+    assert torch.allclose(weighted, 7 * plain, rtol=0.2)
+    codec = PatchCodec.from_pretrained("weights/pocket/vae", dtype=torch.float32)
+    weights = channel_weights(codec)
+    assert weights.mean() == pytest.approx(1) and weights.argmax() == codec.gain.argmin() and weights.min() > 0.5
 
 
 def test_noise_levels_reach_one_and_favour_it():
@@ -153,6 +182,22 @@ def test_a_share_says_how_often_the_pairs_of_a_size_are_drawn():
     generator = torch.Generator().manual_seed(0)
     widths = [batches.draw(generator).source.shape[-1] for _ in range(200)]
     assert 20 <= widths.count(4) <= 60 and widths.count(4) + widths.count(6) == 200
+
+
+def test_practised_edits_are_drawn_more_often():
+    """The odds of another edit's sentences, or of none."""
+    shard = draw_shard(PatchCodec(latent_channels=8), (32, 32), 30, seed=1, workers=1)
+    words = Words(build_parts(all_instructions(), TINY, seed=0), all_instructions())
+    of_fog = torch.tensor([text in EDITS["fog"].instructions() for text in shard.instruction])
+    assert 0 < of_fog.sum() < len(of_fog)
+
+    def share(practised: tuple[str, ...]) -> float:
+        batches, generator = Batches([shard], [2000], words, practised=practised), torch.Generator().manual_seed(0)
+        fog = {words.index[text] for text in EDITS["fog"].instructions()}
+        return float(np.mean([int(row) % len(words.index) in fog for row in batches.draw(generator).words]))
+
+    even, practised = share(()), share(("fog",))
+    assert practised / even == pytest.approx(PRACTISE / (1 + (PRACTISE - 1) * even), rel=0.2)
 
 
 class Killed(Exception):

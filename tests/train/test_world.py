@@ -147,7 +147,7 @@ def test_every_instruction_belongs_to_one_edit():
 def test_equal_steps_look_equal(name):
     """A haze whose density grows evenly is nearly whole at half the slider."""
     drawn, target = scene_for(name, 4)
-    distance = find_distance("pocket")  # by which the pace is measured
+    distance = find_distance("pocket")  # one of the two that the pace is measured by
 
     def unevenness(paced: bool) -> float:
         way = distance([EDITS[name].apply(drawn, s, 256, 256, target, paced) for s in np.linspace(0, 1, 7)])[0]

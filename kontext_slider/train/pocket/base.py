@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers,
 from kontext_slider.train.pocket.edits import NO_EDIT, trained_instructions
 from kontext_slider.train.pocket.guides import Guides, guided
 from kontext_slider.train.pocket.model import PocketSizes, build_parts, go_on_from
+from kontext_slider.train.pocket.pace import family
 from kontext_slider.train.pocket.pairs import (
     SCENES_ONLY,
     Mix,
@@ -29,6 +30,8 @@ from kontext_slider.train.pocket.pairs import (
 
 FOCUS = 6.0  # weight of a token on an object, in an edit of one, against 1 elsewhere
 GUIDANCE = 0.2  # weight of what the guides ask, against 1 for the edit
+PIXELS = 5.0  # weight of an error's square as pixels show it, against 1 as latents do
+PRACTISE = 2.0  # how often a pair of a practised edit is drawn, where one of the others is drawn once
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class BaseRun:
     steps: int = 4200
     adam_rate: float = 1e-3
     muon_rate: float = 2e-3
+    practised: tuple[str, ...] = ()  # families of edits
     compiled: bool = True
 
 
@@ -151,19 +155,26 @@ class Batches:
     """Random batches from shards of several sizes; batch number n is a function of n."""
 
     def __init__(
-        self, shards: Sequence[Shard], batch_sizes: Sequence[int], words: Words, shares: Sequence[float] | None = None
+        self,
+        shards: Sequence[Shard],
+        batch_sizes: Sequence[int],
+        words: Words,
+        shares: Sequence[float] | None = None,
+        practised: Collection[str] = (),
     ):
         self.shards, self.batch_sizes, self.words = shards, batch_sizes, words
         self.shard_weights = torch.tensor([float(len(shard)) for shard in shards])
         if shares is not None:
             self.shard_weights *= torch.tensor(shares)
         self.sentences = [torch.tensor([words.index[text] for text in shard.instruction]) for shard in shards]
+        often = {t for name, texts in trained_instructions().items() if family(name) in practised for t in texts}
+        self.odds = [torch.tensor([PRACTISE if t in often else 1.0 for t in shard.instruction]) for shard in shards]
 
     def draw(self, generator: torch.Generator) -> Batch:
         """The next batch, by `generator`."""
         number = int(torch.multinomial(self.shard_weights, 1, generator=generator))
         shard = self.shards[number]
-        rows = torch.randint(len(shard), (self.batch_sizes[number],), generator=generator)
+        rows = torch.multinomial(self.odds[number], self.batch_sizes[number], replacement=True, generator=generator)
         sources = shard.source_index[rows]
         return Batch(
             source=shard.source[sources].float(),
@@ -182,6 +193,7 @@ def load_batches(
     seed: int,
     words: Words,
     strengths: Callable[[np.random.Generator], float] = full_strength,
+    practised: Collection[str] = (),
 ) -> Batches:
     """Batches of all sizes, from files whose path begins with `prefix`; shards that are not there are drawn first."""
     shards = [
@@ -197,17 +209,24 @@ def load_batches(
         )
         for size in sizes
     ]
-    return Batches(shards, [size.batch for size in sizes], words, [size.share for size in sizes])
+    return Batches(shards, [size.batch for size in sizes], words, [size.share for size in sizes], practised)
+
+
+def channel_weights(codec: PatchCodec) -> Tensor:
+    """What an error in each latent channel counts, (C,), 1 on average. The codec makes detail as loud as brightness, so
+    that noise of one size hides both; in a picture an error of brightness is many times what one of detail is."""
+    weights = 1 + PIXELS * codec.gain.detach().square().reciprocal()
+    return weights / weights.mean()
 
 
 def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> dict:
     """Train to the end (or resume) and return the pipeline's parts, `vae` included, on the CPU in float32."""
     codec = fit_codec(run, folder / "codec")
-    parts = build_parts(all_instructions(), sizes or PocketSizes(), run.seed)
+    parts = {**build_parts(all_instructions(), sizes or PocketSizes(), run.seed), "vae": codec}
     if run.start is not None:
         go_on_from(run.start, parts)
     words = Words(parts, all_instructions())
-    batches = load_batches(folder / "base", run.sizes, codec, run.seed, words)
+    batches = load_batches(folder / "base", run.sizes, codec, run.seed, words, practised=run.practised)
     with guided(parts["transformer"]) as guides:
         modules = [parts[name].to(run.device) for name in ("transformer", "text_encoder", "text_encoder_2")]
         modules.append(guides.to(run.device))
@@ -222,11 +241,12 @@ def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> 
             folder / "base",
             run.seed,
         )
-    return {**parts, "vae": codec}
+    return parts
 
 
 def base_loss(run: BaseRun, parts: dict, words: Words, batches: Batches, guides: Guides) -> Callable[[int], Tensor]:
     """The loss of a step: the edit's, and what the guides ask of the source."""
+    channels = channel_weights(parts["vae"])
 
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(run.seed + step)
@@ -237,7 +257,15 @@ def base_loss(run: BaseRun, parts: dict, words: Words, batches: Batches, guides:
         with torch.autocast(noise.device.type, torch.bfloat16):
             text, pooled = words.encode(batch.words)
             loss = flow_loss(
-                parts["transformer"], batch.source, batch.target, text, pooled, sigmas, noise, weights=batch.weights
+                parts["transformer"],
+                batch.source,
+                batch.target,
+                text,
+                pooled,
+                sigmas,
+                noise,
+                weights=batch.weights,
+                channels=channels,
             )
             return loss + GUIDANCE * guides(batch.shows, changed, batch.weights)
 

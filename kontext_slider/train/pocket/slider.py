@@ -16,7 +16,15 @@ from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import Place
 from kontext_slider.train.flow import flow_loss, sample_sigmas
 from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
-from kontext_slider.train.pocket.base import HOME, Batches, ShardSize, Words, all_instructions, load_batches
+from kontext_slider.train.pocket.base import (
+    HOME,
+    Batches,
+    ShardSize,
+    Words,
+    all_instructions,
+    channel_weights,
+    load_batches,
+)
 from kontext_slider.train.pocket.pairs import HIGHEST, any_strength
 from kontext_slider.train.slider.model import fresh_slider
 
@@ -82,6 +90,8 @@ def train_projector(
     with torch.no_grad():
         texts, pooled_texts = batches.words.encode(torch.arange(len(batches.words.t5_ids)))  # all sentences, once
 
+    channels = channel_weights(pipe.vae)
+
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(run.seed * 1_000_000 + step)
         batch = batches.draw(generator).to(run.device)
@@ -90,7 +100,15 @@ def train_projector(
         text, pooled = texts[batch.words], pooled_texts[batch.words]
         with torch.autocast(noise.device.type, torch.bfloat16), applied(batch.strengths, pooled):
             return flow_loss(
-                pipe.transformer, batch.source, batch.target, text, pooled, sigmas, noise, weights=batch.weights
+                pipe.transformer,
+                batch.source,
+                batch.target,
+                text,
+                pooled,
+                sigmas,
+                noise,
+                weights=batch.weights,
+                channels=channels,
             )
 
     modules = (projector, pipe.transformer)
