@@ -49,8 +49,10 @@ class LateStart:
     def guess(self, strength: float) -> Start | None:
         """The latest place where the frame at `strength` can be told well enough; None where none can."""
         bound = self._speed.guess_error
-        near = [] if bound is None else neighbours(tuple(self._strengths), strength, self._speed.guess_reach)
-        for step in reversed(self.places if near else []):
+        near = neighbours(tuple(self._strengths), strength, self._speed.guess_reach)
+        if bound is None or not near:
+            return None
+        for step in reversed(self.places):
             rows = [row for other in near if (row := self._trail.get(other, step)) is not None]
             if len(rows) < len(near):
                 continue
