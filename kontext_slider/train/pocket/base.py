@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kontext_slider.codec import PatchCodec
 from kontext_slider.train.flow import flow_loss, sample_sigmas
@@ -212,9 +212,12 @@ def load_batches(
     return Batches(shards, [size.batch for size in sizes], words, [size.share for size in sizes], practised)
 
 
-def channel_weights(codec: PatchCodec) -> Tensor:
-    """What an error in each latent channel counts, (C,), 1 on average. The codec makes detail as loud as brightness, so
+def channel_weights(codec: nn.Module) -> Tensor | None:
+    """What an error in each latent channel counts, (C,), 1 on average; None, all alike, where the codec does not tell
+    how loud its channels are. Pocket's makes detail as loud as brightness, so
     that noise of one size hides both; in a picture an error of brightness is many times what one of detail is."""
+    if not isinstance(codec, PatchCodec):
+        return None
     weights = 1 + PIXELS * codec.gain.detach().square().reciprocal()
     return weights / weights.mean()
 
