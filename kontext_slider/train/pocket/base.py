@@ -214,8 +214,8 @@ def load_batches(
 
 def channel_weights(codec: nn.Module) -> Tensor | None:
     """What an error in each latent channel counts, (C,), 1 on average; None, all alike, where the codec does not tell
-    how loud its channels are. Pocket's makes detail as loud as brightness, so
-    that noise of one size hides both; in a picture an error of brightness is many times what one of detail is."""
+    how loud its channels are. Pocket's makes detail as loud as brightness, so that noise of one size hides both; in a
+    picture an error of brightness is many times what one of detail is."""
     if not isinstance(codec, PatchCodec):
         return None
     weights = 1 + PIXELS * codec.gain.detach().square().reciprocal()
