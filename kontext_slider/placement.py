@@ -48,12 +48,6 @@ def is_lent(module: nn.Module) -> bool:
     return isinstance(getattr(module, "_hf_hook", None), AlignDevicesHook)
 
 
-def held_bytes(pipe: KontextSliderPipeline) -> int:
-    """Of weights that are held on devices or, without any, in main memory between two calls."""
-    parts = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
-    return sum(p.nbytes for part in parts for p in part.parameters() if p.device.type != "meta")
-
-
 def _move_what_is_here(part: nn.Module, device: torch.device) -> None:
     for module in part.modules():
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):

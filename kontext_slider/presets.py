@@ -69,7 +69,7 @@ def load_pipeline(
         slider: slider weights, a folder or a hub id. None: those of the preset, or those the model folder carries.
         device: such as "cuda", "cuda:1", "mps" or "cpu". None: the first of cuda, mps, cpu that is there.
         dtype: "float32", "bfloat16" or "float16". None: bfloat16 on cuda, float32 elsewhere.
-        spare_memory: keep on the device what a new strength needs and no more (`placement.py`): edits open later.
+        spare_memory: keep on the device what a new strength needs and no more (`placement.py`): edits open slower.
 
     Raises InvalidInput (unknown model, device or dtype), CheckpointError (weights that cannot be fetched or read)
     or MissingSlider, each with a sentence that says what to do.

@@ -10,8 +10,8 @@ from diffusers import FluxTransformer2DModel
 from kontext_slider import SliderEngine
 from kontext_slider.engine.model_hash import model_hash
 from kontext_slider.engine.weights import is_plain
-from kontext_slider.placement import held_bytes, modulation_layers, place_sparingly
-from tests.engine.helpers import alike, reference
+from kontext_slider.placement import modulation_layers, place_sparingly
+from tests.engine.helpers import alike, held_bytes, reference
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline, tiny_projector
 
 CPU = torch.device("cpu")

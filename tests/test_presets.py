@@ -16,8 +16,8 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from kontext_slider import presets
 from kontext_slider.engine import SliderEngine
 from kontext_slider.errors import CheckpointError, InvalidInput, MissingSlider
-from kontext_slider.placement import held_bytes
 from kontext_slider.presets import PRESETS, Preset, choose_device, choose_dtype, load_pipeline
+from tests.engine.helpers import held_bytes
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline, write_authors_layout
 
 KONTEXT = PRESETS["kontext-dev"]

@@ -46,7 +46,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser, speed: str = "exact") 
     parser.add_argument(
         "--spare-memory",
         action="store_true",
-        help="keep on the device what a new strength needs: 18 GB of FLUX Kontext in place of 33; edits open later",
+        help="keep on the device what a new strength needs: 18 GB of FLUX Kontext in place of 33; edits open slower",
     )
     parser.add_argument(
         "--frame-folder",

@@ -41,6 +41,12 @@ def alike(first: Image.Image, second: Image.Image) -> bool:
     return first.size == second.size and bool(difference.max() <= 1) and float((difference > 0).mean()) < 0.02
 
 
+def held_bytes(pipe) -> int:
+    """Of weights that are held between two calls."""
+    parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    return sum(p.nbytes for part in parts for p in part.parameters() if p.device.type != "meta")
+
+
 @contextmanager
 def counted(pipe, monkeypatch):
     """Counts calls of everything that a render must not, and must, run."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
 
 from kontext_slider.codec import PatchCodec
@@ -222,6 +223,21 @@ def channel_weights(codec: nn.Module) -> Tensor | None:
     return weights / weights.mean()
 
 
+def batch_loss(
+    transformer: FluxTransformer2DModel,
+    batch: Batch,
+    texts: tuple[Tensor, Tensor],
+    channels: Tensor | None,
+    generator: torch.Generator,
+) -> Tensor:
+    """The flow loss of a batch under noise from `generator`, a scalar. texts: (B, T, E) and pooled (B, P)."""
+    noise = torch.randn(batch.target.shape, generator=generator).to(batch.target.device)
+    sigmas = sample_sigmas(len(noise), generator).to(noise.device)
+    return flow_loss(
+        transformer, batch.source, batch.target, *texts, sigmas, noise, weights=batch.weights, channels=channels
+    )
+
+
 def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> dict:
     """Train to the end (or resume) and return the pipeline's parts, `vae` included, on the CPU in float32."""
     codec = fit_codec(run, folder / "codec")
@@ -254,22 +270,9 @@ def base_loss(run: BaseRun, parts: dict, words: Words, batches: Batches, guides:
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(run.seed + step)
         batch = batches.draw(generator).to(run.device)
-        noise = torch.randn(batch.target.shape, generator=generator).to(run.device)
-        sigmas = sample_sigmas(len(noise), generator).to(run.device)
         changed = changed_tokens(batch.source, batch.target)
-        with torch.autocast(noise.device.type, torch.bfloat16):
-            text, pooled = words.encode(batch.words)
-            loss = flow_loss(
-                parts["transformer"],
-                batch.source,
-                batch.target,
-                text,
-                pooled,
-                sigmas,
-                noise,
-                weights=batch.weights,
-                channels=channels,
-            )
+        with torch.autocast(batch.target.device.type, torch.bfloat16):
+            loss = batch_loss(parts["transformer"], batch, words.encode(batch.words), channels, generator)
             return loss + GUIDANCE * guides(batch.shows, changed, batch.weights)
 
     return loss_at

@@ -14,7 +14,6 @@ from kontext_slider import lora
 from kontext_slider.checkpoint import read_slider
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import Place
-from kontext_slider.train.flow import flow_loss, sample_sigmas
 from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
 from kontext_slider.train.pocket.base import (
     HOME,
@@ -22,6 +21,7 @@ from kontext_slider.train.pocket.base import (
     ShardSize,
     Words,
     all_instructions,
+    batch_loss,
     channel_weights,
     load_batches,
 )
@@ -89,27 +89,14 @@ def train_projector(
         compile_blocks(pipe.transformer)
     with torch.no_grad():
         texts, pooled_texts = batches.words.encode(torch.arange(len(batches.words.t5_ids)))  # all sentences, once
-
     channels = channel_weights(pipe.vae)
 
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(run.seed * 1_000_000 + step)
         batch = batches.draw(generator).to(run.device)
-        noise = torch.randn(batch.target.shape, generator=generator).to(run.device)
-        sigmas = sample_sigmas(len(noise), generator).to(run.device)
         text, pooled = texts[batch.words], pooled_texts[batch.words]
-        with torch.autocast(noise.device.type, torch.bfloat16), applied(batch.strengths, pooled):
-            return flow_loss(
-                pipe.transformer,
-                batch.source,
-                batch.target,
-                text,
-                pooled,
-                sigmas,
-                noise,
-                weights=batch.weights,
-                channels=channels,
-            )
+        with torch.autocast(batch.target.device.type, torch.bfloat16), applied(batch.strengths, pooled):
+            return batch_loss(pipe.transformer, batch, (text, pooled), channels, generator)
 
     modules = (projector, pipe.transformer)
     train(modules, make_optimizers(modules, run.rate), loss_at, Schedule(run.steps), folder, run.seed)
