@@ -61,6 +61,7 @@ def load_pipeline(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     spare_memory: bool = False,
+    quantize: str | None = None,
 ) -> KontextSliderPipeline:
     """Load a pipeline that is ready to render: its slider weights are in, its modules on the device.
 
@@ -70,19 +71,24 @@ def load_pipeline(
         device: such as "cuda", "cuda:1", "mps" or "cpu". None: the first of cuda, mps, cpu that is there.
         dtype: "float32", "bfloat16" or "float16". None: bfloat16 on cuda, float32 elsewhere.
         spare_memory: keep on the device what a new strength needs and no more (`placement.py`): edits open slower.
+        quantize: "int8" to keep the matrices of the transformer's blocks in eight bits (`quantize.py`).
 
-    Raises InvalidInput (unknown model, device or dtype), CheckpointError (weights that cannot be fetched or read)
-    or MissingSlider, each with a sentence that says what to do.
+    Raises InvalidInput (unknown model, device, dtype or quantization), CheckpointError (weights that cannot be fetched
+    or read) or MissingSlider, each with a sentence that says what to do.
     """
+    import torch
+
     from .pipeline import KontextSliderPipeline
     from .placement import place_sparingly
+    from .quantize import cast, quantization_config
 
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
     preset = find_preset(model)
     source = _existing_source(preset.model if preset else str(model))
+    quantization = {} if quantize is None else {"quantization_config": quantization_config(quantize)}
     try:
-        pipe = KontextSliderPipeline.from_pretrained(source, dtype=chosen_dtype)
+        pipe = KontextSliderPipeline.from_pretrained(source, dtype=chosen_dtype, **quantization)
     except (OSError, ValueError) as error:
         raise _load_error(source, error) from error
     slider = slider or (preset.slider if preset else None)
@@ -92,9 +98,10 @@ def load_pipeline(
         raise MissingSlider(
             f"{source!r} has no slider weights. Name some with slider=... (on the command line: --slider)."
         )
-    if spare_memory:
-        return place_sparingly(pipe.to(chosen_dtype), chosen_device)
-    return pipe.to(chosen_device, chosen_dtype)
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            cast(part, chosen_dtype)
+    return place_sparingly(pipe, chosen_device) if spare_memory else pipe.to(chosen_device)
 
 
 def find_preset(model: str) -> Preset | None:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from ..engine import SliderEngine
 
 Number = TypeVar("Number", int, float)
-SPEEDS = ("exact", "fast", "fastest")  # engine.speed has them too, but importing it takes seconds
+# engine.speed and quantize have them too, but importing those takes seconds
+SPEEDS = ("exact", "fast", "fastest")
+QUANTIZED = ("int8",)
 
 
 def add_edit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +49,11 @@ def add_engine_arguments(parser: argparse.ArgumentParser, speed: str = "exact") 
         "--spare-memory",
         action="store_true",
         help="keep on the device what a new strength needs: 18 GB of FLUX Kontext in place of 33; edits open slower",
+    )
+    parser.add_argument(
+        "--quantize",
+        choices=QUANTIZED,
+        help="keep the transformer's blocks in eight bits: 9 GB of FLUX Kontext in place of 17 (needs torchao)",
     )
     parser.add_argument(
         "--frame-folder",
@@ -84,9 +91,7 @@ def open_engine(args: argparse.Namespace) -> SliderEngine:
     from ..engine import SliderEngine
     from ..presets import load_pipeline
 
-    pipe = load_pipeline(
-        args.model, slider=args.slider, device=args.device, dtype=args.dtype, spare_memory=args.spare_memory
-    )
+    pipe = load_pipeline(args.model, args.slider, args.device, args.dtype, args.spare_memory, args.quantize)
     advice = advise(args.instruction, pipe.known_instructions)
     if not advice.is_known:
         nearest = ", ".join(repr(phrase) for phrase in advice.nearest)

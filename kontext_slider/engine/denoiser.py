@@ -42,12 +42,12 @@ def plain_denoiser(
 
 
 def prepared_denoiser(
-    pipe: KontextSliderPipeline, edit: Conditioning, prepared: Prepared, joined: bool, strengths: Sequence[float]
+    pipe: KontextSliderPipeline, edit: Conditioning, prepared: Prepared, strengths: Sequence[float]
 ) -> Denoiser:
-    """The same from what was prepared. Joined weights have the LoRA in them; the library's layers need it on."""
+    """The same from what was prepared."""
     values = torch.tensor(list(strengths), device=edit.text.pooled.device)
     steps = prepared.table(projector_of(pipe)(values, edit.text.pooled))
-    applied: Applied = nullcontext if joined else partial(slider_lora, pipe.transformer, on=True)
+    applied: Applied = nullcontext if prepared.weights.merged else partial(slider_lora, pipe.transformer, on=True)
     return Denoiser(lambda latents, step: prepared.velocity(latents, steps[step]), applied)
 
 

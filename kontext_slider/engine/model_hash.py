@@ -50,7 +50,16 @@ def _weights(pipe: KontextSliderPipeline) -> Iterator[tuple[str, Tensor]]:
             away = any(p.device.type == "meta" for p in part.parameters())
             weights = get_state_dict_offloaded_model(part) if away else part.state_dict()
             for key, tensor in sorted(weights.items()):  # a loaded module may list them in another order
-                yield f"{name}.{key}", tensor
+                yield from _pieces(f"{name}.{key}", tensor)
+
+
+def _pieces(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """A tensor, or those that a quantized one is made of."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        yield name, tensor
+        return
+    for piece in tensor.__tensor_flatten__()[0]:
+        yield from _pieces(f"{name}.{piece}", getattr(tensor, piece))
 
 
 def _tensor_digest(name: str, tensor: Tensor) -> bytes:

@@ -148,4 +148,4 @@ class EditRenderer:
             place = projector_of(engine.pipe).config.place
             self._prepared = Prepared.of(engine.pipe.transformer, weights, edit, timesteps, place)
         prepared = self._prepared.of_targets(tokens)
-        return prepared_denoiser(engine.pipe, edit, prepared, engine.speed.joined, strengths)
+        return prepared_denoiser(engine.pipe, edit, prepared, strengths)

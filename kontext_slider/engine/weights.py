@@ -22,6 +22,7 @@ from torch.nn.functional import linear
 
 from ..lora import ADAPTER, slider_layers
 from ..placement import is_lent, modulation_layers
+from ..quantize import is_quantized
 
 Layer = Callable[[Tensor], Tensor]  # (..., in) -> (..., out)
 
@@ -58,15 +59,17 @@ class Weights:
     image_out: Layer  # D -> C
     heads: int
     dtype: torch.dtype  # of the hidden states
+    merged: bool  # with the slider's LoRA; else it must be on the transformer while these are multiplied with
 
     @classmethod
     def of(cls, transformer: FluxTransformer2DModel, joined: bool, dtype: torch.dtype | None = None) -> Weights:
         """The layers of a transformer that `is_plain`.
 
         Args:
-            joined: copy, join and merge; else the library's layers.
-            dtype: of the copies; None for the transformer's own. Only of joined weights."""
-        dtype = dtype or transformer.dtype
+            joined: copy, join and merge; else the library's layers, as of a quantized transformer in any case.
+            dtype: of the copies; None for the transformer's own."""
+        joined = joined and not is_quantized(transformer)
+        dtype = dtype if joined and dtype else transformer.dtype
         layer: Callable[[nn.Module], Any] = _as_it_is
         join: Callable[[list[Any]], Layer] = _beside
         if joined:
@@ -101,6 +104,7 @@ class Weights:
             image_out=layer(transformer.proj_out),
             heads=transformer.config.num_attention_heads,
             dtype=dtype,
+            merged=joined,
         )
 
 

@@ -63,7 +63,7 @@ def test_a_velocity_is_the_librarys_own(edit_of, joined, place, guidance, streng
     edit, timesteps = edit_of(pipe)
     weights = Weights.of(pipe.transformer, joined)
     prepared = Prepared.of(pipe.transformer, weights, edit, timesteps, place)
-    denoiser = prepared_denoiser(pipe, edit, prepared, joined, strengths)
+    denoiser = prepared_denoiser(pipe, edit, prepared, strengths)
     for step in range(STEPS):
         latents = edit.noise if step == 0 else torch.randn(len(strengths), *edit.noise.shape[1:])
         with denoiser.applied():
@@ -80,7 +80,7 @@ def test_attention_on_other_processors_is_the_same(edit_of, monkeypatch):
     edit, timesteps = edit_of(pipe)
     prepared = Prepared.of(pipe.transformer, Weights.of(pipe.transformer, True), edit, timesteps, "text_stream")
     monkeypatch.setattr(prepared_module, "MOST_EXPLICIT", 0)
-    answer = prepared_denoiser(pipe, edit, prepared, True, [0.4]).velocity(edit.noise, 0)
+    answer = prepared_denoiser(pipe, edit, prepared, [0.4]).velocity(edit.noise, 0)
     torch.testing.assert_close(answer, plain_answer(pipe, edit, timesteps, edit.noise, 0, [0.4]), rtol=1e-4, atol=2e-5)
 
 
@@ -95,7 +95,7 @@ def test_the_papers_offsets_ask_no_modulation_layer_again(edit_of):
     assert len(layers) == 7
     for layer in layers:
         layer.register_forward_hook(lambda *_: asked.append(1))
-    denoiser = prepared_denoiser(pipe, edit, prepared, True, [0.7])
+    denoiser = prepared_denoiser(pipe, edit, prepared, [0.7])
     for step in range(STEPS):
         denoiser.velocity(edit.noise, step)
     assert not asked
@@ -108,7 +108,7 @@ def test_bfloat16_is_a_rounding_away_and_the_latents_keep_their_precision(edit_o
     edit, timesteps = edit_of(pipe)
     weights = Weights.of(pipe.transformer, True, torch.bfloat16)
     prepared = Prepared.of(pipe.transformer, weights, edit, timesteps, "time_text_embed")
-    answer = prepared_denoiser(pipe, edit, prepared, True, [0.4]).velocity(edit.noise, 1)
+    answer = prepared_denoiser(pipe, edit, prepared, [0.4]).velocity(edit.noise, 1)
     exact = plain_answer(pipe, edit, timesteps, edit.noise, 1, [0.4])
     assert answer.dtype == edit.noise.dtype == torch.float32
     error = (answer - exact).square().mean().sqrt() / exact.square().mean().sqrt()
@@ -253,5 +253,5 @@ def test_equal_parts_of_a_batch_are_computed_once(edit_of):
     )
     prepared = replace(prepared, weights=replace(weights, double=(streams, *weights.double[1:])))
     with torch.no_grad():
-        answer = prepared_denoiser(pipe, edit, prepared, True, STRENGTHS).velocity(edit.noise, 0)
+        answer = prepared_denoiser(pipe, edit, prepared, STRENGTHS).velocity(edit.noise, 0)
     assert seen == [1, 1, 1] and len(answer) == 3
