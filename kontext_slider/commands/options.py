@@ -51,6 +51,11 @@ def add_engine_arguments(parser: argparse.ArgumentParser, speed: str = "exact") 
         help="keep on the device what a new strength needs: 18 GB of FLUX Kontext in place of 33; edits open slower",
     )
     parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="let torch compile the transformer: pays on a GPU after some frames of one size",
+    )
+    parser.add_argument(
         "--quantize",
         choices=QUANTIZED,
         help="keep the transformer's blocks in eight bits: 9 GB of FLUX Kontext in place of 17 (needs torchao)",
@@ -100,7 +105,7 @@ def open_engine(args: argparse.Namespace) -> SliderEngine:
             f"The nearest that it knows: {nearest}.",
             file=sys.stderr,
         )
-    return SliderEngine(pipe, frame_folder=args.frame_folder, speed=args.speed)
+    return SliderEngine(pipe, frame_folder=args.frame_folder, speed=args.speed, compiled=args.compile)
 
 
 def _hush_libraries(bars: bool) -> None:

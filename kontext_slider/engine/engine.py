@@ -51,6 +51,8 @@ class SliderEngine:
             The first frame then waits for the model's hash (`model_hash.py` says what that costs).
         frame_folder_bytes: bytes of PNG files in that folder.
         speed: "exact", "fast" or "fastest" (`speed.py` says what the frames of each may be off by).
+        compiled: let torch compile the transformer's blocks, which takes a minute or so for the first frame of a size
+            and of a number of strengths at once. Frames differ by roundings.
 
     Whatever was used longest ago is forgotten first. All keys are values: an edit that is opened again with the
     same picture, instruction, seed, steps, guidance and size finds its frames.
@@ -66,6 +68,7 @@ class SliderEngine:
         frame_folder_bytes: int = 1024 * MB,
         *,
         speed: str = "exact",
+        compiled: bool = False,
     ):
         self.pipe = pipe
         self._texts: ByteCache[TextEncoding] = ByteCache(text_cache_bytes)
@@ -81,6 +84,7 @@ class SliderEngine:
         self.speed = find_speed(speed, pipe._execution_device)
         self.batch = self.speed.batch  # of strengths denoised at once; less where memory ran short
         self._speed_name = speed
+        self._compiled = compiled
         self._prepared_weights: tuple[Weights | None] | None = None  # None while nobody has asked
 
     def open(
@@ -141,8 +145,8 @@ class SliderEngine:
         """What prepared edits multiply with, made once; None for a transformer that must be asked itself."""
         if self._prepared_weights is None:
             transformer = self.pipe.transformer
-            usable = is_plain(transformer)
-            self._prepared_weights = (Weights.of(transformer, self.speed.joined, self.speed.dtype) if usable else None,)
+            how = (self.speed.joined, self.speed.dtype, self._compiled)
+            self._prepared_weights = (Weights.of(transformer, *how) if is_plain(transformer) else None,)
         return self._prepared_weights[0]
 
     def _session(

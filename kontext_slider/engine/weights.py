@@ -4,7 +4,7 @@ Joined, query, key and value are one matrix, and the slider's LoRA is added to a
 less for each layer, at the price of a second copy of the blocks. The library's layers stay as they are, so a plain call
 needs nothing undone. Not joined, the layers themselves are called, LoRA, quantisation and all, and nothing is copied.
 
-Legend: D width, H heads, E = D / H, C channels of a packed token.
+Legend: D width, E = D / heads, C channels of a packed token.
 """
 
 from __future__ import annotations
@@ -57,17 +57,24 @@ class Weights:
     double: tuple[tuple[Stream, Stream], ...]  # (image, text)
     single: tuple[Stream, ...]
     image_out: Layer  # D -> C
-    heads: int
     dtype: torch.dtype  # of the hidden states
     merged: bool  # with the slider's LoRA; else it must be on the transformer while these are multiplied with
+    compiled: bool  # the blocks' arithmetic, by torch
 
     @classmethod
-    def of(cls, transformer: FluxTransformer2DModel, joined: bool, dtype: torch.dtype | None = None) -> Weights:
+    def of(
+        cls,
+        transformer: FluxTransformer2DModel,
+        joined: bool,
+        dtype: torch.dtype | None = None,
+        compiled: bool = False,
+    ) -> Weights:
         """The layers of a transformer that `is_plain`.
 
         Args:
             joined: copy, join and merge; else the library's layers, as of a quantized transformer in any case.
-            dtype: of the copies; None for the transformer's own."""
+            dtype: of the copies; None for the transformer's own.
+            compiled: multiply by programs that torch makes for each size of pictures, when it first meets it."""
         joined = joined and not is_quantized(transformer)
         dtype = dtype if joined and dtype else transformer.dtype
         layer: Callable[[nn.Module], Any] = _as_it_is
@@ -102,9 +109,9 @@ class Weights:
                 for block in transformer.single_transformer_blocks
             ),
             image_out=layer(transformer.proj_out),
-            heads=transformer.config.num_attention_heads,
             dtype=dtype,
             merged=joined,
+            compiled=compiled,
         )
 
 

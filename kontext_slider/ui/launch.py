@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     from kontext_slider.ui.layout import create_app
 
     pipe = load_pipeline(args.model, args.slider, args.device, args.dtype, args.spare_memory, args.quantize)
-    engine = SliderEngine(pipe, frame_folder=args.frame_folder, speed=args.speed)
+    engine = SliderEngine(pipe, frame_folder=args.frame_folder, speed=args.speed, compiled=args.compile)
     app = create_app(engine, model=args.model, slider=args.slider)
     app.launch(server_name=args.host, server_port=args.port, share=args.share, inbrowser=args.open, **launch_options())
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from peft import LoraConfig
 
-from kontext_slider.engine import SliderEngine
-from kontext_slider.engine import prepared as prepared_module
+from kontext_slider.engine import SliderEngine, blocks
 from kontext_slider.engine.denoise import plain_velocity, prepare_scheduler
 from kontext_slider.engine.denoiser import prepared_denoiser
 from kontext_slider.engine.prepared import Prepared
@@ -79,9 +79,49 @@ def test_attention_on_other_processors_is_the_same(edit_of, monkeypatch):
     pipe = pipeline()
     edit, timesteps = edit_of(pipe)
     prepared = Prepared.of(pipe.transformer, Weights.of(pipe.transformer, True), edit, timesteps, "text_stream")
-    monkeypatch.setattr(prepared_module, "MOST_EXPLICIT", 0)
+    monkeypatch.setattr(blocks, "MOST_EXPLICIT", 0)
     answer = prepared_denoiser(pipe, edit, prepared, [0.4]).velocity(edit.noise, 0)
     torch.testing.assert_close(answer, plain_answer(pipe, edit, timesteps, edit.noise, 0, [0.4]), rtol=1e-4, atol=2e-5)
+
+
+@pytest.fixture
+def captured(monkeypatch):
+    """Blocks go to torch's compiler, which captures them whole, but runs what it captured operation by operation."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    blocks.compiled_blocks.cache_clear()
+    yield
+    blocks.compiled_blocks.cache_clear()
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.parametrize("joined", [True, False])
+def test_compiled_blocks_are_the_same(edit_of, captured, joined):
+    """A block that the compiler cannot capture, a program for each block in place of each kind, a rotation turned the
+    other way by the arithmetic without complex numbers."""
+    pipe = pipeline()
+    edit, timesteps = edit_of(pipe)
+    weights = Weights.of(pipe.transformer, joined, compiled=True)
+    denoiser = prepared_denoiser(
+        pipe, edit, Prepared.of(pipe.transformer, weights, edit, timesteps, "text_stream"), [0.4]
+    )
+    torch._dynamo.utils.counters.clear()
+    with denoiser.applied():
+        answer = denoiser.velocity(edit.noise, 0)
+    torch.testing.assert_close(answer, plain_answer(pipe, edit, timesteps, edit.noise, 0, [0.4]), rtol=1e-4, atol=2e-5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3  # double, single, single with fewer tokens
+
+
+@pytest.mark.slow
+def test_an_engine_that_compiles_makes_the_same_frames(captured):
+    """The switch is taken and nothing is compiled, or a second picture's size is not."""
+    pipe = pipeline()
+    engines = SliderEngine(pipe), SliderEngine(pipe, compiled=True)
+    torch._dynamo.utils.counters.clear()
+    for size in ((40, 24), (24, 40)):
+        assert alike(*(engine.open(tiny_image(*size), INSTRUCTION, size=32).render(0.7) for engine in engines))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
 @torch.no_grad()

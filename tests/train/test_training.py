@@ -15,15 +15,14 @@ from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.flow import flow_loss, pack, sample_sigmas, token_positions
 from kontext_slider.train.loop import Schedule, make_optimizers, train
 from kontext_slider.train.pocket import recipe
-from kontext_slider.train.pocket.base import (
+from kontext_slider.train.pocket.base import BaseRun, train_base
+from kontext_slider.train.pocket.batches import (
     PRACTISE,
-    BaseRun,
     Batches,
     ShardSize,
     Words,
     all_instructions,
     channel_weights,
-    train_base,
 )
 from kontext_slider.train.pocket.card import write_card
 from kontext_slider.train.pocket.edits import EDITS

@@ -18,7 +18,8 @@ from kontext_slider.evaluate.sheet import photo_sheet
 from kontext_slider.evaluate.sizes import score_sizes
 from kontext_slider.evaluate.truth import find_photos, score_truth, working_edits, write_report
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.pocket.base import BaseRun, ShardSize, train_base
+from kontext_slider.train.pocket.base import BaseRun, train_base
+from kontext_slider.train.pocket.batches import ShardSize
 from kontext_slider.train.pocket.card import write_card
 from kontext_slider.train.pocket.edits import known_instructions
 from kontext_slider.train.pocket.model import PocketSizes

@@ -15,8 +15,8 @@ from kontext_slider.checkpoint import read_slider
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import Place
 from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
-from kontext_slider.train.pocket.base import (
-    HOME,
+from kontext_slider.train.pocket.base import HOME
+from kontext_slider.train.pocket.batches import (
     Batches,
     ShardSize,
     Words,

@@ -40,6 +40,8 @@ ABLATIONS = {  # name -> what a reader of the report is told
     "text-stream": "the same, with the offsets where the paper adds them: in the text stream of every double block.",
     "text-space": "the same, with the strength as one more text token in the place of offsets.",
     "no-pooled": "the same, from a projector that does not see the pooled text.",
+    "sinusoidal": "the same, with the strength as 128 sines and cosines, as the paper has it, in the place of the "
+    "released code's two.",
     "filtered": "the shipped design on sequences of the data pipeline in the place of the drawn truth, those that its "
     "filter keeps.",
     "unfiltered": 'the paper\'s "without filtering": the same on as many sequences drawn from all, those that the '

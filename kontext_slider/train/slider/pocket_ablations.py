@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import load_pipeline
 from kontext_slider.train.data.workspace import Recipe
-from kontext_slider.train.pocket.base import Batches
+from kontext_slider.train.pocket.batches import Batches
 from kontext_slider.train.pocket.pairs import HIGHEST
 from kontext_slider.train.pocket.slider import SliderRun, slider_batches, train_projector
 from kontext_slider.train.slider.ablations import ABLATIONS, Projector, save_slider_of, slider_on
@@ -42,7 +43,9 @@ def train_ablation(pipe: KontextSliderPipeline, kind: str, run: SliderRun, folde
         raise InvalidInput(f"The ablation is one of {', '.join(ABLATIONS)}, not {kind!r}.")
     pipe.to(run.device)
     place = "text_stream" if kind == "text-stream" else run.place
-    settings = {"hidden_dim": run.hidden_dim, "place": place, "highest_strength": HIGHEST}
+    settings: dict[str, Any] = {"hidden_dim": run.hidden_dim, "place": place, "highest_strength": HIGHEST}
+    if kind == "sinusoidal":
+        settings |= {"strength_encoding": "sinusoidal", "strength_dim": 128}
     projector = fresh_slider(pipe, kind, run.rank, run.seed, **settings)
 
     def applied(strengths: Tensor, pooled: Tensor) -> AbstractContextManager[None]:

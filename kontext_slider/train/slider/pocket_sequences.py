@@ -24,7 +24,7 @@ from kontext_slider.train.data.items import Item
 from kontext_slider.train.data.report import Fate, fates
 from kontext_slider.train.data.run import Tools, run_stages
 from kontext_slider.train.data.workspace import STAGES, Recipe, Workspace
-from kontext_slider.train.pocket.base import Batches, Words
+from kontext_slider.train.pocket.batches import Batches, Words
 from kontext_slider.train.pocket.pairs import Shard
 from kontext_slider.train.slider.cache import encode_frame
 

@@ -12,7 +12,7 @@ from kontext_slider.errors import CheckpointError, InvalidInput
 from kontext_slider.evaluate.rivals import ours
 from kontext_slider.projector import StrengthProjector
 from kontext_slider.train.loop import Schedule
-from kontext_slider.train.pocket.base import Batches, Words
+from kontext_slider.train.pocket.batches import Batches, Words
 from kontext_slider.train.pocket.pairs import Shard
 from kontext_slider.train.pocket.slider import SliderRun
 from kontext_slider.train.slider import pocket_ablations
@@ -199,6 +199,7 @@ def test_a_killed_ablation_goes_on_to_the_same_weights(tmp_path, monkeypatch, ki
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
     saved = load_slider_of(tmp_path / "killed" / kind / "slider").projector
+    assert saved.config.strength_encoding == ("sinusoidal" if kind == "sinusoidal" else "release")
     answers = [torch.stack(tuple(p(torch.tensor([0.3]), torch.ones(1, POOLED_DIM)))) for p in (saved, resumed)]
     torch.testing.assert_close(*answers)
 
