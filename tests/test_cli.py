@@ -14,8 +14,11 @@ from PIL import Image
 from kontext_slider import batch
 from kontext_slider.cli import COMMANDS, main
 from kontext_slider.commands import sweep as sweep_command
+from kontext_slider.engine import SliderEngine
 from kontext_slider.errors import InvalidInput
 from kontext_slider.export import FORMATS, read_metadata
+from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.presets import load_pipeline
 from tests.tiny import KNOWN_INSTRUCTIONS, tiny_image, tiny_pipeline
 
 SNOW = ["-i", "make it snow", "--device", "cpu"]
@@ -301,6 +304,28 @@ def test_frames_are_kept_where_asked(photos: Path, tmp_path: Path, model: str, m
     monkeypatch.setattr("kontext_slider.engine.render.denoise", lambda *_: pytest.fail("rendered again"))
     assert main([*words, "--quiet", "--frame-folder", str(frames)]) == 0
     assert {path: path.stat().st_ino for path in frames.iterdir()} == kept
+
+
+def test_flags_of_memory_and_compilation_arrive(
+    photos: Path, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flags that are taken and forgotten, or mixed up on the way."""
+    asked: dict[str, object] = {}
+
+    def load(name: str, *how: object) -> KontextSliderPipeline:
+        asked["how"] = how
+        return load_pipeline(name, device="cpu")
+
+    def engine(pipe: KontextSliderPipeline, **settings: object) -> SliderEngine:
+        asked.update(settings)
+        return SliderEngine(pipe)
+
+    monkeypatch.setattr("kontext_slider.presets.load_pipeline", load)
+    monkeypatch.setattr("kontext_slider.engine.SliderEngine", engine)
+    words = ["edit", str(photos / "a.png"), *SNOW, "-o", str(tmp_path / "out.png"), "--model", model, "--quiet"]
+    assert main([*words, "--quantize", "int8", "--compile", "--speed", "fast"]) == 0
+    assert asked["how"] == (None, "cpu", None, False, "int8")
+    assert (asked["compiled"], asked["speed"]) == (True, "fast")
 
 
 def test_unreadable_picture_of_an_edit(
