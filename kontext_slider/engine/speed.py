@@ -52,7 +52,7 @@ class Speed:
 SPEEDS: dict[str, dict[str, Speed]] = {
     "cpu": {
         "exact": Speed(joined=True),
-        "fast": Speed(joined=True, dtype=torch.bfloat16, guess_error=0.01, region=0.05, between=54.0),
+        "fast": Speed(joined=True, dtype=torch.bfloat16, guess_error=0.01, region=0.03, between=54.0),
         "fastest": Speed(joined=True, dtype=torch.bfloat16, guess_error=0.025, region=0.1, between=38.0, reach=0.5),
     },
     "gpu": {
