@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 from pathlib import Path
 
 import numpy as np
+from line import print_line
 from PIL import Image
 
 from kontext_slider import SliderEngine
@@ -104,9 +104,7 @@ def report(rows: dict[str, list[dict]], args: argparse.Namespace) -> None:
             }
         change = np.mean([row["delta_smooth"] for row in rows[name]]) / exact_smooth - 1
         line[f"{name}_delta_smooth_change"] = round(float(change), 4)
-    print(json.dumps(line))
-    if args.out:
-        args.out.write_text(json.dumps(line, indent=1) + "\n", encoding="utf-8")
+    print_line(line, args.out)
 
 
 if __name__ == "__main__":

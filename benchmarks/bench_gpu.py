@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import copy
 import datetime
-import json
 import statistics
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ import torch
 from bench_slider import FRAMES, INSTRUCTION, Call, demo_call, interleaved, new_strength, plain_call, settings
 from diffusers import FluxKontextPipeline
 from flux_size import random_pipeline
+from line import print_line
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -195,9 +195,7 @@ def main() -> None:
         "torch": torch.__version__,
         "date": datetime.date.today().isoformat(),
     }
-    print(json.dumps(line))
-    if args.out:
-        args.out.write_text(json.dumps(line, indent=1) + "\n", encoding="utf-8")
+    print_line(line, args.out)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import statistics
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+from line import print_line
 
 from kontext_slider import SliderEngine
 from kontext_slider.images import read_image
@@ -79,9 +80,7 @@ def main() -> None:
         median = statistics.median(values)
         print(f"{axis:10s} {value:5d} {median:9.3f} s   ({min(values):.3f} to {max(values):.3f})")
         line.setdefault(axis, {})[value] = round(median, 4)
-    print(json.dumps(line))
-    if args.out:
-        args.out.write_text(json.dumps(line, indent=1) + "\n", encoding="utf-8")
+    print_line(line, args.out)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 import datetime
 import gc
-import json
 import os
 from pathlib import Path
 
 import numpy as np
+from line import print_line
 from PIL import Image
 
 from kontext_slider import SliderEngine
@@ -56,9 +56,7 @@ def main() -> None:
         "growth_mb": round(levels[-1] - levels[4], 1),
         "date": datetime.date.today().isoformat(),
     }
-    print(json.dumps(line))
-    if args.out:
-        args.out.write_text(json.dumps(line, indent=1) + "\n", encoding="utf-8")
+    print_line(line, args.out)
 
 
 if __name__ == "__main__":

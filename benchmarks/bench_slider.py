@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import copy
 import datetime
-import json
 import platform
 import random
 import resource
@@ -25,6 +24,7 @@ from pathlib import Path
 
 import torch
 from diffusers import FirstBlockCacheConfig, FluxKontextPipeline, TaylorSeerCacheConfig
+from line import print_line
 from PIL import Image
 
 from kontext_slider import SliderEngine
@@ -195,9 +195,7 @@ def report(seconds: dict[str, list[float]], size: tuple[int, int], steps: int, a
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "date": datetime.date.today().isoformat(),
     }
-    print(json.dumps(line))
-    if args.out:
-        args.out.write_text(json.dumps(line, indent=1) + "\n", encoding="utf-8")
+    print_line(line, args.out)
 
 
 if __name__ == "__main__":

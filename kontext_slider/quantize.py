@@ -8,12 +8,15 @@ only"), the slider's LoRA beside it. The modulation layers stay as they are: an 
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import PipelineQuantizationConfig, TorchAoConfig
 from torch import nn
 
 from .errors import InvalidInput
+
+if TYPE_CHECKING:
+    from diffusers import PipelineQuantizationConfig
 
 KINDS = ("int8",)
 KEPT = ["norm1", "norm1_context", "norm", "norm_out"]  # the modulation layers, by the library's names
@@ -27,6 +30,7 @@ def quantization_config(kind: str) -> PipelineQuantizationConfig:
         raise InvalidInput(f"Weights can be quantized to {', '.join(KINDS)}, not to {kind!r}.")
     if find_spec("torchao") is None:
         raise InvalidInput("Quantized weights need the package torchao, which is not installed: pip install torchao")
+    from diffusers import PipelineQuantizationConfig, TorchAoConfig
     from torchao.quantization import Int8WeightOnlyConfig
 
     config = TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=KEPT)

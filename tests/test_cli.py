@@ -312,8 +312,8 @@ def test_flags_of_memory_and_compilation_arrive(
     """Flags that are taken and forgotten, or mixed up on the way."""
     asked: dict[str, object] = {}
 
-    def load(name: str, *how: object) -> KontextSliderPipeline:
-        asked["how"] = how
+    def load(name: str, **how: object) -> KontextSliderPipeline:
+        asked.update(how)
         return load_pipeline(name, device="cpu")
 
     def engine(pipe: KontextSliderPipeline, **settings: object) -> SliderEngine:
@@ -324,7 +324,7 @@ def test_flags_of_memory_and_compilation_arrive(
     monkeypatch.setattr("kontext_slider.engine.SliderEngine", engine)
     words = ["edit", str(photos / "a.png"), *SNOW, "-o", str(tmp_path / "out.png"), "--model", model, "--quiet"]
     assert main([*words, "--quantize", "int8", "--compile", "--speed", "fast"]) == 0
-    assert asked["how"] == (None, "cpu", None, False, "int8")
+    assert (asked["quantize"], asked["spare_memory"], asked["device"]) == ("int8", False, "cpu")
     assert (asked["compiled"], asked["speed"]) == (True, "fast")
 
 

@@ -93,11 +93,8 @@ def number(kind: Callable[[str], Number], low: Number, high: Number) -> Callable
 def open_engine(args: argparse.Namespace) -> SliderEngine:
     """Load the model that the flags name. On stderr, warn of an instruction that it was not trained for."""
     _hush_libraries(bars=args.quiet)
-    from ..engine import SliderEngine
-    from ..presets import load_pipeline
-
-    pipe = load_pipeline(args.model, args.slider, args.device, args.dtype, args.spare_memory, args.quantize)
-    advice = advise(args.instruction, pipe.known_instructions)
+    engine = load_engine(args)
+    advice = advise(args.instruction, engine.pipe.known_instructions)
     if not advice.is_known:
         nearest = ", ".join(repr(phrase) for phrase in advice.nearest)
         print(
@@ -105,6 +102,22 @@ def open_engine(args: argparse.Namespace) -> SliderEngine:
             f"The nearest that it knows: {nearest}.",
             file=sys.stderr,
         )
+    return engine
+
+
+def load_engine(args: argparse.Namespace) -> SliderEngine:
+    """The model that the flags name, in an engine as they describe it."""
+    from ..engine import SliderEngine
+    from ..presets import load_pipeline
+
+    pipe = load_pipeline(
+        args.model,
+        slider=args.slider,
+        device=args.device,
+        dtype=args.dtype,
+        spare_memory=args.spare_memory,
+        quantize=args.quantize,
+    )
     return SliderEngine(pipe, frame_folder=args.frame_folder, speed=args.speed, compiled=args.compile)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import shutil
 from collections.abc import Callable, Hashable
 from numbers import Real
 from typing import TYPE_CHECKING, TypeVar
@@ -51,8 +52,8 @@ class SliderEngine:
             The first frame then waits for the model's hash (`model_hash.py` says what that costs).
         frame_folder_bytes: bytes of PNG files in that folder.
         speed: "exact", "fast" or "fastest" (`speed.py` says what the frames of each may be off by).
-        compiled: let torch compile the transformer's blocks, which takes a minute or so for the first frame of a size
-            and of a number of strengths at once. Frames differ by roundings.
+        compiled: let torch compile the transformer's blocks: the first frame of a size, and of a number of strengths at
+            once, waits for that. Frames differ by roundings. Raises InvalidInput where there is no C++ compiler.
 
     Whatever was used longest ago is forgotten first. All keys are values: an edit that is opened again with the
     same picture, instruction, seed, steps, guidance and size finds its frames.
@@ -84,6 +85,8 @@ class SliderEngine:
         self.speed = find_speed(speed, pipe._execution_device)
         self.batch = self.speed.batch  # of strengths denoised at once; less where memory ran short
         self._speed_name = speed
+        if compiled and shutil.which("c++") is None:
+            raise InvalidInput("Compiling the model needs a C++ compiler, which is not installed. Leave it out.")
         self._compiled = compiled
         self._prepared_weights: tuple[Weights | None] | None = None  # None while nobody has asked
 

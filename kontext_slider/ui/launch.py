@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from kontext_slider.commands.options import add_engine_arguments
+from kontext_slider.commands.options import add_engine_arguments, load_engine
 from kontext_slider.ui.gpu import has_spaces
 
 MAX_UPLOAD = "40mb"
@@ -32,13 +32,9 @@ def run(args: argparse.Namespace) -> None:
     if has_spaces():
         import spaces  # noqa: F401  before torch touches CUDA
 
-    from kontext_slider.engine import SliderEngine
-    from kontext_slider.presets import load_pipeline
     from kontext_slider.ui.layout import create_app
 
-    pipe = load_pipeline(args.model, args.slider, args.device, args.dtype, args.spare_memory, args.quantize)
-    engine = SliderEngine(pipe, frame_folder=args.frame_folder, speed=args.speed, compiled=args.compile)
-    app = create_app(engine, model=args.model, slider=args.slider)
+    app = create_app(load_engine(args), model=args.model, slider=args.slider)
     app.launch(server_name=args.host, server_port=args.port, share=args.share, inbrowser=args.open, **launch_options())
 
 

@@ -14,6 +14,7 @@ from kontext_slider.engine.denoise import plain_velocity, prepare_scheduler
 from kontext_slider.engine.denoiser import prepared_denoiser
 from kontext_slider.engine.prepared import Prepared
 from kontext_slider.engine.weights import Weights, is_plain
+from kontext_slider.errors import InvalidInput
 from kontext_slider.projector import Place
 from tests.engine.helpers import alike, reference
 from tests.tiny import INSTRUCTION, loud, shake, tiny_image, tiny_pipeline, tiny_projector, tiny_transformer
@@ -122,6 +123,13 @@ def test_an_engine_that_compiles_makes_the_same_frames(captured):
     for size in ((40, 24), (24, 40)):
         assert alike(*(engine.open(tiny_image(*size), INSTRUCTION, size=32).render(0.7) for engine in engines))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+def test_without_a_compiler_it_says_so(monkeypatch):
+    """Pages of a compiler's traceback at the first frame."""
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(InvalidInput, match="compiler"):
+        SliderEngine(pipeline(), compiled=True)
 
 
 @torch.no_grad()

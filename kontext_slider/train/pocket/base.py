@@ -28,8 +28,17 @@ from kontext_slider.train.pocket.pairs import SCENES_ONLY, changed_tokens, draw_
 GUIDANCE = 0.2  # weight of what the guides ask, against 1 for the edit
 # Families of edits that are learned slowest and still gain: of objects, their materials and shapes.
 PRACTISED = (
-    *("stripes", "dots", "wood", "metal", "into-ball", "into-box", "into-cone"),
-    *("bigger", "smaller", "taller-mountains", "lamp-on"),
+    "stripes",
+    "dots",
+    "wood",
+    "metal",
+    "into-ball",
+    "into-box",
+    "into-cone",
+    "bigger",
+    "smaller",
+    "taller-mountains",
+    "lamp-on",
 )
 
 # Objects are small and must be told from one another: they get half of the steps, on the band of rows where they stand.
