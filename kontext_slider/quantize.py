@@ -2,7 +2,7 @@
 
 torchao keeps every matrix of the blocks as int8 with one scale a row, and multiplies in the model's own dtype ("weight
 only"), the slider's LoRA beside it. The modulation layers stay as they are: an engine asks them once per edit, and
-`placement.py` can lend them. For GPUs that lack the memory: on a CPU such products are many times slower.
+`placement.py` can lend them. For GPUs that lack the memory.
 """
 
 from __future__ import annotations
