@@ -26,7 +26,7 @@ from .errors import InvalidInput
 from .projector import ModulationOffsets, Place
 
 
-class _StandIn(nn.Module):
+class StandIn(nn.Module):
     """In the place of a plain module: same parameters under the same names, its answer offset."""
 
     def __init__(self, plain: nn.Module, offsets: ModulationOffsets) -> None:
@@ -36,7 +36,7 @@ class _StandIn(nn.Module):
         self.training = plain.training
 
 
-class _OffsetNorm(_StandIn):
+class _OffsetNorm(StandIn):
     """For a block's `norm1_context`."""
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
@@ -45,12 +45,11 @@ class _OffsetNorm(_StandIn):
         return x, gate_msa, shift, scale, gate_mlp
 
 
-class _OffsetEmbedding(_StandIn):
+class _OffsetEmbedding(StandIn):
     """For the transformer's `time_text_embed`."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        embedding = self.plain(*args, **kwargs)  # (B, D)
-        return _added(_added(torch.ones_like(embedding), self.offsets.scale) * embedding, self.offsets.shift)
+        return offset_embedding(self.plain(*args, **kwargs), self.offsets)
 
 
 class OffsetsHandle:
@@ -91,7 +90,7 @@ def attach_offsets(transformer: nn.Module, offsets: ModulationOffsets, place: Pl
     transformer = getattr(transformer, "_orig_mod", transformer)  # torch.compile(transformer)
     _check_fit(transformer, offsets)
     homes = [transformer.time_text_embed, *(block.norm1_context for block in transformer.transformer_blocks)]
-    if any(isinstance(module, _StandIn) for module in homes):
+    if any(isinstance(module, StandIn) for module in homes):
         raise InvalidInput("This transformer has offsets attached. Detach them before attaching others.")
     return OffsetsHandle(transformer, offsets, place)
 
@@ -127,6 +126,11 @@ def _block_offset(block: nn.Module, scale: Tensor, shift: Tensor) -> Iterator[No
         yield
     finally:
         block._modules["norm1_context"] = before
+
+
+def offset_embedding(embedding: Tensor, offsets: ModulationOffsets) -> Tensor:
+    """A vector of time and pooled text (B, D), times 1 + scale, plus shift."""
+    return _added(_added(torch.ones_like(embedding), offsets.scale) * embedding, offsets.shift)
 
 
 def _added(value: Tensor, offset: Tensor) -> Tensor:

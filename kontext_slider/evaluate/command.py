@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rivals.add_argument("--ablation-steps", type=int, default=300, help="steps to train each (default: 300)")
     rivals.add_argument(
         "--ablation-sequences", type=int, default=200,
-        help="made by the data pipeline for those with and without filtering, 3 seconds each (default: 200)",
+        help="made by the data pipeline for those that are about its sequences, 3 seconds each (default: 200)",
     )  # fmt: skip
     rivals.add_argument("--free-morph-model", type=Path, help="Stable Diffusion 2.1, for the rival free-morph")
     rivals.add_argument("--jobs", type=int, default=1, help="processes that share the edits (default: 1)")

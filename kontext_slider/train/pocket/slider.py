@@ -15,7 +15,7 @@ from kontext_slider.checkpoint import read_slider
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import Place
 from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
-from kontext_slider.train.pocket.base import HOME
+from kontext_slider.train.pocket.base import HOME, PRACTISED
 from kontext_slider.train.pocket.batches import (
     Batches,
     ShardSize,
@@ -35,7 +35,7 @@ Applied = Callable[[Tensor, Tensor], AbstractContextManager[None]]  # (strengths
 class SliderRun:
     """The run that made the shipped slider. Its pictures have other seeds than the base model's.
 
-    start: a model folder with a slider of the same sizes to go on from."""
+    start: a model folder with a slider of the same sizes to go on from. practised: families drawn twice as often."""
 
     start: Path | None = None
     seed: int = 2
@@ -47,6 +47,7 @@ class SliderRun:
     rank: int = 8
     hidden_dim: int = 384
     place: Place = "time_text_embed"
+    practised: tuple[str, ...] = PRACTISED
     device: str = "cpu"
     compiled: bool = True
 
@@ -78,7 +79,7 @@ def go_on_with_slider(pipe: KontextSliderPipeline, projector: nn.Module, start: 
 def slider_batches(pipe: KontextSliderPipeline, run: SliderRun, folder: Path) -> Batches:
     """Pairs at any strength, from the shards `folder/slider-*`, drawn if not there."""
     words = Words(pipe.components, all_instructions())
-    return load_batches(folder / "slider", run.sizes, pipe.vae.to("cpu"), run.seed, words, any_strength)
+    return load_batches(folder / "slider", run.sizes, pipe.vae.to("cpu"), run.seed, words, any_strength, run.practised)
 
 
 def train_projector(

@@ -1,8 +1,9 @@
-"""The paper's ablations as models (section 4, table 2), outside the shipped path: what they are, on disk, in pictures.
+"""The paper's ablations as models (section 4, table 2) and ours, outside the shipped path: what they are, on disk, in
+pictures.
 
-All but "text-space" are ordinary sliders on disk.
+All but "text-space" and "per-block" are ordinary sliders on disk.
 
-Legend: B frames (one strength each), P width of the pooled text, E width of the text tokens, T text tokens.
+Legend: B frames (one strength each), P width of the pooled text.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import FluxTransformer2DModel
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -26,11 +25,19 @@ from torch import Tensor, nn
 from kontext_slider import lora
 from kontext_slider.checkpoint import SliderWeights, read_lora, slider_card, write_slider
 from kontext_slider.defaults import MAX_STRENGTH
-from kontext_slider.errors import CheckpointError, InvalidInput, MissingSlider
+from kontext_slider.errors import CheckpointError, MissingSlider
 from kontext_slider.hub import PROJECTOR_FILE, PROJECTOR_FOLDER
 from kontext_slider.modulation import offsets_attached
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import ModulationOffsets, StrengthProjector, check_strengths
+from kontext_slider.train.slider.projectors import (
+    NoPooledProjector,
+    PerBlockProjector,
+    TextSpaceProjector,
+    blocks_offset,
+    settings_of,
+    token_appended,
+)
 
 if TYPE_CHECKING:
     from kontext_slider.evaluate.rivals import Method
@@ -39,6 +46,7 @@ ABLATIONS = {  # name -> what a reader of the report is told
     "same-steps": "the shipped design on the drawn truth, trained for as long as the other ablations.",
     "text-stream": "the same, with the offsets where the paper adds them: in the text stream of every double block.",
     "text-space": "the same, with the strength as one more text token in the place of offsets.",
+    "per-block": "the same, with offsets of its own for every block in the place of one pair for all.",
     "no-pooled": "the same, from a projector that does not see the pooled text.",
     "sinusoidal": "the same, with the strength as 128 sines and cosines, as the paper has it, in the place of the "
     "released code's two.",
@@ -46,96 +54,13 @@ ABLATIONS = {  # name -> what a reader of the report is told
     "filter keeps.",
     "unfiltered": 'the paper\'s "without filtering": the same on as many sequences drawn from all, those that the '
     "filter rejects included.",
+    "true-ends": "as filtered, with the source and the edit themselves at the ends of a sequence, where the paper has "
+    "the morpher's reconstructions of them.",
 }
-TEXT_SPACE_CARD = "# Ablation: the strength as a text token\n\nRead by `kontext_slider.train.slider.ablations`.\n"
+CARD = "# Ablation: {}\n\nRead by `kontext_slider.train.slider.ablations`.\n"
 
 
-class TextSpaceProjector(ModelMixin, ConfigMixin):
-    """(strength, pooled text) -> one text token, by the MLP of `StrengthProjector`.
-
-    Args:
-        pooled_dim: P.
-        hidden_dim: width of the hidden layers.
-        token_dim: E, even; the transformer's `joint_attention_dim`.
-        num_layers, strength_dim, strength_encoding, highest_strength: as in `StrengthProjector`.
-    """
-
-    @register_to_config
-    def __init__(
-        self,
-        pooled_dim: int = 768,
-        hidden_dim: int = 6144,
-        token_dim: int = 4096,
-        num_layers: int = 4,
-        strength_dim: int = 2,
-        strength_encoding: str = "release",
-        highest_strength: float = 1.0,
-    ) -> None:
-        super().__init__()
-        if token_dim < 2 or token_dim % 2:
-            raise InvalidInput(f"The width of a text token is even and at least 2, not {token_dim}.")
-        self.mlp = StrengthProjector(
-            pooled_dim,
-            hidden_dim,
-            token_dim // 2,
-            num_layers,
-            strength_dim,
-            strength_encoding,
-            highest_strength=highest_strength,
-        )
-
-    def zero_last_layer(self) -> TextSpaceProjector:
-        """Make the token zero whatever the strength. Returns self."""
-        self.mlp.zero_last_layer()
-        return self
-
-    def forward(self, strength: Tensor, pooled: Tensor) -> Tensor:
-        """strength (B,), pooled (B, P) or (1, P) -> (B, 1, E)."""
-        return torch.cat(self.mlp(strength, pooled), dim=-1)[:, None]
-
-
-class NoPooledProjector(StrengthProjector):
-    """A StrengthProjector that is shown zeros in the place of the pooled text."""
-
-    def forward(self, strength: Tensor, pooled: Tensor) -> ModulationOffsets:
-        """As the parent; `pooled` gives only device and shape."""
-        return super().forward(strength, torch.zeros_like(pooled))
-
-    def as_plain(self) -> StrengthProjector:
-        """The same function as a StrengthProjector: the weights that would read the pooled text are zero."""
-        plain = StrengthProjector(**_settings(self.config))
-        plain.load_state_dict(self.state_dict())
-        with torch.no_grad():
-            plain.projector[0].weight[:, self.config.pooled_dim :] = 0  # (hidden, 2 P)
-        return plain
-
-
-Projector = StrengthProjector | TextSpaceProjector
-
-
-@contextmanager
-def token_appended(transformer: FluxTransformer2DModel, token: Tensor) -> Iterator[None]:
-    """The transformer with `token` (B or 1, 1, E) behind its text tokens, at their position, inside the block.
-
-    For calls with keyword arguments, as the pipeline makes them. Raises InvalidInput for a token of another width.
-    """
-    width = transformer.config.joint_attention_dim
-    if token.ndim != 3 or token.shape[2] != width:
-        raise InvalidInput(
-            f"The strength token has shape {tuple(token.shape)}; this transformer needs (B, 1, {width})."
-        )
-
-    def append(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        text, ids = kwargs["encoder_hidden_states"], kwargs["txt_ids"]  # (B, T, E), (T, 3)
-        extra = token.to(text).expand(len(text), -1, -1)
-        longer = {"encoder_hidden_states": torch.cat([text, extra], 1), "txt_ids": torch.cat([ids, 0 * ids[:1]])}
-        return args, {**kwargs, **longer}
-
-    hook = transformer.register_forward_pre_hook(append, with_kwargs=True)
-    try:
-        yield
-    finally:
-        hook.remove()
+Projector = StrengthProjector | TextSpaceProjector | PerBlockProjector
 
 
 @contextmanager
@@ -155,13 +80,20 @@ def slider_on(
     """
     answer = projector(strengths, pooled)
     if isinstance(projector, TextSpaceProjector):
-        token = answer if kept is None else answer * kept.to(answer)[:, None, None]
-        attached = token_appended(transformer, token)
+        attached = token_appended(transformer, _kept(answer, kept))
     else:
-        offsets = answer if kept is None else ModulationOffsets(*(part * kept.to(part)[:, None] for part in answer))
-        attached = offsets_attached(transformer, offsets, projector.config.place)
+        offsets = ModulationOffsets(*(_kept(part, kept) for part in answer))
+        if isinstance(projector, PerBlockProjector):
+            attached = blocks_offset(transformer, offsets)
+        else:
+            attached = offsets_attached(transformer, offsets, projector.config.place)
     with lora.slider_lora(transformer, on=True), attached:
         yield
+
+
+def _kept(rows: Tensor, kept: Tensor | None) -> Tensor:
+    """Rows (B, ...), those that are not kept zero."""
+    return rows if kept is None else rows * kept.to(rows).reshape(-1, *[1] * (rows.ndim - 1))
 
 
 class _AnySlider(KontextSliderPipeline):
@@ -237,10 +169,11 @@ def take_weights(projector: Projector, transformer: FluxTransformer2DModel) -> S
 
 
 def save_slider_of(folder: Path, projector: Projector, transformer: FluxTransformer2DModel) -> None:
-    """Write a slider of any kind in our layout. `pipe.load_slider` reads it, but for "text-space", which it refuses."""
+    """Write a slider of any kind in our layout. `pipe.load_slider` reads it, but "text-space" and "per-block" it
+    refuses."""
     weights = take_weights(projector, transformer)
-    is_token = isinstance(weights.projector, TextSpaceProjector)
-    write_slider(folder, weights, TEXT_SPACE_CARD if is_token else slider_card(weights, None))
+    is_plain = isinstance(weights.projector, StrengthProjector)
+    write_slider(folder, weights, slider_card(weights, None) if is_plain else CARD.format(weights.projector.SUBJECT))
 
 
 def load_slider_of(folder: Path) -> SliderWeights:
@@ -248,14 +181,9 @@ def load_slider_of(folder: Path) -> SliderWeights:
     home = folder / PROJECTOR_FOLDER
     try:
         config = json.loads((home / "config.json").read_text(encoding="utf-8"))
-        kind = TextSpaceProjector if config.get("_class_name") == "TextSpaceProjector" else StrengthProjector
-        projector = kind(**_settings(config))
+        kinds = {kind.__name__: kind for kind in (TextSpaceProjector, PerBlockProjector)}
+        projector = kinds.get(config.get("_class_name"), StrengthProjector)(**settings_of(config))
         projector.load_state_dict(load_file(home / PROJECTOR_FILE))
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"There is no readable slider in {str(folder)!r}: {error}") from error
     return SliderWeights(projector.eval(), read_lora(folder))
-
-
-def _settings(config: Any) -> dict[str, Any]:
-    """A configuration without diffusers' own notes."""
-    return {name: value for name, value in config.items() if not name.startswith("_")}

@@ -1,7 +1,7 @@
 """The paper's ablations trained on pocket: the same noise, loss and number of steps as its slider's.
 
-Most train on its own drawn pairs, from the same shards in the same batches; with and without filtering is about pairs
-that the data pipeline made (`pocket_sequences.py`).
+Most train on its own drawn pairs, from the same shards in the same batches; filtering and ends of sequences are about
+pairs that the data pipeline made (`pocket_sequences.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kontext_slider.train.pocket.pairs import HIGHEST
 from kontext_slider.train.pocket.slider import SliderRun, slider_batches, train_projector
 from kontext_slider.train.slider.ablations import ABLATIONS, Projector, save_slider_of, slider_on
 from kontext_slider.train.slider.model import fresh_slider
-from kontext_slider.train.slider.pocket_sequences import FILTERED, MORPHER, UNFILTERED, sequence_batches
+from kontext_slider.train.slider.pocket_sequences import KINDS, MORPHER, sequence_batches
 
 SIZES = tuple(size for size in SliderRun().sizes if size.width == 256)  # the slider's own shards serve here as well
 
@@ -33,7 +33,7 @@ def train_ablation(pipe: KontextSliderPipeline, kind: str, run: SliderRun, folde
 
     Args:
         kind: one of ABLATIONS.
-        run: as for `train_slider`; `place` does not count for "text-space" and "text-stream".
+        run: as for `train_slider`; `place` does not count for "text-space", "text-stream" and "per-block".
         folder: checkpoints go to `folder/KIND`.
         batches: the kind's pairs; their `words` belong to this pipeline.
 
@@ -60,12 +60,12 @@ def trained_ablations(model: str, folder: Path, steps: int, num_sequences: int) 
     """All ABLATIONS of a pocket model, name -> folder; those that are not in `folder` are trained there first, for
     `steps` steps on pictures of 256 pixels. Whatever it holds is taken for trained so.
 
-    num_sequences: that the data pipeline makes in `folder/data`, for those with and without filtering."""
+    num_sequences: that the data pipeline makes in `folder/data`, for those of its sequences."""
     run = SliderRun(sizes=SIZES, steps=steps)
     for kind in ABLATIONS:
         if not (folder / kind / "slider").exists():
             pipe = load_pipeline(model, device=run.device)
-            if kind in (FILTERED, UNFILTERED):
+            if kind in KINDS:
                 recipe = Recipe(model, morpher=MORPHER, seed=run.seed)
                 batches = sequence_batches(pipe, recipe, kind, num_sequences, folder / "data")
             else:

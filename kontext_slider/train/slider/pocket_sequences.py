@@ -1,10 +1,11 @@
 """Sequences of the project's own data pipeline to train on: the paper's ablation without filtering, on pocket.
 
 Drawn pairs are all true, so there is nothing in them to filter. Here the base model makes the edit, a morpher the
-strengths between, and the filter has a say. The morpher is not the default of `data run`: strips of warp-fade, as of
-most others, are so even on pocket that the filter rejects 1 in 40, and filtered or not is the same data. flow-text
-mixes the instruction with "keep it", and of its strips the filter rejects 14 in 40, all for uneven steps; of the
-paper's, by FreeMorph, 4 in 10. (flow-inversion, FreeMorph's nearest kin here: 3 in 10, at six times the time.)
+strengths between, and the filter has a say; the ends of a sequence are the morpher's reconstructions, as in the paper,
+or true. The morpher is not the default of `data run`: strips of warp-fade, as of most others, are so even on pocket
+that the filter rejects 1 in 40, and filtered or not is the same data. flow-text mixes the instruction with "keep it",
+and of its strips the filter rejects 14 in 40, all for uneven steps; of the paper's, by FreeMorph, 4 in 10.
+(flow-inversion, FreeMorph's nearest kin here: 3 in 10, at six times the time.)
 
 Legend: S sequences, N + 1 frames of each, C latent channels, h and w latent rows and columns, L = h w / 4 tokens.
 """
@@ -23,27 +24,29 @@ from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.data.items import Item
 from kontext_slider.train.data.report import Fate, fates
 from kontext_slider.train.data.run import Tools, run_stages
+from kontext_slider.train.data.stages import with_true_ends
 from kontext_slider.train.data.workspace import STAGES, Recipe, Workspace
 from kontext_slider.train.pocket.batches import Batches, Words
 from kontext_slider.train.pocket.pairs import Shard
 from kontext_slider.train.slider.cache import encode_frame
 
 MORPHER = "flow-text"
-FILTERED, UNFILTERED = "filtered", "unfiltered"
+FILTERED, UNFILTERED, TRUE_ENDS = KINDS = ("filtered", "unfiltered", "true-ends")
 BATCH = 8  # pairs, as of the drawn pictures of this size
 
 
 def sequence_batches(
     pipe: KontextSliderPipeline, recipe: Recipe, kind: str, num_sequences: int, folder: Path
 ) -> Batches:
-    """Pairs of one `kind` (FILTERED, UNFILTERED) from the data run in `folder`, which is begun or gone on with first.
+    """Pairs of one kind (of KINDS) from the data run in `folder`, which is begun or gone on with first.
 
     Args:
         pipe: the model that edits and morphs, its slider off, and encodes.
         num_sequences: to make; the filter takes its share of them.
     """
     workspace = make_sequences(pipe, recipe, num_sequences, folder)
-    shard = encode_sequences(pipe, workspace, choose_sequences(fates(workspace), kind, recipe.seed))
+    chosen = choose_sequences(fates(workspace), kind, recipe.seed)
+    shard = encode_sequences(pipe, workspace, chosen, kind == TRUE_ENDS)
     return Batches([shard], [BATCH], Words(pipe.components, sorted(set(shard.instruction))))
 
 
@@ -63,19 +66,27 @@ def choose_sequences(ends: Sequence[Fate], kind: str, seed: int) -> list[Item]:
     kept = [fate.item for fate in seen if fate.reason is None]
     if not kept:
         raise InvalidInput(f"The filter keeps none of {len(ends)} sequences. Make more with --ablation-sequences.")
-    if kind == FILTERED:
+    if kind != UNFILTERED:
         return kept
     drawn = np.random.default_rng(seed).choice(len(seen), len(kept), replace=False)
     return [seen[number].item for number in sorted(drawn)]
 
 
 @torch.no_grad()
-def encode_sequences(pipe: KontextSliderPipeline, workspace: Workspace, items: Sequence[Item]) -> Shard:
-    """Source -> frame, for every frame of every strip, in latents."""
+def encode_sequences(
+    pipe: KontextSliderPipeline, workspace: Workspace, items: Sequence[Item], true_ends: bool = False
+) -> Shard:
+    """Source -> frame, for every frame of every strip, in latents. true_ends: the first and last frames of a strip are
+    the source and the edit, not what the morpher made of them."""
     strengths = workspace.recipe.strengths
-    strips = torch.stack(
-        [torch.cat([encode_frame(pipe, tile) for tile in workspace.tiles(item.id)[:-1]]).half().cpu() for item in items]
-    )  # (S, 1 + N + 1, C, h, w): without the edit itself, whose reconstruction is the last frame
+
+    def encode(item: Item) -> torch.Tensor:
+        source, *frames, edited = workspace.tiles(item.id)
+        if true_ends:
+            frames = with_true_ends(frames, strengths, source, edited)
+        return torch.cat([encode_frame(pipe, picture) for picture in (source, *frames)]).half().cpu()
+
+    strips = torch.stack([encode(item) for item in items])  # (S, 1 + N + 1, C, h, w)
     num_pairs, num_tokens = len(items) * len(strengths), strips.shape[-2] * strips.shape[-1] // 4
     return Shard(
         source=strips[:, 0],

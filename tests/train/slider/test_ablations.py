@@ -10,7 +10,8 @@ import torch
 from kontext_slider import lora
 from kontext_slider.errors import CheckpointError, InvalidInput
 from kontext_slider.evaluate.rivals import ours
-from kontext_slider.projector import StrengthProjector
+from kontext_slider.modulation import offsets_attached
+from kontext_slider.projector import ModulationOffsets, StrengthProjector
 from kontext_slider.train.loop import Schedule
 from kontext_slider.train.pocket.batches import Batches, Words
 from kontext_slider.train.pocket.pairs import Shard
@@ -18,16 +19,21 @@ from kontext_slider.train.pocket.slider import SliderRun
 from kontext_slider.train.slider import pocket_ablations
 from kontext_slider.train.slider.ablations import (
     ABLATIONS,
-    NoPooledProjector,
-    TextSpaceProjector,
     ablation_method,
     load_slider_of,
     render,
     save_slider_of,
     slider_on,
-    token_appended,
 )
 from kontext_slider.train.slider.pocket_ablations import train_ablation
+from kontext_slider.train.slider.projectors import (
+    NoPooledProjector,
+    PerBlockProjector,
+    TextSpaceProjector,
+    blocks_offset,
+    modulations,
+    token_appended,
+)
 from tests.tiny import (
     EDIT_DEFAULTS,
     HIDDEN_DIM,
@@ -51,6 +57,8 @@ def fresh(kind: str) -> torch.nn.Module:
     torch.manual_seed(3)
     if kind == "text-space":
         projector = TextSpaceProjector(POOLED_DIM, HIDDEN_DIM, TEXT_DIM)
+    elif kind == "per-block":
+        projector = PerBlockProjector(POOLED_DIM, HIDDEN_DIM, INNER_DIM, len(modulations(tiny_transformer())))
     else:
         projector = NoPooledProjector(POOLED_DIM, HIDDEN_DIM, INNER_DIM)
     shake(projector.parameters(), 0.6)
@@ -84,6 +92,45 @@ def test_a_token_is_one_more_text_token_and_leaves_with_the_block(pipe):
         assert torch.equal(got, expected) and not torch.allclose(got, plain)
         assert torch.equal(transformer(**inputs()).sample, plain)
     with pytest.raises(InvalidInput, match=str(TEXT_DIM)), token_appended(transformer, torch.randn(1, 1, 8)):
+        pass
+
+
+def test_offsets_alike_for_all_blocks_are_the_shipped_place(pipe):
+    """A modulation that is left out, offset twice, or by another block's offsets; a block that stays offset."""
+    transformer, (one, other) = pipe.transformer, torch.randn(2, 2, 1, INNER_DIM)
+    num_blocks = len(modulations(transformer))
+    alike = ModulationOffsets(*(part.expand(2, num_blocks, INNER_DIM) for part in (one, other)))
+    with torch.no_grad():
+        plain = transformer(**inputs()).sample
+        with offsets_attached(transformer, ModulationOffsets(one[:, 0], other[:, 0]), "time_text_embed"):
+            expected = transformer(**inputs()).sample
+        with pytest.raises(KeyError), blocks_offset(transformer, alike):
+            got = transformer(**inputs()).sample
+            raise KeyError
+        torch.testing.assert_close(got, expected)
+        assert torch.equal(transformer(**inputs()).sample, plain)
+        answers = []
+        for block in range(num_blocks):
+            only = [torch.zeros(2, num_blocks, INNER_DIM).index_fill(1, torch.tensor([block]), 0.5) for _ in range(2)]
+            with blocks_offset(transformer, ModulationOffsets(*only)):
+                answers.append(transformer(**inputs()).sample)
+    for number, answer in enumerate(answers):
+        assert not any(torch.allclose(answer, other) for other in [plain, *answers[:number]])
+
+
+def test_offsets_per_block_are_refused_where_they_do_not_fit(pipe):
+    """Broadcast over the wrong blocks they would train something else; recomputed blocks would not hear them."""
+    one = torch.zeros(1, len(modulations(pipe.transformer)), INNER_DIM)
+    with (
+        pytest.raises(InvalidInput, match="frames"),
+        blocks_offset(pipe.transformer, ModulationOffsets(one[:, 1:], one[:, 1:])),
+    ):
+        pass
+    pipe.transformer.enable_gradient_checkpointing()
+    with (
+        pytest.raises(InvalidInput, match="checkpointing"),
+        blocks_offset(pipe.transformer, ModulationOffsets(one, one)),
+    ):
         pass
 
 
@@ -140,9 +187,10 @@ def test_rendering_is_the_pipelines_own(anchored):
         assert (frame == other).all()
 
 
-def test_a_text_space_folder_is_no_ordinary_slider(pipe, tmp_path):
-    """Loaded as offsets, its weights would edit at random; a damaged folder must say so too."""
-    save_slider_of(tmp_path, fresh("text-space"), pipe.transformer)
+@pytest.mark.parametrize("kind", ["text-space", "per-block"])
+def test_a_special_folder_is_no_ordinary_slider(pipe, tmp_path, kind):
+    """Loaded as plain offsets, its weights would edit at random; a damaged folder must say so too."""
+    save_slider_of(tmp_path, fresh(kind), pipe.transformer)
     with pytest.raises(CheckpointError):
         pipe.load_slider(tmp_path)
     (tmp_path / "slider_projector" / "config.json").write_text("{")
@@ -220,7 +268,7 @@ def test_only_ablations_that_are_not_there_are_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(pocket_ablations, "train_ablation", note)
     (tmp_path / "text-space" / "slider").mkdir(parents=True)
     folders = pocket_ablations.trained_ablations("pocket", tmp_path, 7, 9)
-    made = {kind: ("pocket", kind, 9, tmp_path / "data") for kind in ("filtered", "unfiltered")}
+    made = {kind: ("pocket", kind, 9, tmp_path / "data") for kind in ("filtered", "unfiltered", "true-ends")}
     expected = [("pocket", kind, 7, made.get(kind, ("pocket", tmp_path))) for kind in ABLATIONS]
     assert trained == [row for row in expected if row[1] != "text-space"]
     assert folders == {kind: tmp_path / kind / "slider" for kind in ABLATIONS}

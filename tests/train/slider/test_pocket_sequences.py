@@ -1,8 +1,10 @@
-"""With and without filtering: a real run of the data pipeline on a tiny pipeline, and both ablations trained on it."""
+"""With and without filtering, with true ends: a real run of the data pipeline on a tiny pipeline, and the ablations
+trained on it."""
 
 from __future__ import annotations
 
 from functools import partial
+from itertools import combinations
 
 import pytest
 import torch
@@ -19,7 +21,9 @@ from kontext_slider.train.slider import pocket_ablations
 from kontext_slider.train.slider.ablations import ABLATIONS, load_slider_of
 from kontext_slider.train.slider.pocket_sequences import (
     FILTERED,
+    KINDS,
     MORPHER,
+    TRUE_ENDS,
     UNFILTERED,
     choose_sequences,
     encode_sequences,
@@ -84,6 +88,19 @@ def test_pairs_go_from_the_source_to_each_frame(tmp_path, strict):
     assert not torch.equal(shard.target[7], shard.source[1])
 
 
+def test_true_ends_are_the_source_and_the_edit(tmp_path, strict):
+    """The strip's other tiles in their place, or frames between that changed too: a row about something else."""
+    pipe, workspace = small_pipeline(), run_tiny(tmp_path, 2, until="filter", morpher="latent-fade")
+    items = [fate.item for fate in fates(workspace)]
+    plain, true = (encode_sequences(pipe, workspace, items, ends) for ends in (False, True))
+    for number, item in enumerate(items):
+        rows, strip = slice(7 * number, 7 * number + 7), workspace.tiles(item.id)
+        assert torch.equal(true.target[rows][0], true.source[number])
+        assert torch.equal(true.target[rows][6], latents(pipe, strip[-1]))
+        assert torch.equal(true.target[rows][1:6], plain.target[rows][1:6])
+        assert not torch.equal(true.target[rows][6], plain.target[rows][6])
+
+
 @torch.no_grad()
 def latents(pipe, picture) -> torch.Tensor:
     """As the pipeline scales them."""
@@ -117,9 +134,9 @@ def test_a_killed_data_run_goes_on_to_the_same_pairs(tmp_path, monkeypatch, stri
 
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # torch's rms_norm under autocast
-def test_both_ablations_train_on_the_same_data_run(tmp_path, monkeypatch, strict):
-    """The two rows of the paper's table: from one data run by one morpher, each on its own sequences, as many of them,
-    and from one start; an ablation that got the drawn pairs would be called filtered and be none."""
+def test_ablations_train_on_the_same_data_run(tmp_path, monkeypatch, strict):
+    """The rows of the table about the data: from one data run by one morpher, each on its own sequences, as many of
+    them, and from one start; an ablation that got the drawn pairs would be called filtered and be none."""
     seen = {}
 
     def small_run(**changes) -> SliderRun:
@@ -135,7 +152,7 @@ def test_both_ablations_train_on_the_same_data_run(tmp_path, monkeypatch, strict
     monkeypatch.setattr(pocket_ablations, "load_pipeline", lambda model, device: small_pipeline())
     monkeypatch.setattr(pocket_ablations, "Recipe", partial(pocket_ablations.Recipe, max_kl=2.0))
     for kind in ABLATIONS:
-        if kind not in (FILTERED, UNFILTERED):
+        if kind not in KINDS:
             (tmp_path / kind / "slider").mkdir(parents=True)
     folders = pocket_ablations.trained_ablations("tiny", tmp_path, 3, NUM)
     workspace = reopen(tmp_path / "data")
@@ -145,9 +162,12 @@ def test_both_ablations_train_on_the_same_data_run(tmp_path, monkeypatch, strict
     assert seen[FILTERED].instruction[::7] == [item.facts["instruction"] for item in kept]
     assert len(seen[FILTERED]) == len(seen[UNFILTERED]) == 7 * len(kept)
     assert seen[FILTERED].instruction != seen[UNFILTERED].instruction
-    filtered, unfiltered = (load_slider_of(folders[kind]).projector for kind in (FILTERED, UNFILTERED))
-    assert filtered.config.place == SliderRun.place
-    answers = [p(torch.tensor([0.5]), torch.ones(1, p.config.pooled_dim)).scale for p in (filtered, unfiltered)]
-    assert all(answer.abs().max() > 0 for answer in answers) and not torch.equal(*answers)
+    assert seen[TRUE_ENDS].instruction == seen[FILTERED].instruction
+    assert not torch.equal(seen[TRUE_ENDS].target, seen[FILTERED].target)
+    projectors = [load_slider_of(folders[kind]).projector for kind in KINDS]
+    assert all(projector.config.place == SliderRun.place for projector in projectors)
+    answers = [p(torch.tensor([0.5]), torch.ones(1, p.config.pooled_dim)).scale for p in projectors]
+    assert all(answer.abs().max() > 0 for answer in answers)
+    assert not any(torch.equal(a, b) for a, b in combinations(answers, 2))
     report = (tmp_path / "data" / "report" / "report.md").read_text()
     assert f"data run --out {tmp_path / 'data'} --num {NUM} --model tiny --morpher {MORPHER}" in report
