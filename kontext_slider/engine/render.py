@@ -19,6 +19,7 @@ from .device import Turn
 from .late_start import LateStart
 from .prepared import Prepared
 from .region import Part, Region
+from .skips import Skips
 from .trail import Trail
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class EditRenderer:
         grid = settings.size[1] // patch, settings.size[0] // patch
         self._late_start = LateStart(trail, settings.steps, engine.speed)
         self._region = Region(trail, grid, settings.steps, engine.speed.region)
+        self._skips = Skips(engine.speed.skip_error)
         self._prepared: Prepared | None = None
 
     @torch.no_grad()
@@ -111,6 +113,7 @@ class EditRenderer:
         device, noise = self._engine._device, self._edit.noise
         scheduler = prepare_scheduler(self._engine.pipe, self._settings.steps, noise.shape[1], noise.device)
         denoiser = self._denoiser(scheduler.timesteps, strengths, None if part is None else part.tokens)
+        computed = self._skips.skipping(denoiser.velocity, scheduler.sigmas, first == 0 and part is None)
         with ExitStack() as applied:
             applied.enter_context(denoiser.applied())
 
@@ -124,7 +127,7 @@ class EditRenderer:
             def velocity(z: torch.Tensor, step: int) -> torch.Tensor:
                 if first == 0:
                     self._leave(strengths, step, z, part)
-                return denoiser.velocity(z, step)
+                return computed(z, step)
 
             latents = denoise(velocity, scheduler, latents, before_step, on_step, first)
         turn.check()

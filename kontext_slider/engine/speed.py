@@ -24,6 +24,8 @@ class Speed:
     guess_error: root mean square of latents up to which a guess is good enough: frames start as late in their steps as
         what came before is estimated to be as near (`late_start.py`); None: never.
     guess_reach: of strength, the widest gap that is guessed across.
+    skip_error: root mean square of latents that an edit's first frame may lose by steps which later frames skip
+        (`skips.py`); None: none is skipped.
     region: root mean square of latents from which a token belongs to the edit: where both ends are finished, frames
         between them are computed there alone (`region.py`); None: everywhere.
     between: dB of PSNR from which on a whole frame is interpolated where that is estimated to be as near to the truth
@@ -36,6 +38,7 @@ class Speed:
     dtype: torch.dtype | None = None
     guess_error: float | None = None
     guess_reach: float = 0.5
+    skip_error: float | None = None
     region: float | None = None
     between: float | None = None
     reach: float = 0.1
@@ -52,13 +55,15 @@ class Speed:
 SPEEDS: dict[str, dict[str, Speed]] = {
     "cpu": {
         "exact": Speed(joined=True),
-        "fast": Speed(joined=True, dtype=torch.bfloat16, guess_error=0.01, region=0.03, between=54.0),
-        "fastest": Speed(joined=True, dtype=torch.bfloat16, guess_error=0.025, region=0.1, between=38.0, reach=0.5),
+        "fast": Speed(joined=True, dtype=torch.bfloat16, guess_error=0.01, skip_error=0.03, region=0.03, between=54.0),
+        "fastest": Speed(
+            joined=True, dtype=torch.bfloat16, guess_error=0.025, skip_error=0.1, region=0.1, between=38.0, reach=0.5
+        ),
     },
     "gpu": {
         "exact": Speed(joined=False, batch=8),
-        "fast": Speed(joined=False, guess_error=0.01, between=54.0, batch=8),
-        "fastest": Speed(joined=False, guess_error=0.025, between=38.0, reach=0.5, batch=8),
+        "fast": Speed(joined=False, guess_error=0.01, skip_error=0.03, between=54.0, batch=8),
+        "fastest": Speed(joined=False, guess_error=0.025, skip_error=0.1, between=38.0, reach=0.5, batch=8),
     },
 }
 NAMES = tuple(SPEEDS["cpu"])

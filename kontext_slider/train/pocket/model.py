@@ -16,6 +16,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config,
 
 from kontext_slider.train.pocket.start import start_as_copy
 
+SHIFT = 3.0  # of the noise levels: of two steps, the second starts at .75, where noise hides the faults of the first
+
 
 @dataclass(frozen=True)
 class PocketSizes:
@@ -115,7 +117,7 @@ def build_parts(texts: list[str], sizes: PocketSizes, seed: int) -> dict:
     t5_tokens = build_t5_tokenizer(texts, sizes.text_length)
     clip, t5 = build_text_encoders(sizes, clip_tokens, t5_tokens)
     return {
-        "scheduler": FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=1.0),
+        "scheduler": FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=SHIFT),
         "tokenizer": clip_tokens,
         "tokenizer_2": t5_tokens,
         "text_encoder": clip,

@@ -40,7 +40,7 @@ class SliderRun:
     start: Path | None = None
     seed: int = 2
     sizes: tuple[ShardSize, ...] = tuple(
-        replace(size, sources=size.sources // 3, share=0.3 if size.rows else 1.0) for size in HOME if size.width < 512
+        replace(size, sources=size.sources // 3, share=0.6 if size.rows else 1.0) for size in HOME if size.width < 512
     )
     steps: int = 2800
     rate: float = 1e-3

@@ -1,0 +1,136 @@
+"""Steps that later frames of an edit skip: which, what stands in for them, and that exact sessions skip none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from kontext_slider.engine import SliderEngine
+from kontext_slider.engine.prepared import Prepared
+from kontext_slider.engine.skips import Skips, fewest_steps, products, replayed
+from tests.tiny import INSTRUCTION, tiny_image
+
+LEVELS = np.array([1.0, 0.9, 0.75, 0.6, 0.4, 0.25, 0.1, 0.0])  # of seven steps
+SHAPE = (1, 3, 2)
+
+
+def velocities(*numbers: float) -> list[torch.Tensor]:
+    return [torch.full(SHAPE, float(number)) for number in numbers]
+
+
+def lost(row: list[torch.Tensor], plan: tuple[int, ...]) -> float:
+    """What the steps outside the plan lose, by telling each of them from the two of the plan before it."""
+    asked = replayed(lambda _, step: row[step], plan, LEVELS)
+    misses = [asked(row[0], step) - row[step] for step in range(len(row))]
+    errors = [float(miss.square().mean().sqrt()) for miss in misses]
+    return float(np.dot(errors, -np.diff(LEVELS)))
+
+
+def test_what_goes_on_straight_is_told_and_a_corner_is_computed():
+    """Noise levels taken for step numbers, or a line that runs on over a corner."""
+    straight = velocities(*(2 * level + 1 for level in LEVELS[:-1]))
+    assert fewest_steps(products(straight), LEVELS, 1e-3) == (0, 1, 6)
+    corner = velocities(*(max(level, 0.6) for level in LEVELS[:-1]))
+    plan = fewest_steps(products(corner), LEVELS, 1e-3)
+    assert len(plan) == 5 and lost(corner, plan) < 1e-3 < lost(corner, (0, 1, 4, 6))
+
+
+@pytest.mark.parametrize("bound", [0.0, 0.02, 0.1, 0.5, 100.0])
+def test_no_plan_of_fewer_steps_or_of_smaller_loss(bound):
+    """Steps wasted, or a picture that loses more than was allowed."""
+    torch.manual_seed(4)
+    row = [torch.randn(SHAPE) * 0.2 + torch.full(SHAPE, float(level)) for level in LEVELS[:-1]]
+    plan = fewest_steps(products(row), LEVELS, bound)
+    assert plan[0] == 0 and plan[-1] == 6 and lost(row, plan) <= bound + 1e-6
+    middle = range(1, 6)
+    for count in range(6):
+        for some in combinations(middle, count):
+            other = (0, *some, 6)
+            if len(other) < len(plan):
+                assert lost(row, other) > bound - 1e-6
+            elif len(other) == len(plan):
+                assert lost(row, other) >= lost(row, plan) - 1e-6 or lost(row, other) > bound
+
+
+def test_two_steps_are_never_one():
+    """The last step is what a frame shows; at pocket's two nothing may be skipped."""
+    levels = np.array([1.0, 0.75, 0.0])
+    assert fewest_steps(products(velocities(1.0, 1.0)), levels, 100.0) == (0, 1)
+    assert fewest_steps(products(velocities(1.0)), levels[1:], 100.0) == (0,)
+
+
+def test_a_frame_that_starts_late_computes_its_first_step():
+    """A step of the plan that it never saw, or a line through one point."""
+    row, asked = velocities(*range(7)), []
+
+    def velocity(latents: torch.Tensor, step: int) -> torch.Tensor:
+        asked.append(step)
+        return row[step]
+
+    told = replayed(velocity, (0, 1, 4, 6), LEVELS)
+    answers = [float(told(row[0], step).mean()) for step in range(2, 7)]
+    assert asked == [2, 4, 6]
+    assert answers[:3] == [2.0, 2.0, 4.0] and answers[4] == 6.0
+    assert answers[3] == pytest.approx(4 + 2 * (0.25 - 0.4) / (0.4 - 0.75))
+
+
+def test_only_a_whole_frame_makes_the_plan():
+    """A plan from the steps of a late start or of a region, or a frame that ended between two steps."""
+    skips, row = Skips(100.0), velocities(*range(7))
+    levels = torch.tensor(LEVELS)
+
+    def run(is_whole: bool, num_steps: int = 7) -> None:
+        velocity = skips.skipping(lambda latents, step: row[step], levels, is_whole)
+        for step in range(num_steps):
+            velocity(row[0], step)
+
+    run(is_whole=False)
+    run(is_whole=True, num_steps=6)
+    assert skips.plan is None
+    run(is_whole=True)
+    assert skips.plan == (0, 6)
+
+
+def calls_of(session, monkeypatch, strength: float) -> int:
+    """How often the denoiser is asked for a frame."""
+    count, velocity = [], Prepared.velocity
+
+    def counted(self, *args):
+        count.append(1)
+        return velocity(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Prepared, "velocity", counted)
+        session.render(strength)
+    return len(count)
+
+
+def skipping_engine(pipe) -> SliderEngine:
+    """A fast engine that skips what it can and does nothing else by guess."""
+    engine = SliderEngine(pipe, speed="fast")
+    assert engine.speed.skip_error
+    engine.speed = replace(engine.speed, skip_error=100.0, guess_error=None, between=None, region=None)
+    return engine
+
+
+def test_frames_after_the_first_skip_steps_and_exact_ones_none(pipe, monkeypatch):
+    """A switch that is on where frames must be exact, or a plan that nobody follows."""
+    for engine, number in ((SliderEngine(pipe, speed="exact"), 6), (skipping_engine(pipe), 2)):
+        with engine.open(tiny_image(), INSTRUCTION, seed=0, steps=6) as session:
+            assert calls_of(session, monkeypatch, 0.9) == 6
+            assert calls_of(session, monkeypatch, 0.4) == number
+
+
+def test_a_batch_makes_the_plan_too(pipe, monkeypatch):
+    """Rows of one velocity taken for several frames', or a first step of one row beside others of three."""
+    row = [torch.randn(1, 3, 2), torch.randn(3, 3, 2)]
+    assert products(row)[0, 1] == pytest.approx(float((row[0] * row[1]).mean()), abs=1e-6)
+    engine = skipping_engine(pipe)
+    engine.batch = 3
+    with engine.open(tiny_image(), INSTRUCTION, seed=0, steps=6) as session:
+        assert len(list(session.sweep(3))) == 3
+        assert calls_of(session, monkeypatch, 0.4) == 2
