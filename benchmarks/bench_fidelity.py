@@ -60,10 +60,13 @@ def main() -> None:
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--edits", type=int, default=50)
     parser.add_argument("--photos", type=int, default=30, help="edits of photographs")
+    parser.add_argument("--steps", type=int, help="denoise steps (default: the model's own)")
     parser.add_argument("--quick", action="store_true", help="six edits and four of photographs")
     parser.add_argument("--out", type=Path, help="also write the JSON line to this file")
     args = parser.parse_args()
     pipe = load_pipeline(args.model)
+    if args.steps:
+        pipe.register_to_config(edit_defaults={**pipe.config.edit_defaults, "steps": args.steps})
     cases = edits(pipe, *(6, 4) if args.quick else (args.edits, args.photos))
     distance = find_distance("pocket", pipe)
     engines = {name: SliderEngine(pipe, speed=name) for name in NAMES}
@@ -83,7 +86,7 @@ def main() -> None:
 
 def report(rows: dict[str, list[dict]], args: argparse.Namespace) -> None:
     """A table and the JSON line."""
-    line: dict = {"edits": len(rows["exact"]), "date": datetime.date.today().isoformat()}
+    line: dict = {"edits": len(rows["exact"]), "steps": args.steps, "date": datetime.date.today().isoformat()}
     exact_smooth = np.mean([row["delta_smooth"] for row in rows["exact"]])
     print("speed    kind    edits  PSNR mean (lowest edit)  worst frame  delta_smooth (change)  rendered of 21")
     for name in NAMES[1:]:
