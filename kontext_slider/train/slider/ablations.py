@@ -172,7 +172,7 @@ def save_slider_of(folder: Path, projector: Projector, transformer: FluxTransfor
     """Write a slider of any kind in our layout. `pipe.load_slider` reads it, but "text-space" and "per-block" it
     refuses."""
     weights = take_weights(projector, transformer)
-    is_plain = isinstance(weights.projector, StrengthProjector)
+    is_plain = type(weights.projector) is StrengthProjector
     write_slider(folder, weights, slider_card(weights, None) if is_plain else CARD.format(weights.projector.SUBJECT))
 
 

@@ -50,8 +50,8 @@ def _special(
     sizes = transformer.config
     if kind == "text-space":
         return TextSpaceProjector(sizes.pooled_projection_dim, token_dim=sizes.joint_attention_dim, **settings)
-    widths = {"modulation_dim": transformer.inner_dim, "num_blocks": len(modulations(transformer))}
-    return PerBlockProjector(sizes.pooled_projection_dim, **widths, **settings)
+    width = len(modulations(transformer)) * transformer.inner_dim
+    return PerBlockProjector(sizes.pooled_projection_dim, modulation_dim=width, **settings)
 
 
 class SliderModel(nn.Module):

@@ -83,49 +83,10 @@ class NoPooledProjector(StrengthProjector):
         return plain
 
 
-class PerBlockProjector(ModelMixin, ConfigMixin):
-    """(strength, pooled text) -> offsets of its own for every block, by the MLP of `StrengthProjector`.
-
-    Args:
-        num_blocks: N.
-        pooled_dim, hidden_dim, modulation_dim, num_layers, strength_dim, strength_encoding, highest_strength: as in
-            `StrengthProjector`.
-    """
+class PerBlockProjector(StrengthProjector):
+    """A StrengthProjector whose answer is the offsets of all blocks side by side: its `modulation_dim` is N D."""
 
     SUBJECT = "offsets for each block"
-
-    @register_to_config
-    def __init__(
-        self,
-        pooled_dim: int = 768,
-        hidden_dim: int = 6144,
-        modulation_dim: int = 3072,
-        num_blocks: int = 58,
-        num_layers: int = 4,
-        strength_dim: int = 2,
-        strength_encoding: str = "release",
-        highest_strength: float = 1.0,
-    ) -> None:
-        super().__init__()
-        self.mlp = StrengthProjector(
-            pooled_dim,
-            hidden_dim,
-            num_blocks * modulation_dim,
-            num_layers,
-            strength_dim,
-            strength_encoding,
-            highest_strength=highest_strength,
-        )
-
-    def zero_last_layer(self) -> PerBlockProjector:
-        """Make every offset zero. Returns self."""
-        self.mlp.zero_last_layer()
-        return self
-
-    def forward(self, strength: Tensor, pooled: Tensor) -> ModulationOffsets:
-        """strength (B,), pooled (B, P) or (1, P) -> scale and shift (B, N, D)."""
-        scale, shift = (part.unflatten(1, (self.config.num_blocks, -1)) for part in self.mlp(strength, pooled))
-        return ModulationOffsets(scale, shift)
 
 
 @contextmanager
@@ -175,20 +136,21 @@ def modulations(transformer: FluxTransformer2DModel) -> list[list[tuple[nn.Modul
 
 @contextmanager
 def blocks_offset(transformer: FluxTransformer2DModel, offsets: ModulationOffsets) -> Iterator[None]:
-    """The transformer with offsets (B or 1, N, D) of their own for all blocks: each hears the vector of time and pooled
-    text offset, as all do where the place is "time_text_embed". Raises InvalidInput for another number of blocks, and
-    under gradient checkpointing, which would recompute the blocks without them."""
+    """The transformer with offsets of their own for all blocks, side by side (B or 1, N D): each hears the vector of
+    time and pooled text offset, as all do where the place is "time_text_embed". Raises InvalidInput for another width,
+    and under gradient checkpointing, which would recompute the blocks without them."""
     homes = modulations(transformer)
-    if offsets.scale.shape[1:] != (len(homes), transformer.inner_dim):
+    if offsets.scale.shape[1] != len(homes) * transformer.inner_dim:
         raise InvalidInput(
-            f"The offsets have shape {tuple(offsets.scale.shape)}; this transformer needs (frames, {len(homes)}, "
+            f"The offsets have shape {tuple(offsets.scale.shape)}; this transformer needs (frames, {len(homes)} x "
             f"{transformer.inner_dim})."
         )
     if transformer.is_gradient_checkpointing:
         raise InvalidInput("Offsets per block do not pass gradient checkpointing: train them without it.")
     plain = [(home, name, getattr(home, name)) for block in homes for home, name in block]
     try:
-        for block, scale, shift in zip(homes, offsets.scale.unbind(1), offsets.shift.unbind(1), strict=True):
+        parts = (part.chunk(len(homes), dim=1) for part in offsets)
+        for block, scale, shift in zip(homes, *parts, strict=True):
             for home, name in block:
                 home._modules[name] = _OffsetModulation(getattr(home, name), ModulationOffsets(scale, shift))
         yield

@@ -58,7 +58,7 @@ def fresh(kind: str) -> torch.nn.Module:
     if kind == "text-space":
         projector = TextSpaceProjector(POOLED_DIM, HIDDEN_DIM, TEXT_DIM)
     elif kind == "per-block":
-        projector = PerBlockProjector(POOLED_DIM, HIDDEN_DIM, INNER_DIM, len(modulations(tiny_transformer())))
+        projector = PerBlockProjector(POOLED_DIM, HIDDEN_DIM, len(modulations(tiny_transformer())) * INNER_DIM)
     else:
         projector = NoPooledProjector(POOLED_DIM, HIDDEN_DIM, INNER_DIM)
     shake(projector.parameters(), 0.6)
@@ -99,7 +99,7 @@ def test_offsets_alike_for_all_blocks_are_the_shipped_place(pipe):
     """A modulation that is left out, offset twice, or by another block's offsets; a block that stays offset."""
     transformer, (one, other) = pipe.transformer, torch.randn(2, 2, 1, INNER_DIM)
     num_blocks = len(modulations(transformer))
-    alike = ModulationOffsets(*(part.expand(2, num_blocks, INNER_DIM) for part in (one, other)))
+    alike = ModulationOffsets(*(part.expand(2, num_blocks, INNER_DIM).flatten(1) for part in (one, other)))
     with torch.no_grad():
         plain = transformer(**inputs()).sample
         with offsets_attached(transformer, ModulationOffsets(one[:, 0], other[:, 0]), "time_text_embed"):
@@ -112,7 +112,7 @@ def test_offsets_alike_for_all_blocks_are_the_shipped_place(pipe):
         answers = []
         for block in range(num_blocks):
             only = [torch.zeros(2, num_blocks, INNER_DIM).index_fill(1, torch.tensor([block]), 0.5) for _ in range(2)]
-            with blocks_offset(transformer, ModulationOffsets(*only)):
+            with blocks_offset(transformer, ModulationOffsets(*(part.flatten(1) for part in only))):
                 answers.append(transformer(**inputs()).sample)
     for number, answer in enumerate(answers):
         assert not any(torch.allclose(answer, other) for other in [plain, *answers[:number]])
@@ -120,7 +120,7 @@ def test_offsets_alike_for_all_blocks_are_the_shipped_place(pipe):
 
 def test_offsets_per_block_are_refused_where_they_do_not_fit(pipe):
     """Broadcast over the wrong blocks they would train something else; recomputed blocks would not hear them."""
-    one = torch.zeros(1, len(modulations(pipe.transformer)), INNER_DIM)
+    one = torch.zeros(1, len(modulations(pipe.transformer)) * INNER_DIM)
     with (
         pytest.raises(InvalidInput, match="frames"),
         blocks_offset(pipe.transformer, ModulationOffsets(one[:, 1:], one[:, 1:])),
