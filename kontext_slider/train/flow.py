@@ -59,6 +59,21 @@ def flow_loss(
         weights: of the target tokens, (B, L).
         channels: weights of the latent channels, (C,).
     """
+    error = velocity_error(transformer, source, target, text, pooled, sigmas, noise, guidance)
+    return weighted_square(error * sigmas[:, None, None] if weighting == "sigma_squared" else error, weights, channels)
+
+
+def velocity_error(
+    transformer: FluxTransformer2DModel,
+    source: Tensor,
+    target: Tensor,
+    text: Tensor,
+    pooled: Tensor,
+    sigmas: Tensor,
+    noise: Tensor,
+    guidance: float = 1.0,
+) -> Tensor:
+    """What the model's velocity is off by, (B, L, K). Arguments as of `flow_loss`."""
     height, width = target.shape[-2:]
     dtype, sigma = transformer.dtype, sigmas[:, None, None]
     clean, noise = pack(target), pack(noise)
@@ -73,8 +88,12 @@ def flow_loss(
         txt_ids=torch.zeros(text.shape[1], 3, device=tokens.device),
         return_dict=False,
     )[0][:, : clean.shape[1]]
-    error = velocity.float() - (noise - clean)
-    squares = (error * sigma if weighting == "sigma_squared" else error).square()
+    return velocity.float() - (noise - clean)
+
+
+def weighted_square(error: Tensor, weights: Tensor | None = None, channels: Tensor | None = None) -> Tensor:
+    """Mean square of an error (B, L, K), a scalar; `weights` and `channels` as of `flow_loss`."""
+    squares = error.square()
     if channels is not None:
         squares = squares * channels.repeat_interleave(4).to(squares)
     return (squares if weights is None else squares * weights[..., None]).mean()

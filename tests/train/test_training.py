@@ -18,10 +18,13 @@ from kontext_slider.train.pocket import recipe
 from kontext_slider.train.pocket.base import BaseRun, train_base
 from kontext_slider.train.pocket.batches import (
     PRACTISE,
+    Batch,
     Batches,
     ShardSize,
     Words,
     all_instructions,
+    anchored_loss,
+    beside_untouched,
     channel_weights,
 )
 from kontext_slider.train.pocket.card import write_card
@@ -90,6 +93,33 @@ def test_loss_is_the_error_of_the_picture_that_the_velocity_points_to():
         other = flow_loss(transformer, source, source + change, text, pooled, sigmas, noise)
     assert same < 0.01
     assert torch.allclose(other, change.square().mean(), rtol=0.1)
+
+
+@pytest.mark.parametrize(("strength", "cost"), [(0.0, 0.0), (0.25, 0.25), (1.0, 1.0), (1.5, 1.0)])
+def test_a_mistake_that_the_untouched_frame_makes_too_is_given_back(monkeypatch, strength, cost):
+    """Trained on what is not shown: 1 - s of what the frame at 0 lost comes back, which is nothing from 1 on."""
+    sigmas = []
+
+    def off_by_one(transformer, source, target, text, pooled, levels, noise):
+        assert torch.equal(source[0], source[1]) and torch.equal(noise[0], noise[1])
+        assert torch.equal(target[1], source[1]) and not torch.equal(target[0], source[0])
+        sigmas.append(levels)
+        return (1 / levels)[:, None, None].expand(2, 4, 64)  # the picture is off by 1 everywhere, at both strengths
+
+    monkeypatch.setattr("kontext_slider.train.pocket.batches.velocity_error", off_by_one)
+    pair = Batch(
+        source=torch.randn(2, 16, 4, 4),
+        target=torch.randn(2, 16, 4, 4),
+        words=torch.tensor([3, 4]),
+        strengths=torch.tensor([strength, 0.7]),
+        weights=torch.tensor([[4.0, 1, 1, 0], [9, 9, 9, 9]]),
+        shows=torch.zeros(2, 4, dtype=torch.uint8),
+    )
+    both = beside_untouched(pair)
+    assert both.words.tolist() == [3, 3] and both.strengths.tolist() == [strength, 0]
+    loss = anchored_loss(None, both, (torch.zeros(2, 1, 1),) * 2, None, torch.Generator().manual_seed(0))
+    assert sigmas[0][0] == sigmas[0][1]
+    torch.testing.assert_close(loss, torch.tensor(1.5 * cost**2))
 
 
 def test_channels_weigh_what_their_errors_show():

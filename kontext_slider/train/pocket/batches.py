@@ -12,7 +12,7 @@ from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
 
 from kontext_slider.codec import PatchCodec
-from kontext_slider.train.flow import flow_loss, sample_sigmas
+from kontext_slider.train.flow import flow_loss, sample_sigmas, velocity_error, weighted_square
 from kontext_slider.train.pocket.edits import NO_EDIT, trained_instructions
 from kontext_slider.train.pocket.pace import family
 from kontext_slider.train.pocket.pairs import Mix, Shard, full_strength, load_or_draw
@@ -94,6 +94,13 @@ class Batch:
     def to(self, device: str) -> Batch:
         """The same on another device."""
         return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+
+def beside_untouched(batch: Batch) -> Batch:
+    """The first half of the pairs, and behind them the same again at strength 0, where the target is the source."""
+    half = {name: tensor[: (len(tensor) + 1) // 2] for name, tensor in vars(batch).items()}
+    untouched = {**half, "target": half["source"], "strengths": torch.zeros_like(half["strengths"])}
+    return Batch(**{name: torch.cat([half[name], untouched[name]]) for name in half})
 
 
 class Batches:
@@ -180,3 +187,26 @@ def batch_loss(
     return flow_loss(
         transformer, batch.source, batch.target, *texts, sigmas, noise, weights=batch.weights, channels=channels
     )
+
+
+def anchored_loss(
+    transformer: FluxTransformer2DModel,
+    batch: Batch,
+    texts: tuple[Tensor, Tensor],
+    channels: Tensor | None,
+    generator: torch.Generator,
+) -> Tensor:
+    """The flow loss of frames as an anchored model shows them, a scalar; arguments as of `batch_loss`.
+
+    Such a frame, at strength s, gets back 1 - s of what the frame at strength 0 lost (`kontext_slider.anchor`). So a
+    mistake that both make costs s of itself, and one that only one of them makes costs all of it.
+
+    batch: by `beside_untouched`; a pair and its untouched picture have the same noise and level."""
+    pairs = len(batch.target) // 2
+    noise = torch.randn(batch.target[:pairs].shape, generator=generator).to(batch.target.device)
+    sigmas = sample_sigmas(pairs, generator).to(noise.device)
+    both = torch.cat([sigmas, sigmas])
+    error = velocity_error(transformer, batch.source, batch.target, *texts, both, torch.cat([noise, noise]))
+    frame, zero = (error * both[:, None, None]).chunk(2)
+    returned = (1 - batch.strengths[:pairs]).clamp(min=0)[:, None, None]
+    return weighted_square(frame - returned * zero, batch.weights[:pairs], channels)

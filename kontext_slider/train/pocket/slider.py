@@ -21,7 +21,9 @@ from kontext_slider.train.pocket.batches import (
     ShardSize,
     Words,
     all_instructions,
+    anchored_loss,
     batch_loss,
+    beside_untouched,
     channel_weights,
     load_batches,
 )
@@ -35,7 +37,8 @@ Applied = Callable[[Tensor, Tensor], AbstractContextManager[None]]  # (strengths
 class SliderRun:
     """The run that made the shipped slider. Its pictures have other seeds than the base model's.
 
-    start: a model folder with a slider of the same sizes to go on from. practised: families drawn twice as often."""
+    start: a model folder with a slider of the same sizes to go on from. anchored: whether frames are trained as an
+    anchored model shows them, half as many pairs in a batch. practised: families drawn twice as often."""
 
     start: Path | None = None
     seed: int = 2
@@ -47,6 +50,7 @@ class SliderRun:
     rank: int = 8
     hidden_dim: int = 384
     place: Place = "time_text_embed"
+    anchored: bool = True
     practised: tuple[str, ...] = PRACTISED
     device: str = "cpu"
     compiled: bool = True
@@ -91,13 +95,15 @@ def train_projector(
     with torch.no_grad():
         texts, pooled_texts = batches.words.encode(torch.arange(len(batches.words.t5_ids)))  # all sentences, once
     channels = channel_weights(pipe.vae)
+    loss = anchored_loss if run.anchored else batch_loss
 
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(run.seed * 1_000_000 + step)
-        batch = batches.draw(generator).to(run.device)
+        drawn = batches.draw(generator).to(run.device)
+        batch = beside_untouched(drawn) if run.anchored else drawn
         text, pooled = texts[batch.words], pooled_texts[batch.words]
         with torch.autocast(batch.target.device.type, torch.bfloat16), applied(batch.strengths, pooled):
-            return batch_loss(pipe.transformer, batch, (text, pooled), channels, generator)
+            return loss(pipe.transformer, batch, (text, pooled), channels, generator)
 
     modules = (projector, pipe.transformer)
     train(modules, make_optimizers(modules, run.rate), loss_at, Schedule(run.steps), folder, run.seed)
