@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from .errors import CheckpointError, InvalidInput
 from .hub import AUTHORS_FILE, LORA_FILE, PROJECTOR_FILE, PROJECTOR_FOLDER, download_slider
 from .lora import PREFIX, LoraWeights
+from .modulation import offsets_width
 from .projector import StrengthProjector
 
 CARD_FILE = "README.md"
@@ -102,11 +103,11 @@ def check_fit(projector: StrengthProjector, lora: LoraWeights | None, transforme
 def check_projector_fit(projector: StrengthProjector, transformer: nn.Module) -> None:
     """Raise CheckpointError when the projector was made for a transformer of other widths."""
     made_for = (projector.config.modulation_dim, projector.config.pooled_dim)
-    needed = (transformer.inner_dim, transformer.config.pooled_projection_dim)
+    needed = (offsets_width(transformer, projector.config.place), transformer.config.pooled_projection_dim)
     if made_for != needed:
         raise CheckpointError(
-            f"The slider was made for a transformer {made_for[0]} wide with a pooled text of {made_for[1]}, this one "
-            f"has {needed[0]} and {needed[1]}. Load it onto the model it belongs to."
+            f"The slider's offsets are {made_for[0]} wide and its pooled text is {made_for[1]}; this transformer needs "
+            f"{needed[0]} and {needed[1]}. Load it onto the model it belongs to."
         )
 
 
@@ -158,7 +159,7 @@ A projector from (strength, pooled instruction) to modulation offsets, and the L
 | | |
 |---|---|
 | base model | {base_model or "see where these files lie"} |
-| transformer width | {config.modulation_dim} |
+| width of the offsets | {config.modulation_dim} |
 | pooled text width | {config.pooled_dim} |
 | strength encoding | {config.strength_encoding} ({config.strength_dim} values) |
 | projector | {config.num_layers} layers, {config.hidden_dim} wide |

@@ -1,22 +1,23 @@
 """Attach modulation offsets to an unmodified FluxTransformer2DModel, and take them off again.
 
-Two places. "text_stream", the paper's: in a double block, `norm1_context` answers `(x, gate_msa, shift_mlp, scale_mlp,
-gate_mlp)` for the text stream; while offsets are attached, a wrapper stands in its place, asks it and adds to
-`shift_mlp` and `scale_mlp`. "time_text_embed": the vector of time and pooled text, which drives every modulation of the
-transformer, is scaled and shifted once. Nothing else of the transformer changes, its state-dict keys included.
+Three places. "text_stream", the paper's: in a double block, `norm1_context` answers `(x, gate_msa, shift_mlp,
+scale_mlp, gate_mlp)` for the text stream; while offsets are attached, a wrapper stands in its place, asks it and adds
+to `shift_mlp` and `scale_mlp`. "time_text_embed": the vector of time and pooled text, which drives every modulation of
+the transformer, is scaled and shifted once. "every_block": each block hears that vector scaled and shifted by a pair of
+its own. Nothing else of the transformer changes, its state-dict keys included.
 
 Why a stand-in module and not a forward hook: dynamo does not guard on hooks (`skip_nnmodule_hook_guards`), so a
 compiled block keeps the hooks it was traced with, present or not. It does guard on submodules, and takes the wrapper's
 tensors as inputs, so that new values of the same shape need no new compilation.
 
-Legend: B frames in the batch, D width of the transformer.
+Legend: B frames in the batch, D width of the transformer, N blocks of both kinds and the last modulation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -52,24 +53,43 @@ class _OffsetEmbedding(StandIn):
         return offset_embedding(self.plain(*args, **kwargs), self.offsets)
 
 
+class _OffsetModulation(StandIn):
+    """For a modulation layer: the vector of time and pooled text, by whatever name it is given, is offset."""
+
+    def forward(self, x: Tensor, *given: Tensor, **named: Tensor) -> Any:
+        vectors = {name: offset_embedding(vector, self.offsets) for name, vector in named.items()}
+        return self.plain(x, *(offset_embedding(vector, self.offsets) for vector in given), **vectors)
+
+
+class _Home(NamedTuple):
+    """Modules of one owner that offsets go to, and what stands in for them."""
+
+    owner: nn.Module
+    names: tuple[str, ...]
+    stand_in: type[StandIn]
+    offsets: ModulationOffsets
+
+
 class OffsetsHandle:
     """Offsets that are attached; `detach` takes them off (twice is once)."""
 
     def __init__(self, transformer: nn.Module, offsets: ModulationOffsets, place: Place) -> None:
-        self._unwrap: Callable[[], None] = lambda: None
-        if place == "time_text_embed":
-            self._replaced = [(transformer, "time_text_embed", transformer.time_text_embed)]
-            transformer._modules["time_text_embed"] = _OffsetEmbedding(transformer.time_text_embed, offsets)
-            return
-        blocks = transformer.transformer_blocks
-        self._replaced = [(block, "norm1_context", _stand_in(block, offsets)) for block in blocks]
-        self._unwrap = wrap_checkpointing(transformer, _block_offset, *offsets)
+        @contextmanager
+        def recomputed(block: nn.Module, *tensors: Tensor) -> Iterator[None]:
+            """A block of the backward pass: these offsets, whatever is attached by then."""
+            homes = _homes(transformer, ModulationOffsets(*tensors), place)
+            replaced = _attach([home for home in homes if home.owner is block])
+            try:
+                yield
+            finally:
+                _put_back(replaced)
+
+        self._replaced = _attach(_homes(transformer, offsets, place))
+        self._unwrap = wrap_checkpointing(transformer, recomputed, *offsets)
 
     def detach(self) -> None:
         """Put the transformer back as it was."""
-        for parent, name, plain in self._replaced:
-            plain.training = parent._modules[name].training
-            parent._modules[name] = plain
+        _put_back(self._replaced)
         self._replaced = []
         self._unwrap()
 
@@ -82,15 +102,16 @@ def attach_offsets(transformer: nn.Module, offsets: ModulationOffsets, place: Pl
 
     Args:
         transformer: a FluxTransformer2DModel, compiled or not, with or without LoRA.
-        offsets: scale and shift, (B, D) each; B is the batch of the coming calls, or 1 for all frames alike.
-        place: "text_stream" (every double block, as in the paper) or "time_text_embed".
+        offsets: scale and shift, (B, D) each, or (B, N D) for "every_block", in the order of `modulations`; B is the
+            batch of the coming calls, or 1 for all frames alike.
+        place: "text_stream" (every double block, as in the paper), "time_text_embed" or "every_block".
 
     Raises InvalidInput for offsets of another width and when offsets are attached already.
     """
     transformer = getattr(transformer, "_orig_mod", transformer)  # torch.compile(transformer)
-    _check_fit(transformer, offsets)
-    homes = [transformer.time_text_embed, *(block.norm1_context for block in transformer.transformer_blocks)]
-    if any(isinstance(module, StandIn) for module in homes):
+    _check_fit(transformer, offsets, place)
+    owners = [(transformer, ("time_text_embed",)), *modulations(transformer)]
+    if any(isinstance(getattr(owner, name), StandIn) for owner, names in owners for name in names):
         raise InvalidInput("This transformer has offsets attached. Detach them before attaching others.")
     return OffsetsHandle(transformer, offsets, place)
 
@@ -107,25 +128,47 @@ def offsets_attached(
         handle.detach()
 
 
-def _stand_in(block: nn.Module, offsets: ModulationOffsets) -> nn.Module:
-    """Put a wrapper around the block's plain norm; returns what stood there."""
-    before = block.norm1_context
-    norm = before.plain if isinstance(before, _OffsetNorm) else before
-    block._modules["norm1_context"] = _OffsetNorm(norm, offsets)
-    return before
+def modulations(transformer: nn.Module) -> list[tuple[nn.Module, tuple[str, ...]]]:
+    """The N owners of modulation layers and what they call them: double blocks, single blocks, the last modulation."""
+    double = [(block, ("norm1", "norm1_context")) for block in transformer.transformer_blocks]
+    single = [(block, ("norm",)) for block in transformer.single_transformer_blocks]
+    return [*double, *single, (transformer, ("norm_out",))]
 
 
-@contextmanager
-def _block_offset(block: nn.Module, scale: Tensor, shift: Tensor) -> Iterator[None]:
-    """The condition of a recomputed block: these offsets, whatever is attached by then."""
-    if not hasattr(block, "norm1_context"):  # single blocks take none
-        yield
-        return
-    before = _stand_in(block, ModulationOffsets(scale, shift))
-    try:
-        yield
-    finally:
-        block._modules["norm1_context"] = before
+def offsets_width(transformer: nn.Module, place: Place) -> int:
+    """How many numbers the scale has, and the shift: D, or N D for "every_block"."""
+    return transformer.inner_dim * (len(modulations(transformer)) if place == "every_block" else 1)
+
+
+def _homes(transformer: nn.Module, offsets: ModulationOffsets, place: Place) -> list[_Home]:
+    if place == "time_text_embed":
+        return [_Home(transformer, ("time_text_embed",), _OffsetEmbedding, offsets)]
+    if place == "text_stream":
+        return [_Home(block, ("norm1_context",), _OffsetNorm, offsets) for block in transformer.transformer_blocks]
+    owners = modulations(transformer)
+    pairs = zip(*(part.chunk(len(owners), dim=1) for part in offsets), strict=True)
+    return [
+        _Home(owner, names, _OffsetModulation, ModulationOffsets(*pair))
+        for (owner, names), pair in zip(owners, pairs, strict=True)
+    ]
+
+
+def _attach(homes: list[_Home]) -> list[tuple[nn.Module, str, nn.Module]]:
+    """Put the stand-ins in their places. Returns what stood there, for `_put_back`."""
+    replaced = []
+    for owner, names, stand_in, offsets in homes:
+        for name in names:
+            before = owner._modules[name]
+            assert before is not None
+            owner._modules[name] = stand_in(before.plain if isinstance(before, StandIn) else before, offsets)
+            replaced.append((owner, name, before))
+    return replaced
+
+
+def _put_back(replaced: list[tuple[nn.Module, str, nn.Module]]) -> None:
+    for owner, name, before in replaced:
+        before.training = getattr(owner, name).training
+        owner._modules[name] = before
 
 
 def offset_embedding(embedding: Tensor, offsets: ModulationOffsets) -> Tensor:
@@ -142,8 +185,8 @@ def _added(value: Tensor, offset: Tensor) -> Tensor:
     return value + offset.to(device=value.device, dtype=value.dtype)
 
 
-def _check_fit(transformer: nn.Module, offsets: ModulationOffsets) -> None:
-    width = transformer.inner_dim
+def _check_fit(transformer: nn.Module, offsets: ModulationOffsets, place: Place) -> None:
+    width = offsets_width(transformer, place)
     for name, offset in zip(offsets._fields, offsets, strict=True):
         if not isinstance(offset, torch.Tensor) or offset.ndim != 2 or offset.shape[1] != width:
             shape = tuple(getattr(offset, "shape", ()))

@@ -17,15 +17,15 @@ from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from diffusers import FluxTransformer2DModel
 from torch import nn
 
+from .modulation import modulations
+
 if TYPE_CHECKING:
     from .pipeline import KontextSliderPipeline
 
 
 def modulation_layers(transformer: FluxTransformer2DModel) -> list[nn.Module]:
     """The linear layers that turn a time and a pooled text into shifts, scales and gates."""
-    double = [norm.linear for block in transformer.transformer_blocks for norm in (block.norm1, block.norm1_context)]
-    single = [block.norm.linear for block in transformer.single_transformer_blocks]
-    return [*double, *single, transformer.norm_out.linear]
+    return [getattr(owner, name).linear for owner, names in modulations(transformer) for name in names]
 
 
 def place_sparingly(pipe: KontextSliderPipeline, device: torch.device) -> KontextSliderPipeline:

@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from .errors import InvalidInput
 
 ENCODINGS = ("release", "sinusoidal")
-Place = Literal["text_stream", "time_text_embed"]
+Place = Literal["text_stream", "time_text_embed", "every_block"]
 TANGENT = 0.1  # of strength, over which the direction of the offsets is taken at the highest trained strength
 
 
 class ModulationOffsets(NamedTuple):
     """What is added to the scale and shift of a modulation (`modulation.py` says where), one row per frame."""
 
-    scale: Tensor  # (B, D)
-    shift: Tensor  # (B, D)
+    scale: Tensor  # (B, D), or (B, N D) with a pair for each of N blocks
+    shift: Tensor  # as the scale
 
 
 def check_strengths(value: float | Sequence[float], highest: float = 1.0) -> list[float]:
@@ -77,11 +77,12 @@ class StrengthProjector(ModelMixin, ConfigMixin):
     Args:
         pooled_dim: P, the width of the pooled text.
         hidden_dim: width of the MLP's hidden layers.
-        modulation_dim: D, the transformer's inner width.
+        modulation_dim: D, the transformer's inner width; for "every_block" N D, `modulation.offsets_width`.
         num_layers: linear layers of the MLP, at least 2.
         strength_dim: E; 2 for "release", even for "sinusoidal" (128 in the paper).
         strength_encoding: "release" (`encode_periodic`) or "sinusoidal" (`encode_sinusoidal`).
-        place: where the offsets go, "text_stream" as in the paper, or "time_text_embed" (see `modulation.py`).
+        place: where the offsets go, "text_stream" as in the paper, "time_text_embed" or "every_block" (see
+            `modulation.py`).
         highest_strength: the highest strength of training. Beyond it the offsets go on along their tangent: the
             encoding alone would turn back, since it is periodic.
     """

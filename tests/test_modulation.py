@@ -12,7 +12,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from kontext_slider.errors import InvalidInput
 from kontext_slider.modulation import attach_offsets, offsets_attached
 from kontext_slider.projector import ModulationOffsets, Place
-from tests.tiny import INNER_DIM, POOLED_DIM, TEXT_DIM, loud, tiny_transformer
+from tests.tiny import INNER_DIM, NUM_MODULATED, POOLED_DIM, TEXT_DIM, loud, tiny_transformer
 
 
 @pytest.fixture
@@ -34,12 +34,13 @@ def inputs(batch: int = 2) -> dict:
     }
 
 
-def some_offsets(seed: int = 0, batch: int = 2) -> ModulationOffsets:
-    scale, shift = torch.randn(2, batch, INNER_DIM, generator=torch.Generator().manual_seed(seed))
-    return ModulationOffsets(scale, shift)
-
-
 PLACES = get_args(Place)
+
+
+def some_offsets(seed: int = 0, batch: int = 2, place: Place = "text_stream") -> ModulationOffsets:
+    width = INNER_DIM * (NUM_MODULATED if place == "every_block" else 1)
+    scale, shift = torch.randn(2, batch, width, generator=torch.Generator().manual_seed(seed))
+    return ModulationOffsets(scale, shift)
 
 
 def run(
@@ -92,10 +93,24 @@ def test_offsets_of_the_embedding(transformer):
     torch.testing.assert_close(run(transformer, offsets, place="time_text_embed"), expected, rtol=0, atol=0)
 
 
+def test_offsets_of_every_block(transformer):
+    """A modulation that is left out, offset twice, or by another block's pair. The same pair for all blocks is an
+    offset embedding."""
+    one = some_offsets()
+    alike = ModulationOffsets(*(part.repeat(1, NUM_MODULATED) for part in one))
+    expected = run(transformer, one, place="time_text_embed")
+    torch.testing.assert_close(run(transformer, alike, place="every_block"), expected)
+    answers = [run(transformer)]
+    for number in range(NUM_MODULATED):
+        only = torch.zeros(2, NUM_MODULATED, INNER_DIM).index_fill(1, torch.tensor(number), 0.5).flatten(1)
+        answers.append(run(transformer, ModulationOffsets(only, only), place="every_block"))
+        assert not any(torch.allclose(answers[-1], other) for other in answers[:-1])
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_every_sample_has_its_own_offsets(transformer, place):
     """A batch of strengths must not share the first one's offsets."""
-    offsets = some_offsets(batch=3)
+    offsets = some_offsets(batch=3, place=place)
     together = run(transformer, offsets, batch=3, place=place)
     for i in range(3):
         alone = ModulationOffsets(offsets.scale[i : i + 1], offsets.shift[i : i + 1])
@@ -105,7 +120,7 @@ def test_every_sample_has_its_own_offsets(transformer, place):
 @pytest.mark.parametrize("place", PLACES)
 def test_zero_offsets_change_nothing(transformer, place):
     """The way the offsets come in must not itself round."""
-    zero = ModulationOffsets(torch.zeros(1, INNER_DIM), torch.zeros(1, INNER_DIM))
+    zero = ModulationOffsets(*(0 * part[:1] for part in some_offsets(place=place)))
     assert torch.equal(run(transformer, zero, place=place), run(transformer))
 
 
@@ -114,13 +129,13 @@ def test_nothing_stays_after_detaching_or_an_exception(transformer, place):
     """A hook or wrapper left behind would silently edit every later picture."""
     before, plain = traces(transformer), run(transformer)
     names = list(transformer.state_dict())
-    with pytest.raises(KeyError), offsets_attached(transformer, some_offsets(), place):
+    with pytest.raises(KeyError), offsets_attached(transformer, some_offsets(place=place), place):
         assert list(transformer.state_dict()) == names
         assert [name for name, _ in transformer.named_parameters()] == names
         transformer.train()
         transformer.eval()
         raise KeyError
-    handle = attach_offsets(transformer, some_offsets(), place)
+    handle = attach_offsets(transformer, some_offsets(place=place), place)
     handle.detach()
     handle.detach()
     assert traces(transformer) == before
@@ -138,11 +153,11 @@ def test_moving_and_casting_while_attached(transformer):
 def test_what_does_not_fit_is_refused(transformer, place):
     """Broadcasting would turn a wrong batch into a larger picture batch, a wrong width into a cryptic message."""
     narrow = ModulationOffsets(torch.zeros(2, 8), torch.zeros(2, 8))
-    with pytest.raises(InvalidInput, match=str(INNER_DIM)):
+    with pytest.raises(InvalidInput, match=str(NUM_MODULATED * INNER_DIM if place == "every_block" else INNER_DIM)):
         attach_offsets(transformer, narrow, place)
     with pytest.raises(InvalidInput, match="one strength per frame"):
-        run(transformer, some_offsets(batch=3), 2, place)
-    with offsets_attached(transformer, some_offsets(), place), pytest.raises(InvalidInput, match="Detach"):
+        run(transformer, some_offsets(batch=3, place=place), 2, place)
+    with offsets_attached(transformer, some_offsets(place=place), place), pytest.raises(InvalidInput, match="Detach"):
         attach_offsets(transformer, some_offsets())
     run(transformer)
 
@@ -155,7 +170,7 @@ def gradients(
         transformer.enable_gradient_checkpointing(
             lambda module, *args: torch.utils.checkpoint.checkpoint(module.__call__, *args, use_reentrant=reentrant)
         )
-    leaf = torch.stack(some_offsets()).requires_grad_()
+    leaf = torch.stack(some_offsets(place=place)).requires_grad_()
     given = inputs()
     given["hidden_states"].requires_grad_()
     handle = attach_offsets(transformer, ModulationOffsets(*(2.0 * leaf)), place)
@@ -163,7 +178,7 @@ def gradients(
     if detach_first:
         handle.detach()
     if other is not None:
-        handle = attach_offsets(transformer, other)
+        handle = attach_offsets(transformer, other, place)
     loss.backward()
     handle.detach()
     transformer.disable_gradient_checkpointing()
@@ -181,10 +196,11 @@ def test_gradient_checkpointing_keeps_the_offsets(transformer, reentrant, detach
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_recomputation_under_other_offsets(transformer):
+@pytest.mark.parametrize("place", ["text_stream", "every_block"])
+def test_recomputation_under_other_offsets(transformer, place):
     """Two micro-batches in flight: the first one's backward pass runs while the second one's offsets are attached."""
-    expected = gradients(transformer, None)
-    got = gradients(transformer, False, other=some_offsets(seed=9))
+    expected = gradients(transformer, None, place=place)
+    got = gradients(transformer, False, other=some_offsets(9, place=place), place=place)
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-7)
 
 
@@ -196,22 +212,23 @@ def test_checkpointing_function_is_restored(transformer):
     assert traces(transformer) == before
 
 
+@pytest.mark.parametrize("place", ["text_stream", "every_block"])
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @torch.no_grad()
-def test_compiled_blocks_follow_attach_and_detach(transformer, backend):
+def test_compiled_blocks_follow_attach_and_detach(transformer, backend, place):
     """Dynamo ignores hooks added or removed after compilation, and would bake in or recompile for each strength."""
-    first, second = some_offsets(1), some_offsets(2)
-    plain, with_first, with_second = run(transformer), run(transformer, first), run(transformer, second)
+    first, second = some_offsets(1, place=place), some_offsets(2, place=place)
+    plain, with_first, with_second = (run(transformer, offsets, place=place) for offsets in (None, first, second))
     torch._dynamo.reset()
     counter = CompileCounterWithBackend(backend)
     transformer.compile_repeated_blocks(backend=counter, fullgraph=True)
     torch.testing.assert_close(run(transformer), plain)
     compiled_plain = counter.frame_count
-    torch.testing.assert_close(run(transformer, first), with_first)
+    torch.testing.assert_close(run(transformer, first, place=place), with_first)
     compiled_both = counter.frame_count
-    assert compiled_both == compiled_plain + 1
+    assert compiled_both == compiled_plain + (1 if place == "text_stream" else compiled_plain)
     for offsets, expected in [(None, plain), (second, with_second), (None, plain), (first, with_first)]:
-        torch.testing.assert_close(run(transformer, offsets), expected)
+        torch.testing.assert_close(run(transformer, offsets, place=place), expected)
     assert counter.frame_count == compiled_both
     torch._dynamo.reset()
 

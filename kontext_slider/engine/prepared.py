@@ -25,6 +25,7 @@ from diffusers import FluxTransformer2DModel
 from torch import Tensor
 from torch.nn.functional import silu
 
+from ..modulation import modulations
 from ..projector import ModulationOffsets, Place
 from .blocks import Parts, compiled_blocks, double_block, joined, modulated, single_block
 from .denoise import Conditioning
@@ -69,7 +70,9 @@ class Prepared:
             source=transformer.x_embedder(edit.source.latents).to(weights.dtype),
             rotations=torch.view_as_real(rotations) if weights.compiled else rotations,
             embeddings=embeddings,
-            plain_tables=tables(transformer, embeddings[:, None], weights.dtype) if place == "text_stream" else None,
+            plain_tables=tables(transformer, embeddings[:, None, None], weights.dtype)
+            if place == "text_stream"
+            else None,
         )
 
     def of_targets(self, tokens: Tensor | None) -> Prepared:
@@ -81,12 +84,14 @@ class Prepared:
         return replace(self, rotations=torch.cat([text, target[tokens], source]))
 
     def table(self, offsets: ModulationOffsets) -> list[Table]:
-        """What the modulation layers answer with `offsets` (B, D), step by step."""
+        """What the modulation layers answer with `offsets` (B, D or N D), step by step."""
         scale, shift = (offset.to(self.embeddings) for offset in offsets)
         if self.plain_tables is not None:
             pair = shift.to(self.weights.dtype), scale.to(self.weights.dtype)
             return [[_with_offsets(block, *pair) for block in table] for table in self.plain_tables]
-        embeddings = (1 + scale) * self.embeddings[:, None] + shift  # (R, B, D)
+        width = self.embeddings.shape[1]
+        scale, shift = (part.unflatten(1, (-1, width)) for part in (scale, shift))  # (B, 1 or blocks, D)
+        embeddings = (1 + scale) * self.embeddings[:, None, None] + shift
         return tables(self.transformer, embeddings, self.weights.dtype)
 
     def velocity(self, latents: Tensor, table: Table) -> Tensor:
@@ -108,19 +113,20 @@ class Prepared:
 
 
 def tables(transformer: FluxTransformer2DModel, embeddings: Tensor, dtype: torch.dtype) -> list[Table]:
-    """The answers of all modulation layers to embeddings (R, B, D), step by step, in `dtype`."""
-    hidden, width = silu(embeddings), embeddings.shape[-1]
+    """The answers of all modulation layers, step by step, in `dtype`. embeddings: (R, B, blocks or 1 for all, D)."""
+    owners, width = modulations(transformer), embeddings.shape[-1]
+    hidden = silu(embeddings).expand(-1, -1, len(owners), -1).unbind(2)  # of each block, (R, B, D)
 
-    def answers(layer: torch.nn.Linear) -> Tensor:
-        return layer(hidden.to(layer.weight.dtype)).to(dtype).unflatten(-1, (-1, width)).movedim(-2, 1)
+    def answers(layer: torch.nn.Linear, heard: Tensor) -> Tensor:
+        return layer(heard.to(layer.weight.dtype)).to(dtype).unflatten(-1, (-1, width)).movedim(-2, 1)
 
-    blocks = [(answers(b.norm1.linear), answers(b.norm1_context.linear)) for b in transformer.transformer_blocks]
-    single = [(answers(block.norm.linear),) for block in transformer.single_transformer_blocks]
-    end = answers(transformer.norm_out.linear).flip(1)  # the library has the scale before the shift here
-    steps = range(len(embeddings))
-    return [
-        [tuple(tuple(part[step].unbind(0)) for part in block) for block in [*blocks, *single, (end,)]] for step in steps
+    *blocks, (end,) = [
+        tuple(answers(getattr(owner, name).linear, heard) for name in names)
+        for (owner, names), heard in zip(owners, hidden, strict=True)
     ]
+    blocks.append((end.flip(1),))  # the library has the scale before the shift here
+    steps = range(len(embeddings))
+    return [[tuple(tuple(part[step].unbind(0)) for part in block) for block in blocks] for step in steps]
 
 
 def _with_offsets(block: tuple[Parts, ...], shift: Tensor, scale: Tensor) -> tuple[Parts, ...]:

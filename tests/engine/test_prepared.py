@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import get_args
 
 import pytest
 import torch
@@ -55,7 +56,7 @@ def plain_answer(pipe, edit, timesteps, latents, step, strengths):
 
 @torch.no_grad()
 @pytest.mark.parametrize("joined", [True, False])
-@pytest.mark.parametrize("place", ["text_stream", "time_text_embed"])
+@pytest.mark.parametrize("place", get_args(Place))
 @pytest.mark.parametrize("guidance", [True, False])
 @pytest.mark.parametrize("strengths", [[0.4], STRENGTHS])
 def test_a_velocity_is_the_librarys_own(edit_of, joined, place, guidance, strengths):

@@ -1,7 +1,7 @@
 """The paper's ablations as models (section 4, table 2) and ours, outside the shipped path: what they are, on disk, in
 pictures.
 
-All but "text-space" and "per-block" are ordinary sliders on disk.
+All but "text-space" are ordinary sliders on disk.
 
 Legend: B frames (one strength each), P width of the pooled text.
 """
@@ -32,9 +32,7 @@ from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import ModulationOffsets, StrengthProjector, check_strengths
 from kontext_slider.train.slider.projectors import (
     NoPooledProjector,
-    PerBlockProjector,
     TextSpaceProjector,
-    blocks_offset,
     settings_of,
     token_appended,
 )
@@ -43,10 +41,13 @@ if TYPE_CHECKING:
     from kontext_slider.evaluate.rivals import Method
 
 ABLATIONS = {  # name -> what a reader of the report is told
-    "same-steps": "the shipped design on the drawn truth, trained for as long as the other ablations.",
+    "same-steps": "the shipped design on the drawn truth, every frame trained for itself, for as long as the other "
+    "ablations.",
+    "paired": "the same, with frames trained as they are shown, with their share of what the frame at strength 0 "
+    "loses: as the shipped slider is.",
     "text-stream": "the same, with the offsets where the paper adds them: in the text stream of every double block.",
     "text-space": "the same, with the strength as one more text token in the place of offsets.",
-    "per-block": "the same, with offsets of its own for every block in the place of one pair for all.",
+    "per-block": "the same, with a pair of offsets for every block in the place of one for all.",
     "no-pooled": "the same, from a projector that does not see the pooled text.",
     "sinusoidal": "the same, with the strength as 128 sines and cosines, as the paper has it, in the place of the "
     "released code's two.",
@@ -57,10 +58,10 @@ ABLATIONS = {  # name -> what a reader of the report is told
     "true-ends": "as filtered, with the source and the edit themselves at the ends of a sequence, where the paper has "
     "the morpher's reconstructions of them.",
 }
-CARD = "# Ablation: {}\n\nRead by `kontext_slider.train.slider.ablations`.\n"
+CARD = "# Ablation: the strength as a text token\n\nRead by `kontext_slider.train.slider.ablations`.\n"
 
 
-Projector = StrengthProjector | TextSpaceProjector | PerBlockProjector
+Projector = StrengthProjector | TextSpaceProjector
 
 
 @contextmanager
@@ -83,10 +84,7 @@ def slider_on(
         attached = token_appended(transformer, _kept(answer, kept))
     else:
         offsets = ModulationOffsets(*(_kept(part, kept) for part in answer))
-        if isinstance(projector, PerBlockProjector):
-            attached = blocks_offset(transformer, offsets)
-        else:
-            attached = offsets_attached(transformer, offsets, projector.config.place)
+        attached = offsets_attached(transformer, offsets, projector.config.place)
     with lora.slider_lora(transformer, on=True), attached:
         yield
 
@@ -169,11 +167,10 @@ def take_weights(projector: Projector, transformer: FluxTransformer2DModel) -> S
 
 
 def save_slider_of(folder: Path, projector: Projector, transformer: FluxTransformer2DModel) -> None:
-    """Write a slider of any kind in our layout. `pipe.load_slider` reads it, but "text-space" and "per-block" it
-    refuses."""
+    """Write a slider of any kind in our layout. `pipe.load_slider` reads it, but "text-space" it refuses."""
     weights = take_weights(projector, transformer)
-    is_plain = type(weights.projector) is StrengthProjector
-    write_slider(folder, weights, slider_card(weights, None) if is_plain else CARD.format(weights.projector.SUBJECT))
+    is_token = isinstance(weights.projector, TextSpaceProjector)
+    write_slider(folder, weights, CARD if is_token else slider_card(weights, None))
 
 
 def load_slider_of(folder: Path) -> SliderWeights:
@@ -181,8 +178,8 @@ def load_slider_of(folder: Path) -> SliderWeights:
     home = folder / PROJECTOR_FOLDER
     try:
         config = json.loads((home / "config.json").read_text(encoding="utf-8"))
-        kinds = {kind.__name__: kind for kind in (TextSpaceProjector, PerBlockProjector)}
-        projector = kinds.get(config.get("_class_name"), StrengthProjector)(**settings_of(config))
+        kind = TextSpaceProjector if config.get("_class_name") == TextSpaceProjector.__name__ else StrengthProjector
+        projector = kind(**settings_of(config))
         projector.load_state_dict(load_file(home / PROJECTOR_FILE))
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"There is no readable slider in {str(folder)!r}: {error}") from error

@@ -5,53 +5,42 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import FluxTransformer2DModel
 from peft import LoraConfig
 from torch import Tensor, nn
 
 from kontext_slider import lora
+from kontext_slider.modulation import offsets_width
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import StrengthProjector
 from kontext_slider.train.flow import flow_loss
 from kontext_slider.train.slider.ablations import Projector, slider_on
 from kontext_slider.train.slider.batches import SliderBatch
 from kontext_slider.train.slider.config import SliderConfig
-from kontext_slider.train.slider.projectors import NoPooledProjector, PerBlockProjector, TextSpaceProjector, modulations
+from kontext_slider.train.slider.projectors import NoPooledProjector, TextSpaceProjector
 
 
 def fresh_slider(pipe: KontextSliderPipeline, kind: str, rank: int, seed: int, **projector: Any) -> Projector:
     """Put an untrained slider on a frozen pipeline, in the place of one that is there: last layer zero, LoRA without
-    effect. Returns its projector, which is the pipeline's own too unless `kind` is "text-space" or "per-block".
+    effect. Returns its projector, which is the pipeline's own too unless `kind` is "text-space".
 
     projector: settings of the projector besides its widths towards the transformer.
     """
     torch.manual_seed(seed)
     for module in (pipe.transformer, pipe.text_encoder, pipe.text_encoder_2):
         module.requires_grad_(False)
-    if kind in ("text-space", "per-block"):
+    if kind == "text-space":
         projector.pop("place", None)
-        made = _special(kind, pipe.transformer, projector)
+        sizes = pipe.transformer.config
+        token = TextSpaceProjector(sizes.pooled_projection_dim, token_dim=sizes.joint_attention_dim, **projector)
         config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(lora.TARGETS), init_lora_weights="gaussian")
         pipe.unload_slider()
         lora.add_lora(pipe.transformer, config)
-        return made.zero_last_layer()
+        return token.zero_last_layer()
     plain = NoPooledProjector if kind == "no-pooled" else StrengthProjector
-    offsets = plain(
-        pipe.transformer.config.pooled_projection_dim, modulation_dim=pipe.transformer.inner_dim, **projector
-    )
+    width = offsets_width(pipe.transformer, projector.get("place", "text_stream"))
+    offsets = plain(pipe.transformer.config.pooled_projection_dim, modulation_dim=width, **projector)
     pipe.add_slider(offsets.zero_last_layer(), rank)
     return offsets
-
-
-def _special(
-    kind: str, transformer: FluxTransformer2DModel, settings: dict[str, Any]
-) -> TextSpaceProjector | PerBlockProjector:
-    """A projector that the pipeline itself does not know."""
-    sizes = transformer.config
-    if kind == "text-space":
-        return TextSpaceProjector(sizes.pooled_projection_dim, token_dim=sizes.joint_attention_dim, **settings)
-    width = len(modulations(transformer)) * transformer.inner_dim
-    return PerBlockProjector(sizes.pooled_projection_dim, modulation_dim=width, **settings)
 
 
 class SliderModel(nn.Module):

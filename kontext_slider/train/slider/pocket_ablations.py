@@ -7,6 +7,7 @@ pairs that the data pipeline made (`pocket_sequences.py`).
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from kontext_slider.errors import InvalidInput
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import load_pipeline
+from kontext_slider.projector import Place
 from kontext_slider.train.data.workspace import Recipe
 from kontext_slider.train.pocket.batches import Batches
 from kontext_slider.train.pocket.pairs import HIGHEST
@@ -24,6 +26,8 @@ from kontext_slider.train.slider.model import fresh_slider
 from kontext_slider.train.slider.pocket_sequences import KINDS, MORPHER, sequence_batches
 
 SIZES = tuple(size for size in SliderRun().sizes if size.width == 256)  # the slider's own shards serve here as well
+PAIRED = "paired"
+PLACES: dict[str, Place] = {"text-stream": "text_stream", "per-block": "every_block"}  # of ablations that are about it
 
 
 def train_ablation(pipe: KontextSliderPipeline, kind: str, run: SliderRun, folder: Path, batches: Batches) -> Projector:
@@ -33,7 +37,7 @@ def train_ablation(pipe: KontextSliderPipeline, kind: str, run: SliderRun, folde
 
     Args:
         kind: one of ABLATIONS.
-        run: as for `train_slider`; `place` does not count for "text-space", "text-stream" and "per-block".
+        run: as for `train_slider`; `anchored` does not count, nor `place` for "text-space" and those of PLACES.
         folder: checkpoints go to `folder/KIND`.
         batches: the kind's pairs; their `words` belong to this pipeline.
 
@@ -42,7 +46,7 @@ def train_ablation(pipe: KontextSliderPipeline, kind: str, run: SliderRun, folde
     if kind not in ABLATIONS:
         raise InvalidInput(f"The ablation is one of {', '.join(ABLATIONS)}, not {kind!r}.")
     pipe.to(run.device)
-    place = "text_stream" if kind == "text-stream" else run.place
+    place = PLACES.get(kind, run.place)
     settings: dict[str, Any] = {"hidden_dim": run.hidden_dim, "place": place, "highest_strength": HIGHEST}
     if kind == "sinusoidal":
         settings |= {"strength_encoding": "sinusoidal", "strength_dim": 128}
@@ -51,7 +55,7 @@ def train_ablation(pipe: KontextSliderPipeline, kind: str, run: SliderRun, folde
     def applied(strengths: Tensor, pooled: Tensor) -> AbstractContextManager[None]:
         return slider_on(pipe.transformer, projector, strengths, pooled)
 
-    train_projector(pipe, projector, applied, batches, run, folder / kind)
+    train_projector(pipe, projector, applied, batches, replace(run, anchored=kind == PAIRED), folder / kind)
     save_slider_of(folder / kind / "slider", projector, pipe.transformer)
     return projector
 

@@ -1,7 +1,7 @@
-"""Projectors that are not shipped: the paper's ablations (section 4, table 2) and one of ours, and how each is put on.
+"""Projectors that are not shipped: the paper's ablations (section 4, table 2), and how a text token is put on.
 
 Legend: B frames (one strength each), P width of the pooled text, E width of the text tokens, T text tokens, D width of
-the transformer, N blocks of all kinds and the last modulation.
+the transformer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.modulation import StandIn, offset_embedding
 from kontext_slider.projector import ModulationOffsets, StrengthProjector
 
 
@@ -30,8 +29,6 @@ class TextSpaceProjector(ModelMixin, ConfigMixin):
         token_dim: E, even; the transformer's `joint_attention_dim`.
         num_layers, strength_dim, strength_encoding, highest_strength: as in `StrengthProjector`.
     """
-
-    SUBJECT = "the strength as a text token"
 
     @register_to_config
     def __init__(
@@ -83,12 +80,6 @@ class NoPooledProjector(StrengthProjector):
         return plain
 
 
-class PerBlockProjector(StrengthProjector):
-    """A StrengthProjector whose answer is the offsets of all blocks side by side: its `modulation_dim` is N D."""
-
-    SUBJECT = "offsets for each block"
-
-
 @contextmanager
 def token_appended(transformer: FluxTransformer2DModel, token: Tensor) -> Iterator[None]:
     """The transformer with `token` (B or 1, 1, E) behind its text tokens, at their position, inside the block.
@@ -117,43 +108,3 @@ def token_appended(transformer: FluxTransformer2DModel, token: Tensor) -> Iterat
 def settings_of(config: Any) -> dict[str, Any]:
     """A projector's configuration without diffusers' own notes."""
     return {name: value for name, value in config.items() if not name.startswith("_")}
-
-
-class _OffsetModulation(StandIn):
-    """For a modulation layer: the vector of time and pooled text, by whatever name it is given, is offset."""
-
-    def forward(self, x: Tensor, *given: Tensor, **named: Tensor) -> Any:
-        vectors = {name: offset_embedding(vector, self.offsets) for name, vector in named.items()}
-        return self.plain(x, *(offset_embedding(vector, self.offsets) for vector in given), **vectors)
-
-
-def modulations(transformer: FluxTransformer2DModel) -> list[list[tuple[nn.Module, str]]]:
-    """The homes (module, name) of every modulation layer, block by block, the last modulation behind them; N lists."""
-    double = [[(block, "norm1"), (block, "norm1_context")] for block in transformer.transformer_blocks]
-    single = [[(block, "norm")] for block in transformer.single_transformer_blocks]
-    return [*double, *single, [(transformer, "norm_out")]]
-
-
-@contextmanager
-def blocks_offset(transformer: FluxTransformer2DModel, offsets: ModulationOffsets) -> Iterator[None]:
-    """The transformer with offsets of their own for all blocks, side by side (B or 1, N D): each hears the vector of
-    time and pooled text offset, as all do where the place is "time_text_embed". Raises InvalidInput for another width,
-    and under gradient checkpointing, which would recompute the blocks without them."""
-    homes = modulations(transformer)
-    if offsets.scale.shape[1] != len(homes) * transformer.inner_dim:
-        raise InvalidInput(
-            f"The offsets have shape {tuple(offsets.scale.shape)}; this transformer needs (frames, {len(homes)} x "
-            f"{transformer.inner_dim})."
-        )
-    if transformer.is_gradient_checkpointing:
-        raise InvalidInput("Offsets per block do not pass gradient checkpointing: train them without it.")
-    plain = [(home, name, getattr(home, name)) for block in homes for home, name in block]
-    try:
-        parts = (part.chunk(len(homes), dim=1) for part in offsets)
-        for block, scale, shift in zip(homes, *parts, strict=True):
-            for home, name in block:
-                home._modules[name] = _OffsetModulation(getattr(home, name), ModulationOffsets(scale, shift))
-        yield
-    finally:
-        for home, name, module in plain:
-            home._modules[name] = module

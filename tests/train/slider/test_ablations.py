@@ -10,8 +10,7 @@ import torch
 from kontext_slider import lora
 from kontext_slider.errors import CheckpointError, InvalidInput
 from kontext_slider.evaluate.rivals import ours
-from kontext_slider.modulation import offsets_attached
-from kontext_slider.projector import ModulationOffsets, StrengthProjector
+from kontext_slider.projector import StrengthProjector
 from kontext_slider.train.loop import Schedule
 from kontext_slider.train.pocket.batches import Batches, Words
 from kontext_slider.train.pocket.pairs import Shard
@@ -28,10 +27,7 @@ from kontext_slider.train.slider.ablations import (
 from kontext_slider.train.slider.pocket_ablations import train_ablation
 from kontext_slider.train.slider.projectors import (
     NoPooledProjector,
-    PerBlockProjector,
     TextSpaceProjector,
-    blocks_offset,
-    modulations,
     token_appended,
 )
 from tests.tiny import (
@@ -45,6 +41,7 @@ from tests.tiny import (
     shake,
     tiny_image,
     tiny_pipeline,
+    tiny_projector,
     tiny_transformer,
 )
 
@@ -58,7 +55,7 @@ def fresh(kind: str) -> torch.nn.Module:
     if kind == "text-space":
         projector = TextSpaceProjector(POOLED_DIM, HIDDEN_DIM, TEXT_DIM)
     elif kind == "per-block":
-        projector = PerBlockProjector(POOLED_DIM, HIDDEN_DIM, len(modulations(tiny_transformer())) * INNER_DIM)
+        projector = tiny_projector(place="every_block")
     else:
         projector = NoPooledProjector(POOLED_DIM, HIDDEN_DIM, INNER_DIM)
     shake(projector.parameters(), 0.6)
@@ -92,45 +89,6 @@ def test_a_token_is_one_more_text_token_and_leaves_with_the_block(pipe):
         assert torch.equal(got, expected) and not torch.allclose(got, plain)
         assert torch.equal(transformer(**inputs()).sample, plain)
     with pytest.raises(InvalidInput, match=str(TEXT_DIM)), token_appended(transformer, torch.randn(1, 1, 8)):
-        pass
-
-
-def test_offsets_alike_for_all_blocks_are_the_shipped_place(pipe):
-    """A modulation that is left out, offset twice, or by another block's offsets; a block that stays offset."""
-    transformer, (one, other) = pipe.transformer, torch.randn(2, 2, 1, INNER_DIM)
-    num_blocks = len(modulations(transformer))
-    alike = ModulationOffsets(*(part.expand(2, num_blocks, INNER_DIM).flatten(1) for part in (one, other)))
-    with torch.no_grad():
-        plain = transformer(**inputs()).sample
-        with offsets_attached(transformer, ModulationOffsets(one[:, 0], other[:, 0]), "time_text_embed"):
-            expected = transformer(**inputs()).sample
-        with pytest.raises(KeyError), blocks_offset(transformer, alike):
-            got = transformer(**inputs()).sample
-            raise KeyError
-        torch.testing.assert_close(got, expected)
-        assert torch.equal(transformer(**inputs()).sample, plain)
-        answers = []
-        for block in range(num_blocks):
-            only = [torch.zeros(2, num_blocks, INNER_DIM).index_fill(1, torch.tensor([block]), 0.5) for _ in range(2)]
-            with blocks_offset(transformer, ModulationOffsets(*(part.flatten(1) for part in only))):
-                answers.append(transformer(**inputs()).sample)
-    for number, answer in enumerate(answers):
-        assert not any(torch.allclose(answer, other) for other in [plain, *answers[:number]])
-
-
-def test_offsets_per_block_are_refused_where_they_do_not_fit(pipe):
-    """Broadcast over the wrong blocks they would train something else; recomputed blocks would not hear them."""
-    one = torch.zeros(1, len(modulations(pipe.transformer)) * INNER_DIM)
-    with (
-        pytest.raises(InvalidInput, match="frames"),
-        blocks_offset(pipe.transformer, ModulationOffsets(one[:, 1:], one[:, 1:])),
-    ):
-        pass
-    pipe.transformer.enable_gradient_checkpointing()
-    with (
-        pytest.raises(InvalidInput, match="checkpointing"),
-        blocks_offset(pipe.transformer, ModulationOffsets(one, one)),
-    ):
         pass
 
 
@@ -187,10 +145,9 @@ def test_rendering_is_the_pipelines_own(anchored):
         assert (frame == other).all()
 
 
-@pytest.mark.parametrize("kind", ["text-space", "per-block"])
-def test_a_special_folder_is_no_ordinary_slider(pipe, tmp_path, kind):
+def test_a_tokens_folder_is_no_ordinary_slider(pipe, tmp_path):
     """Loaded as plain offsets, its weights would edit at random; a damaged folder must say so too."""
-    save_slider_of(tmp_path, fresh(kind), pipe.transformer)
+    save_slider_of(tmp_path, fresh("text-space"), pipe.transformer)
     with pytest.raises(CheckpointError):
         pipe.load_slider(tmp_path)
     (tmp_path / "slider_projector" / "config.json").write_text("{")
@@ -274,13 +231,27 @@ def test_only_ablations_that_are_not_there_are_trained(tmp_path, monkeypatch):
     assert folders == {kind: tmp_path / kind / "slider" for kind in ABLATIONS}
 
 
-def test_text_stream_is_the_papers_place(tmp_path):
+def test_paired_alone_is_trained_as_it_is_shown(tmp_path, monkeypatch):
+    """All ablations paired, or none, and the table says what pairing gains of two runs that are the same."""
+    paired = {}
+
+    def note(pipe, projector, applied, batches, run, folder):
+        paired[folder.name] = run.anchored
+
+    monkeypatch.setattr(pocket_ablations, "train_projector", note)
+    for kind in ABLATIONS:
+        pipe, batches = pocket_like()
+        train_ablation(pipe, kind, RUN, tmp_path, batches)
+    assert paired == {kind: kind == "paired" for kind in ABLATIONS}
+
+
+def test_every_ablation_has_its_own_place(tmp_path):
     """An ablation under another's name makes the table a lie."""
     places = {}
-    for kind in ("same-steps", "text-stream"):
+    for kind in ("same-steps", "text-stream", "per-block"):
         pipe, batches = pocket_like()
         places[kind] = train_ablation(pipe, kind, replace(RUN, steps=1), tmp_path, batches).config.place
-    assert places == {"same-steps": "time_text_embed", "text-stream": "text_stream"}
+    assert places == {"same-steps": "time_text_embed", "text-stream": "text_stream", "per-block": "every_block"}
 
 
 def test_an_unknown_ablation_is_refused(tmp_path):
