@@ -47,7 +47,23 @@ def flow_loss(
     channels: Tensor | None = None,
 ) -> Tensor:
     """Rectified-flow loss, paper Eq. 1: x = (1 - sigma) y + sigma eps, the model predicts eps - y; mean square over the
-    target tokens only. Returns a scalar.
+    target tokens only. Returns a scalar. Arguments as of `flow_error` and `weighted_square`."""
+    error = flow_error(transformer, source, target, text, pooled, sigmas, noise, weighting, guidance)
+    return weighted_square(error, weights, channels)
+
+
+def flow_error(
+    transformer: FluxTransformer2DModel,
+    source: Tensor,
+    target: Tensor,
+    text: Tensor,
+    pooled: Tensor,
+    sigmas: Tensor,
+    noise: Tensor,
+    weighting: Weighting = "sigma_squared",
+    guidance: float = 1.0,
+) -> Tensor:
+    """What the model's velocity is off by, (B, L, K).
 
     Args:
         source, target, noise: (B, C, h, w).
@@ -56,24 +72,7 @@ def flow_loss(
         weighting: "sigma_squared", the error of the picture that a velocity points to, x - sigma v, which is what the
             last sampling step shows; or "none".
         guidance: heard by transformers with such an input.
-        weights: of the target tokens, (B, L).
-        channels: weights of the latent channels, (C,).
     """
-    error = velocity_error(transformer, source, target, text, pooled, sigmas, noise, guidance)
-    return weighted_square(error * sigmas[:, None, None] if weighting == "sigma_squared" else error, weights, channels)
-
-
-def velocity_error(
-    transformer: FluxTransformer2DModel,
-    source: Tensor,
-    target: Tensor,
-    text: Tensor,
-    pooled: Tensor,
-    sigmas: Tensor,
-    noise: Tensor,
-    guidance: float = 1.0,
-) -> Tensor:
-    """What the model's velocity is off by, (B, L, K). Arguments as of `flow_loss`."""
     height, width = target.shape[-2:]
     dtype, sigma = transformer.dtype, sigmas[:, None, None]
     clean, noise = pack(target), pack(noise)
@@ -88,11 +87,25 @@ def velocity_error(
         txt_ids=torch.zeros(text.shape[1], 3, device=tokens.device),
         return_dict=False,
     )[0][:, : clean.shape[1]]
-    return velocity.float() - (noise - clean)
+    error = velocity.float() - (noise - clean)
+    return error * sigma if weighting == "sigma_squared" else error
+
+
+def shown_error(frame: Tensor, untouched: Tensor, strengths: Tensor) -> Tensor:
+    """What an anchored model's frames are off by, (B, L, K): at `strengths` (B,) they get back 1 - s of what the frame
+    at strength 0 lost (`kontext_slider.anchor`). A mistake that both make costs s of itself.
+
+    frame, untouched: errors of the frames and, under the same noise, of those at strength 0, (B, L, K)."""
+    return frame - (1 - strengths).clamp(min=0)[:, None, None] * untouched
 
 
 def weighted_square(error: Tensor, weights: Tensor | None = None, channels: Tensor | None = None) -> Tensor:
-    """Mean square of an error (B, L, K), a scalar; `weights` and `channels` as of `flow_loss`."""
+    """Mean square of an error (B, L, K), a scalar.
+
+    Args:
+        weights: of the target tokens, (B, L).
+        channels: weights of the latent channels, (C,).
+    """
     squares = error.square()
     if channels is not None:
         squares = squares * channels.repeat_interleave(4).to(squares)

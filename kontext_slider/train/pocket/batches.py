@@ -12,7 +12,7 @@ from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
 
 from kontext_slider.codec import PatchCodec
-from kontext_slider.train.flow import flow_loss, sample_sigmas, velocity_error, weighted_square
+from kontext_slider.train.flow import flow_error, flow_loss, sample_sigmas, shown_error, weighted_square
 from kontext_slider.train.pocket.edits import NO_EDIT, trained_instructions
 from kontext_slider.train.pocket.pace import family
 from kontext_slider.train.pocket.pairs import Mix, Shard, full_strength, load_or_draw
@@ -196,17 +196,11 @@ def anchored_loss(
     channels: Tensor | None,
     generator: torch.Generator,
 ) -> Tensor:
-    """The flow loss of frames as an anchored model shows them, a scalar; arguments as of `batch_loss`.
-
-    Such a frame, at strength s, gets back 1 - s of what the frame at strength 0 lost (`kontext_slider.anchor`). So a
-    mistake that both make costs s of itself, and one that only one of them makes costs all of it.
-
-    batch: by `beside_untouched`; a pair and its untouched picture have the same noise and level."""
+    """The flow loss of frames as an anchored model shows them (`flow.shown_error`), a scalar; arguments as of
+    `batch_loss`. batch: by `beside_untouched`; a pair and its untouched picture have the same noise and level."""
     pairs = len(batch.target) // 2
     noise = torch.randn(batch.target[:pairs].shape, generator=generator).to(batch.target.device)
     sigmas = sample_sigmas(pairs, generator).to(noise.device)
-    both = torch.cat([sigmas, sigmas])
-    error = velocity_error(transformer, batch.source, batch.target, *texts, both, torch.cat([noise, noise]))
-    frame, zero = (error * both[:, None, None]).chunk(2)
-    returned = (1 - batch.strengths[:pairs]).clamp(min=0)[:, None, None]
-    return weighted_square(frame - returned * zero, batch.weights[:pairs], channels)
+    twice = torch.cat([sigmas, sigmas]), torch.cat([noise, noise])
+    frame, untouched = flow_error(transformer, batch.source, batch.target, *texts, *twice).chunk(2)
+    return weighted_square(shown_error(frame, untouched, batch.strengths[:pairs]), batch.weights[:pairs], channels)

@@ -41,6 +41,8 @@ class SliderConfig:
         guidance: the distilled guidance that the transformer hears; ignored where it has no such input.
         timesteps: "uniform" in (0, 1], or "near_one", 1 - u^2 (`flow.sample_sigmas`).
         weighting: of the squared velocity error: "none", or "sigma_squared", the error of the picture.
+        anchored: for models whose strength 0 is the source itself: whether frames are trained as these show them
+            (`flow.shown_error`), which takes a second forward pass, at strength 0.
         slider_drop: share of rows trained without a strength.
         rank, hidden_dim, num_layers, strength_dim, strength_encoding, place, highest_strength: of LoRA and projector;
             no row of the data has a higher strength.
@@ -71,6 +73,7 @@ class SliderConfig:
     guidance: float = 1.0
     timesteps: Timesteps = "uniform"
     weighting: Weighting = "none"
+    anchored: bool = False
     slider_drop: float = 0.1
     rank: int = 4
     hidden_dim: int = 6144

@@ -12,9 +12,9 @@ from kontext_slider import lora
 from kontext_slider.modulation import offsets_width
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import StrengthProjector
-from kontext_slider.train.flow import flow_loss
+from kontext_slider.train.flow import flow_error, shown_error, weighted_square
 from kontext_slider.train.slider.ablations import Projector, slider_on
-from kontext_slider.train.slider.batches import SliderBatch
+from kontext_slider.train.slider.batches import SliderBatch, beside_untouched
 from kontext_slider.train.slider.config import SliderConfig
 from kontext_slider.train.slider.projectors import NoPooledProjector, TextSpaceProjector
 
@@ -55,7 +55,7 @@ class SliderModel(nn.Module):
         settings = {name: getattr(config, name) for name in names}
         self.projector = fresh_slider(pipe, config.kind, config.rank, config.seed, **settings)
         self.transformer = pipe.transformer
-        self._weighting, self._guidance = config.weighting, config.guidance
+        self._weighting, self._guidance, self._anchored = config.weighting, config.guidance, config.anchored
         nn.Module.to(self.projector, pipe.transformer.device)
         for parameter in self.trained().values():
             parameter.data = parameter.data.float()
@@ -69,15 +69,20 @@ class SliderModel(nn.Module):
 
     def forward(self, batch: SliderBatch) -> Tensor:
         """The loss of a batch, a scalar."""
-        with slider_on(self.transformer, self.projector, batch.strengths, batch.pooled, batch.kept):
-            return flow_loss(
+        rows = beside_untouched(batch) if self._anchored else batch
+        with slider_on(self.transformer, self.projector, rows.strengths, rows.pooled, rows.kept):
+            error = flow_error(
                 self.transformer,
-                batch.source,
-                batch.target,
-                batch.text,
-                batch.pooled,
-                batch.sigmas,
-                batch.noise,
+                rows.source,
+                rows.target,
+                rows.text,
+                rows.pooled,
+                rows.sigmas,
+                rows.noise,
                 self._weighting,
                 self._guidance,
             )
+        if self._anchored:
+            frame, untouched = error.chunk(2)
+            error = shown_error(frame, untouched * batch.kept[:, None, None], batch.strengths)
+        return weighted_square(error)

@@ -21,6 +21,7 @@ POCKET = SliderConfig(
     weight_decay=0.01,
     timesteps="near_one",
     weighting="sigma_squared",
+    anchored=True,
     slider_drop=0.0,
     rank=8,
     hidden_dim=384,

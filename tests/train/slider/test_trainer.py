@@ -17,9 +17,9 @@ from PIL import Image
 from kontext_slider import cli
 from kontext_slider.errors import InvalidInput, KontextSliderError
 from kontext_slider.export import read_metadata
-from kontext_slider.train.flow import flow_loss
+from kontext_slider.train.flow import flow_error, flow_loss
 from kontext_slider.train.slider import trainer
-from kontext_slider.train.slider.ablations import load_slider_of
+from kontext_slider.train.slider.ablations import load_slider_of, slider_on
 from kontext_slider.train.slider.batches import SliderBatch
 from kontext_slider.train.slider.model import SliderModel
 from kontext_slider.train.slider.state import read_losses
@@ -92,6 +92,25 @@ def loss_and_gradients(kind: str, checkpointing: bool, kept: float) -> tuple[flo
     loss = model(replace(batch, kept=torch.full((2,), kept)))
     loss.backward()
     return loss.item(), {name: p.grad for name, p in model.trained().items()}
+
+
+@torch.no_grad()
+def test_an_anchored_run_is_trained_on_what_it_shows():
+    """The untouched frames of other rows, at other noise, or subtracted where the slider is dropped."""
+    model, batch = SliderModel(tiny_pipeline(slider=False), replace(CONFIG, anchored=True)), random_batch()
+    shake(model.trained().values(), 0.3)
+    shake(model.projector.parameters(), 1.0)
+    errors = []
+    for target, strengths in [(batch.target, batch.strengths), (batch.source, torch.zeros(2))]:
+        with slider_on(model.transformer, model.projector, strengths, batch.pooled):
+            args = (batch.source, target, batch.text, batch.pooled, batch.sigmas, batch.noise)
+            errors.append(flow_error(model.transformer, *args, CONFIG.weighting, CONFIG.guidance))
+    shown = errors[0] - torch.tensor([0.7, 0.2])[:, None, None] * errors[1]
+    torch.testing.assert_close(model(batch), shown.square().mean())
+    dropped = replace(batch, kept=torch.zeros(2))
+    loss = model(dropped)
+    model._anchored = False
+    torch.testing.assert_close(loss, model(dropped))
 
 
 @pytest.mark.parametrize("kind", KINDS)
