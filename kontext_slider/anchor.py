@@ -6,7 +6,7 @@ strength 0 is the source to the bit, the full edit stays the model's, and no ste
 A slider may be trained on what is so shown (`train/flow.py`, `shown_error`): it then makes at 0 the mistakes that it
 makes at other strengths, and they are given back.
 
-Legend: N frames, H and W their sides; pictures in [0, 1].
+Legend: N frames, H and W their sides; pictures in [0, 1]; L packed tokens of C channels.
 """
 
 from __future__ import annotations
@@ -21,5 +21,10 @@ def anchored(frames: Tensor, strengths: Sequence[float], lost: Tensor) -> Tensor
     """Frames (N, 3, H, W) at `strengths` with the share of `lost` (1, 3, H, W) that each is due; clipped to [0, 1].
 
     `lost` is the source minus the model's frame at strength 0."""
+    return given_back(frames, strengths, lost).clamp(0, 1)
+
+
+def given_back(frames: Tensor, strengths: Sequence[float], lost: Tensor) -> Tensor:
+    """As `anchored`, not clipped, of pictures or latents (N, L, C). lost: of one row, for all frames, or of N."""
     share = torch.tensor([max(0.0, 1.0 - strength) for strength in strengths])
-    return (frames + share.to(frames)[:, None, None, None] * lost.to(frames)).clamp(0, 1)
+    return frames + share.to(frames).reshape(-1, *[1] * (frames.ndim - 1)) * lost.to(frames)

@@ -125,6 +125,17 @@ def anchor_of(pipe: FluxKontextPipeline, call: dict[str, Any]) -> Tensor | None:
     return pixels.to(pipe._execution_device) if fits else None
 
 
+def num_rows(call: dict[str, Any]) -> int:
+    """1, or as many as there are strengths where any tensor has a row for each."""
+    return max(len(call[name]) for name in ROWS if call[name] is not None)
+
+
+def repeated(call: dict[str, Any]) -> dict[str, Any]:
+    """The call for twice as many strengths, those of the first again behind them."""
+    rows = {name: call[name] for name in ROWS if call[name] is not None}
+    return {**call, **{name: torch.cat([row, row]) if len(row) > 1 else row for name, row in rows.items()}}
+
+
 def joined(parts: list[Any]) -> Any:
     """The frames of all batches as one batch of the same kind: list, array or tensor."""
     if isinstance(parts[0], list):

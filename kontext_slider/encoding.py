@@ -1,7 +1,7 @@
 """Everything of an edit that does not depend on its strength, encoded once, by the parent pipeline's own methods.
 
 Legend: N strengths, T text tokens, P width of the pooled text, L packed target tokens, C latent channels, h and w sides
-of the latents.
+of the latents, f pixels per latent, H and W sides of the picture.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from diffusers import FluxKontextPipeline
+from torch import Tensor
 
 from . import arguments
 
@@ -43,6 +44,21 @@ def encode_edit(pipe: FluxKontextPipeline, call: dict[str, Any]) -> dict[str, An
         None, 1, channels, height, width, dtype, device, call["generator"], call["latents"]
     )  # (1, L, 4 C)
     return {**call, "generator": None}
+
+
+def decode(pipe: FluxKontextPipeline, latents: Tensor, size: tuple[int, int]) -> Tensor:
+    """Packed latents (N, L, 4 C) to pixels (N, 3, H, W) in [0, 1], `size` = (width, height)."""
+    unpacked = pipe._unpack_latents(latents, size[1], size[0], pipe.vae_scale_factor)  # (N, C, H / f, W / f)
+    unpacked = unpacked / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
+    pixels = pipe.vae.decode(unpacked, return_dict=False)[0]
+    return pipe.image_processor.postprocess(pixels, output_type="pt")
+
+
+def packed_source(pipe: FluxKontextPipeline, call: dict[str, Any]) -> Tensor | None:
+    """The source of an encoded call as target tokens, (1 or N, L, 4 C); None where the output has another size."""
+    rows, channels, height, width = call["image"].shape
+    fits = (height * pipe.vae_scale_factor, width * pipe.vae_scale_factor) == (call["height"], call["width"])
+    return pipe._pack_latents(call["image"], rows, channels, height, width) if fits else None
 
 
 def _encode_texts(pipe: FluxKontextPipeline, call: dict[str, Any]) -> dict[str, Any]:

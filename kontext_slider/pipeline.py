@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from . import anchor, arguments, checkpoint, hub, lora
 from .codec import PatchCodec
 from .defaults import MAX_STRENGTH, EditDefaults
-from .encoding import encode_edit
+from .encoding import decode, encode_edit, packed_source
 from .errors import InvalidInput, MissingSlider
 from .modulation import offsets_attached
 from .projector import StrengthProjector, check_strengths
@@ -120,15 +120,16 @@ class KontextSliderPipeline(FluxKontextPipeline):
             allow_extrapolation: let strengths go on to 1.5.
 
         Where the model's `edit_defaults` say `anchor_source`, frames are held to the source at strength 0
-        (`anchor.py`): one more frame is denoised, first of all, for strength 0. Not for latents, in or out, and not for
-        several rows.
+        (`anchor.py`): one more frame is denoised, first of all, for strength 0 (one more for every row of tensors that
+        have several). Latents, in or out, and several rows are held to the source's latents.
 
         Returns:
             FluxPipelineOutput, or a tuple with `return_dict=False`: one frame per strength, in their order. A call
             that a callback interrupts (`pipe._interrupt = True`) returns the frames of the batches it began.
 
         Raises:
-            InvalidInput (a ValueError): a strength outside [0, 1], an empty instruction, several prompts or images.
+            InvalidInput (a ValueError): a strength outside [0, 1], an empty instruction, several prompts or images;
+                frames of another size than the source, where they are to be held to it.
             MissingSlider (a ValueError): no slider is loaded.
         """
         if strength is None:
@@ -138,18 +139,39 @@ class KontextSliderPipeline(FluxKontextPipeline):
         self._require_slider()
         defaults = self.defaults if self.config.edit_defaults else None
         call = arguments.complete_arguments(self, arguments.bind_arguments(self, args, kwargs), defaults)
-        return_dict, output_type = call.pop("return_dict"), call["output_type"]
+        return_dict = call.pop("return_dict")
         arguments.check_batch_size(strength_batch_size)
-        anchors = self.defaults.anchor_source and min(strengths) < 1
-        source = arguments.anchor_of(self, call) if anchors else None
-        if source is None:
-            frames = self._denoised(encode_edit(self, call), strengths, strength_batch_size)
+        if self.defaults.anchor_source and min(strengths) < 1 and call["image"] is not None:
+            frames = self._anchored(call, strengths, strength_batch_size)
         else:
-            call = encode_edit(self, {**call, "output_type": "pt"})
-            pixels = self._denoised(call, [0.0, *strengths], strength_batch_size)
-            pixels = anchor.anchored(pixels[1:], strengths[: len(pixels) - 1], source - pixels[:1])
-            frames = self.image_processor.postprocess(pixels, output_type, do_denormalize=[False] * len(pixels))
+            frames = self._denoised(encode_edit(self, call), strengths, strength_batch_size)
         return FluxPipelineOutput(images=frames) if return_dict else (frames,)
+
+    def _anchored(self, call: dict[str, Any], strengths: list[float], batch_size: int | None) -> Any:
+        """Frames that are held to the source: to its pixels, where it is a picture of their size, or to its latents."""
+        source, output_type = arguments.anchor_of(self, call), call["output_type"]
+        encoded = encode_edit(self, {**call, "output_type": "latent" if source is None else "pt"})
+        tokens = packed_source(self, encoded)
+        if tokens is None:
+            raise InvalidInput(
+                "This model's frames are held to the source, so they have its size: leave out height, width and "
+                "max_area, or give a picture of the size that you want."
+            )
+        arguments.check_rows(encoded, len(strengths))
+        rows = arguments.num_rows(encoded)
+        twice = arguments.repeated(encoded) if rows > 1 else encoded
+        made = self._denoised(twice, [0.0] * rows + strengths, batch_size)
+        untouched, frames = made[:rows], made[rows:]  # fewer frames, if a callback interrupted
+        untouched = untouched[: max(1, len(frames))] if rows > 1 else untouched
+        if source is not None:
+            pixels = anchor.anchored(frames, strengths[: len(frames)], source - untouched)
+        else:
+            kept = tokens[: len(untouched)].to(frames)
+            frames = anchor.given_back(frames, strengths[: len(frames)], kept - untouched)
+            if output_type == "latent" or not len(frames):
+                return frames
+            pixels = decode(self, frames, (encoded["width"], encoded["height"]))
+        return self.image_processor.postprocess(pixels, output_type, do_denormalize=[False] * len(pixels))
 
     def _denoised(self, call: dict[str, Any], strengths: list[float], batch_size: int | None) -> Any:
         """The frames of an encoded call, batch by batch; of the batches begun, if a callback interrupts."""

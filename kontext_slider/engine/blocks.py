@@ -49,7 +49,7 @@ def single_block(
     queries, keys, values = heads(stream, normed)
     answer = attend(rotated(queries, rotations)[:, first:last], rotated(keys, rotations), values)
     inner = gelu(stream.mlp_in(normed[:, first:last]), approximate="tanh")
-    return torch.addcmul(hidden[:, first:last], gate[:, None], stream.out(torch.cat([answer, inner], dim=2)))
+    return added(hidden[:, first:last], gate, stream.out(torch.cat([answer, inner], dim=2)))
 
 
 @cache
@@ -62,10 +62,15 @@ def compiled_blocks() -> tuple[Callable[..., tuple[Tensor, Tensor]], Callable[..
 def _finished(stream: Stream, x: Tensor, answer: Tensor, parts: Parts) -> Tensor:
     """One stream of a double block after its attention."""
     _, _, gate_attention, shift, scale, gate = parts
-    x = torch.addcmul(x, gate_attention[:, None], stream.out(answer))
+    x = added(x, gate_attention, stream.out(answer))
     inner = gelu(stream.mlp_in(modulated(x, shift, scale)), approximate="tanh")
     assert stream.mlp_out is not None
-    return torch.addcmul(x, gate[:, None], stream.mlp_out(inner))
+    return added(x, gate, stream.mlp_out(inner))
+
+
+def added(hidden: Tensor, gate: Tensor, answer: Tensor) -> Tensor:
+    """What a block adds, in the dtype of the hidden states: they are summed up through all blocks. gate: (B, D)."""
+    return torch.addcmul(hidden, gate[:, None], answer.to(hidden.dtype))
 
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -159,14 +159,6 @@ def num_latent_channels(pipe: FluxKontextPipeline) -> int:
     return pipe.transformer.config.in_channels // 4
 
 
-def decode(pipe: FluxKontextPipeline, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Packed latents (B, L, C) to pixels (B, 3, H, W) in [0, 1], `size` = (width, height)."""
-    unpacked = pipe._unpack_latents(latents, size[1], size[0], pipe.vae_scale_factor)  # (B, C / 4, H / f, W / f)
-    unpacked = unpacked / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
-    pixels = pipe.vae.decode(unpacked, return_dict=False)[0]
-    return pipe.image_processor.postprocess(pixels, output_type="pt")
-
-
 def to_picture(pipe: FluxKontextPipeline, pixels: torch.Tensor) -> Image.Image:
     """Pixels (1, 3, H, W) in [0, 1] to the frame, as the pipeline rounds them."""
     return pipe.image_processor.postprocess(pixels, output_type="pil", do_denormalize=[False])[0]

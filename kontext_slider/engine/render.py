@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from ..anchor import anchored
-from .denoise import Conditioning, OnStep, decode, denoise, prepare_scheduler, to_picture, to_pixels
+from ..encoding import decode
+from .denoise import Conditioning, OnStep, denoise, prepare_scheduler, to_picture, to_pixels
 from .denoiser import Denoiser, plain_denoiser, prepared_denoiser, projector_of
 from .device import Turn
 from .late_start import LateStart

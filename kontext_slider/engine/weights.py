@@ -29,13 +29,13 @@ Layer = Callable[[Tensor], Tensor]  # (..., in) -> (..., out)
 
 @dataclass(frozen=True)
 class Dense:
-    """A linear layer as its weight (out, in) and bias (out,)."""
+    """A linear layer as its weight (out, in) and bias (out,); what it is given is rounded to their dtype."""
 
     weight: Tensor
     bias: Tensor | None
 
     def __call__(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
+        return linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
 class Stream(NamedTuple):
@@ -73,14 +73,16 @@ class Weights:
 
         Args:
             joined: copy, join and merge; else the library's layers, as of a quantized transformer in any case.
-            dtype: of the copies; None for the transformer's own.
+            dtype: that the blocks' copies multiply in; None for the transformer's own, which the hidden states and the
+                layers before and after the blocks have in any case: a block's rounding does not go through the others.
             compiled: multiply by programs that torch makes for each size of pictures, when it first meets it."""
         joined = joined and not is_quantized(transformer)
         dtype = dtype if joined and dtype else transformer.dtype
         layer: Callable[[nn.Module], Any] = _as_it_is
+        outer: Callable[[nn.Module], Any] = _as_it_is
         join: Callable[[list[Any]], Layer] = _beside
         if joined:
-            layer, join = _merged(dtype), _join
+            layer, outer, join = _merged(dtype), _merged(transformer.dtype), _join
 
         def stream(attention: nn.Module, qkv: str, norms: str, out, mlp_in, mlp_out=None) -> Stream:
             weights = [getattr(attention, name).weight for name in norms.split()]
@@ -102,14 +104,14 @@ class Weights:
             )
 
         return cls(
-            image_in=layer(transformer.x_embedder),
+            image_in=outer(transformer.x_embedder),
             double=tuple(double(block) for block in transformer.transformer_blocks),
             single=tuple(
                 stream(block.attn, "to_q to_k to_v", "norm_q norm_k", block.proj_out, block.proj_mlp)
                 for block in transformer.single_transformer_blocks
             ),
-            image_out=layer(transformer.proj_out),
-            dtype=dtype,
+            image_out=outer(transformer.proj_out),
+            dtype=transformer.dtype,
             merged=joined,
             compiled=compiled,
         )

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from kontext_slider.encoding import decode
 from kontext_slider.engine.denoise import (
     Conditioning,
     TextEncoding,
-    decode,
     draw_noise,
     encode_source,
     encode_text,

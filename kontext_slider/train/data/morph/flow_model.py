@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from kontext_slider.encoding import decode
 from kontext_slider.engine.denoise import (
     TextEncoding,
-    decode,
     draw_noise,
     encode_source,
     encode_text,
