@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from kontext_slider import SliderEngine
+from kontext_slider import KontextSliderPipeline, SliderEngine
 from kontext_slider.anchor import anchored
+from kontext_slider.errors import InvalidInput
 from tests.engine.helpers import reference
 from tests.tiny import tiny_pipeline
 
@@ -63,9 +64,53 @@ def test_batches_and_kinds_of_output_agree(pipe, size):
     assert np.abs(np.asarray(images[1]) / 255 - together[1].permute(1, 2, 0).numpy()).max() < 0.51 / 255 + 1e-4
 
 
-def test_latents_are_as_the_model_made_them(pipe):
-    """Latents have no pixels to give back."""
-    assert sweep(pipe, [0.2, 0.7], output_type="latent").shape[0] == 2
+def encoded_source(pipe) -> torch.Tensor:
+    """The picture's latents (1, 4, h, w)."""
+    pixels = pipe.image_processor.preprocess(picture())
+    with torch.no_grad():
+        return pipe._encode_vae_image(pixels, torch.Generator().manual_seed(0))
+
+
+def packed(latents: torch.Tensor) -> torch.Tensor:
+    rows, channels, height, width = latents.shape
+    return KontextSliderPipeline._pack_latents(latents, rows, channels, height, width)
+
+
+def test_latents_are_held_to_the_sources(pipe):
+    """A slider that is trained as it is shown makes of strength 0 what only the anchor turns into the source."""
+    latents = sweep(pipe, [0.0, 0.7, 1.0], output_type="latent")
+    pipe.register_to_config(edit_defaults=DEFAULTS)
+    plain = sweep(pipe, [0.0, 0.7, 1.0], output_type="latent")
+    source = packed(encoded_source(pipe))
+    assert (plain[:1] - source).abs().max() > 0.01
+    torch.testing.assert_close(latents[:1], source, rtol=0, atol=1e-5)
+    torch.testing.assert_close(latents[1:2], plain[1:2] + 0.3 * (source - plain[:1]), rtol=0, atol=1e-4)
+    torch.testing.assert_close(latents[2], plain[2], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [None, 1])
+def test_every_row_is_held_to_its_own_source(pipe, size):
+    """Rows of tensors that are not anchored, or by another row's frame at 0."""
+    source = encoded_source(pipe)
+    rows = torch.cat([source, source.flip(3)])
+    settings = {"prompt": "make it snow", "height": 64, "width": 64, "max_area": 64 * 64, "output_type": "latent"}
+    settings |= {"strength_batch_size": size, "latents": torch.randn(2, 256, 16)}
+    latents = pipe(rows, strength=[0.0, 0.0], **settings).images
+    torch.testing.assert_close(latents, packed(rows), rtol=0, atol=1e-5)
+    apart = [
+        pipe(rows[k : k + 1], strength=0.4, **{**settings, "latents": settings["latents"][k : k + 1]}).images
+        for k in range(2)
+    ]
+    torch.testing.assert_close(pipe(rows, strength=[0.4, 0.4], **settings).images, torch.cat(apart), rtol=0, atol=1e-4)
+    pictures = pipe(rows, strength=[0.4, 0.4], **{**settings, "output_type": "np"}).images
+    assert pictures.shape == (2, 64, 64, 3) and np.abs(pictures[0] - pictures[1]).max() > 0.1
+
+
+def test_frames_of_another_size_than_the_source_are_refused(pipe):
+    """There is nothing to hold them to, and what the model makes of strength 0 may be anything."""
+    with pytest.raises(InvalidInput, match="size"):
+        sweep(pipe, [0.5], height=32, width=96)
+    assert len(sweep(pipe, [1.0], height=32, width=96)) == 1
 
 
 def test_a_session_renders_what_the_pipeline_renders(pipe):
