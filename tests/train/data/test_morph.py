@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from kontext_slider.cli import main
-from kontext_slider.engine.denoise import decode, encode_source
+from kontext_slider.encoding import decode
+from kontext_slider.engine.denoise import encode_source
 from kontext_slider.engine.denoise import to_picture as as_frame
 from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.picture import to_image, to_picture
