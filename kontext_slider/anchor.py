@@ -4,7 +4,7 @@ A model's frame at strength 0 is nearly the source: the codec and the sampling l
 Anchored, every frame gets back what the frame at 0 lost: in full at 0, nothing at 1, a straight line in between. So
 strength 0 is the source to the bit, the full edit stays the model's, and no step of the slider is spent on the loss.
 A slider may be trained on what is so shown (`train/flow.py`, `shown_error`), as pocket's is. What it makes of strength
-0 by itself is then free, and need not look like the source: a frame is what was trained only with its share of the loss.
+0 by itself is then free, and need not look like the source: it is with its share of the loss that a frame is trained.
 
 Legend: N frames, H and W their sides; pictures in [0, 1]; L packed tokens of C channels.
 """
