@@ -226,7 +226,10 @@ def test_compiled_blocks_follow_attach_and_detach(transformer, backend, place):
     compiled_plain = counter.frame_count
     torch.testing.assert_close(run(transformer, first, place=place), with_first)
     compiled_both = counter.frame_count
-    assert compiled_both == compiled_plain + (1 if place == "text_stream" else compiled_plain)
+    if place == "text_stream":
+        assert compiled_both == compiled_plain + 1
+    else:  # at most every program once more; the blocks' strides differ by backend
+        assert compiled_plain < compiled_both <= 2 * compiled_plain
     for offsets, expected in [(None, plain), (second, with_second), (None, plain), (first, with_first)]:
         torch.testing.assert_close(run(transformer, offsets, place=place), expected)
     assert counter.frame_count == compiled_both
