@@ -26,5 +26,10 @@ def anchored(frames: Tensor, strengths: Sequence[float], lost: Tensor) -> Tensor
 
 def given_back(frames: Tensor, strengths: Sequence[float], lost: Tensor) -> Tensor:
     """As `anchored`, not clipped, of pictures or latents (N, L, C). lost: of one row, for all frames, or of N."""
-    share = torch.tensor([max(0.0, 1.0 - strength) for strength in strengths])
-    return frames + share.to(frames).reshape(-1, *[1] * (frames.ndim - 1)) * lost.to(frames)
+    due = share(torch.tensor(list(strengths))).to(frames)
+    return frames + due.reshape(-1, *[1] * (frames.ndim - 1)) * lost.to(frames)
+
+
+def share(strengths: Tensor) -> Tensor:
+    """What frames at `strengths` (N,) are due of the loss, (N,): 1 - s, nothing from 1 on."""
+    return (1 - strengths).clamp(min=0)

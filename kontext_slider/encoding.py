@@ -56,9 +56,9 @@ def decode(pipe: FluxKontextPipeline, latents: Tensor, size: tuple[int, int]) ->
 
 def packed_source(pipe: FluxKontextPipeline, call: dict[str, Any]) -> Tensor | None:
     """The source of an encoded call as target tokens, (1 or N, L, 4 C); None where the output has another size."""
-    rows, channels, height, width = call["image"].shape
+    *_, height, width = call["image"].shape
     fits = (height * pipe.vae_scale_factor, width * pipe.vae_scale_factor) == (call["height"], call["width"])
-    return pipe._pack_latents(call["image"], rows, channels, height, width) if fits else None
+    return pipe._pack_latents(call["image"], *call["image"].shape) if fits else None
 
 
 def _encode_texts(pipe: FluxKontextPipeline, call: dict[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,15 @@ Legend: B batch, C latent channels, h and w latent rows and columns, L = h w / 4
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from diffusers import FluxKontextPipeline, FluxTransformer2DModel
 from torch import Tensor
 
+from kontext_slider import anchor
+
+Rows = TypeVar("Rows", bound=Any)
 Weighting = Literal["none", "sigma_squared"]
 
 
@@ -96,7 +99,15 @@ def shown_error(frame: Tensor, untouched: Tensor, strengths: Tensor) -> Tensor:
     at strength 0 lost (`kontext_slider.anchor`). A mistake that both make costs s of itself.
 
     frame, untouched: errors of the frames and, under the same noise, of those at strength 0, (B, L, K)."""
-    return frame - (1 - strengths).clamp(min=0)[:, None, None] * untouched
+    return frame - anchor.share(strengths)[:, None, None] * untouched
+
+
+def beside_untouched(batch: Rows) -> Rows:
+    """A batch, a dataclass of tensors (B, ...), and behind its rows the same again at strength 0, where the target is
+    the source: `shown_error` takes the errors of both."""
+    rows = vars(batch)
+    untouched = {**rows, "target": rows["source"], "strengths": torch.zeros_like(rows["strengths"])}
+    return type(batch)(**{name: torch.cat([rows[name], untouched[name]]) for name in rows})
 
 
 def weighted_square(error: Tensor, weights: Tensor | None = None, channels: Tensor | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 from kontext_slider.codec import PatchCodec
 from kontext_slider.evaluate.truth import Score
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.flow import flow_loss, pack, sample_sigmas, token_positions
+from kontext_slider.train.flow import beside_untouched, flow_loss, pack, sample_sigmas, token_positions
 from kontext_slider.train.loop import Schedule, make_optimizers, train
 from kontext_slider.train.pocket import recipe
 from kontext_slider.train.pocket.base import BaseRun, train_base
@@ -24,7 +24,6 @@ from kontext_slider.train.pocket.batches import (
     Words,
     all_instructions,
     anchored_loss,
-    beside_untouched,
     channel_weights,
 )
 from kontext_slider.train.pocket.card import write_card
@@ -115,7 +114,7 @@ def test_a_mistake_that_the_untouched_frame_makes_too_is_given_back(monkeypatch,
         weights=torch.tensor([[4.0, 1, 1, 0], [9, 9, 9, 9]]),
         shows=torch.zeros(2, 4, dtype=torch.uint8),
     )
-    both = beside_untouched(pair)
+    both = beside_untouched(pair.half())
     assert both.words.tolist() == [3, 3] and both.strengths.tolist() == [strength, 0]
     loss = anchored_loss(None, both, (torch.zeros(2, 1, 1),) * 2, None, torch.Generator().manual_seed(0))
     assert sigmas[0][0] == sigmas[0][1]

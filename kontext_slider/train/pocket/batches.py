@@ -95,12 +95,9 @@ class Batch:
         """The same on another device."""
         return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
-
-def beside_untouched(batch: Batch) -> Batch:
-    """The first half of the pairs, and behind them the same again at strength 0, where the target is the source."""
-    half = {name: tensor[: (len(tensor) + 1) // 2] for name, tensor in vars(batch).items()}
-    untouched = {**half, "target": half["source"], "strengths": torch.zeros_like(half["strengths"])}
-    return Batch(**{name: torch.cat([half[name], untouched[name]]) for name in half})
+    def half(self) -> Batch:
+        """Its first pairs, half of them or one more."""
+        return Batch(**{name: tensor[: (len(tensor) + 1) // 2] for name, tensor in vars(self).items()})
 
 
 class Batches:
@@ -197,7 +194,7 @@ def anchored_loss(
     generator: torch.Generator,
 ) -> Tensor:
     """The flow loss of frames as an anchored model shows them (`flow.shown_error`), a scalar; arguments as of
-    `batch_loss`. batch: by `beside_untouched`; a pair and its untouched picture have the same noise and level."""
+    `batch_loss`. batch: by `flow.beside_untouched`; a pair and its untouched picture have the same noise and level."""
     pairs = len(batch.target) // 2
     noise = torch.randn(batch.target[:pairs].shape, generator=generator).to(batch.target.device)
     sigmas = sample_sigmas(pairs, generator).to(noise.device)

@@ -14,6 +14,7 @@ from kontext_slider import lora
 from kontext_slider.checkpoint import read_slider
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import Place
+from kontext_slider.train.flow import beside_untouched
 from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
 from kontext_slider.train.pocket.base import HOME, PRACTISED
 from kontext_slider.train.pocket.batches import (
@@ -23,7 +24,6 @@ from kontext_slider.train.pocket.batches import (
     all_instructions,
     anchored_loss,
     batch_loss,
-    beside_untouched,
     channel_weights,
     load_batches,
 )
@@ -100,7 +100,7 @@ def train_projector(
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(run.seed * 1_000_000 + step)
         drawn = batches.draw(generator).to(run.device)
-        batch = beside_untouched(drawn) if run.anchored else drawn
+        batch = beside_untouched(drawn.half()) if run.anchored else drawn
         text, pooled = texts[batch.words], pooled_texts[batch.words]
         with torch.autocast(batch.target.device.type, torch.bfloat16), applied(batch.strengths, pooled):
             return loss(pipe.transformer, batch, (text, pooled), channels, generator)

@@ -41,13 +41,6 @@ class SliderBatch:
         return SliderBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
-def beside_untouched(batch: SliderBatch) -> SliderBatch:
-    """The rows, and behind them the same again at strength 0, where the target is the source."""
-    rows = vars(batch)
-    untouched = {**rows, "target": batch.source, "strengths": torch.zeros_like(batch.strengths)}
-    return SliderBatch(**{name: torch.cat([rows[name], untouched[name]]) for name in rows})
-
-
 class BatchPlan:
     """Batches of rows of one latent size, every row about once an epoch, in an order that the seed fixes.
 
