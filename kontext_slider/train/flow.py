@@ -65,6 +65,7 @@ def flow_error(
     noise: Tensor,
     weighting: Weighting = "sigma_squared",
     guidance: float = 1.0,
+    hidden: Tensor | None = None,
 ) -> Tensor:
     """What the model's velocity is off by, (B, L, K).
 
@@ -75,23 +76,55 @@ def flow_error(
         weighting: "sigma_squared", the error of the picture that a velocity points to, x - sigma v, which is what the
             last sampling step shows; or "none".
         guidance: heard by transformers with such an input.
+        hidden: what the noise hides, (B, L, K): the target if None, or what sampling will have there, the model's own
+            `first_guess`. The way to go then ends at the target too.
     """
-    height, width = target.shape[-2:]
-    dtype, sigma = transformer.dtype, sigmas[:, None, None]
-    clean, noise = pack(target), pack(noise)
-    tokens = torch.cat([(1 - sigma) * clean + sigma * noise, pack(source)], dim=1)  # (B, 2 L, K)
-    velocity = transformer(
-        hidden_states=tokens.to(dtype),
+    clean, noise, sigma = pack(target), pack(noise), sigmas[:, None, None]
+    hidden = clean if hidden is None else hidden
+    noisy = (1 - sigma) * hidden + sigma * noise
+    error = velocity(transformer, noisy, source, text, pooled, sigmas, guidance) - (noise - clean)
+    missed = (1 - sigma) * (hidden - clean)
+    return error * sigma - missed if weighting == "sigma_squared" else error - missed / sigma
+
+
+def velocity(
+    transformer: FluxTransformer2DModel,
+    noisy: Tensor,
+    source: Tensor,
+    text: Tensor,
+    pooled: Tensor,
+    sigmas: Tensor,
+    guidance: float,
+) -> Tensor:
+    """What the model predicts for target tokens `noisy` beside the source's, (B, L, K) in float32."""
+    dtype, (height, width) = transformer.dtype, source.shape[-2:]
+    return transformer(
+        hidden_states=torch.cat([noisy, pack(source)], dim=1).to(dtype),  # (B, 2 L, K)
         timestep=sigmas,
         guidance=torch.full_like(sigmas, guidance) if transformer.config.guidance_embeds else None,
         pooled_projections=pooled.to(dtype),
         encoder_hidden_states=text.to(dtype),
-        img_ids=token_positions(height, width, tokens.device),
-        txt_ids=torch.zeros(text.shape[1], 3, device=tokens.device),
+        img_ids=token_positions(height, width, noisy.device),
+        txt_ids=torch.zeros(text.shape[1], 3, device=noisy.device),
         return_dict=False,
-    )[0][:, : clean.shape[1]]
-    error = velocity.float() - (noise - clean)
-    return error * sigma if weighting == "sigma_squared" else error
+    )[0][:, : noisy.shape[1]].float()
+
+
+@torch.no_grad()
+def first_guess(
+    transformer: FluxTransformer2DModel,
+    source: Tensor,
+    text: Tensor,
+    pooled: Tensor,
+    noise: Tensor,
+    guidance: float = 1.0,
+) -> Tensor:
+    """The picture that a first sampling step points to, from noise alone, (B, L, K). Arguments as of `flow_error`.
+
+    Trained with the target under the noise, a model believes at later steps whatever shines through, its own mistakes
+    too (exposure bias); trained with this there, it learns to correct them (scheduled sampling, Bengio et al. 2015)."""
+    pure = pack(noise)
+    return pure - velocity(transformer, pure, source, text, pooled, torch.ones_like(noise[:, 0, 0, 0]), guidance)
 
 
 def shown_error(frame: Tensor, untouched: Tensor, strengths: Tensor) -> Tensor:

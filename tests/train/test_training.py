@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,15 @@ from torch import nn
 from kontext_slider.codec import PatchCodec
 from kontext_slider.evaluate.truth import Score
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.flow import beside_untouched, flow_loss, pack, sample_sigmas, token_positions
+from kontext_slider.train.flow import (
+    beside_untouched,
+    first_guess,
+    flow_error,
+    flow_loss,
+    pack,
+    sample_sigmas,
+    token_positions,
+)
 from kontext_slider.train.loop import Schedule, make_optimizers, train
 from kontext_slider.train.pocket import recipe
 from kontext_slider.train.pocket.base import BaseRun, train_base
@@ -94,13 +103,66 @@ def test_loss_is_the_error_of_the_picture_that_the_velocity_points_to():
     assert torch.allclose(other, change.square().mean(), rtol=0.1)
 
 
+def leading_to(picture: torch.Tensor):
+    """A stand-in for a transformer whose velocity leads from whatever is noisy to `picture` (B, C, h, w)."""
+
+    def forward(hidden_states, timestep, **_rest):
+        noisy = hidden_states[:, : hidden_states.shape[1] // 2]
+        velocity = (noisy - pack(picture)) / timestep[:, None, None]
+        return (torch.cat([velocity, torch.full_like(velocity, torch.nan)], dim=1),)
+
+    forward.dtype, forward.config = torch.float32, SimpleNamespace(guidance_embeds=False)
+    return forward
+
+
+@pytest.mark.parametrize("weighting", ["none", "sigma_squared"])
+def test_from_a_wrong_guess_the_way_leads_to_the_target(weighting):
+    """Trained to finish its own mistake, or to undo the noise only."""
+    source, target, guess, noise = torch.randn(4, 2, 8, 4, 6)
+    inputs = torch.randn(2, 3, 5), torch.randn(2, 4), torch.tensor([0.3, 1.0]), noise, weighting
+    right = flow_error(leading_to(target), source, target, *inputs, hidden=pack(guess))
+    torch.testing.assert_close(right, torch.zeros_like(right), atol=1e-5, rtol=0)
+    off = flow_error(leading_to(target + 1), source, target, *inputs, hidden=pack(guess))
+    sigmas = torch.tensor([0.3, 1.0])[:, None, None] if weighting == "none" else 1
+    torch.testing.assert_close(off * sigmas, -torch.ones_like(off), atol=1e-5, rtol=0)
+    plain = flow_error(leading_to(guess), source, target, *inputs)
+    torch.testing.assert_close(plain, flow_error(leading_to(guess), source, target, *inputs, hidden=pack(target)))
+
+
+def test_a_first_guess_is_where_one_step_from_noise_ends():
+    """A guess at another level of noise, or of the source's tokens."""
+    source, picture, noise = torch.randn(3, 2, 8, 4, 6)
+    guess = first_guess(leading_to(picture), source, torch.randn(2, 3, 5), torch.randn(2, 4), noise)
+    torch.testing.assert_close(guess, pack(picture))
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # torch's rms_norm under autocast
+def test_trained_on_own_guesses_all_weights_are_still_reached():
+    """Weights that autocast keeps from the guess have no gradient: nothing would be learned, and nobody told."""
+    transformer = build_parts(all_instructions(), TINY, seed=0)["transformer"]
+    source, target = torch.randn(2, 2, 16, 16, 16)
+    batch = Batch(source, target, torch.zeros(2), torch.full((2,), 0.5), torch.ones(2, 64), torch.zeros(2, 64))
+    texts = torch.randn(4, 16, 32), torch.randn(4, 32)
+    reached, losses = [], []
+    for own in (0.0, 1.0):
+        transformer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            generator = torch.Generator().manual_seed(0)
+            loss = anchored_loss(transformer, beside_untouched(batch), texts, None, generator, own)
+        loss.backward()
+        reached.append({name for name, p in transformer.named_parameters() if p.grad is not None and p.grad.any()})
+        losses.append(loss.item())
+    assert reached[0] == reached[1] and len(reached[0]) > 10
+    assert losses[0] != losses[1]
+
+
 @pytest.mark.parametrize(("strength", "cost"), [(0.0, 0.0), (0.25, 0.25), (1.0, 1.0), (1.5, 1.0)])
 def test_a_mistake_that_the_untouched_frame_makes_too_is_given_back(monkeypatch, strength, cost):
     """Trained on what is not shown: 1 - s of what the frame at 0 lost comes back, which is nothing from 1 on."""
     sigmas = []
 
-    def off_by_one(transformer, source, target, text, pooled, levels, noise):
-        assert torch.equal(source[0], source[1]) and torch.equal(noise[0], noise[1])
+    def off_by_one(transformer, source, target, text, pooled, levels, noise, hidden):
+        assert hidden is None and torch.equal(source[0], source[1]) and torch.equal(noise[0], noise[1])
         assert torch.equal(target[1], source[1]) and not torch.equal(target[0], source[0])
         sigmas.append(levels)
         return torch.ones(2, 4, 64)  # the picture is off by 1 everywhere, at both strengths

@@ -12,7 +12,14 @@ from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
 
 from kontext_slider.codec import PatchCodec
-from kontext_slider.train.flow import flow_error, flow_loss, sample_sigmas, shown_error, weighted_square
+from kontext_slider.train.flow import (
+    first_guess,
+    flow_error,
+    flow_loss,
+    sample_sigmas,
+    shown_error,
+    weighted_square,
+)
 from kontext_slider.train.pocket.edits import NO_EDIT, trained_instructions
 from kontext_slider.train.pocket.pace import family
 from kontext_slider.train.pocket.pairs import Mix, Shard, full_strength, load_or_draw
@@ -192,12 +199,17 @@ def anchored_loss(
     texts: tuple[Tensor, Tensor],
     channels: Tensor | None,
     generator: torch.Generator,
+    own: float = 0.0,
 ) -> Tensor:
     """The flow loss of frames as an anchored model shows them (`flow.shown_error`), a scalar; arguments as of
-    `batch_loss`. batch: by `flow.beside_untouched`; a pair and its untouched picture have the same noise and level."""
+    `batch_loss`. batch: by `flow.beside_untouched`; a pair and its untouched picture have the same noise and level.
+    own: how often the noise of a batch hides the model's own first guess and not the target."""
     pairs = len(batch.target) // 2
     noise = torch.randn(batch.target[:pairs].shape, generator=generator).to(batch.target.device)
     sigmas = sample_sigmas(pairs, generator).to(noise.device)
-    twice = torch.cat([sigmas, sigmas]), torch.cat([noise, noise])
-    frame, untouched = flow_error(transformer, batch.source, batch.target, *texts, *twice).chunk(2)
+    sigmas, noise = torch.cat([sigmas, sigmas]), torch.cat([noise, noise])
+    guessed = float(torch.rand(1, generator=generator)) < own
+    hidden = first_guess(transformer, batch.source, *texts, noise) if guessed else None
+    errors = flow_error(transformer, batch.source, batch.target, *texts, sigmas, noise, hidden=hidden)
+    frame, untouched = errors.chunk(2)
     return weighted_square(shown_error(frame, untouched, batch.strengths[:pairs]), batch.weights[:pairs], channels)

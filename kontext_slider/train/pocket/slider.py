@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,7 +39,8 @@ class SliderRun:
     """The run that made the shipped slider. Its pictures have other seeds than the base model's.
 
     start: a model folder with a slider of the same sizes to go on from. anchored: whether frames are trained as an
-    anchored model shows them, half as many pairs in a batch. practised: families drawn twice as often."""
+    anchored model shows them, half as many pairs in a batch. own: how often those are trained to go on from the model's
+    own first guess (`flow.first_guess`). practised: families drawn twice as often."""
 
     start: Path | None = None
     seed: int = 2
@@ -51,6 +53,7 @@ class SliderRun:
     hidden_dim: int = 384
     place: Place = "time_text_embed"
     anchored: bool = True
+    own: float = 0.5
     practised: tuple[str, ...] = PRACTISED
     device: str = "cpu"
     compiled: bool = True
@@ -95,7 +98,7 @@ def train_projector(
     with torch.no_grad():
         texts, pooled_texts = batches.words.encode(torch.arange(len(batches.words.t5_ids)))  # all sentences, once
     channels = channel_weights(pipe.vae)
-    loss = anchored_loss if run.anchored else batch_loss
+    loss = partial(anchored_loss, own=run.own) if run.anchored else batch_loss
 
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(run.seed * 1_000_000 + step)

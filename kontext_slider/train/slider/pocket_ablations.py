@@ -26,7 +26,7 @@ from kontext_slider.train.slider.model import fresh_slider
 from kontext_slider.train.slider.pocket_sequences import KINDS, MORPHER, sequence_batches
 
 SIZES = tuple(size for size in SliderRun().sizes if size.width == 256)  # the slider's own shards serve here as well
-PAIRED = "paired"
+PAIRED, OWN_GUESS = "paired", "own-guess"
 PLACES: dict[str, Place] = {"text-stream": "text_stream", "per-block": "every_block"}  # of ablations that are about it
 
 
@@ -37,7 +37,8 @@ def train_ablation(pipe: KontextSliderPipeline, kind: str, run: SliderRun, folde
 
     Args:
         kind: one of ABLATIONS.
-        run: as for `train_slider`; `anchored` does not count, nor `place` for "text-space" and those of PLACES.
+        run: as for `train_slider`; `anchored` does not count, nor `own` but for "own-guess", nor `place` for
+            "text-space" and those of PLACES.
         folder: checkpoints go to `folder/KIND`.
         batches: the kind's pairs; their `words` belong to this pipeline.
 
@@ -55,7 +56,8 @@ def train_ablation(pipe: KontextSliderPipeline, kind: str, run: SliderRun, folde
     def applied(strengths: Tensor, pooled: Tensor) -> AbstractContextManager[None]:
         return slider_on(pipe.transformer, projector, strengths, pooled)
 
-    train_projector(pipe, projector, applied, batches, replace(run, anchored=kind == PAIRED), folder / kind)
+    shown = replace(run, anchored=kind in (PAIRED, OWN_GUESS), own=run.own if kind == OWN_GUESS else 0.0)
+    train_projector(pipe, projector, applied, batches, shown, folder / kind)
     save_slider_of(folder / kind / "slider", projector, pipe.transformer)
     return projector
 

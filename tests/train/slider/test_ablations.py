@@ -231,18 +231,19 @@ def test_only_ablations_that_are_not_there_are_trained(tmp_path, monkeypatch):
     assert folders == {kind: tmp_path / kind / "slider" for kind in ABLATIONS}
 
 
-def test_paired_alone_is_trained_as_it_is_shown(tmp_path, monkeypatch):
+def test_pairing_and_own_guesses_come_one_by_one(tmp_path, monkeypatch):
     """All ablations paired, or none, and the table says what pairing gains of two runs that are the same."""
-    paired = {}
+    ways = {}
 
     def note(pipe, projector, applied, batches, run, folder):
-        paired[folder.name] = run.anchored
+        ways[folder.name] = run.anchored, run.own
 
     monkeypatch.setattr(pocket_ablations, "train_projector", note)
     for kind in ABLATIONS:
         pipe, batches = pocket_like()
         train_ablation(pipe, kind, RUN, tmp_path, batches)
-    assert paired == {kind: kind == "paired" for kind in ABLATIONS}
+    assert ways == {kind: (False, 0) for kind in ABLATIONS} | {"paired": (True, 0), "own-guess": (True, RUN.own)}
+    assert RUN.own > 0
 
 
 def test_every_ablation_has_its_own_place(tmp_path):
