@@ -9,7 +9,7 @@ precision.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -55,12 +55,6 @@ class Conditioning:
     noise: torch.Tensor  # (1, L, C)
     noise_ids: torch.Tensor  # (L, 3)
     guidance: torch.Tensor | None  # (1,), only for transformers that embed it
-
-    def of_targets(self, tokens: torch.Tensor | None) -> Conditioning:
-        """With the target tokens of these numbers (M,) only; None: all."""
-        if tokens is None:
-            return self
-        return replace(self, noise=self.noise[:, tokens], noise_ids=self.noise_ids[tokens])
 
 
 def denoise(

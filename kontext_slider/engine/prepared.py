@@ -18,7 +18,7 @@ E = D / heads, C channels of a packed token, R steps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from diffusers import FluxTransformer2DModel
@@ -74,14 +74,6 @@ class Prepared:
             if place == "text_stream"
             else None,
         )
-
-    def of_targets(self, tokens: Tensor | None) -> Prepared:
-        """The same edit with the target tokens of these numbers (M,) only; None: all."""
-        if tokens is None:
-            return self
-        first, after = self.text.shape[1], len(self.rotations) - self.source.shape[1]
-        text, target, source = self.rotations.tensor_split((first, after))
-        return replace(self, rotations=torch.cat([text, target[tokens], source]))
 
     def table(self, offsets: ModulationOffsets) -> list[Table]:
         """What the modulation layers answer with `offsets` (B, D or N D), step by step."""

@@ -19,7 +19,6 @@ from .denoiser import Denoiser, plain_denoiser, prepared_denoiser, projector_of
 from .device import Turn
 from .late_start import LateStart
 from .prepared import Prepared
-from .region import Part, Region
 from .skips import Skips
 from .trail import Trail
 
@@ -33,10 +32,7 @@ class EditRenderer:
 
     def __init__(self, engine: SliderEngine, source: Image.Image, settings: EditSettings, edit: Conditioning) -> None:
         self._engine, self._source, self._settings, self._edit = engine, source, settings, edit
-        trail, patch = Trail(engine._latents, settings), 2 * engine.pipe.vae_scale_factor
-        grid = settings.size[1] // patch, settings.size[0] // patch
-        self._late_start = LateStart(trail, settings.steps, engine.speed)
-        self._region = Region(trail, grid, settings.steps, engine.speed.region)
+        self._late_start = LateStart(Trail(engine._latents, settings), settings.steps, engine.speed)
         self._skips = Skips(engine.speed.skip_error)
         self._prepared: Prepared | None = None
 
@@ -85,36 +81,19 @@ class EditRenderer:
         for first, group in sorted(groups.items()):  # the longest way first, and it alone counts
             known = [start.latents for strength in group if (start := starts[strength])]
             begin = torch.cat(known) if known else self._edit.noise
-            rows = self._denoised(group, begin, first, turn, None if latents else on_step)
+            rows = self._steps(group, begin, first, turn, None if latents else on_step)
             latents |= zip(group, rows.split(1), strict=True)
         return torch.cat([latents[strength] for strength in strengths])
 
-    def _denoised(
+    def _steps(
         self, strengths: list[float], latents: torch.Tensor, first: int, turn: Turn, on_step: OnStep | None
     ) -> torch.Tensor:
-        """(B, L, C), from the latents before step `first`; of the region alone once it is known."""
-        part = self._region.find()
-        if part is not None:
-            rows = self._steps(strengths, latents[:, part.tokens], first, turn, on_step, part)
-            return part.filled(rows, strengths, part.finished)
-        finished = self._steps(strengths, latents, first, turn, on_step)
-        self._region.keep(strengths, finished)
-        return finished
-
-    def _steps(
-        self,
-        strengths: list[float],
-        latents: torch.Tensor,
-        first: int,
-        turn: Turn,
-        on_step: OnStep | None,
-        part: Part | None = None,
-    ) -> torch.Tensor:
-        """The loop, on all target tokens or a part's. An urgent turn that waits goes first, between two steps."""
+        """The loop, from the latents before step `first`, (B, L, C). An urgent turn that waits goes first, between two
+        steps."""
         device, noise = self._engine._device, self._edit.noise
         scheduler = prepare_scheduler(self._engine.pipe, self._settings.steps, noise.shape[1], noise.device)
-        denoiser = self._denoiser(scheduler.timesteps, strengths, None if part is None else part.tokens)
-        computed = self._skips.skipping(denoiser.velocity, scheduler.sigmas, first == 0 and part is None)
+        denoiser = self._denoiser(scheduler.timesteps, strengths)
+        computed = self._skips.skipping(denoiser.velocity, scheduler.sigmas, first == 0)
         with ExitStack() as applied:
             applied.enter_context(denoiser.applied())
 
@@ -127,29 +106,20 @@ class EditRenderer:
 
             def velocity(z: torch.Tensor, step: int) -> torch.Tensor:
                 if first == 0:
-                    self._leave(strengths, step, z, part)
+                    self._late_start.keep(strengths, step, z)
                 return computed(z, step)
 
             latents = denoise(velocity, scheduler, latents, before_step, on_step, first)
         turn.check()
         return latents
 
-    def _leave(self, strengths: list[float], step: int, latents: torch.Tensor, part: Part | None) -> None:
-        """Let later frames know where these are, (B, L or M, C), before a step."""
-        ends = None if part is None else self._region.ends(step)
-        if part is None:
-            self._late_start.keep(strengths, step, latents)
-        elif ends is not None:
-            self._late_start.keep(strengths, step, part.filled(latents, strengths, ends))
-
-    def _denoiser(self, timesteps: torch.Tensor, strengths: list[float], tokens: torch.Tensor | None) -> Denoiser:
-        """Of the edit, or of some of its target tokens; what all strengths share is prepared by the first."""
+    def _denoiser(self, timesteps: torch.Tensor, strengths: list[float]) -> Denoiser:
+        """Of the edit; what all strengths share is prepared by the first."""
         engine, edit = self._engine, self._edit
         weights = engine._weights()
         if weights is None:
-            return plain_denoiser(engine.pipe, edit.of_targets(tokens), timesteps, strengths)
+            return plain_denoiser(engine.pipe, edit, timesteps, strengths)
         if self._prepared is None or self._prepared.weights is not weights:
             place = projector_of(engine.pipe).config.place
             self._prepared = Prepared.of(engine.pipe.transformer, weights, edit, timesteps, place)
-        prepared = self._prepared.of_targets(tokens)
-        return prepared_denoiser(engine.pipe, edit, prepared, strengths)
+        return prepared_denoiser(engine.pipe, edit, self._prepared, strengths)

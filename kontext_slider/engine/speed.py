@@ -26,8 +26,6 @@ class Speed:
     guess_reach: of strength, the widest gap that is guessed across.
     skip_error: root mean square of latents that an edit's first frame may lose by steps which later frames skip
         (`skips.py`); None: none is skipped.
-    region: root mean square of latents from which a token belongs to the edit: where both ends are finished, frames
-        between them are computed there alone (`region.py`); None: everywhere.
     between: dB of PSNR from which on a whole frame is interpolated where that is estimated to be as near to the truth
         (`between.py`); None: never.
     reach: of strength, the widest gap that frames are interpolated across.
@@ -39,7 +37,6 @@ class Speed:
     guess_error: float | None = None
     guess_reach: float = 0.5
     skip_error: float | None = None
-    region: float | None = None
     between: float | None = None
     reach: float = 0.1
     batch: int = 1
@@ -47,7 +44,7 @@ class Speed:
     @property
     def learns(self) -> bool:
         """Whether frames tell of frames between them, so that coarse ones should come first."""
-        return any(bound is not None for bound in (self.guess_error, self.region, self.between))
+        return any(bound is not None for bound in (self.guess_error, self.between))
 
 
 # A CPU is no faster on several frames at once than on one after the other (its caches are full), and has the memory
@@ -55,10 +52,8 @@ class Speed:
 SPEEDS: dict[str, dict[str, Speed]] = {
     "cpu": {
         "exact": Speed(joined=True),
-        "fast": Speed(joined=True, dtype=torch.bfloat16, guess_error=0.01, skip_error=0.03, region=0.03, between=54.0),
-        "fastest": Speed(
-            joined=True, dtype=torch.bfloat16, guess_error=0.025, skip_error=0.1, region=0.1, between=38.0, reach=0.5
-        ),
+        "fast": Speed(joined=True, dtype=torch.bfloat16, guess_error=0.01, skip_error=0.03, between=54.0),
+        "fastest": Speed(joined=True, dtype=torch.bfloat16, guess_error=0.025, skip_error=0.1, between=38.0, reach=0.5),
     },
     "gpu": {
         "exact": Speed(joined=False, batch=8),

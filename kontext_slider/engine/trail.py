@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Trail:
-    """Latents of one edit before step number `step`, 0 to R - 1, or at the end, R.
+    """Latents of one edit before step number `step`, 0 to R - 1.
 
     cache: holds them for all edits, and may let go of any. settings: of the edit, which its keys begin with."""
 

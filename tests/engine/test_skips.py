@@ -79,7 +79,7 @@ def test_a_frame_that_starts_late_computes_its_first_step():
 
 
 def test_only_a_whole_frame_makes_the_plan():
-    """A plan from the steps of a late start or of a region, or a frame that ended between two steps."""
+    """A plan from the steps of a late start, or a frame that ended between two steps."""
     skips, row = Skips(100.0), velocities(*range(7))
     levels = torch.tensor(LEVELS)
 
@@ -113,7 +113,7 @@ def skipping_engine(pipe) -> SliderEngine:
     """A fast engine that skips what it can and does nothing else by guess."""
     engine = SliderEngine(pipe, speed="fast")
     assert engine.speed.skip_error
-    engine.speed = replace(engine.speed, skip_error=100.0, guess_error=None, between=None, region=None)
+    engine.speed = replace(engine.speed, skip_error=100.0, guess_error=None, between=None)
     return engine
 
 
