@@ -34,7 +34,7 @@ MAX_SEED = 2**63 - 1
 MB = 1024**2
 PREVIEW_CACHE_BYTES = 64 * MB  # a preview is looked at until its exact frame is there
 LOSS_CACHE_BYTES = 64 * MB  # of what frames at strength 0 lose of their sources, on the pipeline's device
-LATENT_CACHE_BYTES = 64 * MB  # of latents along the slider (`trail.py`), on the pipeline's device
+LATENT_CACHE_BYTES = 64 * MB  # of latents along the slider (`late_start.py`), on the pipeline's device
 
 Encoding = TypeVar("Encoding", TextEncoding, SourceEncoding)
 

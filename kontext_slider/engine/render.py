@@ -17,10 +17,9 @@ from ..encoding import decode
 from .denoise import Conditioning, OnStep, denoise, prepare_scheduler, to_picture, to_pixels
 from .denoiser import Denoiser, plain_denoiser, prepared_denoiser, projector_of
 from .device import Turn
-from .late_start import LateStart
+from .late_start import LateStart, Trail
 from .prepared import Prepared
 from .skips import Skips
-from .trail import Trail
 
 if TYPE_CHECKING:
     from .engine import SliderEngine

@@ -124,7 +124,7 @@ def first_guess(
     Trained with the target under the noise, a model believes at later steps whatever shines through, its own mistakes
     too (exposure bias); trained with this there, it learns to correct them (scheduled sampling, Bengio et al. 2015)."""
     pure = pack(noise)
-    return pure - velocity(transformer, pure, source, text, pooled, torch.ones_like(noise[:, 0, 0, 0]), guidance)
+    return pure - velocity(transformer, pure, source, text, pooled, noise.new_ones(len(noise)), guidance)
 
 
 def shown_error(frame: Tensor, untouched: Tensor, strengths: Tensor) -> Tensor:

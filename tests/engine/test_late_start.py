@@ -8,10 +8,9 @@ import torch
 
 from kontext_slider.engine import SliderEngine
 from kontext_slider.engine.cache import ByteCache
-from kontext_slider.engine.late_start import LateStart
+from kontext_slider.engine.late_start import LateStart, Trail
 from kontext_slider.engine.session import EditSettings
 from kontext_slider.engine.speed import Speed
-from kontext_slider.engine.trail import Trail
 from tests.tiny import INSTRUCTION, tiny_image
 
 
