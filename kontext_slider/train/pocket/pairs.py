@@ -26,7 +26,7 @@ from kontext_slider.codec import PatchCodec
 from kontext_slider.train.flow import pack
 from kontext_slider.train.pocket.edits import NO_EDIT, PICTURE_EDITS, SCENE_EDITS, Edit
 from kontext_slider.train.pocket.paint import Picture
-from kontext_slider.train.pocket.pictures import crop_photograph, draw_collage
+from kontext_slider.train.pocket.pictures import crop_photograph, draw_collage, put_under_sky
 from kontext_slider.train.pocket.things import KINDS
 from kontext_slider.train.pocket.world import Scene, draw, draw_mask, random_scene
 
@@ -40,11 +40,12 @@ NOTICED = 0.05  # change of a latent value, from which a token counts as edited
 
 @dataclass(frozen=True)
 class Mix:
-    """What a shard is made of: shares of collages and photographs among its pictures, and of edits of an object, of
-    mountains or of the sky among the edits of its scenes."""
+    """What a shard is made of: shares of collages and photographs among its pictures, of those of them under a drawn
+    sky, and of edits of an object, of mountains or of the sky among the edits of its scenes."""
 
     collages: float = 0.18
     photographs: float = 0.27
+    skies: float = 0.4
     objects: float = 0.65
 
 
@@ -101,10 +102,9 @@ def choose_edit(rng: np.random.Generator, scene: Scene | None, object_share: flo
 def draw_source(rng: np.random.Generator, width: int, height: int, mix: Mix = Mix()) -> tuple[Picture, Scene | None]:
     """A landscape with its scene, or a collage or a crop of a photograph and None."""
     kind = rng.random()
-    if kind < mix.collages:
-        return draw_collage(rng, width, height), None
     if kind < mix.collages + mix.photographs:
-        return crop_photograph(rng, width, height), None
+        picture = (draw_collage if kind < mix.collages else crop_photograph)(rng, width, height)
+        return (put_under_sky(rng, picture) if rng.random() < mix.skies else picture), None
     scene = random_scene(rng, width / height)
     return draw(scene, width, height), scene
 

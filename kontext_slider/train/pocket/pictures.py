@@ -67,6 +67,27 @@ def crop_photograph(rng: np.random.Generator, width: int, height: int) -> Pictur
     return np.clip(picture ** rng.uniform(0.7, 1.4) * tint, 0, 1).astype(np.float32)
 
 
+def put_under_sky(rng: np.random.Generator, picture: Picture) -> Picture:
+    """A smooth bright sky, blue to white, above a ragged horizon with a few towers: (H, W, 3) in [0, 1], as `picture`.
+
+    Photographs of places are half sky; crops of the sample photographs show none."""
+    height, width, _ = picture.shape
+    u, v, pixel = grid(width, height)
+    blue, pale = rng.uniform((0.1, 0.4, 0.7), (0.6, 0.8, 1.0)), rng.uniform(0.75, 1.0)
+    zenith = rgb(blue + (pale - blue) * rng.random())
+    haze = rgb(rng.uniform(0.8, 1.15) * rng.uniform((1.0, 0.95, 0.85), (1.0, 1.0, 1.05)))
+    horizon = rng.uniform(0.2, 0.8)
+    sky = mix(zenith, haze, np.clip(v / horizon, 0, 1) ** rng.uniform(0.5, 3))
+    clouds = noise(rng, u, v, rng.uniform(1, 6), 3) * rng.uniform(0, 0.5) * (rng.random() < 0.5)
+    sky = mix(sky, rng.uniform(0.85, 1.1), clouds)
+    edge = horizon + rng.uniform(0, 0.4) * (noise(rng, u, np.zeros_like(v), rng.uniform(1, 5), 4) - 0.5)
+    for _ in range(rng.integers(0, 6)):
+        middle, half, top = rng.uniform(0, width / height), rng.uniform(0.01, 0.1), horizon - rng.uniform(0, 0.3)
+        edge = np.where(np.abs(u - middle) < half, np.minimum(edge, top), edge)
+    sky = sky + rng.normal(0, rng.uniform(0, 0.01), picture.shape[:2])[..., None]
+    return np.clip(mix(picture, sky, cover(v - edge, pixel * rng.uniform(1, 3))), 0, 1).astype(np.float32)
+
+
 @lru_cache(maxsize=len(PHOTOGRAPHS))
 def _photograph(name: str) -> Image.Image:
     spec = find_spec("skimage")
