@@ -83,15 +83,15 @@ def parts_of_a_step(pipe, photo: Image.Image, size: int) -> dict[str, float]:
     """FLOPs and milliseconds of one velocity, and the floor: its products at the rate of one large product."""
     session = SliderEngine(pipe).open(photo, INSTRUCTION, size=size)
     session.render(0.5)
-    renderer = session._renderer
+    renderer = session._check_open()
     timesteps = torch.linspace(1000, 1, session.steps, device=pipe.device)
-    denoiser = renderer._denoiser(timesteps, [0.4], None)
+    denoiser = renderer._denoiser(timesteps, [0.4])
     latents = renderer._edit.noise
     with torch.no_grad(), denoiser.applied():
         with FlopCounterMode(display=False) as counter:
             denoiser.velocity(latents, 0)
         velocity = seconds_of(lambda: denoiser.velocity(latents, 0), pipe.device)
-        strength = seconds_of(lambda: renderer._denoiser(timesteps, [0.4], None), pipe.device)
+        strength = seconds_of(lambda: renderer._denoiser(timesteps, [0.4]), pipe.device)
     flops: Counter[str] = Counter()
     for operation, count in counter.get_flop_counts()["Global"].items():
         flops["attention" if "attention" in str(operation) else "products"] += count

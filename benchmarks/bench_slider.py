@@ -2,8 +2,9 @@
 
 The others: a plain FluxKontextPipeline call (which has no strength), a whole pipeline call with a strength, as the
 authors' demo makes for every position of its slider (without our anchor, which would cost it a second frame), and
-FluxKontextPipeline with diffusers' own step caches, which have little to skip in two steps (try --steps 12). Rounds are
-interleaved, so a slow moment of the machine meets all. Prints a table and one line of JSON.
+FluxKontextPipeline with diffusers' own step caches, which have little to skip in two steps (try --steps 12). "floor" is
+not a way to make a frame: it multiplies the matrices of an exact one and does nothing else. Rounds are interleaved, so
+a slow moment of the machine meets all. Prints a table and one line of JSON.
 
 A new strength is asked of a session that has finished the five coarse frames, 0, 1, 1/2, 1/4 and 3/4, as the app's has
 after a moment; "first" is one where nothing is finished, and "hand" one where a strip of eleven frames is.
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import torch
 from diffusers import FirstBlockCacheConfig, FluxKontextPipeline, TaylorSeerCacheConfig
+from floor import products_of
 from line import print_line
 from PIL import Image
 
@@ -115,13 +117,21 @@ def engine_calls(pipe, photo: Image.Image, compiled: bool) -> dict[str, Call]:
 def new_strength(session: EditSession, finished: Sequence[float]) -> Call:
     """Another strength in every round, to a session that remembers the `finished` ones alone."""
     list(session.frames(finished))
-    rendered, places = set(session._rendered), set(session._renderer._late_start._strengths)
+    late_start = session._check_open()._late_start
+    rendered, places = set(session._rendered), set(late_start._strengths)
 
     def call(number: int) -> object:
-        session._rendered, session._renderer._late_start._strengths = set(rendered), set(places)
+        session._rendered, late_start._strengths = set(rendered), set(places)
         return session.render(strength_of(number))
 
     return call
+
+
+def floor_call(pipe, photo: Image.Image) -> Call:
+    """The matrix products of an exact new strength alone: no way to compute the same frame can take less."""
+    session = SliderEngine(pipe).open(photo, INSTRUCTION)
+    session.render(0.5)  # and what the frame at 0 loses
+    return products_of(lambda: session.render(strength_of(0)))
 
 
 def strength_of(number: int) -> float:
@@ -161,6 +171,7 @@ def main() -> None:
         "plain": plain_call(pipe, source),
         **{f"plain, {name}": cached_call(pipe, source, config) for name, config in CACHES.items()},
         "demo": demo_call(pipe, source),
+        "floor": floor_call(pipe, photo),
         **engine_calls(pipe, photo, args.compile),
     }
     report(interleaved(calls, 5 if args.quick else args.rounds), source.size, pipe.defaults.steps, args)
@@ -177,6 +188,7 @@ def report(seconds: dict[str, list[float]], size: tuple[int, int], steps: int, a
         print(f"{name:26s} {medians[name]:8.4f} s   ({min(values):.4f} to {max(values):.4f})   {ratio:8.2f} x plain")
     line = {
         "exact_ratio": round(plain / medians["exact: new strength"], 3),
+        "floor_ratio": round(plain / medians["floor"], 3),
         "fast_ratio": round(plain / medians["fast: new strength"], 3),
         "fastest_ratio": round(plain / medians["fastest: new strength"], 3),
         "first_ratio": round(plain / medians["fast: first"], 3),

@@ -8,8 +8,8 @@ import pytest
 from kontext_slider.evaluate.distance import find_distance
 from kontext_slider.train.pocket.edits import EDITS, PICTURE_EDITS, known_instructions, trained_instructions
 from kontext_slider.train.pocket.pace import PACES, family, parameter_at
-from kontext_slider.train.pocket.pairs import choose_edit, draw_edit
-from kontext_slider.train.pocket.pictures import crop_photograph, draw_collage
+from kontext_slider.train.pocket.pairs import Mix, choose_edit, draw_edit, draw_source
+from kontext_slider.train.pocket.pictures import crop_photograph, draw_collage, put_under_sky
 from kontext_slider.train.pocket.things import KINDS
 from kontext_slider.train.pocket.world import draw, draw_mask, random_scene
 
@@ -115,6 +115,27 @@ def test_seeds_decide_and_wide_pictures_work():
         assert np.array_equal(one, two) and one.shape == (48, 80, 3) and one.dtype == np.float32
     wide = random_scene(np.random.default_rng(0), aspect=2.0)
     assert draw(wide, 128, 64).shape == (64, 128, 3)
+
+
+def test_skies_are_smooth_and_bright_and_leave_the_ground_alone():
+    """Sample photographs have no sky; a slider that saw none makes pale ones whiter on the way to night."""
+    smooth, bright = [], []
+    for seed in range(20):
+        ground = np.random.default_rng(seed).random((64, 96, 3), dtype=np.float32) * 0.5
+        picture = put_under_sky(np.random.default_rng(seed), ground)
+        assert picture.shape == ground.shape and picture.dtype == np.float32
+        assert picture.min() >= 0 and picture.max() <= 1
+        assert np.array_equal(picture[-1], ground[-1]) and not np.array_equal(picture[0], ground[0])
+        smooth.append(np.abs(np.diff(picture[0], axis=0)).mean())
+        bright.append(picture[0].mean())
+    assert max(smooth) < 0.05 and np.mean(bright) > 0.6
+
+
+def test_some_pictures_without_a_scene_have_a_sky():
+    """The share of a mix is what decides."""
+    rng = np.random.default_rng
+    bare, under = ([draw_source(rng(seed), 64, 64, Mix(0.5, 0.5, skies=s))[0] for seed in range(8)] for s in (0, 1))
+    assert not any(np.array_equal(a, b) for a, b in zip(bare, under, strict=True))
 
 
 def test_a_cross_fade_is_not_the_truth():

@@ -1,0 +1,59 @@
+"""The benchmarks run, and say what they promise to say: a figure nobody can make again is none."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.tiny import INSTRUCTION
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    """The folder's scripts import each other by name."""
+    monkeypatch.syspath_prepend(FOLDER)
+
+
+def test_the_slider_benchmark_tells_all_its_ratios(scripts, pipe, monkeypatch, capsys):
+    """`make bench` ends in one line of JSON that other tools read."""
+    import bench_slider
+
+    monkeypatch.setattr(bench_slider, "load_pipeline", lambda name: pipe)
+    monkeypatch.setattr(sys, "argv", ["bench_slider.py", "--rounds", "1"])
+    bench_slider.main()
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    for name in ("exact", "fast", "fastest", "sweep", "exact_sweep", "demo", "floor"):
+        assert line[f"{name}_ratio"] > 0, name
+
+
+def test_the_floor_is_all_products_of_a_frame_and_nothing_else(scripts):
+    """A floor that forgets products would promise too much."""
+    from floor import _Products, products_of
+
+    a, b = torch.randn(3, 4), torch.randn(4, 5)
+    call = products_of(lambda: torch.nn.functional.linear(a, b.T, torch.zeros(5)).relu() + (a[None] @ b[None])[0])
+    with _Products() as seen:
+        call(0)
+    assert len(seen.made) == 2 and all(len(operands) >= 2 for _, operands in seen.made)
+
+
+def test_the_gpu_benchmark_knows_the_parts_of_a_step(scripts):
+    """It runs on rented machines, where a typing error is dear."""
+    from bench_gpu import memory_of_a_session, parts_of_a_step
+    from flux_size import random_pipeline
+
+    cpu = torch.device("cpu")
+    pipe = random_pipeline([INSTRUCTION], cpu, torch.float32, tiny=True, steps=2)
+    photo = Image.fromarray(np.zeros((64, 64, 3), dtype=np.uint8))
+    parts = parts_of_a_step(pipe, photo, 64)
+    assert parts.pop("attention_tflop") >= 0  # among the products, where a CPU multiplies it out
+    assert all(value > 0 for value in parts.values()), parts
+    assert memory_of_a_session(pipe, photo, 64, cpu) is None
