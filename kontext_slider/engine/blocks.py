@@ -17,7 +17,6 @@ from torch.nn.functional import gelu, layer_norm, rms_norm, scaled_dot_product_a
 from .weights import Stream
 
 NORM_EPS = 1e-6  # of all LayerNorms of the transformer
-MOST_EXPLICIT = 1024  # keys, up to which a CPU multiplies attention out: in bfloat16 faster than torch's fused kernel
 MOST_SHAPES = 64  # of pictures, batches and kinds of layers, that one block is compiled for
 
 Parts = tuple[Tensor, ...]  # of one modulation: shift, scale, gate (twice in a double block), (B, D) each
@@ -99,13 +98,11 @@ def rotated(x: Tensor, rotations: Tensor) -> Tensor:
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attention of (B, M, H, E) over (B, N, H, E) -> (B, M, D), in the values' dtype."""
+    """Attention of (B, M, H, E) over (B, N, H, E) -> (B, M, D), in the values' dtype.
+
+    Fused: a product and a softmax of one's own would round bfloat16 logits, most of what such frames are off by."""
     q, k, v = (x.to(values.dtype).transpose(1, 2) for x in (queries, keys, values))
-    if q.device.type == "cpu" and k.shape[2] <= MOST_EXPLICIT:
-        answer = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1) @ v
-    else:
-        answer = scaled_dot_product_attention(q, k, v)
-    return answer.transpose(1, 2).flatten(2)
+    return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 def joined(first: Tensor, second: Tensor) -> Tensor:
