@@ -1,50 +1,81 @@
-"""Frames between finished ones, where they can be told from them.
+"""What lies between finished frames, where it can be told from them.
 
-Along the slider a picture moves smoothly, or the slider would be none: between near neighbours it is a polynomial of
-the strength, pixel by pixel. What the polynomial misses is estimated by leaving one neighbour out, and where that is
-too much, nobody guesses and the frame is rendered.
+What a slider changes is its offsets. They are known at every strength for the price of a small MLP, and what the
+transformer makes of them is smoother in them than in the strength: an MLP of ReLUs has kinks, and a frame beyond one is
+no polynomial of the frames before it. So something between is the finished ones' mixture in whose proportions their
+offsets, and strengths, make this strength's (the weights of locally linear embedding: Roweis and Saul, 2000). What the
+mixture misses is estimated by leaving one out, and where that is too much, nobody guesses and the frame is rendered.
 
-Legend: K finished frames, pictures (H, W, 3) in [0, 1].
+Legend: K finished frames, D width of the offsets, pictures (H, W, 3) in [0, 1].
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
-SIDE = 2  # neighbours on a side
+from ..projector import ModulationOffsets
+
+SIDE = 3  # neighbours on a side, more where the other has fewer
+APART = 0.04  # of strength: of frames nearer to each other than this, one is enough, and two would only add their noise
+RIDGE = 1e-6  # of the mean square of the ways to the neighbours: keeps weights small where several mixtures would do
+IN_PICTURES = 30.0  # what the strength counts there beside the offsets: of anchored frames, a share goes with it alone
+
+OffsetsAt = Callable[[Sequence[float]], ModulationOffsets]  # strengths (B,) -> scale and shift, (B, D) each
 
 
-def neighbours(finished: Sequence[float], strength: float, reach: float) -> list[float]:
-    """Up to SIDE finished strengths on either side, the nearest first; none if a side is empty, the gap is wider than
-    `reach`, or there are too few to estimate an error by."""
-    below = sorted((s for s in finished if s < strength), reverse=True)[:SIDE]
-    above = sorted(s for s in finished if s > strength)[:SIDE]
-    if not below or not above or above[0] - below[0] > reach + 1e-9 or len(below) + len(above) < 3:
+def neighbours(finished: Sequence[float], strength: float, reach: float, least: int) -> list[float]:
+    """Finished strengths on either side to tell another one from, the nearest first; none if a side is empty, the gap
+    is wider than `reach`, or there are fewer than `least` (3 or more: one is left out to estimate an error)."""
+    nearest: list[float] = []
+    for other in sorted(finished, key=lambda other: abs(other - strength)):
+        if all(abs(other - taken) > APART for taken in nearest):
+            nearest.append(other)
+    below, above = [s for s in nearest if s < strength], [s for s in nearest if s > strength]
+    if not below or not above or above[0] - below[0] > reach + 1e-9:
         return []
-    return sorted([*below, *above], key=lambda other: abs(other - strength))
+    chosen = [s for s in nearest if s in below[:SIDE] or s in above[:SIDE]]
+    chosen += [s for s in nearest if s not in chosen][: max(0, least - len(chosen))]
+    return chosen if len(chosen) >= least else []
 
 
-def interpolate(frames: Mapping[float, Image.Image], strength: float, decibels: float) -> Image.Image | None:
-    """The frame at `strength` by the polynomial through `frames` (strength -> frame, nearest first, 3 or more); None
-    where it is estimated to be further off than `decibels` of PSNR."""
-    strengths = list(frames)
-    pictures = np.stack([np.asarray(frame, dtype=np.float32) / 255 for frame in frames.values()])  # (K, H, W, 3)
-    best = np.tensordot(lagrange(strengths, strength), pictures, 1)
-    other = np.tensordot(lagrange(strengths[:-1], strength), pictures[:-1], 1)
-    if estimated_psnr(best, other) < decibels:
+def mixtures(offsets_at: OffsetsAt, nodes: Sequence[float], strength: float, by_strength: float = 1.0) -> np.ndarray:
+    """The weights of K nodes in what is at `strength`, and without the last node, (2, K) float32; each sums to 1.
+
+    by_strength: what the strength itself counts beside the offsets."""
+    strengths = torch.tensor([strength, *nodes], dtype=torch.float64)
+    offsets = torch.cat(list(offsets_at(strengths.tolist())), dim=-1).flatten(1).double().cpu()  # (1 + K, 2 D)
+    ways = torch.cat([_ways(offsets), by_strength * _ways(strengths[:, None])], dim=1)  # to each node, (K, 2 D + 1)
+    products = ways @ ways.T
+    products.diagonal().add_(RIDGE * products.diagonal().mean())
+    weights = torch.zeros(2, len(nodes), dtype=torch.float64)
+    for row, some in zip(weights, (len(nodes), len(nodes) - 1), strict=True):
+        row[:some] = torch.linalg.solve(products[:some, :some], torch.ones(some, dtype=torch.float64))
+    return (weights / weights.sum(dim=1, keepdim=True)).float().numpy()
+
+
+def _ways(places: Tensor) -> Tensor:
+    """From the first place to the others, the farthest of them 1 away: (1 + K, D) -> (K, D)."""
+    ways = places[1:] - places[:1]
+    return ways / ways.norm(dim=1).max().clamp(min=1e-12)
+
+
+def interpolate(
+    frames: Mapping[float, Image.Image], strength: float, decibels: float, offsets_at: OffsetsAt
+) -> Image.Image | None:
+    """The frame at `strength` mixed of `frames` (strength -> frame, nearest first, 3 or more); None where it is
+    estimated to be further off than `decibels` of PSNR."""
+    pictures = np.stack([np.asarray(frame) for frame in frames.values()]).astype(np.float32)  # (K, H, W, 3), 0 to 255
+    best, other = np.tensordot(mixtures(offsets_at, list(frames), strength, IN_PICTURES), pictures, 1)
+    if estimated_psnr(best / 255, other / 255) < decibels:
         return None
-    return Image.fromarray(np.rint(best.clip(0, 1) * 255).astype(np.uint8))
+    return Image.fromarray(np.rint(best.clip(0, 255)).astype(np.uint8))
 
 
 def estimated_psnr(best: np.ndarray, other: np.ndarray) -> float:
     """PSNR in dB between two guesses, at most 99."""
     return float(min(99.0, -10 * np.log10(np.mean((best - other) ** 2) + 1e-12)))
-
-
-def lagrange(nodes: Sequence[float], strength: float) -> np.ndarray:
-    """The weight of each of K nodes in the polynomial through them all, (K,) float32."""
-    weights = [np.prod([(strength - other) / (node - other) for other in nodes if other != node]) for node in nodes]
-    return np.array(weights, dtype=np.float32)

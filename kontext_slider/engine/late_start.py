@@ -1,10 +1,10 @@
 """Where the frames of an edit are on their way through the steps, and where another frame would be.
 
-All strengths start from one noise, and what some of the steps make of it moves smoothly along the slider: between near
-neighbours it is a polynomial of the strength, latent by latent. A frame that starts there costs the steps that are
-left, which see its own strength and repair some of what the polynomial missed. (Interpolated *pictures*, `between.py`,
-cost nothing and are not repaired.) What was missed is estimated by leaving one neighbour out; a frame starts as late as
-that is little enough, or from the noise.
+All strengths start from one noise, and what some of the steps make of it moves smoothly along the slider: it can be
+mixed of what near neighbours have there, by their offsets (`between.py`). A frame that starts there costs the steps
+that are left, which see its own strength and repair some of what the mixture missed. (Mixed *pictures* cost nothing and
+are not repaired.) What was missed is estimated by leaving one neighbour out; a frame starts as late as that is little
+enough, or from the noise.
 
 Legend: B frames, L target tokens, C channels of a packed token, R steps.
 """
@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
-from .between import lagrange, neighbours
+from .between import OffsetsAt, mixtures, neighbours
 from .cache import ByteCache
 from .speed import Speed
 
@@ -54,11 +55,12 @@ class Trail:
 class LateStart:
     """The latents of one edit on their way, by strength.
 
-    steps: R. speed: how wide a gap, and how unsure a guess, is too much (`guess_reach`, `guess_error`)."""
+    steps: R. speed: how wide a gap, and how unsure a guess, is too much (`guess_reach`, `guess_error`). offsets_at: the
+    slider's offsets at strengths."""
 
-    def __init__(self, trail: Trail, steps: int, speed: Speed) -> None:
+    def __init__(self, trail: Trail, steps: int, speed: Speed, offsets_at: OffsetsAt) -> None:
         self.places = sorted({steps * part // PLACES for part in range(1, PLACES)} - {0})
-        self._trail, self._speed = trail, speed
+        self._trail, self._speed, self._offsets_at = trail, speed, offsets_at
         self._strengths: set[float] = set()
 
     def keep(self, strengths: Sequence[float], step: int, latents: Tensor) -> None:
@@ -70,19 +72,15 @@ class LateStart:
     def guess(self, strength: float) -> Start | None:
         """The latest place where the frame at `strength` can be told well enough; None where none can."""
         bound = self._speed.guess_error
-        near = neighbours(tuple(self._strengths), strength, self._speed.guess_reach)
+        near = neighbours(tuple(self._strengths), strength, self._speed.guess_reach, self._speed.nodes)
         if bound is None or not near:
             return None
         for step in reversed(self.places):
             rows = [row for other in near if (row := self._trail.get(other, step)) is not None]
             if len(rows) < len(near):
                 continue
-            best, other = _interpolated(near, rows, strength), _interpolated(near[:-1], rows[:-1], strength)
-            if float((best - other).float().square().mean().sqrt()) <= bound:
-                return Start(step, best)
+            weights = torch.from_numpy(mixtures(self._offsets_at, near, strength)).to(rows[0].device)
+            best, other = torch.tensordot(weights, torch.cat(rows).float(), 1).split(1)
+            if float((best - other).square().mean().sqrt()) <= bound:
+                return Start(step, best.to(rows[0].dtype))
         return None
-
-
-def _interpolated(nodes: Sequence[float], rows: Sequence[Tensor], strength: float) -> Tensor:
-    parts = [float(weight) * row for weight, row in zip(lagrange(nodes, strength), rows, strict=True)]
-    return sum(parts[1:], parts[0])

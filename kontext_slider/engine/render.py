@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..anchor import anchored
 from ..encoding import decode
+from ..projector import ModulationOffsets
 from .denoise import Conditioning, OnStep, denoise, prepare_scheduler, to_picture, to_pixels
 from .denoiser import Denoiser, plain_denoiser, prepared_denoiser, projector_of
 from .device import Turn
@@ -31,7 +32,7 @@ class EditRenderer:
 
     def __init__(self, engine: SliderEngine, source: Image.Image, settings: EditSettings, edit: Conditioning) -> None:
         self._engine, self._source, self._settings, self._edit = engine, source, settings, edit
-        self._late_start = LateStart(Trail(engine._latents, settings), settings.steps, engine.speed)
+        self._late_start = LateStart(Trail(engine._latents, settings), settings.steps, engine.speed, self.offsets_at)
         self._skips = Skips(engine.speed.skip_error)
         self._prepared: Prepared | None = None
 
@@ -49,6 +50,12 @@ class EditRenderer:
                 pixels = anchored(pixels, asked, lost)
             frames |= {strength: to_picture(pipe, row[None]) for strength, row in zip(asked, pixels, strict=True)}
         return [frames[strength] for strength in strengths]
+
+    @torch.no_grad()
+    def offsets_at(self, strengths: Sequence[float]) -> ModulationOffsets:
+        """The slider's offsets for this edit's text, (B, D) each."""
+        pooled = self._edit.text.pooled
+        return projector_of(self._engine.pipe)(torch.tensor(list(strengths), device=pooled.device), pooled)
 
     def _lost(self, turn: Turn) -> torch.Tensor:
         """What the model's frame at strength 0 loses of the source, (1, 3, H, W); denoised once for an edit."""

@@ -215,12 +215,12 @@ class EditSession:
 
     def _between(self, strength: float) -> Image.Image | None:
         """The frame by its neighbours', where this speed allows it and they tell it well enough."""
-        decibels, reach = self._engine.speed.between, self._engine.speed.reach
-        near = [] if decibels is None else neighbours(tuple(self._rendered), strength, reach)
+        speed, decibels = self._engine.speed, self._engine.speed.between
+        near = [] if decibels is None else neighbours(tuple(self._rendered), strength, speed.reach, speed.nodes)
         frames = {s: frame for s in near if (frame := self._frame_cache.get(self._key(s))) is not None}
         if decibels is None or not near or len(frames) < len(near):
             return None
-        return interpolate(frames, strength, decibels)
+        return interpolate(frames, strength, decibels, self._check_open().offsets_at)
 
 
 def check_strength(strength: float, highest: float = 1.0) -> float:

@@ -29,6 +29,8 @@ class Speed:
     between: dB of PSNR from which on a whole frame is interpolated where that is estimated to be as near to the truth
         (`between.py`); None: never.
     reach: of strength, the widest gap that frames are interpolated across.
+    nodes: finished frames at least that either is told from; with five, what is told is off by so little that sweeps
+        keep their detours (benchmarks/LOG.md).
     batch: most strengths of a sweep that are denoised at once; halved where memory is short.
     """
 
@@ -39,6 +41,7 @@ class Speed:
     skip_error: float | None = None
     between: float | None = None
     reach: float = 0.1
+    nodes: int = 5
     batch: int = 1
 
     @property
@@ -52,13 +55,15 @@ class Speed:
 SPEEDS: dict[str, dict[str, Speed]] = {
     "cpu": {
         "exact": Speed(joined=True),
-        "fast": Speed(joined=True, dtype=torch.bfloat16, guess_error=0.01, skip_error=0.03, between=54.0),
-        "fastest": Speed(joined=True, dtype=torch.bfloat16, guess_error=0.025, skip_error=0.1, between=38.0, reach=0.5),
+        "fast": Speed(joined=True, dtype=torch.bfloat16, guess_error=0.003, skip_error=0.03, between=54.0),
+        "fastest": Speed(
+            joined=True, dtype=torch.bfloat16, guess_error=0.025, skip_error=0.1, between=38.0, reach=0.5, nodes=3
+        ),
     },
     "gpu": {
         "exact": Speed(joined=False, batch=8),
-        "fast": Speed(joined=False, guess_error=0.01, skip_error=0.03, between=54.0, batch=8),
-        "fastest": Speed(joined=False, guess_error=0.025, skip_error=0.1, between=38.0, reach=0.5, batch=8),
+        "fast": Speed(joined=False, guess_error=0.003, skip_error=0.03, between=54.0, batch=8),
+        "fastest": Speed(joined=False, guess_error=0.025, skip_error=0.1, between=38.0, reach=0.5, nodes=3, batch=8),
     },
 }
 NAMES = tuple(SPEEDS["cpu"])

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from kontext_slider.projector import ModulationOffsets
+
 TIMEOUT = 60  # seconds; only a test that fails waits that long
 
 
@@ -122,3 +124,16 @@ def until(condition) -> None:
             return
         pause.wait(0.005)
     raise AssertionError("what was waited for did not happen")
+
+
+def smooth_offsets(strengths) -> ModulationOffsets:
+    """Offsets (B, 3) of a slider whose mixtures are polynomials of the strength."""
+    s = torch.tensor(list(strengths), dtype=torch.float64)
+    return ModulationOffsets(*(torch.stack([s, s**2, s**3], dim=1) for _ in range(2)))
+
+
+def bent_offsets(strengths) -> ModulationOffsets:
+    """Offsets (B, 4) of a slider with a kink at .5, which no polynomial of the strength follows."""
+    smooth = smooth_offsets(strengths).scale
+    bent = (smooth[:, :1] - 0.5).clamp(min=0)
+    return ModulationOffsets(*(torch.cat([smooth, bent], dim=1) for _ in range(2)))

@@ -9,10 +9,11 @@ from PIL import Image
 
 from kontext_slider.commands import options
 from kontext_slider.engine import SliderEngine, speed
-from kontext_slider.engine.between import interpolate, lagrange, neighbours
+from kontext_slider.engine.between import interpolate, mixtures, neighbours
 from kontext_slider.engine.order import coarse_first
 from kontext_slider.errors import InvalidInput
-from tests.engine.helpers import alike, reference, same
+from kontext_slider.projector import ModulationOffsets
+from tests.engine.helpers import alike, bent_offsets, reference, same, smooth_offsets
 from tests.tiny import INSTRUCTION, tiny_image
 
 
@@ -51,29 +52,45 @@ def test_frames_of_two_speeds_are_kept_apart(pipe):
     assert fast._key(0.5) != exact._key(0.5)
 
 
-def test_weights_of_lagrange_are_exact_for_cubics():
-    """A weight in the wrong place interpolates lines well and curves badly."""
-    nodes = [0.1, 0.25, 0.4, 0.8]
-    cubic = [2 * s**3 - s**2 + 0.5 * s - 3 for s in nodes]
-    assert np.dot(lagrange(nodes, 0.3), cubic) == pytest.approx(2 * 0.3**3 - 0.3**2 + 0.15 - 3, abs=1e-5)
-    assert lagrange(nodes, 0.25).tolist() == pytest.approx([0, 1, 0, 0], abs=1e-6)
+def test_a_mixture_has_the_offsets_and_goes_round_a_bend():
+    """Polynomials of the strength overshoot where the slider's MLP has a kink."""
+    nodes = [0.45, 0.7, 0.25, 0.9, 0.0, 1.0]
+    (best, other), wanted = mixtures(bent_offsets, nodes, 0.55), bent_offsets([0.55]).scale[0]
+    assert best.sum() == pytest.approx(1) and other.sum() == pytest.approx(1) and other[-1] == 0
+    mixed = torch.from_numpy(best).double() @ bent_offsets(nodes).scale
+    assert mixed.numpy() == pytest.approx(wanted.numpy(), abs=2e-3)
+    polynomial = sum(
+        np.prod([(0.55 - b) / (a - b) for b in nodes if b != a]) * max(a - 0.5, 0) for a in nodes
+    )  # of Lagrange
+    assert abs(polynomial - 0.05) > 0.01
 
 
-def test_neighbours_are_near_and_on_both_sides():
-    """Beyond the ends a polynomial runs away, and across a wide gap it knows nothing."""
-    assert neighbours([0.0, 0.2, 0.4, 0.6, 0.8], 0.45, 0.25) == [0.4, 0.6, 0.2, 0.8]
-    assert neighbours([0.4, 0.6], 0.5, 0.25) == []  # nothing to estimate the error by
-    assert neighbours([0.0, 0.5, 1.0], 0.4, 0.25) == []  # too far apart
-    assert neighbours([0.5, 0.6, 0.7], 0.4, 0.25) == [] and neighbours([0.1, 0.2, 0.3], 0.4, 0.25) == []
+def test_of_a_slider_that_does_nothing_the_strength_alone_is_mixed():
+    """Offsets that are equal everywhere tell nothing, and a division by their length nothing good."""
+    weights, _ = mixtures(
+        lambda s: ModulationOffsets(torch.ones(len(s), 3), torch.ones(len(s), 3)), [0.2, 0.6, 1.0], 0.4
+    )
+    assert np.isfinite(weights).all() and np.dot(weights, [0.2, 0.6, 1.0]) == pytest.approx(0.4, abs=1e-3)
+
+
+def test_neighbours_are_near_apart_and_on_both_sides():
+    """Beyond the ends a mixture runs away, across a wide gap it knows nothing, and twins add their noise."""
+    assert neighbours([0.0, 0.2, 0.4, 0.6, 0.8], 0.45, 0.25, 3) == [0.4, 0.6, 0.2, 0.8, 0.0]
+    assert neighbours([0.0, 0.2, 0.5, 0.7, 1.0], 0.1, 0.25, 5) == [0.0, 0.2, 0.5, 0.7, 1.0]  # one side has more
+    assert neighbours([0.4, 0.41, 0.42, 0.6, 0.8], 0.45, 0.25, 3) == [0.42, 0.6, 0.8]  # twins
+    assert neighbours([0.4, 0.6], 0.5, 0.25, 3) == []  # nothing to estimate the error by
+    assert neighbours([0.2, 0.4, 0.6, 0.8], 0.5, 0.25, 5) == []  # fewer than are wanted
+    assert neighbours([0.0, 0.5, 1.0], 0.4, 0.25, 3) == []  # too far apart
+    assert neighbours([0.5, 0.6, 0.7], 0.4, 0.25, 3) == [] and neighbours([0.1, 0.2, 0.3], 0.4, 0.25, 3) == []
 
 
 def test_a_smooth_way_is_interpolated_and_a_jump_is_not():
     """Half of an object that is there at once and not before: a ghost."""
     smooth = {s: flat(0.2 + 0.4 * s**2) for s in (0.4, 0.6, 0.2, 0.8)}
-    frame = interpolate(smooth, 0.5, 44.0)
+    frame = interpolate(smooth, 0.5, 44.0, smooth_offsets)
     assert frame is not None and abs(np.asarray(frame).mean() / 255 - 0.3) < 0.004
     jump = {s: flat(0.2 if s < 0.5 else 0.5) for s in (0.4, 0.6, 0.2, 0.8)}
-    assert interpolate(jump, 0.5, 44.0) is None
+    assert interpolate(jump, 0.5, 44.0, smooth_offsets) is None
 
 
 def test_a_fast_sweep_renders_less_and_stays_near(pipe, monkeypatch):
