@@ -115,7 +115,8 @@ def test_a_render_goes_first_between_two_steps_of_a_sweep_which_goes_on(pipe, en
     render = Call(other.render, 0.7, lambda *_: seen.append(len(gate.steps)))
     waits(engine, 1)
     gate.opened.set()
-    assert same(render.result(), reference_later(pipe, other, 0.7, sweep))
+    assert alike(render.result(), reference_later(pipe, other, 0.7, sweep))
+    assert same(render.result(), open_edit(SliderEngine(pipe), seed=seed).render(0.7))  # as if nobody else were here
     assert seen == [2, 2, 2, 2]  # all its steps fell between the sweep's second and third
     assert gate.steps == [(step, 12) for step in range(1, 13)]
     for strength, frame in sweep.result():
