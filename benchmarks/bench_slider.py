@@ -3,8 +3,8 @@
 The others: a plain FluxKontextPipeline call (which has no strength), a whole pipeline call with a strength, as the
 authors' demo makes for every position of its slider (without our anchor, which would cost it a second frame), and
 FluxKontextPipeline with diffusers' own step caches, which have little to skip in two steps (try --steps 12). "floor" is
-not a way to make a frame: it multiplies the matrices of an exact one and does nothing else. Rounds are interleaved, so
-a slow moment of the machine meets all. Prints a table and one line of JSON.
+not a way to make a frame: it does the matrix products and attention of an exact one and nothing else. Rounds are
+interleaved, so a slow moment of the machine meets all. Prints a table and one line of JSON.
 
 A new strength is asked of a session that has finished the five coarse frames, 0, 1, 1/2, 1/4 and 3/4, as the app's has
 after a moment; "first" is one where nothing is finished, and "hand" one where a strip of eleven frames is.
@@ -128,7 +128,7 @@ def new_strength(session: EditSession, finished: Sequence[float]) -> Call:
 
 
 def floor_call(pipe, photo: Image.Image) -> Call:
-    """The matrix products of an exact new strength alone: no way to compute the same frame can take less."""
+    """The products and attention of an exact new strength alone: no way to compute the same frame can take less."""
     session = SliderEngine(pipe).open(photo, INSTRUCTION)
     session.render(0.5)  # and what the frame at 0 loses
     return products_of(lambda: session.render(strength_of(0)))

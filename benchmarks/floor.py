@@ -1,4 +1,4 @@
-"""What every way to compute a frame has to multiply: its matrix products again, alone, at their own shapes."""
+"""What every way to compute a frame has to multiply: its products and attention again, alone, at their own shapes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from collections.abc import Callable
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default)
+PRODUCTS = (
+    torch.ops.aten.mm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.aten.bmm.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+)
 
 
 class _Products(TorchDispatchMode):
-    """Keeps the operands of each product that is computed under it."""
+    """Keeps the operands of each product, or attention, that is computed under it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -19,7 +24,7 @@ class _Products(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function in PRODUCTS:
-            self.made.append((function, args))
+            self.made.append((function, args, kwargs or {}))
         return function(*args, **(kwargs or {}))
 
 
@@ -30,7 +35,7 @@ def products_of(compute: Callable[[], object]) -> Callable[[int], None]:
 
     def call(number: int) -> None:
         with torch.no_grad():
-            for product, operands in seen.made:
-                product(*operands)
+            for product, operands, options in seen.made:
+                product(*operands, **options)
 
     return call

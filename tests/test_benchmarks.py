@@ -42,7 +42,13 @@ def test_the_floor_is_all_products_of_a_frame_and_nothing_else(scripts):
     call = products_of(lambda: torch.nn.functional.linear(a, b.T, torch.zeros(5)).relu() + (a[None] @ b[None])[0])
     with _Products() as seen:
         call(0)
-    assert len(seen.made) == 2 and all(len(operands) >= 2 for _, operands in seen.made)
+    assert len(seen.made) == 2 and all(len(operands) >= 2 for _, operands, _ in seen.made)
+    heads = torch.randn(1, 2, 6, 8)
+    call = products_of(lambda: torch.nn.functional.scaled_dot_product_attention(heads, heads, heads, scale=0.5))
+    with _Products() as seen:
+        call(0)
+    [(_, operands, options)] = seen.made  # fused attention is two products, and no aten.bmm
+    assert torch.equal(operands[0], heads) and options["scale"] == 0.5
 
 
 def test_the_gpu_benchmark_knows_the_parts_of_a_step(scripts):

@@ -48,7 +48,7 @@ def mixtures(offsets_at: OffsetsAt, nodes: Sequence[float], strength: float, by_
 
     by_strength: what the strength itself counts beside the offsets."""
     strengths = torch.tensor([strength, *nodes], dtype=torch.float64)
-    offsets = torch.cat(list(offsets_at(strengths.tolist())), dim=-1).flatten(1).double().cpu()  # (1 + K, 2 D)
+    offsets = torch.cat(list(offsets_at([strength, *nodes])), dim=-1).flatten(1).double().cpu()  # (1 + K, 2 D)
     ways = torch.cat([_ways(offsets), by_strength * _ways(strengths[:, None])], dim=1)  # to each node, (K, 2 D + 1)
     products = ways @ ways.T
     products.diagonal().add_(RIDGE * products.diagonal().mean())

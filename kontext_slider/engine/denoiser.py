@@ -15,7 +15,7 @@ import torch
 
 from ..errors import MissingSlider
 from ..lora import slider_lora
-from ..projector import StrengthProjector
+from ..projector import ModulationOffsets, StrengthProjector
 from .denoise import Conditioning, Velocity, plain_velocity
 from .prepared import Prepared
 
@@ -45,10 +45,15 @@ def prepared_denoiser(
     pipe: KontextSliderPipeline, edit: Conditioning, prepared: Prepared, strengths: Sequence[float]
 ) -> Denoiser:
     """The same from what was prepared."""
-    values = torch.tensor(list(strengths), device=edit.text.pooled.device)
-    steps = prepared.table(projector_of(pipe)(values, edit.text.pooled))
+    steps = prepared.table(offsets_at(pipe, edit, strengths))
     applied: Applied = nullcontext if prepared.weights.merged else partial(slider_lora, pipe.transformer, on=True)
     return Denoiser(lambda latents, step: prepared.velocity(latents, steps[step]), applied)
+
+
+def offsets_at(pipe: KontextSliderPipeline, edit: Conditioning, strengths: Sequence[float]) -> ModulationOffsets:
+    """The slider's offsets at B strengths, for this edit's text, (B, D) each. Raises MissingSlider."""
+    pooled = edit.text.pooled
+    return projector_of(pipe)(torch.tensor(list(strengths), device=pooled.device), pooled)
 
 
 def projector_of(pipe: KontextSliderPipeline) -> StrengthProjector:

@@ -75,12 +75,12 @@ class LateStart:
         near = neighbours(tuple(self._strengths), strength, self._speed.guess_reach, self._speed.nodes)
         if bound is None or not near:
             return None
+        weights = torch.from_numpy(mixtures(self._offsets_at, near, strength))
         for step in reversed(self.places):
             rows = [row for other in near if (row := self._trail.get(other, step)) is not None]
             if len(rows) < len(near):
                 continue
-            weights = torch.from_numpy(mixtures(self._offsets_at, near, strength)).to(rows[0].device)
-            best, other = torch.tensordot(weights, torch.cat(rows).float(), 1).split(1)
+            best, other = torch.tensordot(weights.to(rows[0].device), torch.cat(rows).float(), 1).split(1)
             if float((best - other).square().mean().sqrt()) <= bound:
                 return Start(step, best.to(rows[0].dtype))
         return None

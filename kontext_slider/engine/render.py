@@ -16,7 +16,7 @@ from ..anchor import anchored
 from ..encoding import decode
 from ..projector import ModulationOffsets
 from .denoise import Conditioning, OnStep, denoise, prepare_scheduler, to_picture, to_pixels
-from .denoiser import Denoiser, plain_denoiser, prepared_denoiser, projector_of
+from .denoiser import Denoiser, offsets_at, plain_denoiser, prepared_denoiser, projector_of
 from .device import Turn
 from .late_start import LateStart, Trail
 from .prepared import Prepared
@@ -54,8 +54,7 @@ class EditRenderer:
     @torch.no_grad()
     def offsets_at(self, strengths: Sequence[float]) -> ModulationOffsets:
         """The slider's offsets for this edit's text, (B, D) each."""
-        pooled = self._edit.text.pooled
-        return projector_of(self._engine.pipe)(torch.tensor(list(strengths), device=pooled.device), pooled)
+        return offsets_at(self._engine.pipe, self._edit, strengths)
 
     def _lost(self, turn: Turn) -> torch.Tensor:
         """What the model's frame at strength 0 loses of the source, (1, 3, H, W); denoised once for an edit."""

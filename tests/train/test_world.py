@@ -118,7 +118,7 @@ def test_seeds_decide_and_wide_pictures_work():
 
 
 def test_skies_are_smooth_and_bright_and_leave_the_ground_alone():
-    """Sample photographs have no sky; a slider that saw none makes pale ones whiter on the way to night."""
+    """Sample photographs have no sky, and half of a photograph of a place is one."""
     smooth, bright = [], []
     for seed in range(20):
         ground = np.random.default_rng(seed).random((64, 96, 3), dtype=np.float32) * 0.5
