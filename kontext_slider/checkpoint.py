@@ -144,6 +144,7 @@ def forget_local_paths(folder: Path) -> None:
 def slider_card(weights: SliderWeights, base_model: str | None) -> str:
     """A model card. `base_model` is a hub id, or None."""
     config = weights.projector.config
+    along = "what the MLP says" if config.degree is None else f"a polynomial of degree {config.degree}"
     ranks = sorted({tensor.shape[0] for name, tensor in weights.lora.tensors.items() if ".lora_A." in name})
     facts = {"library_name": "diffusers", "base_model": base_model, "tags": "[lora, image-to-image, kontext-slider]"}
     header = "\n".join(f"{key}: {value}" for key, value in facts.items() if value)
@@ -164,6 +165,7 @@ A projector from (strength, pooled instruction) to modulation offsets, and the L
 | strength encoding | {config.strength_encoding} ({config.strength_dim} values) |
 | projector | {config.num_layers} layers, {config.hidden_dim} wide |
 | offsets go to | {config.place} |
+| along the slider they are | {along} |
 | LoRA rank | {", ".join(map(str, ranks))} |
 
 ```python

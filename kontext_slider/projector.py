@@ -1,7 +1,7 @@
 """From a strength and the pooled instruction to modulation offsets.
 
 Legend: B frames (one strength each), P width of the pooled text, E width of the encoded strength,
-D width of the transformer (`inner_dim`).
+D width of the transformer (`inner_dim`), K places of a polynomial.
 """
 
 from __future__ import annotations
@@ -85,6 +85,9 @@ class StrengthProjector(ModelMixin, ConfigMixin):
             `modulation.py`).
         highest_strength: the highest strength of training. Beyond it the offsets go on along their tangent: the
             encoding alone would turn back, since it is periodic.
+        degree: of the polynomial in the strength that the offsets are on [0, 1], through what the MLP says at
+            degree + 1 places; beyond 1 they are what it says. None for what it says everywhere, as in the paper and
+            the release: its ReLUs make that a way with kinks, rougher and harder to tell from a few frames.
     """
 
     @register_to_config
@@ -98,9 +101,10 @@ class StrengthProjector(ModelMixin, ConfigMixin):
         strength_encoding: str = "release",
         place: Place = "text_stream",
         highest_strength: float = 1.0,
+        degree: int | None = None,
     ) -> None:
         super().__init__()
-        _check_sizes(num_layers, strength_dim, strength_encoding)
+        _check_sizes(num_layers, strength_dim, strength_encoding, degree)
         if place not in get_args(Place):
             raise InvalidInput(f"The place of the offsets is one of {', '.join(get_args(Place))}, not {place!r}.")
         self.pe_extender = nn.Linear(strength_dim, pooled_dim)
@@ -140,14 +144,44 @@ class StrengthProjector(ModelMixin, ConfigMixin):
         return ModulationOffsets(*(now + beyond * slope for now, slope in zip(offsets, tangent, strict=True)))
 
     def _project(self, strength: Tensor, pooled: Tensor) -> ModulationOffsets:
-        encoded = self.encode_strength(strength.to(pooled.device)).to(self.pe_extender.weight.dtype)  # (B, E)
+        strength = strength.to(pooled.device)
+        if self.config.degree is None:
+            return self._perceive(strength, pooled)
+        places = chebyshev_places(self.config.degree + 1).to(pooled.device)  # (K,)
+        at_places = self._perceive(places.repeat(len(pooled)), pooled.repeat_interleave(len(places), dim=0))
+        weights = lagrange_weights(places, strength.clamp(max=1))[:, :, None]  # (B, K, 1)
+        per_text = (part.unflatten(0, (len(pooled), len(places))) for part in at_places)  # 2 x (B or 1, K, D)
+        offsets = ModulationOffsets(*((weights * part.float()).sum(dim=1).to(part) for part in per_text))
+        if not (beyond := strength[:, None] > 1).any():
+            return offsets
+        there = self._perceive(strength, pooled)
+        return ModulationOffsets(*(torch.where(beyond, a, b) for a, b in zip(there, offsets, strict=True)))
+
+    def _perceive(self, strength: Tensor, pooled: Tensor) -> ModulationOffsets:
+        """What the MLP says."""
+        encoded = self.encode_strength(strength).to(self.pe_extender.weight.dtype)  # (B, E)
         encoded = self.pe_extender(encoded)  # (B, P)
         pooled = pooled.to(encoded).expand(len(encoded), -1)
         scale, shift = self.projector(torch.cat([encoded, pooled], dim=-1)).chunk(2, dim=-1)  # 2 x (B, D)
         return ModulationOffsets(scale, shift)
 
 
-def _check_sizes(num_layers: int, strength_dim: int, strength_encoding: str) -> None:
+def chebyshev_places(count: int) -> Tensor:
+    """Where a polynomial through `count` (2 or more) values on [0, 1] swings least between them: (count,), ascending,
+    both ends among them, float32."""
+    return (1 - torch.cos(math.pi * torch.arange(count) / (count - 1))) / 2
+
+
+def lagrange_weights(places: Tensor, strength: Tensor) -> Tensor:
+    """What values at `places` (K,) count in their polynomial's value at `strength` (B,): (B, K), float32."""
+    from_places = strength.float()[:, None, None] - places  # (B, 1, K)
+    between = places[:, None] - places  # (K, K)
+    same = torch.eye(len(places), dtype=torch.bool, device=places.device)
+    factors = torch.where(same, 1.0, from_places / torch.where(same, 1.0, between))  # (B, K, K)
+    return factors.prod(dim=2)
+
+
+def _check_sizes(num_layers: int, strength_dim: int, strength_encoding: str, degree: int | None) -> None:
     if strength_encoding not in ENCODINGS:
         raise InvalidInput(f"The strength encoding is one of {', '.join(ENCODINGS)}, not {strength_encoding!r}.")
     if strength_encoding == "release" and strength_dim != 2:
@@ -156,3 +190,5 @@ def _check_sizes(num_layers: int, strength_dim: int, strength_encoding: str) -> 
         raise InvalidInput(f"strength_dim is an even number of at least 2, not {strength_dim}.")
     if num_layers < 2:
         raise InvalidInput(f"The projector needs at least 2 layers, not {num_layers}.")
+    if degree is not None and (isinstance(degree, bool) or not isinstance(degree, int) or degree < 1):
+        raise InvalidInput(f"The degree of the offsets' polynomial is a whole number from 1 on, not {degree!r}.")

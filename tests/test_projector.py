@@ -97,6 +97,9 @@ def test_config_survives_saving(tmp_path):
         {"strength_dim": 128},
         {"strength_dim": 7, "strength_encoding": "sinusoidal"},
         {"num_layers": 1},
+        {"degree": 0},
+        {"degree": 2.0},
+        {"degree": True},
     ],
 )
 def test_impossible_sizes_are_refused(sizes):
@@ -140,6 +143,34 @@ def test_beyond_the_trained_strengths_offsets_go_on_straight():
     torch.testing.assert_close(at[3], at[1] + 5 * (at[1] - at[0]))
     mixed = projector(torch.tensor([0.4, 1.2]), pooled).shift
     torch.testing.assert_close(mixed, torch.cat([projector(torch.tensor([0.4]), pooled).shift, at[2]]))
+
+
+def test_a_polynomial_goes_through_what_the_mlp_says():
+    """Offsets of degree 3 are a cubic of the strength: fourth differences vanish. Beyond 1 the MLP has its say."""
+    plain, pooled = tiny_projector(highest_strength=1.5), torch.randn(1, POOLED_DIM, dtype=torch.float64)
+    cubic = tiny_projector(highest_strength=1.5, degree=3)
+    cubic.load_state_dict(plain.state_dict())
+    plain, cubic = plain.double(), cubic.double()
+    for strength in (0.0, 0.25, 0.75, 1.0, 1.2, 1.5):
+        given = torch.tensor([strength], dtype=torch.float64), pooled
+        torch.testing.assert_close(cubic(*given).scale, plain(*given).scale, atol=1e-6, rtol=1e-5)
+    along = torch.linspace(0, 1, 9, dtype=torch.float64)
+    curve, kinked = (torch.cat(projector(along, pooled), dim=1) for projector in (cubic, plain))
+    assert curve.diff(n=4, dim=0).abs().max() < 1e-3 * kinked.diff(n=4, dim=0).abs().max()
+    assert curve.diff(n=3, dim=0).abs().max() > 1e-2 * kinked.diff(n=3, dim=0).abs().max()
+
+
+def test_a_polynomial_keeps_the_texts_of_a_batch_apart():
+    """Every frame of a training batch has a strength and a text of its own; one text serves a whole sweep."""
+    projector, pooled = tiny_projector(degree=3), torch.randn(3, POOLED_DIM)
+    strengths = torch.tensor([0.1, 0.6, 0.9])
+    together = projector(strengths, pooled).shift
+    alone = [projector(strengths[k : k + 1], pooled[k : k + 1]).shift for k in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone))
+    sweep = projector(strengths, pooled[:1]).shift
+    torch.testing.assert_close(sweep, projector(strengths, pooled[:1].repeat(3, 1)).shift)
+    together.sum().backward()
+    assert all(parameter.grad is not None for parameter in projector.parameters())
 
 
 def test_a_projector_trained_further_is_asked_further():

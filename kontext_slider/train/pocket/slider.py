@@ -40,7 +40,8 @@ class SliderRun:
 
     start: a model folder with a slider of the same sizes to go on from. anchored: whether frames are trained as an
     anchored model shows them, half as many pairs in a batch. own: how often those are trained to go on from the model's
-    own first guess (`flow.first_guess`). practised: families drawn twice as often."""
+    own first guess (`flow.first_guess`). degree: of the offsets'
+    polynomial (`StrengthProjector`). practised: families drawn twice as often."""
 
     start: Path | None = None
     seed: int = 2
@@ -52,6 +53,7 @@ class SliderRun:
     rank: int = 8
     hidden_dim: int = 384
     place: Place = "time_text_embed"
+    degree: int | None = 3
     anchored: bool = True
     own: float = 0.5
     practised: tuple[str, ...] = PRACTISED
@@ -62,7 +64,7 @@ class SliderRun:
 def train_slider(pipe: KontextSliderPipeline, run: SliderRun, folder: Path) -> None:
     """Train (or resume) projector and LoRA in place."""
     pipe.to(run.device)
-    settings = {"hidden_dim": run.hidden_dim, "place": run.place, "highest_strength": HIGHEST}
+    settings = {"hidden_dim": run.hidden_dim, "place": run.place, "highest_strength": HIGHEST, "degree": run.degree}
     projector = fresh_slider(pipe, "modulation", run.rank, run.seed, **settings)
     if run.start is not None:
         go_on_with_slider(pipe, projector, run.start)

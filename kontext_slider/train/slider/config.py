@@ -44,8 +44,8 @@ class SliderConfig:
         anchored: for models whose strength 0 is the source itself: whether frames are trained as these show them
             (`flow.shown_error`), which takes a second forward pass, at strength 0.
         slider_drop: share of rows trained without a strength.
-        rank, hidden_dim, num_layers, strength_dim, strength_encoding, place, highest_strength: of LoRA and projector;
-            no row of the data has a higher strength.
+        rank, hidden_dim, num_layers, strength_dim, strength_encoding, place, highest_strength, degree: of LoRA and
+            projector; no row of the data has a higher strength.
         gradient_checkpointing: less memory for a third more time.
         ema: decay of averaged weights, which are then what is shown and saved; None for none.
         held_out: rows that are not trained on and that the validation strips show.
@@ -82,6 +82,7 @@ class SliderConfig:
     strength_encoding: str = "sinusoidal"
     place: Place = "text_stream"
     highest_strength: float = 1.0
+    degree: int | None = None
     gradient_checkpointing: bool = True
     ema: float | None = None
     held_out: int = 4
@@ -147,9 +148,11 @@ RANGES = (
     ("guidance", 0, float("inf")),
     ("slider_drop", 0, 1),
     ("highest_strength", 1, MAX_STRENGTH),
+    ("degree", 1, float("inf")),
     ("ema", 0, 1),
     ("held_out", 0, float("inf")),
 )
+OPTIONAL: dict[str, tuple[type, ...]] = {"degree": (int,), "ema": (float, int)}  # or None
 
 
 def with_settings(config: SliderConfig, settings: list[str]) -> SliderConfig:
@@ -217,8 +220,8 @@ def _parsed(text: str) -> Any:
 
 def _check_type(name: str, value: Any, default: Any) -> None:
     """Numbers where numbers are, words where words are; a whole number does for a fraction."""
-    kinds: tuple[type, ...] = (float, int) if isinstance(default, float) or name == "ema" else (type(default),)
-    if name == "ema" and value is None:
+    if name in OPTIONAL and value is None:
         return
+    kinds = OPTIONAL.get(name) or ((float, int) if isinstance(default, float) else (type(default),))
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise InvalidInput(f"{name} must be {' or '.join(kind.__name__ for kind in kinds)}, not {value!r}.")

@@ -51,7 +51,7 @@ class SliderModel(nn.Module):
 
     def __init__(self, pipe: KontextSliderPipeline, config: SliderConfig) -> None:
         super().__init__()
-        names = ("hidden_dim", "num_layers", "strength_dim", "strength_encoding", "place", "highest_strength")
+        names = ("hidden_dim", "num_layers", "strength_dim", "strength_encoding", "place", "highest_strength", "degree")
         settings = {name: getattr(config, name) for name in names}
         self.projector = fresh_slider(pipe, config.kind, config.rank, config.seed, **settings)
         self.transformer = pipe.transformer

@@ -28,6 +28,7 @@ POCKET = SliderConfig(
     strength_dim=2,
     strength_encoding="release",
     place="time_text_embed",
+    degree=3,
     gradient_checkpointing=False,
     checkpoint_every=200,
     preview_every=500,

@@ -27,7 +27,7 @@ class TextSpaceProjector(ModelMixin, ConfigMixin):
         pooled_dim: P.
         hidden_dim: width of the hidden layers.
         token_dim: E, even; the transformer's `joint_attention_dim`.
-        num_layers, strength_dim, strength_encoding, highest_strength: as in `StrengthProjector`.
+        num_layers, strength_dim, strength_encoding, highest_strength, degree: as in `StrengthProjector`.
     """
 
     @register_to_config
@@ -40,6 +40,7 @@ class TextSpaceProjector(ModelMixin, ConfigMixin):
         strength_dim: int = 2,
         strength_encoding: str = "release",
         highest_strength: float = 1.0,
+        degree: int | None = None,
     ) -> None:
         super().__init__()
         if token_dim < 2 or token_dim % 2:
@@ -52,6 +53,7 @@ class TextSpaceProjector(ModelMixin, ConfigMixin):
             strength_dim,
             strength_encoding,
             highest_strength=highest_strength,
+            degree=degree,
         )
 
     def zero_last_layer(self) -> TextSpaceProjector:

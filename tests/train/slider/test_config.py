@@ -25,6 +25,8 @@ from tests.train.slider.data import CONFIG
         {"rate": float("nan")},
         {"slider_drop": 1.5},
         {"ema": "0.9"},
+        {"degree": 0},
+        {"degree": 2.5},
         {"gradient_checkpointing": 1},
     ],
 )
@@ -72,7 +74,7 @@ def test_the_papers_numbers():
 def test_pockets_preset_is_the_shipped_slider():
     """Two recipes under one name, of which only one is kept up to date."""
     run, preset = SliderRun(), PRESETS["pocket"]
-    for name in ("rate", "rank", "hidden_dim", "place"):
+    for name in ("rate", "rank", "hidden_dim", "place", "degree"):
         assert getattr(run, name) == getattr(preset, name), name
 
 
