@@ -3,8 +3,10 @@
 What a slider changes is its offsets. They are known at every strength for the price of a small MLP, and what the
 transformer makes of them is smoother in them than in the strength: an MLP of ReLUs has kinks, and a frame beyond one is
 no polynomial of the frames before it. So something between is the finished ones' mixture in whose proportions their
-offsets, and strengths, make this strength's (the weights of locally linear embedding: Roweis and Saul, 2000). What the
-mixture misses is estimated by leaving one out, and where that is too much, nobody guesses and the frame is rendered.
+offsets, and the strengths, make this strength's (the weights of locally linear embedding: Roweis and Saul, 2000); where
+that leaves a choice, it is the one that makes the strength's powers too. Of a slider without kinks that is the
+polynomial through the finished frames. What the mixture misses is estimated by leaving one out, and where that is too
+much, nobody guesses and the frame is rendered.
 
 Legend: K finished frames, D width of the offsets, pictures (H, W, 3) in [0, 1].
 """
@@ -22,8 +24,8 @@ from ..projector import ModulationOffsets
 
 SIDE = 3  # neighbours on a side, more where the other has fewer
 APART = 0.04  # of strength: of frames nearer to each other than this, one is enough, and two would only add their noise
-RIDGE = 1e-6  # of the mean square of the ways to the neighbours: keeps weights small where several mixtures would do
-IN_PICTURES = 30.0  # what the strength counts there beside the offsets: of anchored frames, a share goes with it alone
+POWERS = 0.03  # what the strength's powers count beside the offsets and itself
+RIDGE = 1e-9  # of the mean square of the ways to the neighbours: keeps weights small where several mixtures would do
 
 OffsetsAt = Callable[[Sequence[float]], ModulationOffsets]  # strengths (B,) -> scale and shift, (B, D) each
 
@@ -43,13 +45,12 @@ def neighbours(finished: Sequence[float], strength: float, reach: float, least: 
     return chosen if len(chosen) >= least else []
 
 
-def mixtures(offsets_at: OffsetsAt, nodes: Sequence[float], strength: float, by_strength: float = 1.0) -> np.ndarray:
-    """The weights of K nodes in what is at `strength`, and without the last node, (2, K) float32; each sums to 1.
-
-    by_strength: what the strength itself counts beside the offsets."""
+def mixtures(offsets_at: OffsetsAt, nodes: Sequence[float], strength: float) -> np.ndarray:
+    """The weights of K nodes in what is at `strength`, and without the last node, (2, K) float32; each sums to 1."""
     strengths = torch.tensor([strength, *nodes], dtype=torch.float64)
     offsets = torch.cat(list(offsets_at([strength, *nodes])), dim=-1).flatten(1).double().cpu()  # (1 + K, 2 D)
-    ways = torch.cat([_ways(offsets), by_strength * _ways(strengths[:, None])], dim=1)  # to each node, (K, 2 D + 1)
+    powers = [_ways(strengths[:, None] ** power) for power in range(1, len(nodes))]
+    ways = torch.cat([_ways(offsets), *powers[:1], *(POWERS * ways for ways in powers[1:])], dim=1)  # (K, 2 D + K - 1)
     products = ways @ ways.T
     products.diagonal().add_(RIDGE * products.diagonal().mean())
     weights = torch.zeros(2, len(nodes), dtype=torch.float64)
@@ -70,7 +71,7 @@ def interpolate(
     """The frame at `strength` mixed of `frames` (strength -> frame, nearest first, 3 or more); None where it is
     estimated to be further off than `decibels` of PSNR."""
     pictures = np.stack([np.asarray(frame) for frame in frames.values()]).astype(np.float32)  # (K, H, W, 3), 0 to 255
-    best, other = np.tensordot(mixtures(offsets_at, list(frames), strength, IN_PICTURES), pictures, 1)
+    best, other = np.tensordot(mixtures(offsets_at, list(frames), strength), pictures, 1)
     if estimated_psnr(best / 255, other / 255) < decibels:
         return None
     return Image.fromarray(np.rint(best.clip(0, 255)).astype(np.uint8))

@@ -14,6 +14,7 @@ from ..projector import check_strengths
 from .between import interpolate, neighbours
 from .cache import ByteCache
 from .denoise import Conditioning, OnStep
+from .denoiser import projector_of
 from .disk import FrameCache
 from .order import cache_strength, coarse_first, grid
 from .render import EditRenderer
@@ -158,12 +159,18 @@ class EditSession:
         made: dict[float, Image.Image] = {}
         for strength in strengths:
             while cache_strength(strength) in queue:
-                group, done = queue[: self._engine.batch], total - len(queue) * self.steps
+                group, done = queue[: self._group_size()], total - len(queue) * self.steps
                 count = None if on_step is None else _counting(on_step, done, total, len(group))
                 made |= self._make(group, False, self._check_open, count)
                 queue = queue[len(group) :]
             frame = made.pop(cache_strength(strength), None)
             yield strength, frame or self._frame(strength, False, self._check_open, on_step)
+
+    def _group_size(self) -> int:
+        """How many frames to denoise at once: until there are enough to tell others from, no more than that takes."""
+        missing = self._engine.speed.nodes - len(self._rendered)
+        batch = self._engine.batch
+        return min(batch, missing) if self._engine.speed.learns and missing > 0 else batch
 
     def _newest(self, strength: float) -> Callable[[], None]:
         """Take the place of any older request; what is returned raises once a newer one takes this one's."""
@@ -216,7 +223,9 @@ class EditSession:
     def _between(self, strength: float) -> Image.Image | None:
         """The frame by its neighbours', where this speed allows it and they tell it well enough."""
         speed, decibels = self._engine.speed, self._engine.speed.between
-        near = [] if decibels is None else neighbours(tuple(self._rendered), strength, speed.reach, speed.nodes)
+        kinked = projector_of(self._engine.pipe).config.degree is None
+        reach = speed.kinked_reach if kinked else speed.reach
+        near = [] if decibels is None else neighbours(tuple(self._rendered), strength, reach, speed.nodes)
         frames = {s: frame for s in near if (frame := self._frame_cache.get(self._key(s))) is not None}
         if decibels is None or not near or len(frames) < len(near):
             return None

@@ -29,6 +29,7 @@ class Speed:
     between: dB of PSNR from which on a whole frame is interpolated where that is estimated to be as near to the truth
         (`between.py`); None: never.
     reach: of strength, the widest gap that frames are interpolated across.
+    kinked_reach: the same for sliders without a `degree` (projector.py): there, guesses do not know how wrong they are.
     nodes: finished frames at least that either is told from; with five, sweeps keep most of their detours
         (benchmarks/LOG.md).
     batch: most strengths of a sweep that are denoised at once; halved where memory is short.
@@ -40,7 +41,8 @@ class Speed:
     guess_reach: float = 0.5
     skip_error: float | None = None
     between: float | None = None
-    reach: float = 0.1
+    reach: float = 0.5
+    kinked_reach: float = 0.1
     nodes: int = 5
     batch: int = 1
 
@@ -52,18 +54,15 @@ class Speed:
 
 # A CPU is no faster on several frames at once than on one after the other (its caches are full), and has the memory
 # for copies. A GPU that holds the 12-billion model has none to spare, and hides the small products of a LoRA.
+_EXACT = Speed(joined=False, batch=8)
+_FAST = replace(_EXACT, guess_error=0.003, skip_error=0.03, between=54.0)
+_FASTEST = replace(_EXACT, guess_error=0.025, skip_error=0.1, between=38.0, kinked_reach=0.5, nodes=3)
 SPEEDS: dict[str, dict[str, Speed]] = {
+    "gpu": {"exact": _EXACT, "fast": _FAST, "fastest": _FASTEST},
     "cpu": {
-        "exact": Speed(joined=True),
-        "fast": Speed(joined=True, dtype=torch.bfloat16, guess_error=0.003, skip_error=0.03, between=54.0),
-        "fastest": Speed(
-            joined=True, dtype=torch.bfloat16, guess_error=0.025, skip_error=0.1, between=38.0, reach=0.5, nodes=3
-        ),
-    },
-    "gpu": {
-        "exact": Speed(joined=False, batch=8),
-        "fast": Speed(joined=False, guess_error=0.003, skip_error=0.03, between=54.0, batch=8),
-        "fastest": Speed(joined=False, guess_error=0.025, skip_error=0.1, between=38.0, reach=0.5, nodes=3, batch=8),
+        "exact": replace(_EXACT, joined=True, batch=1),
+        "fast": replace(_FAST, joined=True, batch=1, dtype=torch.bfloat16),
+        "fastest": replace(_FASTEST, joined=True, batch=1, dtype=torch.bfloat16),
     },
 }
 NAMES = tuple(SPEEDS["cpu"])

@@ -110,6 +110,40 @@ def test_a_fast_sweep_renders_less_and_stays_near(pipe, monkeypatch):
         assert np.sqrt(np.mean(difference**2)) < 255 * 10 ** (-36 / 20), strength
 
 
+@pytest.mark.parametrize(("degree", "rendered"), [(3, 5), (None, 6)])
+def test_only_a_slider_without_kinks_is_told_across_wide_gaps(pipe, degree, rendered):
+    """What is between a kink's sides cannot be told, nor how wrong it would be."""
+    pipe.slider_projector.register_to_config(degree=degree)
+    session = SliderEngine(pipe, speed="fast").open(tiny_image(), INSTRUCTION)
+    list(session.sweep(5))
+    frame = session.render(0.37)
+    assert len(session._rendered) == rendered
+    exact = SliderEngine(pipe).open(tiny_image(), INSTRUCTION).render(0.37)
+    assert np.abs(np.asarray(frame, dtype=float) - np.asarray(exact, dtype=float)).mean() < 2
+
+
+def test_a_wide_batch_leaves_what_can_be_told(pipe):
+    """Eight frames at once are no gain where five tell the other three."""
+    pipe.slider_projector.register_to_config(degree=3)
+    engine = SliderEngine(pipe, speed="fast")
+    engine.batch = 8
+    session, steps = engine.open(tiny_image(), INSTRUCTION), []
+    frames = dict(session.sweep(11, lambda step, total: steps.append((step, total))))
+    assert list(frames) == [k / 10 for k in range(11)] and session._rendered == {0.0, 0.2, 0.5, 0.7, 1.0}
+    assert steps == sorted(steps) and steps[-1][0] <= steps[-1][1]
+
+
+def test_a_slider_without_kinks_mixes_by_the_strengths_polynomial():
+    """Five frames tell a quartic way; offsets that are a cubic tell no more than four."""
+    nodes, s = [0.25, 0.5, 0.0, 0.75, 1.0], 0.37
+    (best, other) = mixtures(smooth_offsets, nodes, s)
+    lagrange = [np.prod([(s - b) / (a - b) for b in nodes if b != a]) for a in nodes]
+    assert best == pytest.approx(lagrange, abs=2e-3)
+    assert other[:4] == pytest.approx(
+        [np.prod([(s - b) / (a - b) for b in nodes[:4] if b != a]) for a in nodes[:4]], abs=2e-2
+    )
+
+
 def test_a_frame_is_not_interpolated_from_frames_that_are_gone(pipe):
     """A cache that let a neighbour go, and a frame of None."""
     engine = SliderEngine(pipe, 0, 0, 0, speed="fast")
