@@ -51,6 +51,28 @@ def test_the_floor_is_all_products_of_a_frame_and_nothing_else(scripts):
     assert torch.equal(operands[0], heads) and options["scale"] == 0.5
 
 
+def test_one_wild_edit_does_not_hide_in_the_mean(scripts, capsys):
+    """delta_smooth is unbounded: a change of its mean needs an interval and the median edit's change beside it."""
+    from argparse import Namespace
+
+    from bench_fidelity import report
+
+    def rows(deltas: list[float]) -> list[dict]:
+        kinds = ["scene", "photo"] * 5
+        return [
+            {"kind": kind, "psnr": 50.0, "worst": 45.0, "delta_smooth": delta, "rendered": 5}
+            for kind, delta in zip(kinds, deltas, strict=True)
+        ]
+
+    made = {"exact": rows([0.1] * 10), "fast": rows([*[0.1] * 9, 1.1]), "fastest": rows([0.11] * 10)}
+    report(made, Namespace(steps=None, out=None))
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line["fast_delta_smooth_change"] == 1.0 and line["fast_median_change"] == 0.0
+    low, high = line["fast_delta_smooth_interval"]
+    assert low == 0.0 and high > 2.0
+    assert line["fastest_median_change"] == 0.1
+
+
 def test_the_gpu_benchmark_knows_the_parts_of_a_step(scripts):
     """It runs on rented machines, where a typing error is dear."""
     from bench_gpu import memory_of_a_session, parts_of_a_step
