@@ -32,9 +32,11 @@ OffsetsAt = Callable[[Sequence[float]], ModulationOffsets]  # strengths (B,) -> 
 
 def neighbours(finished: Sequence[float], strength: float, reach: float, least: int) -> list[float]:
     """Finished strengths on either side to tell another one from, the nearest first; none if a side is empty, the gap
-    is wider than `reach`, or there are fewer than `least` (3 or more: one is left out to estimate an error)."""
+    is wider than `reach`, or there are fewer than `least` (3 or more: one is left out to estimate an error). Every
+    slider has a kink at 1, from which on it goes beyond the edit: no mixture reaches over it."""
     nearest: list[float] = []
-    for other in sorted(finished, key=lambda other: abs(other - strength)):
+    this_side = (other for other in finished if other == 1 or (other < 1) == (strength < 1))
+    for other in sorted(this_side, key=lambda other: abs(other - strength)):
         if all(abs(other - taken) > APART for taken in nearest):
             nearest.append(other)
     below, above = [s for s in nearest if s < strength], [s for s in nearest if s > strength]

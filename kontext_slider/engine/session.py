@@ -223,7 +223,7 @@ class EditSession:
     def _between(self, strength: float) -> Image.Image | None:
         """The frame by its neighbours', where this speed allows it and they tell it well enough."""
         speed, decibels = self._engine.speed, self._engine.speed.between
-        kinked = projector_of(self._engine.pipe).config.degree is None
+        kinked = strength > 1 or projector_of(self._engine.pipe).config.degree is None
         reach = speed.kinked_reach if kinked else speed.reach
         near = [] if decibels is None else neighbours(tuple(self._rendered), strength, reach, speed.nodes)
         frames = {s: frame for s in near if (frame := self._frame_cache.get(self._key(s))) is not None}

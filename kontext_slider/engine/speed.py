@@ -29,7 +29,8 @@ class Speed:
     between: dB of PSNR from which on a whole frame is interpolated where that is estimated to be as near to the truth
         (`between.py`); None: never.
     reach: of strength, the widest gap that frames are interpolated across.
-    kinked_reach: the same for sliders without a `degree` (projector.py): there, guesses do not know how wrong they are.
+    kinked_reach: the same for sliders without a `degree` (projector.py), and beyond 1: there, guesses do not know how
+        wrong they are.
     nodes: finished frames at least that either is told from; with five, sweeps keep most of their detours
         (benchmarks/LOG.md).
     batch: most strengths of a sweep that are denoised at once; halved where memory is short.

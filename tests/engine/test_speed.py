@@ -81,6 +81,8 @@ def test_neighbours_are_near_apart_and_on_both_sides():
     assert neighbours([0.4, 0.6], 0.5, 0.25, 3) == []  # nothing to estimate the error by
     assert neighbours([0.2, 0.4, 0.6, 0.8], 0.5, 0.25, 5) == []  # fewer than are wanted
     assert neighbours([0.0, 0.5, 1.0], 0.4, 0.25, 3) == []  # too far apart
+    assert neighbours([0.7, 0.8, 0.9, 1.1, 1.2], 0.95, 0.25, 3) == []  # the other side is beyond the full edit
+    assert neighbours([0.9, 1.0, 1.1, 1.3, 1.5], 1.2, 0.25, 3) == [1.1, 1.3, 1.0, 1.5]
     assert neighbours([0.5, 0.6, 0.7], 0.4, 0.25, 3) == [] and neighbours([0.1, 0.2, 0.3], 0.4, 0.25, 3) == []
 
 

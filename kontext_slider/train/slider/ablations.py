@@ -46,7 +46,9 @@ ABLATIONS = {  # name -> what a reader of the report is told
     "paired": "the same, with frames trained as they are shown, with their share of what the frame at strength 0 "
     "loses.",
     "own-guess": "as paired, half of the time going on from the model's own first guess at a frame and not from the "
-    "truth: as the shipped slider is.",
+    "truth.",
+    "polynomial": "as own-guess, with offsets that are a cubic of the strength and not what the projector says at "
+    "every strength: as the shipped slider is.",
     "text-stream": "the same, with the offsets where the paper adds them: in the text stream of every double block.",
     "text-space": "the same, with the strength as one more text token in the place of offsets.",
     "per-block": "the same, with a pair of offsets for every block in the place of one for all.",

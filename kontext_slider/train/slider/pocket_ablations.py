@@ -26,7 +26,7 @@ from kontext_slider.train.slider.model import fresh_slider
 from kontext_slider.train.slider.pocket_sequences import KINDS, MORPHER, sequence_batches
 
 SIZES = tuple(size for size in SliderRun().sizes if size.width == 256)  # the slider's own shards serve here as well
-PAIRED, OWN_GUESS = "paired", "own-guess"
+PAIRED, OWN_GUESS, POLYNOMIAL = "paired", "own-guess", "polynomial"
 PLACES: dict[str, Place] = {"text-stream": "text_stream", "per-block": "every_block"}  # of ablations that are about it
 
 
@@ -37,8 +37,8 @@ def train_ablation(pipe: KontextSliderPipeline, kind: str, run: SliderRun, folde
 
     Args:
         kind: one of ABLATIONS.
-        run: as for `train_slider`; `anchored` does not count, nor `own` but for "own-guess", nor `place` for
-            "text-space" and those of PLACES.
+        run: as for `train_slider`; `anchored` does not count, nor `own` but for "own-guess" and "polynomial", nor
+            `degree` but for the latter, nor `place` for "text-space" and those of PLACES.
         folder: checkpoints go to `folder/KIND`.
         batches: the kind's pairs; their `words` belong to this pipeline.
 
@@ -51,12 +51,15 @@ def train_ablation(pipe: KontextSliderPipeline, kind: str, run: SliderRun, folde
     settings: dict[str, Any] = {"hidden_dim": run.hidden_dim, "place": place, "highest_strength": HIGHEST}
     if kind == "sinusoidal":
         settings |= {"strength_encoding": "sinusoidal", "strength_dim": 128}
+    if kind == POLYNOMIAL:
+        settings |= {"degree": run.degree}
     projector = fresh_slider(pipe, kind, run.rank, run.seed, **settings)
 
     def applied(strengths: Tensor, pooled: Tensor) -> AbstractContextManager[None]:
         return slider_on(pipe.transformer, projector, strengths, pooled)
 
-    shown = replace(run, anchored=kind in (PAIRED, OWN_GUESS), own=run.own if kind == OWN_GUESS else 0.0)
+    guesses = kind in (OWN_GUESS, POLYNOMIAL)
+    shown = replace(run, anchored=kind == PAIRED or guesses, own=run.own if guesses else 0.0)
     train_projector(pipe, projector, applied, batches, shown, folder / kind)
     save_slider_of(folder / kind / "slider", projector, pipe.transformer)
     return projector

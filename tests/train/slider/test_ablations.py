@@ -231,19 +231,21 @@ def test_only_ablations_that_are_not_there_are_trained(tmp_path, monkeypatch):
     assert folders == {kind: tmp_path / kind / "slider" for kind in ABLATIONS}
 
 
-def test_pairing_and_own_guesses_come_one_by_one(tmp_path, monkeypatch):
+def test_pairing_own_guesses_and_the_polynomial_come_one_by_one(tmp_path, monkeypatch):
     """All ablations paired, or none, and the table says what pairing gains of two runs that are the same."""
     ways = {}
 
     def note(pipe, projector, applied, batches, run, folder):
-        ways[folder.name] = run.anchored, run.own
+        mlp = getattr(projector, "mlp", projector)
+        ways[folder.name] = run.anchored, run.own, mlp.config.degree
 
     monkeypatch.setattr(pocket_ablations, "train_projector", note)
     for kind in ABLATIONS:
         pipe, batches = pocket_like()
         train_ablation(pipe, kind, RUN, tmp_path, batches)
-    assert ways == {kind: (False, 0) for kind in ABLATIONS} | {"paired": (True, 0), "own-guess": (True, RUN.own)}
-    assert RUN.own > 0
+    paired = {"paired": (True, 0, None), "own-guess": (True, RUN.own, None), "polynomial": (True, RUN.own, RUN.degree)}
+    assert ways == {kind: (False, 0, None) for kind in ABLATIONS} | paired
+    assert RUN.own > 0 and RUN.degree is not None
 
 
 def test_every_ablation_has_its_own_place(tmp_path):
