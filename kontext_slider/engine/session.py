@@ -209,7 +209,7 @@ class EditSession:
         frames, device, keys = self._frame_cache, self._engine._device, {s: self._key(s) for s in strengths}
         with device.claim(list(keys.values()), urgent, check) as turn:
             made = {s: frame for s, key in keys.items() if (frame := frames.get(key)) is not None}
-            fresh = {s: frame for s in keys if s not in made and (frame := self._between(s)) is not None}
+            fresh = {s: frame for s in keys if s not in made and (frame := self._between(s, urgent)) is not None}
             missing = [s for s in keys if s not in made and s not in fresh]
             if missing:
                 with device.hold(turn):
@@ -220,11 +220,11 @@ class EditSession:
                 frames.put(keys[strength], frame, 3 * frame.width * frame.height)
         return {s: frame.copy() for s, frame in (made | fresh).items()}
 
-    def _between(self, strength: float) -> Image.Image | None:
+    def _between(self, strength: float, urgent: bool) -> Image.Image | None:
         """The frame by its neighbours', where this speed allows it and they tell it well enough."""
         speed, decibels = self._engine.speed, self._engine.speed.between
-        kinked = strength > 1 or projector_of(self._engine.pipe).config.degree is None
-        reach = speed.kinked_reach if kinked else speed.reach
+        smooth = strength <= 1 and projector_of(self._engine.pipe).config.degree is not None
+        reach = speed.hand_reach if urgent and smooth else speed.reach
         near = [] if decibels is None else neighbours(tuple(self._rendered), strength, reach, speed.nodes)
         frames = {s: frame for s in near if (frame := self._frame_cache.get(self._key(s))) is not None}
         if decibels is None or not near or len(frames) < len(near):

@@ -29,8 +29,8 @@ class Speed:
     between: dB of PSNR from which on a whole frame is interpolated where that is estimated to be as near to the truth
         (`between.py`); None: never.
     reach: of strength, the widest gap that frames are interpolated across.
-    kinked_reach: the same for sliders without a `degree` (projector.py), and beyond 1: there, guesses do not know how
-        wrong they are.
+    hand_reach: the same for a frame that a hand waits for, up to strength 1 of a slider with a `degree` (projector.py):
+        without kinks a guess knows how wrong it is. Strips are not interpolated so far: it would make them rougher.
     nodes: finished frames at least that either is told from; with five, sweeps keep most of their detours
         (benchmarks/LOG.md).
     batch: most strengths of a sweep that are denoised at once; halved where memory is short.
@@ -42,8 +42,8 @@ class Speed:
     guess_reach: float = 0.5
     skip_error: float | None = None
     between: float | None = None
-    reach: float = 0.5
-    kinked_reach: float = 0.1
+    reach: float = 0.1
+    hand_reach: float = 0.5
     nodes: int = 5
     batch: int = 1
 
@@ -56,8 +56,8 @@ class Speed:
 # A CPU is no faster on several frames at once than on one after the other (its caches are full), and has the memory
 # for copies. A GPU that holds the 12-billion model has none to spare, and hides the small products of a LoRA.
 _EXACT = Speed(joined=False, batch=8)
-_FAST = replace(_EXACT, guess_error=0.003, skip_error=0.03, between=54.0)
-_FASTEST = replace(_EXACT, guess_error=0.025, skip_error=0.1, between=38.0, kinked_reach=0.5, nodes=3)
+_FAST = replace(_EXACT, guess_error=0.003, skip_error=0.03, between=57.0)
+_FASTEST = replace(_EXACT, guess_error=0.025, skip_error=0.1, between=38.0, reach=0.5, nodes=3)
 SPEEDS: dict[str, dict[str, Speed]] = {
     "gpu": {"exact": _EXACT, "fast": _FAST, "fastest": _FASTEST},
     "cpu": {
