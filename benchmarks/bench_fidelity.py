@@ -1,7 +1,8 @@
 """What "fast" and "fastest" are off by: their frames against the exact ones, on held-out edits and on photographs.
 
-A strip of eleven frames and ten more strengths between them, for each edit. Per edit: PSNR of all frames together, of
-the worst frame, the change of delta_smooth (by the model's own features), and how many frames were rendered. Prints a
+A strip of eleven frames and ten more strengths between them, for each edit; and those ten again, asked by a hand of a
+session that has finished five coarse frames alone. Per edit: PSNR of all frames together, of the worst frame, of the
+hand's, the change of delta_smooth (by the model's own features), and how many frames were rendered. Prints a
 table and one line of JSON. delta_smooth has no upper bound, and a few edits make most of its mean: so the change of the
 mean has an interval at 95 % (bootstrap over edits), and the median edit's change stands beside it.
 """
@@ -17,6 +18,7 @@ from line import print_line
 from PIL import Image
 
 from kontext_slider import SliderEngine
+from kontext_slider.engine.order import NUM_COARSE, ends_first
 from kontext_slider.engine.speed import NAMES
 from kontext_slider.evaluate.compare import draw_cases
 from kontext_slider.evaluate.distance import find_distance
@@ -52,6 +54,19 @@ def frames_of(engine: SliderEngine, source: Image.Image, instruction: str) -> tu
         return frames, len(session._rendered)
 
 
+def hand_frames(engine: SliderEngine, source: Image.Image, instruction: str) -> list[np.ndarray]:
+    """The strengths between, of a session of its own that has finished the coarse frames."""
+    engine.clear()
+    with engine.open(source, instruction) as session:
+        list(session.frames(ends_first(STRIP)[:NUM_COARSE]))
+        return [to_picture(session.render(strength)) for strength in BETWEEN]
+
+
+def together(each: list[float]) -> float:
+    """PSNR of several frames as one picture, from theirs."""
+    return float(-10 * np.log10(np.mean([10 ** (-value / 10) for value in each])))
+
+
 def decibels(frames: list[np.ndarray], exact: list[np.ndarray]) -> list[float]:
     """PSNR of each frame, 99 where equal."""
     return [min(99.0, -10 * float(np.log10(np.mean((a - b) ** 2) + 1e-12))) for a, b in zip(frames, exact, strict=True)]
@@ -78,10 +93,17 @@ def main() -> None:
         exact, _ = made["exact"]
         for name, (frames, num_rendered) in made.items():
             each = decibels(frames, exact)
-            together = -10 * np.log10(np.mean([10 ** (-value / 10) for value in each]))
-            smooth = second_order(distance(frames[:STRIP]))
+            hand = decibels(hand_frames(engines[name], source, instruction), exact[STRIP:]) if name != "exact" else each
             rows[name].append(
-                {"kind": kind, "psnr": together, "worst": min(each), "delta_smooth": smooth, "rendered": num_rendered}
+                {
+                    "kind": kind,
+                    "psnr": together(each),
+                    "worst": min(each),
+                    "delta_smooth": second_order(distance(frames[:STRIP])),
+                    "rendered": num_rendered,
+                    "hand_psnr": together(hand),
+                    "hand_worst": min(hand),
+                }
             )
     report(rows, args)
 
@@ -109,6 +131,14 @@ def report(rows: dict[str, list[dict]], args: argparse.Namespace) -> None:
             }
         change = np.array([row["delta_smooth"] for row in rows[name]]) - exact_smooth
         mean, low, high = np.array([change.mean(), *interval(change)]) / exact_smooth.mean()
+        hand = np.array([[row["hand_psnr"], row["hand_worst"]] for row in rows[name]])
+        print(
+            f"{name}: a hand after five frames {hand[:, 0].mean():.1f} dB, the lowest edit {hand[:, 0].min():.1f}, the "
+            f"worst frame {hand[:, 1].min():.1f}"
+        )
+        line |= {f"{name}_hand_psnr": round(float(hand[:, 0].mean()), 2)}
+        line |= {f"{name}_hand_lowest": round(float(hand[:, 0].min()), 2)}
+        line |= {f"{name}_hand_worst_frame": round(float(hand[:, 1].min()), 2)}
         moving = exact_smooth > 0
         median = float(np.median(change[moving] / exact_smooth[moving]))
         print(f"{name}: delta_smooth {mean:+.1%} (interval {low:+.1%} to {high:+.1%}), the median edit's {median:+.1%}")

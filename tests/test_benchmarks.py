@@ -61,6 +61,7 @@ def test_one_wild_edit_does_not_hide_in_the_mean(scripts, capsys):
         kinds = ["scene", "photo"] * 5
         return [
             {"kind": kind, "psnr": 50.0, "worst": 45.0, "delta_smooth": delta, "rendered": 5}
+            | {"hand_psnr": 49.0, "hand_worst": 44.0}
             for kind, delta in zip(kinds, deltas, strict=True)
         ]
 
@@ -70,7 +71,7 @@ def test_one_wild_edit_does_not_hide_in_the_mean(scripts, capsys):
     assert line["fast_delta_smooth_change"] == 1.0 and line["fast_median_change"] == 0.0
     low, high = line["fast_delta_smooth_interval"]
     assert low == 0.0 and high > 2.0
-    assert line["fastest_median_change"] == 0.1
+    assert line["fastest_median_change"] == 0.1 and line["fast_hand_worst_frame"] == 44.0
 
 
 def test_the_gpu_benchmark_knows_the_parts_of_a_step(scripts):

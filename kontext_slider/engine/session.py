@@ -141,7 +141,8 @@ class EditSession:
     def frames(self, strengths: Iterable[float], on_step: OnStep | None = None) -> Iterator[tuple[float, Image.Image]]:
         """The frames of `strengths` in that order, as (strength, frame).
 
-        The pixels are those of `render`, up to rounding where several are denoised at once. Nothing is lost to a
+        At the speed "exact" the pixels are those of `render`, up to rounding where several are denoised at once; at
+        others `render` lets finished frames tell more of a frame, as it is waited for. Nothing is lost to a
         `render` from another thread, of this session or of another: it goes first, between two denoise steps, and what
         is under way goes on after it.
         `on_step(step, total)` counts the denoise steps of all frames that are missing at the start.

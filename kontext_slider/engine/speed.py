@@ -2,8 +2,8 @@
 
 "exact" gives the plain pipeline's pictures within a rounding. "fast" and "fastest" may be off by what was measured on
 held-out edits and photographs (`benchmarks/bench_fidelity.py`): all frames of an edit together have 40 dB of PSNR or
-more to the exact ones, and 32 or more. A single frame may have less, and interpolated sweeps are smoother than exact
-ones, so measure smoothness at "exact".
+more to the exact ones, and 32 or more. A single frame may have less, and interpolated sweeps are not as smooth or
+rough as exact ones, so measure smoothness at "exact".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Speed:
         (`between.py`); None: never.
     reach: of strength, the widest gap that frames are interpolated across.
     hand_reach: the same for a frame that a hand waits for, up to strength 1 of a slider with a `degree` (projector.py):
-        without kinks a guess knows how wrong it is. Strips are not interpolated so far: it would make them rougher.
+        without kinks a guess knows how wrong it is. What a hand need not wait for stays nearer to the exact frame.
     nodes: finished frames at least that either is told from; with five, sweeps keep most of their detours
         (benchmarks/LOG.md).
     batch: most strengths of a sweep that are denoised at once; halved where memory is short.
