@@ -55,8 +55,7 @@ def frames_of(engine: SliderEngine, source: Image.Image, instruction: str) -> tu
 
 
 def hand_frames(engine: SliderEngine, source: Image.Image, instruction: str) -> list[np.ndarray]:
-    """The strengths between, of a session of its own that has finished the coarse frames."""
-    engine.clear()
+    """The strengths between, where only the coarse frames are finished: of an engine that has seen no strip."""
     with engine.open(source, instruction) as session:
         list(session.frames(ends_first(STRIP)[:NUM_COARSE]))
         return [to_picture(session.render(strength)) for strength in BETWEEN]
@@ -87,13 +86,14 @@ def main() -> None:
     cases = edits(pipe, *(6, 4) if args.quick else (args.edits, args.photos))
     distance = find_distance("pocket", pipe)
     engines = {name: SliderEngine(pipe, speed=name) for name in NAMES}
+    hands = {name: SliderEngine(pipe, speed=name) for name in NAMES[1:]}
     rows: dict[str, list[dict]] = {name: [] for name in NAMES}
     for kind, source, instruction in cases:
         made = {name: frames_of(engine, source, instruction) for name, engine in engines.items()}
         exact, _ = made["exact"]
         for name, (frames, num_rendered) in made.items():
             each = decibels(frames, exact)
-            hand = decibels(hand_frames(engines[name], source, instruction), exact[STRIP:]) if name != "exact" else each
+            hand = decibels(hand_frames(hands[name], source, instruction), exact[STRIP:]) if name in hands else each
             rows[name].append(
                 {
                     "kind": kind,

@@ -156,8 +156,9 @@ def write_sweep(engine: SliderEngine, task: Task, options: SweepOptions, on_fram
     with engine.open(
         task.source, options.instruction, options.seed, options.steps, options.guidance, options.size
     ) as session:
+        rendered = session.frames([strength for strength in options.strengths if strength != 0])
         for strength in options.strengths:
-            frames.append((strength, session.show(strength)))
+            frames.append((strength, session.source.copy() if strength == 0 else next(rendered)[1]))
             on_frame()
     save_sweep(
         frames,

@@ -146,19 +146,19 @@ class StrengthProjector(ModelMixin, ConfigMixin):
     def _project(self, strength: Tensor, pooled: Tensor) -> ModulationOffsets:
         strength = strength.to(pooled.device)
         if self.config.degree is None:
-            return self._perceive(strength, pooled)
+            return self._ask_mlp(strength, pooled)
         places = chebyshev_places(self.config.degree + 1).to(pooled.device)  # (K,)
-        at_places = self._perceive(places.repeat(len(pooled)), pooled.repeat_interleave(len(places), dim=0))
+        at_places = self._ask_mlp(places.repeat(len(pooled)), pooled.repeat_interleave(len(places), dim=0))
         weights = lagrange_weights(places, strength.clamp(max=1))[:, :, None]  # (B, K, 1)
         per_text = (part.unflatten(0, (len(pooled), len(places))) for part in at_places)  # 2 x (B or 1, K, D)
         offsets = ModulationOffsets(*((weights * part.float()).sum(dim=1).to(part) for part in per_text))
         if not (beyond := strength[:, None] > 1).any():
             return offsets
-        there = self._perceive(strength, pooled)
+        there = self._ask_mlp(strength, pooled)
         return ModulationOffsets(*(torch.where(beyond, a, b) for a, b in zip(there, offsets, strict=True)))
 
-    def _perceive(self, strength: Tensor, pooled: Tensor) -> ModulationOffsets:
-        """What the MLP says."""
+    def _ask_mlp(self, strength: Tensor, pooled: Tensor) -> ModulationOffsets:
+        """(B, D) each at any strength, kinks and all."""
         encoded = self.encode_strength(strength).to(self.pe_extender.weight.dtype)  # (B, E)
         encoded = self.pe_extender(encoded)  # (B, P)
         pooled = pooled.to(encoded).expand(len(encoded), -1)

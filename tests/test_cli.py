@@ -15,6 +15,7 @@ from kontext_slider import batch
 from kontext_slider.cli import COMMANDS, main
 from kontext_slider.commands import sweep as sweep_command
 from kontext_slider.engine import SliderEngine
+from kontext_slider.engine.render import EditRenderer
 from kontext_slider.errors import InvalidInput
 from kontext_slider.export import FORMATS, read_metadata
 from kontext_slider.pipeline import KontextSliderPipeline
@@ -54,6 +55,19 @@ def results(out: Path) -> list[str]:
 def run_sweep(images: Path | list[Path], out: Path, model: str, *flags: str) -> int:
     images = images if isinstance(images, list) else [images]
     return main(["sweep", *map(str, images), *SNOW, "--out", str(out), "--model", model, "-n", "3", *flags])
+
+
+def test_frames_of_a_fastest_sweep_tell_of_each_other(photos: Path, tmp_path: Path, model: str, monkeypatch) -> None:
+    """Asked for one after the other from below, none ever lies between two that are finished."""
+    render, rendered = EditRenderer.render, []
+
+    def note(self, strengths, *rest):
+        rendered.extend(strengths)
+        return render(self, strengths, *rest)
+
+    monkeypatch.setattr(EditRenderer, "render", note)
+    assert run_sweep(photos / "a.png", tmp_path / "out", model, "-n", "11", "--speed", "fastest") == 0
+    assert 0 < len(rendered) < 10 and 0.0 not in rendered
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -169,7 +169,7 @@ class EditSession:
 
     def _group_size(self) -> int:
         """How many frames to denoise at once: until there are enough to tell others from, no more than that takes."""
-        missing = self._engine.speed.nodes - len(self._rendered)
+        missing = self._engine.speed.nodes - len(self._telling())
         batch = self._engine.batch
         return min(batch, missing) if self._engine.speed.learns and missing > 0 else batch
 
@@ -221,16 +221,26 @@ class EditSession:
                 frames.put(keys[strength], frame, 3 * frame.width * frame.height)
         return {s: frame.copy() for s, frame in (made | fresh).items()}
 
+    def _telling(self) -> set[float]:
+        """The strengths whose frames others may be told from: rendered ones, and 0 where that is the source."""
+        return self._rendered | ({0.0} if self._is_source(0.0) else set())
+
+    def _is_source(self, strength: float) -> bool:
+        return strength == 0 and self._engine.pipe.defaults.anchor_source
+
     def _between(self, strength: float, urgent: bool) -> Image.Image | None:
         """The frame by its neighbours', where this speed allows it and they tell it well enough."""
-        speed, decibels = self._engine.speed, self._engine.speed.between
+        speed = self._engine.speed
+        if speed.between is None:
+            return None
         smooth = strength <= 1 and projector_of(self._engine.pipe).config.degree is not None
         reach = speed.hand_reach if urgent and smooth else speed.reach
-        near = [] if decibels is None else neighbours(tuple(self._rendered), strength, reach, speed.nodes)
-        frames = {s: frame for s in near if (frame := self._frame_cache.get(self._key(s))) is not None}
-        if decibels is None or not near or len(frames) < len(near):
+        near = neighbours(tuple(self._telling()), strength, reach, speed.nodes)
+        found = {s: self.source if self._is_source(s) else self._frame_cache.get(self._key(s)) for s in near}
+        frames = {s: frame for s, frame in found.items() if frame is not None}
+        if not near or len(frames) < len(near):
             return None
-        return interpolate(frames, strength, decibels, self._check_open().offsets_at)
+        return interpolate(frames, strength, speed.between, self._check_open().offsets_at)
 
 
 def check_strength(strength: float, highest: float = 1.0) -> float:

@@ -30,7 +30,8 @@ class Speed:
         (`between.py`); None: never.
     reach: of strength, the widest gap that frames are interpolated across.
     hand_reach: the same for a frame that a hand waits for, up to strength 1 of a slider with a `degree` (projector.py):
-        without kinks a guess knows how wrong it is. What a hand need not wait for stays nearer to the exact frame.
+        without kinks a guess knows how wrong it is. What no hand waits for stays nearer to the exact frame. A frame
+        made for a hand stays that strength's frame, in strips too.
     nodes: finished frames at least that either is told from; with five, sweeps keep most of their detours
         (benchmarks/LOG.md).
     batch: most strengths of a sweep that are denoised at once; halved where memory is short.

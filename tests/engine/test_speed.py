@@ -12,13 +12,18 @@ from kontext_slider.engine import SliderEngine, speed
 from kontext_slider.engine.between import interpolate, mixtures, neighbours
 from kontext_slider.engine.order import coarse_first
 from kontext_slider.errors import InvalidInput
-from kontext_slider.projector import ModulationOffsets
+from kontext_slider.projector import ModulationOffsets, lagrange_weights
 from tests.engine.helpers import alike, bent_offsets, reference, same, smooth_offsets
 from tests.tiny import INSTRUCTION, tiny_image
 
 
 def flat(level: float) -> Image.Image:
     return Image.fromarray(np.full((8, 8, 3), round(255 * level), dtype=np.uint8))
+
+
+def polynomial_weights(nodes: list[float], strength: float) -> np.ndarray:
+    """(K,), of what is at K nodes."""
+    return lagrange_weights(torch.tensor(nodes), torch.tensor([strength]))[0].numpy()
 
 
 def test_an_unknown_speed_is_an_error(pipe):
@@ -59,9 +64,7 @@ def test_a_mixture_has_the_offsets_and_goes_round_a_bend():
     assert best.sum() == pytest.approx(1) and other.sum() == pytest.approx(1) and other[-1] == 0
     mixed = torch.from_numpy(best).double() @ bent_offsets(nodes).scale
     assert mixed.numpy() == pytest.approx(wanted.numpy(), abs=2e-3)
-    polynomial = sum(
-        np.prod([(0.55 - b) / (a - b) for b in nodes if b != a]) * max(a - 0.5, 0) for a in nodes
-    )  # of Lagrange
+    polynomial = polynomial_weights(nodes, 0.55) @ [max(node - 0.5, 0) for node in nodes]
     assert abs(polynomial - 0.05) > 0.01
 
 
@@ -114,7 +117,7 @@ def test_a_fast_sweep_renders_less_and_stays_near(pipe, monkeypatch):
 
 @pytest.mark.parametrize(("degree", "rendered"), [(3, 5), (None, 6)])
 def test_only_a_hand_on_a_slider_without_kinks_is_answered_across_wide_gaps(pipe, degree, rendered):
-    """What is between a kink's sides cannot be told, nor how wrong it would be; strips would become rougher."""
+    """What is between a kink's sides cannot be told, nor how wrong it would be; a strip has time to be near."""
     pipe.slider_projector.register_to_config(degree=degree)
     session = SliderEngine(pipe, speed="fast").open(tiny_image(), INSTRUCTION)
     list(session.sweep(5))
@@ -124,6 +127,22 @@ def test_only_a_hand_on_a_slider_without_kinks_is_answered_across_wide_gaps(pipe
     assert np.abs(np.asarray(frame, dtype=float) - np.asarray(exact, dtype=float)).mean() < 2
     list(session.frames([0.63]))
     assert len(session._rendered) == rendered + 1
+
+
+def test_the_source_is_a_finished_frame_where_a_model_anchors(pipe):
+    """An app never renders 0 there: the lowest strengths would have nothing below them, and a hand would wait."""
+    pipe.slider_projector.register_to_config(degree=3)
+    pipe.register_to_config(edit_defaults={**pipe.config.edit_defaults, "anchor_source": True})
+    session = SliderEngine(pipe, speed="fast").open(tiny_image(), INSTRUCTION)
+    list(session.frames([1.0, 0.5, 0.2, 0.7]))
+    session.render(0.1)
+    session.render(0.37)
+    assert session._rendered == {1.0, 0.5, 0.2, 0.7}
+    pipe.register_to_config(edit_defaults={**pipe.config.edit_defaults, "anchor_source": False})
+    session = SliderEngine(pipe, speed="fast").open(tiny_image(), INSTRUCTION)
+    list(session.frames([1.0, 0.5, 0.2, 0.7]))
+    session.render(0.1)
+    assert 0.1 in session._rendered
 
 
 def test_a_wide_batch_leaves_what_can_be_told(pipe):
@@ -139,12 +158,9 @@ def test_a_wide_batch_leaves_what_can_be_told(pipe):
 def test_a_slider_without_kinks_mixes_by_the_strengths_polynomial():
     """Five frames tell a quartic way; offsets that are a cubic tell no more than four."""
     nodes, s = [0.25, 0.5, 0.0, 0.75, 1.0], 0.37
-    (best, other) = mixtures(smooth_offsets, nodes, s)
-    lagrange = [np.prod([(s - b) / (a - b) for b in nodes if b != a]) for a in nodes]
-    assert best == pytest.approx(lagrange, abs=2e-3)
-    assert other[:4] == pytest.approx(
-        [np.prod([(s - b) / (a - b) for b in nodes[:4] if b != a]) for a in nodes[:4]], abs=2e-2
-    )
+    best, other = mixtures(smooth_offsets, nodes, s)
+    assert best == pytest.approx(polynomial_weights(nodes, s), abs=2e-3)
+    assert other[:4] == pytest.approx(polynomial_weights(nodes[:4], s), abs=2e-2)
 
 
 def test_a_frame_is_not_interpolated_from_frames_that_are_gone(pipe):

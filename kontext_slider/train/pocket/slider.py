@@ -40,8 +40,8 @@ class SliderRun:
 
     start: a model folder with a slider of the same sizes to go on from. anchored: whether frames are trained as an
     anchored model shows them, half as many pairs in a batch. own: how often those are trained to go on from the model's
-    own first guess (`flow.first_guess`). degree: of the offsets'
-    polynomial (`StrengthProjector`). practised: families drawn twice as often."""
+    own first guess (`flow.first_guess`). degree: of the offsets' polynomial (`StrengthProjector`). practised: families
+    drawn twice as often."""
 
     start: Path | None = None
     seed: int = 2
