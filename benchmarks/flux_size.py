@@ -15,6 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import StrengthProjector
+from kontext_slider.quantize import KEPT
 from kontext_slider.train.pocket.model import build_clip_tokenizer, build_t5_tokenizer
 
 FULL = {"guidance_embeds": True}  # the library's defaults are FLUX.1's sizes
@@ -82,3 +83,19 @@ def random_pipeline(
     pipe.add_slider(projector)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device, dtype)
+
+
+def quantized(pipe: KontextSliderPipeline) -> KontextSliderPipeline:
+    """The pipeline, its blocks' matrices as `load_pipeline(quantize="int8")` has them, where they are. Returns it."""
+    from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+    transformer = pipe.transformer
+    for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks):
+        quantize_(block, Int8WeightOnlyConfig(), filter_fn=_is_kept_in_eight_bits)
+    transformer.is_quantized = True
+    return pipe
+
+
+def _is_kept_in_eight_bits(layer: torch.nn.Module, name: str) -> bool:
+    is_modulation = any(part in KEPT for part in name.split("."))
+    return isinstance(layer, torch.nn.Linear) and not is_modulation and "lora_" not in name

@@ -9,6 +9,7 @@ every other use of the pipeline goes on working, slower.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +22,8 @@ from .modulation import modulations
 
 if TYPE_CHECKING:
     from .pipeline import KontextSliderPipeline
+
+WORKING_BYTES = 8 * 1024**3  # that frames of the 12-billion model are computed in, eight at once at 1024 pixels
 
 
 def modulation_layers(transformer: FluxTransformer2DModel) -> list[nn.Module]:
@@ -46,6 +49,22 @@ def place_sparingly(pipe: KontextSliderPipeline, device: torch.device) -> Kontex
 def is_lent(module: nn.Module) -> bool:
     """Whether hooks of `place_sparingly` lend the module's weights to the device: the same arithmetic."""
     return isinstance(getattr(module, "_hf_hook", None), AlignDevicesHook)
+
+
+def has_room(transformer: FluxTransformer2DModel) -> bool:
+    """Whether copies of the blocks' matrices fit beside them, and nobody asked to spare the device's memory."""
+    device, modulating = transformer.device, modulation_layers(transformer)
+    if device.type != "cuda":
+        return device.type == "cpu"
+    if any(is_lent(layer) for layer in modulating):
+        return False
+    copies = _num_bytes([transformer]) - _num_bytes(modulating)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused > copies + WORKING_BYTES
+
+
+def _num_bytes(modules: Sequence[nn.Module]) -> int:
+    return sum(parameter.nbytes for module in modules for parameter in module.parameters())
 
 
 def _move_what_is_here(part: nn.Module, device: torch.device) -> None:

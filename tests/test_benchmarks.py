@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from tests.tiny import INSTRUCTION
+from kontext_slider.engine.layers import EIGHT_BITS
+from kontext_slider.engine.speed import find_speed
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -36,16 +36,16 @@ def test_the_slider_benchmark_tells_all_its_ratios(scripts, pipe, monkeypatch, c
 
 def test_the_floor_is_all_products_of_a_frame_and_nothing_else(scripts):
     """A floor that forgets products would promise too much."""
-    from floor import _Products, products_of
+    from floor import ATTENTION, LINEAR, _Products, products_of
 
     a, b = torch.randn(3, 4), torch.randn(4, 5)
     call = products_of(lambda: torch.nn.functional.linear(a, b.T, torch.zeros(5)).relu() + (a[None] @ b[None])[0])
-    with _Products() as seen:
+    with _Products(LINEAR) as seen:
         call(0)
     assert len(seen.made) == 2 and all(len(operands) >= 2 for _, operands, _ in seen.made)
     heads = torch.randn(1, 2, 6, 8)
     call = products_of(lambda: torch.nn.functional.scaled_dot_product_attention(heads, heads, heads, scale=0.5))
-    with _Products() as seen:
+    with _Products(ATTENTION) as seen:
         call(0)
     [(_, operands, options)] = seen.made  # fused attention is two products, and no aten.bmm
     assert torch.equal(operands[0], heads) and options["scale"] == 0.5
@@ -66,7 +66,7 @@ def test_one_wild_edit_does_not_hide_in_the_mean(scripts, capsys):
         ]
 
     made = {"exact": rows([0.1] * 10), "fast": rows([*[0.1] * 9, 1.1]), "fastest": rows([0.11] * 10)}
-    report(made, Namespace(steps=None, out=None))
+    report(made, Namespace(steps=None, preset="cpu", out=None))
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert line["fast_delta_smooth_change"] == 1.0 and line["fast_median_change"] == 0.0
     low, high = line["fast_delta_smooth_interval"]
@@ -74,15 +74,30 @@ def test_one_wild_edit_does_not_hide_in_the_mean(scripts, capsys):
     assert line["fastest_median_change"] == 0.1 and line["fast_hand_worst_frame"] == 44.0
 
 
-def test_the_gpu_benchmark_knows_the_parts_of_a_step(scripts):
-    """It runs on rented machines, where a typing error is dear."""
-    from bench_gpu import memory_of_a_session, parts_of_a_step
-    from flux_size import random_pipeline
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_to_its_end(scripts, monkeypatch, capsys, tmp_path):
+    """It runs on rented machines, where a typing error is dear, and half a table must not be lost."""
+    import bench_gpu
 
-    cpu = torch.device("cpu")
-    pipe = random_pipeline([INSTRUCTION], cpu, torch.float32, tiny=True, steps=2)
-    photo = Image.fromarray(np.zeros((64, 64, 3), dtype=np.uint8))
-    parts = parts_of_a_step(pipe, photo, 64)
-    assert parts.pop("attention_tflop") >= 0  # among the products, where a CPU multiplies it out
-    assert all(value > 0 for value in parts.values()), parts
-    assert memory_of_a_session(pipe, photo, 64, cpu) is None
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    written = tmp_path / "figures.json"
+    arguments = ["--tiny", "--sizes", "64", "96", "--steps", "2", "--rounds", "1", "--out", str(written)]
+    monkeypatch.setattr(sys, "argv", ["bench_gpu.py", *arguments])
+    bench_gpu.main()
+    torch._dynamo.reset()
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line == json.loads(written.read_text())
+    first, second = line["tables"]
+    assert first["step_ms"].keys() - second["step_ms"].keys() == {"exact, 8 frames at once"}
+    assert all(value > 0 for table in line["tables"] for value in table["step_ms"].values())
+    assert line["tables"][0]["parts"]["products_ms"] > 0 and line["ratios"]["plain"] == 1
+    assert line["seconds"]["exact: sweep"] > 0 and line["session_gb"].keys() == {"exact", "spared", "spared, int8"}
+
+
+def test_sizes_and_speeds_of_other_devices_can_be_asked_for(scripts, pipe):
+    """What a GPU's speeds are off by is measured where there is none."""
+    from bench_fidelity import engine_of
+
+    engine = engine_of(pipe, "fast", "gpu, large model")
+    assert engine.speed.dtype is EIGHT_BITS and engine.speed.batch == 1
+    assert engine_of(pipe, "fast", "cpu").speed == find_speed("fast", torch.device("cpu"))

@@ -10,7 +10,7 @@ from diffusers import FluxTransformer2DModel
 from kontext_slider import SliderEngine
 from kontext_slider.engine.model_hash import model_hash
 from kontext_slider.engine.weights import is_plain
-from kontext_slider.placement import modulation_layers, place_sparingly
+from kontext_slider.placement import WORKING_BYTES, has_room, modulation_layers, place_sparingly
 from tests.engine.helpers import alike, held_bytes, reference
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline, tiny_projector
 
@@ -75,3 +75,25 @@ def test_modulations_stay_where_every_strength_needs_them():
 def test_the_hash_is_that_of_the_same_weights_elsewhere(pipe, spare):
     """Frames on disk are not found again, or the hash is of nothing."""
     assert model_hash(spare) == model_hash(pipe)
+
+
+def test_copies_are_made_where_there_is_room(monkeypatch):
+    """A second copy of twelve billion weights on a card that the first fills, or where memory is to be spared."""
+    pipe, free = tiny_pipeline(), 0
+    needed = 4 * (numel([pipe.transformer]) - numel(modulation_layers(pipe.transformer)))
+    assert has_room(pipe.transformer)
+    on_gpu = property(lambda transformer: torch.device("cuda"))
+    monkeypatch.setattr(FluxTransformer2DModel, "device", on_gpu)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 0))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
+    free = needed + WORKING_BYTES - 30
+    assert not has_room(pipe.transformer)
+    free += 1
+    assert has_room(pipe.transformer)
+    assert not has_room(place_sparingly(pipe, CPU).transformer)
+
+
+def test_a_device_of_unknown_memory_gets_no_copies(pipe):
+    """Apple's, which torch does not ask."""
+    assert not has_room(pipe.transformer.to("meta"))

@@ -118,7 +118,7 @@ def load_engine(args: argparse.Namespace) -> SliderEngine:
         spare_memory=args.spare_memory,
         quantize=args.quantize,
     )
-    return SliderEngine(pipe, frame_folder=args.frame_folder, speed=args.speed, compiled=args.compile)
+    return SliderEngine(pipe, frame_folder=args.frame_folder, speed=args.speed, compiled=args.compile or None)
 
 
 def _hush_libraries(bars: bool) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from ..defaults import MAX_STRENGTH
 from ..errors import InvalidInput, MissingSlider
 from ..images import ImageLike, read_image, working_image
+from ..placement import has_room
 from .cache import ByteCache
 from .denoise import Conditioning, SourceEncoding, TextEncoding, draw_noise, encode_source, encode_text
 from .device import Device
@@ -53,7 +54,8 @@ class SliderEngine:
         frame_folder_bytes: bytes of PNG files in that folder.
         speed: "exact", "fast" or "fastest" (`speed.py` says what the frames of each may be off by).
         compiled: let torch compile the transformer's blocks: the first frame of a size, and of a number of strengths at
-            once, waits for that. Frames differ by roundings. Raises InvalidInput where there is no C++ compiler.
+            once, waits for that. Frames differ by roundings. Raises InvalidInput where there is no C++ compiler. None:
+            as the speed has it, where there is one.
 
     Whatever was used longest ago is forgotten first. All keys are values: an edit that is opened again with the
     same picture, instruction, seed, steps, guidance and size finds its frames.
@@ -69,7 +71,7 @@ class SliderEngine:
         frame_folder_bytes: int = 1024 * MB,
         *,
         speed: str = "exact",
-        compiled: bool = False,
+        compiled: bool | None = None,
     ):
         self.pipe = pipe
         self._texts: ByteCache[TextEncoding] = ByteCache(text_cache_bytes)
@@ -82,12 +84,13 @@ class SliderEngine:
         self._latents: ByteCache[torch.Tensor] = ByteCache(LATENT_CACHE_BYTES)
         self._device = Device()
         self._hash: str | None = None
-        self.speed = find_speed(speed, pipe._execution_device)
+        self.speed = find_speed(speed, pipe._execution_device, pipe.transformer.num_parameters())
         self.batch = self.speed.batch  # of strengths denoised at once; less where memory ran short
         self._speed_name = speed
-        if compiled and shutil.which("c++") is None:
+        can_compile = shutil.which("c++") is not None
+        if compiled and not can_compile:
             raise InvalidInput("Compiling the model needs a C++ compiler, which is not installed. Leave it out.")
-        self._compiled = compiled
+        self._compiled = self.speed.compiled and can_compile if compiled is None else compiled
         self._prepared_weights: tuple[Weights | None] | None = None  # None while nobody has asked
 
     def open(
@@ -148,7 +151,7 @@ class SliderEngine:
         """What prepared edits multiply with, made once; None for a transformer that must be asked itself."""
         if self._prepared_weights is None:
             transformer = self.pipe.transformer
-            how = (self.speed.joined, self.speed.dtype, self._compiled)
+            how = (self.speed.joined and has_room(transformer), self.speed.dtype, self._compiled)
             self._prepared_weights = (Weights.of(transformer, *how) if is_plain(transformer) else None,)
         return self._prepared_weights[0]
 

@@ -13,14 +13,16 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..errors import InvalidInput
+from .layers import EIGHT_BITS
 
 
 @dataclass(frozen=True)
 class Speed:
     """One way to compute frames.
 
-    joined: the blocks' layers are copied, joined and merged with the slider's LoRA (`weights.py`).
-    dtype: of the blocks, where the processor multiplies it faster; None for the model's own.
+    joined: the blocks' layers are copied, joined and merged with the slider's LoRA (`weights.py`), where there is room.
+    dtype: that the copies multiply in, where the processor does it faster (`layers.py`); None for the model's own.
+    compiled: torch compiles the blocks, where there is a compiler.
     guess_error: root mean square of latents up to which a guess is good enough: frames start as late in their steps as
         what came before is estimated to be as near (`late_start.py`); None: never.
     guess_reach: of strength, the widest gap that is guessed across.
@@ -39,6 +41,7 @@ class Speed:
 
     joined: bool
     dtype: torch.dtype | None = None
+    compiled: bool = False
     guess_error: float | None = None
     guess_reach: float = 0.5
     skip_error: float | None = None
@@ -54,33 +57,47 @@ class Speed:
         return any(bound is not None for bound in (self.guess_error, self.between))
 
 
-# A CPU is no faster on several frames at once than on one after the other (its caches are full), and has the memory
-# for copies. A GPU that holds the 12-billion model has none to spare, and hides the small products of a LoRA.
-_EXACT = Speed(joined=False, batch=8)
+# A CPU is no faster on several frames at once than on one after the other (its caches are full). On a GPU a large
+# model's products in eight bits, and waiting for a compiler, pay; a small one's do not.
+_EXACT = Speed(joined=True, batch=8)
 _FAST = replace(_EXACT, guess_error=0.003, skip_error=0.03, between=57.0)
 _FASTEST = replace(_EXACT, guess_error=0.025, skip_error=0.1, between=38.0, reach=0.5, nodes=3)
 SPEEDS: dict[str, dict[str, Speed]] = {
     "gpu": {"exact": _EXACT, "fast": _FAST, "fastest": _FASTEST},
+    "gpu, large model": {
+        "exact": replace(_EXACT, compiled=True),
+        "fast": replace(_FAST, compiled=True, dtype=EIGHT_BITS),
+        "fastest": replace(_FASTEST, compiled=True, dtype=EIGHT_BITS),
+    },
     "cpu": {
-        "exact": replace(_EXACT, joined=True, batch=1),
-        "fast": replace(_FAST, joined=True, batch=1, dtype=torch.bfloat16),
-        "fastest": replace(_FASTEST, joined=True, batch=1, dtype=torch.bfloat16),
+        "exact": replace(_EXACT, batch=1),
+        "fast": replace(_FAST, batch=1, dtype=torch.bfloat16),
+        "fastest": replace(_FASTEST, batch=1, dtype=torch.bfloat16),
     },
 }
 NAMES = tuple(SPEEDS["cpu"])
+LARGE = 1_000_000_000  # parameters of a transformer from which on a model is large
 
 
-def find_speed(name: str, device: torch.device) -> Speed:
-    """The preset `name` for a device; on a CPU without bfloat16 arithmetic its dtype is the model's own.
+def find_speed(name: str, device: torch.device, num_parameters: int = 0) -> Speed:
+    """The preset `name` for a device and a transformer of so many parameters; its dtype is the model's own where the
+    device does not multiply in it.
 
     Raises InvalidInput for a name that is not there."""
     if name not in NAMES:
         raise InvalidInput(f"The speed is one of {', '.join(NAMES)}, not {name!r}.")
-    on_cpu = device.type == "cpu"
-    speed = SPEEDS["cpu" if on_cpu else "gpu"][name]
-    if on_cpu and not multiplies_bfloat16():
-        speed = replace(speed, dtype=None)
-    return speed
+    if device.type == "cpu":
+        kind, multiplies = "cpu", multiplies_bfloat16()
+    else:
+        kind = "gpu, large model" if num_parameters >= LARGE else "gpu"
+        multiplies = multiplies_eight_bits(device)
+    speed = SPEEDS[kind][name]
+    return speed if multiplies else replace(speed, dtype=None)
+
+
+def multiplies_eight_bits(device: torch.device) -> bool:
+    """Whether a GPU has products of float8."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
 
 
 def multiplies_bfloat16() -> bool:

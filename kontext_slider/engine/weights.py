@@ -9,33 +9,19 @@ Legend: D width, E = D / heads, C channels of a packed token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from diffusers import FluxTransformer2DModel
 from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from ..lora import ADAPTER, slider_layers
 from ..placement import is_lent, modulation_layers
 from ..quantize import is_quantized
-
-Layer = Callable[[Tensor], Tensor]  # (..., in) -> (..., out)
-
-
-@dataclass(frozen=True)
-class Dense:
-    """A linear layer as its weight (out, in) and bias (out,); what it is given is rounded to their dtype."""
-
-    weight: Tensor
-    bias: Tensor | None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return linear(x.to(self.weight.dtype), self.weight, self.bias)
+from .layers import EIGHT_BITS, Layer, SideBySide, as_they_are, copied
 
 
 class Stream(NamedTuple):
@@ -73,26 +59,24 @@ class Weights:
 
         Args:
             joined: copy, join and merge; else the library's layers, as of a quantized transformer in any case.
-            dtype: that the blocks' copies multiply in; None for the transformer's own, which the hidden states and the
-                layers before and after the blocks have in any case: a block's rounding does not go through the others.
+            dtype: that the blocks' copies multiply in (`layers.py`); None for the transformer's own, which the hidden
+                states and the layers before and after the blocks have in any case: a block's rounding does not go
+                through the others.
             compiled: multiply by programs that torch makes for each size of pictures, when it first meets it."""
         joined = joined and not is_quantized(transformer)
         dtype = dtype if joined and dtype else transformer.dtype
-        layer: Callable[[nn.Module], Any] = _as_it_is
-        outer: Callable[[nn.Module], Any] = _as_it_is
-        join: Callable[[list[Any]], Layer] = _beside
-        if joined:
-            layer, outer, join = _merged(dtype), _merged(transformer.dtype), _join
+        asked: SideBySide = copied(dtype) if joined else as_they_are
+        outer: SideBySide = copied(transformer.dtype) if joined else as_they_are
 
         def stream(attention: nn.Module, qkv: str, norms: str, out, mlp_in, mlp_out=None) -> Stream:
             weights = [getattr(attention, name).weight for name in norms.split()]
             return Stream(
-                qkv=join([layer(getattr(attention, name)) for name in qkv.split()]),
-                norms=torch.stack(weights)[:, None].to(dtype),
+                qkv=asked(*(getattr(attention, name) for name in qkv.split())),
+                norms=torch.stack(weights)[:, None].to(transformer.dtype if dtype is EIGHT_BITS else dtype),
                 eps=attention.norm_q.eps,
-                out=layer(out),
-                mlp_in=layer(mlp_in),
-                mlp_out=None if mlp_out is None else layer(mlp_out),
+                out=asked(out),
+                mlp_in=asked(mlp_in),
+                mlp_out=None if mlp_out is None else asked(mlp_out),
             )
 
         def double(block: nn.Module) -> tuple[Stream, Stream]:
@@ -138,28 +122,3 @@ def is_plain(transformer: nn.Module) -> bool:
 
 def _is_hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook"))
-
-
-def _as_it_is(layer: nn.Module) -> Layer:
-    return layer
-
-
-def _merged(dtype: torch.dtype) -> Callable[[nn.Module], Dense]:
-    def merged(layer: nn.Module) -> Dense:
-        """A linear layer, with the slider's LoRA, if it has one, added to a copy of its weight."""
-        base = layer.get_base_layer() if isinstance(layer, LoraLayer) else layer
-        weight = base.weight
-        if isinstance(layer, LoraLayer):
-            weight = weight + layer.get_delta_weight(ADAPTER).to(weight)
-        return Dense(weight.to(dtype), None if base.bias is None else base.bias.to(dtype))
-
-    return merged
-
-
-def _join(layers: Sequence[Dense]) -> Dense:
-    biases = [layer.bias for layer in layers if layer.bias is not None]
-    return Dense(torch.cat([layer.weight for layer in layers]), torch.cat(biases) if biases else None)
-
-
-def _beside(layers: Sequence[Layer]) -> Layer:
-    return lambda x: torch.cat([layer(x) for layer in layers], dim=-1)

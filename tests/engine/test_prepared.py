@@ -13,6 +13,7 @@ from peft import LoraConfig
 from kontext_slider.engine import SliderEngine, blocks
 from kontext_slider.engine.denoise import plain_velocity, prepare_scheduler
 from kontext_slider.engine.denoiser import prepared_denoiser
+from kontext_slider.engine.layers import EIGHT_BITS
 from kontext_slider.engine.prepared import Prepared
 from kontext_slider.engine.weights import Weights, is_plain
 from kontext_slider.errors import InvalidInput
@@ -166,6 +167,21 @@ def test_bfloat16_is_a_rounding_away_and_the_latents_keep_their_precision(edit_o
     assert answer.dtype == edit.noise.dtype == torch.float32
     error = (answer - exact).square().mean().sqrt() / exact.square().mean().sqrt()
     assert 1e-5 < error < 0.05
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_eight_bits_are_a_rounding_of_the_blocks_alone(edit_of, captured, compiled):
+    """Embeddings and latents that lose bits too, or a LoRA that is not heard."""
+    pipe = pipeline()
+    edit, timesteps = edit_of(pipe)
+    weights = Weights.of(pipe.transformer, True, EIGHT_BITS, compiled)
+    prepared = Prepared.of(pipe.transformer, weights, edit, timesteps, "text_stream")
+    assert prepared.source.dtype == torch.float32
+    answer = prepared_denoiser(pipe, edit, prepared, [0.4]).velocity(edit.noise, 1)
+    exact = plain_answer(pipe, edit, timesteps, edit.noise, 1, [0.4])
+    error = (answer - exact).square().mean().sqrt() / exact.square().mean().sqrt()
+    assert 1e-4 < error < 0.1
 
 
 def test_preparing_leaves_the_transformer_alone():

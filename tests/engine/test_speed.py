@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from PIL import Image
 from kontext_slider.commands import options
 from kontext_slider.engine import SliderEngine, speed
 from kontext_slider.engine.between import interpolate, mixtures, neighbours
+from kontext_slider.engine.layers import EIGHT_BITS
 from kontext_slider.engine.order import coarse_first
 from kontext_slider.errors import InvalidInput
 from kontext_slider.projector import ModulationOffsets, lagrange_weights
@@ -46,9 +49,26 @@ def test_a_processor_without_bfloat16_keeps_the_models_precision(monkeypatch):
     assert speed.find_speed("exact", torch.device("cpu")).dtype is None
 
 
-def test_a_gpu_copies_no_weights():
-    """A second copy of twelve billion weights does not fit beside the first."""
-    assert not any(speed.find_speed(name, torch.device("cuda")).joined for name in speed.NAMES)
+def test_a_large_model_on_a_gpu_is_compiled_and_fast_in_eight_bits(monkeypatch):
+    """Eight bits that a GPU emulates, or that a small model waits half a minute for."""
+    gpu, large = torch.device("cuda"), 12_000_000_000
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    exact, fast = (speed.find_speed(name, gpu, large) for name in ("exact", "fast"))
+    assert (exact.dtype, exact.compiled, fast.dtype, fast.compiled) == (None, True, EIGHT_BITS, True)
+    small = speed.find_speed("fast", gpu, 6_000_000)
+    assert small.dtype is None and not small.compiled
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert speed.find_speed("fast", gpu, large) == replace(fast, dtype=None)
+
+
+def test_a_speed_is_compiled_unless_somebody_says_no_or_there_is_no_compiler(pipe, monkeypatch):
+    """An error at the first frame for something that nobody asked for."""
+    compiled = replace(speed.SPEEDS["cpu"]["exact"], compiled=True)
+    monkeypatch.setitem(speed.SPEEDS["cpu"], "exact", compiled)
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    assert SliderEngine(pipe)._compiled and not SliderEngine(pipe, compiled=False)._compiled
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert not SliderEngine(pipe)._compiled
 
 
 def test_frames_of_two_speeds_are_kept_apart(pipe):
