@@ -1,10 +1,10 @@
 """The 12-billion model on a GPU: a step, a new strength and a sweep, ours against others, and memory.
 
 Weights are random and of full size (`flux_size.py`): how long a step takes does not depend on their values. What fast
-and fastest leave out does, so here they leave nothing out: "fast" has its blocks in eight bits and computes every step
-of every frame. Others: the plain bfloat16 FluxKontextPipeline; the same by the flux-fast recipe as far as its parts are
-here (projections joined, blocks compiled, VAE channels_last; a step of it also in eight bits, where torchao is); the
-authors' demo, a whole pipeline call per strength.
+and fastest leave out does (`bench_steps.py` counts it on pocket), so here every step of every frame is computed: then
+fast is exact, and fastest has its blocks in eight bits. Others: the plain bfloat16 FluxKontextPipeline; the same by the
+flux-fast recipe as far as its parts are here (projections joined, blocks compiled, VAE channels_last; a step of it also
+in eight bits, where torchao is); the authors' demo, a whole pipeline call per strength.
 
 Steps are timed alone (`step_times.py`), whole calls in interleaved rounds, a sweep once, as it is long. Prints tables
 and a line of JSON; --out is written after every part. Without a CUDA device it says so and ends; --tiny runs the script
@@ -53,7 +53,7 @@ def flux_fast_call(pipe, source: Image.Image) -> Call:
 
 def our_engines(pipe) -> dict[str, SliderEngine]:
     """By speed, nothing left out: what may be depends on the weights."""
-    engines = {name: SliderEngine(pipe, speed=name) for name in ("exact", "fast")}
+    engines = {name: SliderEngine(pipe, speed=name) for name in ("exact", "fastest")}
     for engine in engines.values():
         engine.speed = replace(engine.speed, guess_error=None, skip_error=None, between=None)
     return engines

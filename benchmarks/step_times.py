@@ -34,9 +34,9 @@ OURS = {  # joined, dtype, compiled
     "library's layers, compiled": (False, None, True),
     "exact, not compiled": (True, None, False),
     "exact": (True, None, True),
-    "fast": (True, EIGHT_BITS, True),
+    "eight bits": (True, EIGHT_BITS, True),
 }
-IN_BATCHES = ("exact", "fast")
+IN_BATCHES = ("exact", "eight bits")
 
 
 class StepTimes:

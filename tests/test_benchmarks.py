@@ -98,6 +98,6 @@ def test_sizes_and_speeds_of_other_devices_can_be_asked_for(scripts, pipe):
     """What a GPU's speeds are off by is measured where there is none."""
     from bench_fidelity import engine_of
 
-    engine = engine_of(pipe, "fast", "gpu, large model")
+    engine = engine_of(pipe, "fastest", "gpu, large model")
     assert engine.speed.dtype is EIGHT_BITS and engine.speed.batch == 1
     assert engine_of(pipe, "fast", "cpu").speed == find_speed("fast", torch.device("cpu"))

@@ -36,6 +36,11 @@ class EditRenderer:
         self._skips = Skips(engine.speed.skip_error)
         self._prepared: Prepared | None = None
 
+    @property
+    def looks_for_skips(self) -> bool:
+        """Whether the next frame is computed whole, to see which steps all others can do without."""
+        return self._skips.are_wanted and self._settings.steps > 2  # the first and the last are always computed
+
     @torch.no_grad()
     def render(self, strengths: Sequence[float], turn: Turn, on_step: OnStep | None) -> list[Image.Image]:
         """The frames; where the model anchors, held to the source at strength 0."""

@@ -168,7 +168,10 @@ class EditSession:
             yield strength, frame or self._frame(strength, False, self._check_open, on_step)
 
     def _group_size(self) -> int:
-        """How many frames to denoise at once: until there are enough to tell others from, no more than that takes."""
+        """How many frames to denoise at once: one until the others know which steps to skip, and no more than it takes
+        until there are enough to tell others from."""
+        if self._check_open().looks_for_skips:
+            return 1
         missing = self._engine.speed.nodes - len(self._telling())
         batch = self._engine.batch
         return min(batch, missing) if self._engine.speed.learns and missing > 0 else batch

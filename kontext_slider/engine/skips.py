@@ -31,6 +31,11 @@ class Skips:
         self.plan: tuple[int, ...] | None = None
         self._bound = bound
 
+    @property
+    def are_wanted(self) -> bool:
+        """Whether there is no plan yet, and there should be."""
+        return self._bound is not None and self.plan is None
+
     def skipping(self, velocity: Velocity, sigmas: Tensor, is_whole: bool) -> Velocity:
         """`velocity`, asked at the plan's steps alone. Where there is no plan yet, a frame that is computed from the
         noise with all its tokens (`is_whole`) makes it. sigmas: noise levels, (R + 1,)."""

@@ -57,8 +57,8 @@ class Speed:
         return any(bound is not None for bound in (self.guess_error, self.between))
 
 
-# A CPU is no faster on several frames at once than on one after the other (its caches are full). On a GPU a large
-# model's products in eight bits, and waiting for a compiler, pay; a small one's do not.
+# A CPU is no faster on several frames at once than on one after the other (its caches are full). On a GPU a compiler
+# pays for a large model, and eight bits where frames may be off by more: they make strips rougher.
 _EXACT = Speed(joined=True, batch=8)
 _FAST = replace(_EXACT, guess_error=0.003, skip_error=0.03, between=57.0)
 _FASTEST = replace(_EXACT, guess_error=0.025, skip_error=0.1, between=38.0, reach=0.5, nodes=3)
@@ -66,7 +66,7 @@ SPEEDS: dict[str, dict[str, Speed]] = {
     "gpu": {"exact": _EXACT, "fast": _FAST, "fastest": _FASTEST},
     "gpu, large model": {
         "exact": replace(_EXACT, compiled=True),
-        "fast": replace(_FAST, compiled=True, dtype=EIGHT_BITS),
+        "fast": replace(_FAST, compiled=True),
         "fastest": replace(_FASTEST, compiled=True, dtype=EIGHT_BITS),
     },
     "cpu": {

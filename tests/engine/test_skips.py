@@ -125,12 +125,27 @@ def test_frames_after_the_first_skip_steps_and_exact_ones_none(pipe, monkeypatch
             assert calls_of(session, monkeypatch, 0.4) == number
 
 
-def test_a_batch_makes_the_plan_too(pipe, monkeypatch):
+def test_one_frame_of_a_sweep_makes_the_plan_for_its_batches(pipe, monkeypatch):
+    """Eight frames computed whole at once, of which seven could have skipped."""
+    engine, asked, velocity = skipping_engine(pipe), [], Prepared.velocity
+    engine.batch = 3
+
+    def noted(self, latents, table):
+        answer = velocity(self, latents, table)
+        asked.append(len(answer))
+        return answer
+
+    monkeypatch.setattr(Prepared, "velocity", noted)
+    with engine.open(tiny_image(), INSTRUCTION, seed=0, steps=6) as session:
+        assert len(list(session.sweep(5))) == 5
+    assert asked == [1] * 6 + [3] * 2 + [1] * 2
+    asked.clear()
+    with engine.open(tiny_image(), INSTRUCTION, seed=0, steps=2) as session:  # of two steps none is skipped
+        list(session.sweep(3))
+    assert asked == [3] * 2
+
+
+def test_a_batch_is_planned_for_as_a_whole():
     """Rows of one velocity taken for several frames', or a first step of one row beside others of three."""
     row = [torch.randn(1, 3, 2), torch.randn(3, 3, 2)]
     assert products(row)[0, 1] == pytest.approx(float((row[0] * row[1]).mean()), abs=1e-6)
-    engine = skipping_engine(pipe)
-    engine.batch = 3
-    with engine.open(tiny_image(), INSTRUCTION, seed=0, steps=6) as session:
-        assert len(list(session.sweep(3))) == 3
-        assert calls_of(session, monkeypatch, 0.4) == 2

@@ -1,0 +1,98 @@
+"""How many steps fast and fastest compute where frames take as many as large models': it depends on the weights.
+
+Of pocket on held-out edits, without its anchor, as FLUX has none, by the presets of a large model on a GPU (its batches
+of frames; eight bits or not changes no count). A sweep of eleven frames in a session of its own; and in another one the
+second strength, one after five coarse frames, and one more that may not be mixed of them. Prints a table (each frame of
+a batch counts) and one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from line import print_line
+from PIL import Image
+from torch import Tensor
+
+from kontext_slider import SliderEngine
+from kontext_slider.engine import ends_first
+from kontext_slider.engine.order import NUM_COARSE
+from kontext_slider.engine.prepared import Prepared
+from kontext_slider.engine.speed import NAMES, SPEEDS
+from kontext_slider.evaluate.compare import draw_cases
+from kontext_slider.evaluate.picture import to_image
+from kontext_slider.evaluate.truth import HELD_OUT_SEED
+from kontext_slider.presets import load_pipeline
+
+FRAMES = 11
+PLACES = ("sweep", "second strength", "after five", "after five, not mixed")
+
+
+@contextmanager
+def counted() -> Iterator[list[int]]:
+    """The frames of every velocity that is computed inside."""
+    seen: list[int] = []
+    velocity = Prepared.velocity
+
+    def noted(prepared: Prepared, latents: Tensor, table) -> Tensor:
+        answer = velocity(prepared, latents, table)
+        seen.append(len(answer))
+        return answer
+
+    with patch.object(Prepared, "velocity", noted):
+        yield seen
+
+
+def steps_of(pipe, speed: str, source: Image.Image, instruction: str) -> list[int]:
+    """Computed steps by place (PLACES)."""
+    engine = SliderEngine(pipe, speed=speed, compiled=False)
+    engine.speed = replace(SPEEDS["gpu, large model"][speed], dtype=None)
+    engine.batch = engine.speed.batch
+    found = []
+    with engine.open(source, instruction, seed=0) as session, counted() as seen:
+        list(session.sweep(FRAMES))
+        found.append(sum(seen))
+    with engine.open(source, instruction, seed=1) as session:
+        session.render(1.0)
+        with counted() as seen:
+            session.render(0.4)
+            found.append(sum(seen))
+        list(session.frames(ends_first(FRAMES)[:NUM_COARSE]))
+        for strength in (0.37, 0.63):
+            with counted() as seen:
+                session.render(strength)
+                found.append(sum(seen))
+            engine.speed = replace(engine.speed, between=None)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="pocket")
+    parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--edits", type=int, default=33)
+    parser.add_argument("--quick", action="store_true", help="two edits")
+    parser.add_argument("--out", type=Path, help="also write the JSON line to this file")
+    args = parser.parse_args()
+    pipe = load_pipeline(args.model)
+    pipe.register_to_config(edit_defaults={**pipe.config.edit_defaults, "steps": args.steps, "anchor_source": False})
+    cases = draw_cases(2 if args.quick else args.edits, pipe.defaults.size, HELD_OUT_SEED + 7)
+    line: dict = {"edits": len(cases), "steps": args.steps, "date": datetime.date.today().isoformat()}
+    print(f"{args.steps} steps a frame, of {FRAMES * args.steps} of a sweep; mean (most)")
+    for name in NAMES[1:]:
+        steps = np.array([steps_of(pipe, name, to_image(case.source), case.instruction) for case in cases])
+        for place, mean, most in zip(PLACES, steps.mean(axis=0), steps.max(axis=0), strict=True):
+            print(f"{name:8s} {place:22s} {mean:7.1f} ({most})", flush=True)
+        line[name] = dict(zip(PLACES, steps.mean(axis=0).round(2).tolist(), strict=True))
+    print_line(line, args.out)
+
+
+if __name__ == "__main__":
+    main()
