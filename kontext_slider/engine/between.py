@@ -13,12 +13,14 @@ Legend: K finished frames, D width of the offsets, pictures (H, W, 3) in [0, 1].
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from ..projector import ModulationOffsets
 
@@ -26,6 +28,8 @@ SIDE = 3  # neighbours on a side, more where the other has fewer
 APART = 0.04  # of strength: of frames nearer to each other than this, one is enough, and two would only add their noise
 POWERS = 0.03  # what the strength's powers count beside the offsets and itself
 RIDGE = 1e-9  # of the mean square of the ways to the neighbours: keeps weights small where several mixtures would do
+
+TILE = 16  # pixels, the side of the parts of a picture that are looked at one by one
 
 OffsetsAt = Callable[[Sequence[float]], ModulationOffsets]  # strengths (B,) -> scale and shift, (B, D) each
 
@@ -70,15 +74,18 @@ def _ways(places: Tensor) -> Tensor:
 def interpolate(
     frames: Mapping[float, Image.Image], strength: float, decibels: float, offsets_at: OffsetsAt
 ) -> Image.Image | None:
-    """The frame at `strength` mixed of `frames` (strength -> frame, nearest first, 3 or more); None where it is
-    estimated to be further off than `decibels` of PSNR."""
+    """The frame at `strength` mixed of `frames` (strength -> frame, nearest first, 3 or more); None where some part of
+    it is estimated to be further off than `decibels` of PSNR."""
     pictures = np.stack([np.asarray(frame) for frame in frames.values()]).astype(np.float32)  # (K, H, W, 3), 0 to 255
     best, other = np.tensordot(mixtures(offsets_at, list(frames), strength), pictures, 1)
-    if estimated_psnr(best / 255, other / 255) < decibels:
+    if worst_psnr(best / 255, other / 255) < decibels:
         return None
     return Image.fromarray(np.rint(best.clip(0, 255)).astype(np.uint8))
 
 
-def estimated_psnr(best: np.ndarray, other: np.ndarray) -> float:
-    """PSNR in dB between two guesses, at most 99."""
-    return float(min(99.0, -10 * np.log10(np.mean((best - other) ** 2) + 1e-12)))
+def worst_psnr(best: np.ndarray, other: np.ndarray) -> float:
+    """PSNR in dB between two guesses where they differ most, in a tile of TILE pixels, at most 99: a small object that
+    is wrong hardly shows in the mean of a picture."""
+    squares = torch.from_numpy(((best - other) ** 2).mean(axis=2))  # (H, W)
+    worst = avg_pool2d(squares[None], TILE, ceil_mode=True).max()
+    return min(99.0, -10 * math.log10(float(worst) + 1e-12))

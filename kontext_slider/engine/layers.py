@@ -2,7 +2,7 @@
 
 Copies hold the slider's LoRA in their weights, several side by side are one product, and they may multiply in another
 dtype than the model's. In eight bits (float8, e4m3) every row of a weight and every token has a scale of its own, and
-what a layer answers is rounded as the model's own answers are: half the time of bfloat16 on a GPU that has such
+what a layer answers is rounded as the model's own answers are: two thirds of bfloat16's time on a GPU that has such
 products (compute capability 8.9 on), and a compiler's work, since every token is measured first.
 """
 

@@ -28,8 +28,8 @@ class Speed:
     guess_reach: of strength, the widest gap that is guessed across.
     skip_error: root mean square of latents that an edit's first frame may lose by steps which later frames skip
         (`skips.py`); None: none is skipped.
-    between: dB of PSNR from which on a whole frame is interpolated where that is estimated to be as near to the truth
-        (`between.py`); None: never.
+    between: dB of PSNR from which on a whole frame is interpolated where every part of it is estimated to be as near to
+        the truth (`between.py`); None: never.
     reach: of strength, the widest gap that frames are interpolated across.
     hand_reach: the same for a frame that a hand waits for, up to strength 1 of a slider with a `degree` (projector.py):
         without kinks a guess knows how wrong it is. What no hand waits for stays nearer to the exact frame. A frame
@@ -58,10 +58,11 @@ class Speed:
 
 
 # A CPU is no faster on several frames at once than on one after the other (its caches are full). On a GPU a compiler
-# pays for a large model, and eight bits where frames may be off by more: they make strips rougher.
+# pays for a large model. Narrower products make strips rougher, as every strength is rounded another way: only fastest
+# takes them (benchmarks/LOG.md).
 _EXACT = Speed(joined=True, batch=8)
-_FAST = replace(_EXACT, guess_error=0.003, skip_error=0.03, between=57.0)
-_FASTEST = replace(_EXACT, guess_error=0.025, skip_error=0.1, between=38.0, reach=0.5, nodes=3)
+_FAST = replace(_EXACT, guess_error=0.003, skip_error=0.03, between=54.0)
+_FASTEST = replace(_EXACT, guess_error=0.025, skip_error=0.1, between=34.0, reach=0.5, nodes=3)
 SPEEDS: dict[str, dict[str, Speed]] = {
     "gpu": {"exact": _EXACT, "fast": _FAST, "fastest": _FASTEST},
     "gpu, large model": {
@@ -71,7 +72,7 @@ SPEEDS: dict[str, dict[str, Speed]] = {
     },
     "cpu": {
         "exact": replace(_EXACT, batch=1),
-        "fast": replace(_FAST, batch=1, dtype=torch.bfloat16),
+        "fast": replace(_FAST, batch=1),
         "fastest": replace(_FASTEST, batch=1, dtype=torch.bfloat16),
     },
 }

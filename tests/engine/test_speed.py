@@ -11,7 +11,7 @@ from PIL import Image
 
 from kontext_slider.commands import options
 from kontext_slider.engine import SliderEngine, speed
-from kontext_slider.engine.between import interpolate, mixtures, neighbours
+from kontext_slider.engine.between import interpolate, mixtures, neighbours, worst_psnr
 from kontext_slider.engine.layers import EIGHT_BITS
 from kontext_slider.engine.order import coarse_first
 from kontext_slider.errors import InvalidInput
@@ -43,10 +43,10 @@ def test_the_command_line_knows_all_speeds():
 def test_a_processor_without_bfloat16_keeps_the_models_precision(monkeypatch):
     """Emulated, half precision is slower than none."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
-    assert speed.find_speed("fast", torch.device("cpu")).dtype is None
+    assert speed.find_speed("fastest", torch.device("cpu")).dtype is None
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    assert speed.find_speed("fast", torch.device("cpu")).dtype is torch.bfloat16
-    assert speed.find_speed("exact", torch.device("cpu")).dtype is None
+    found = [speed.find_speed(name, torch.device("cpu")).dtype for name in speed.NAMES]
+    assert found == [None, None, torch.bfloat16]
 
 
 def test_a_large_model_on_a_gpu_is_compiled_and_fastest_in_eight_bits(monkeypatch):
@@ -116,6 +116,16 @@ def test_a_smooth_way_is_interpolated_and_a_jump_is_not():
     assert frame is not None and abs(np.asarray(frame).mean() / 255 - 0.3) < 0.004
     jump = {s: flat(0.2 if s < 0.5 else 0.5) for s in (0.4, 0.6, 0.2, 0.8)}
     assert interpolate(jump, 0.5, 44.0, smooth_offsets) is None
+
+
+def test_a_small_object_is_looked_at_for_itself():
+    """A lamp of another colour in a large picture: wrong, and nothing in the mean of all pixels."""
+    still = np.full((200, 330, 3), 0.5, dtype=np.float32)
+    other = still.copy()
+    other[195:, 325:] += 0.1  # in the last tile, which is smaller
+    assert -10 * np.log10(np.mean((still - other) ** 2)) > 50
+    assert worst_psnr(still, other) == pytest.approx(-10 * np.log10(0.01 * 25 / 80), abs=0.1)
+    assert worst_psnr(still, still) == 99
 
 
 def test_a_fast_sweep_renders_less_and_stays_near(pipe, monkeypatch):
