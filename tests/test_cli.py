@@ -340,6 +340,9 @@ def test_flags_of_memory_and_compilation_arrive(
     assert main([*words, "--quantize", "int8", "--compile", "--speed", "fast"]) == 0
     assert (asked["quantize"], asked["spare_memory"], asked["device"]) == ("int8", False, "cpu")
     assert (asked["compiled"], asked["speed"]) == (True, "fast")
+    for flags, compiled in ([], None), (["--no-compile"], False):
+        assert main([*words, *flags]) == 0
+        assert asked["compiled"] is compiled
 
 
 def test_unreadable_picture_of_an_edit(

@@ -52,8 +52,8 @@ def add_engine_arguments(parser: argparse.ArgumentParser, speed: str = "exact") 
     )
     parser.add_argument(
         "--compile",
-        action="store_true",
-        help="let torch compile the transformer: pays on a GPU after some frames of one size",
+        action=argparse.BooleanOptionalAction,
+        help="let torch compile the transformer: a size's first frame waits (default: a large model on a GPU)",
     )
     parser.add_argument(
         "--quantize",
@@ -118,7 +118,7 @@ def load_engine(args: argparse.Namespace) -> SliderEngine:
         spare_memory=args.spare_memory,
         quantize=args.quantize,
     )
-    return SliderEngine(pipe, frame_folder=args.frame_folder, speed=args.speed, compiled=args.compile or None)
+    return SliderEngine(pipe, frame_folder=args.frame_folder, speed=args.speed, compiled=args.compile)
 
 
 def _hush_libraries(bars: bool) -> None:
