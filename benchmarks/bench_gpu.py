@@ -130,9 +130,12 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], help="the first is also timed whole")
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="two rounds at 512 pixels")
     parser.add_argument("--tiny", action="store_true", help="tiny weights, to try the script on any device")
     parser.add_argument("--out", type=Path, help="also write the JSON line to this file")
     args = parser.parse_args()
+    if args.quick:
+        args.sizes, args.rounds = [512], 2
     if not torch.cuda.is_available() and not args.tiny:
         print("There is no CUDA device here: nothing measured.")
         return
