@@ -35,6 +35,7 @@ from step_times import StepTimes, flux_fast
 
 from kontext_slider import SliderEngine
 from kontext_slider.engine import EditSession
+from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.placement import place_sparingly
 
 GB = 1e9
@@ -80,6 +81,17 @@ def memory_of_a_session(pipe, photo: Image.Image, size: int) -> float | None:
     torch.cuda.reset_peak_memory_stats()
     session.render(0.4)
     return round(torch.cuda.max_memory_allocated() / GB, 2)
+
+
+def memory_by_placement(pipe, photo: Image.Image, size: int, device: torch.device) -> dict[str, float | None]:
+    """Of a session on a pipeline as it is, placed sparingly, and that in eight bits where torchao is."""
+    found = {"exact": memory_of_a_session(pipe, photo, size)}
+    spared = place_sparingly(pipe.to("cpu"), device)
+    found["spared"] = memory_of_a_session(spared, photo, size)
+    if find_spec("torchao"):
+        found["spared, int8"] = memory_of_a_session(quantized(spared), photo, size)
+    print(f"GB of an open session: {found}", flush=True)
+    return found
 
 
 def whole_calls(pipe, photo: Image.Image, size: int, rounds: int) -> dict[str, float]:
@@ -141,8 +153,13 @@ def main() -> None:
         return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    pipe = random_pipeline([INSTRUCTION], device, dtype, args.tiny, args.steps)
+
+    def pipeline() -> KontextSliderPipeline:
+        return random_pipeline([INSTRUCTION], device, dtype, args.tiny, args.steps)
+
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8))
+    memory = memory_by_placement(pipeline(), photo, args.sizes[0], device)
+    pipe = pipeline()  # what was placed sparingly cannot be moved again
     first, *larger = (StepTimes(pipe, photo, INSTRUCTION, size, 1 if n else 8) for n, size in enumerate(args.sizes))
     line: dict = {
         "steps": args.steps,
@@ -150,6 +167,7 @@ def main() -> None:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "torch": torch.__version__,
         "date": datetime.date.today().isoformat(),
+        "session_gb": memory,
         "tables": [steps_of(first)],
     }
     print_line(line, args.out)
@@ -158,12 +176,6 @@ def main() -> None:
     line["tables"] += [steps_of(times) for times in larger]
     print_line(line, args.out)
     line["flux_fast_eight_bits_ms"] = first.flux_fast_in_eight_bits()
-    print_line(line, args.out)
-    line["session_gb"] = {"exact": memory_of_a_session(pipe, photo, args.sizes[0])}
-    spared = place_sparingly(pipe.to("cpu"), device)
-    line["session_gb"]["spared"] = memory_of_a_session(spared, photo, args.sizes[0])
-    if find_spec("torchao"):
-        line["session_gb"]["spared, int8"] = memory_of_a_session(quantized(spared), photo, args.sizes[0])
     print_line(line, args.out)
 
 
