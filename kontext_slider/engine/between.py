@@ -28,7 +28,6 @@ SIDE = 3  # neighbours on a side, more where the other has fewer
 APART = 0.04  # of strength: of frames nearer to each other than this, one is enough, and two would only add their noise
 POWERS = 0.03  # what the strength's powers count beside the offsets and itself
 RIDGE = 1e-9  # of the mean square of the ways to the neighbours: keeps weights small where several mixtures would do
-
 TILE = 16  # pixels, the side of the parts of a picture that are looked at one by one
 
 OffsetsAt = Callable[[Sequence[float]], ModulationOffsets]  # strengths (B,) -> scale and shift, (B, D) each

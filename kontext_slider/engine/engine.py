@@ -151,7 +151,7 @@ class SliderEngine:
         """What prepared edits multiply with, made once; None for a transformer that must be asked itself."""
         if self._prepared_weights is None:
             transformer = self.pipe.transformer
-            how = (self.speed.joined and has_room(transformer), self.speed.dtype, self._compiled)
+            how = (has_room(transformer), self.speed.dtype, self._compiled)
             self._prepared_weights = (Weights.of(transformer, *how) if is_plain(transformer) else None,)
         return self._prepared_weights[0]
 

@@ -74,23 +74,25 @@ def as_they_are(*layers: nn.Module) -> Layer:
 
 def copied(dtype: torch.dtype) -> SideBySide:
     """Layers as one copy that multiplies in `dtype`, EIGHT_BITS or what tensors are added in."""
-    return lambda *layers: _join([_merged(layer, dtype) for layer in layers], dtype)
+    return lambda *layers: _narrowed(_join([_merged(layer) for layer in layers]), dtype)
 
 
-def _merged(layer: nn.Module, dtype: torch.dtype) -> Dense:
-    """A linear layer, with the slider's LoRA, if it has one, added to a copy of its weight; not in eight bits yet."""
-    base = layer.get_base_layer() if isinstance(layer, LoraLayer) else layer
-    weight = base.weight
-    if isinstance(layer, LoraLayer):
-        weight = weight + layer.get_delta_weight(ADAPTER).to(weight)
-    if dtype is EIGHT_BITS:
-        return Dense(weight, base.bias)
-    return Dense(weight.to(dtype), None if base.bias is None else base.bias.to(dtype))
+def _merged(layer: nn.Module) -> Dense:
+    """A linear layer, with the slider's LoRA, if it has one, added to a copy of its weight."""
+    if not isinstance(layer, LoraLayer):
+        return Dense(layer.weight, layer.bias)
+    base = layer.get_base_layer()
+    return Dense(base.weight + layer.get_delta_weight(ADAPTER).to(base.weight), base.bias)
 
 
-def _join(layers: Sequence[Dense], dtype: torch.dtype) -> Layer:
+def _join(layers: Sequence[Dense]) -> Dense:
+    if len(layers) == 1:
+        return layers[0]
     biases = [layer.bias for layer in layers if layer.bias is not None]
-    layer = layers[0]
-    if len(layers) > 1:
-        layer = Dense(torch.cat([layer.weight for layer in layers]), torch.cat(biases) if biases else None)
-    return EightBits.of(layer) if dtype is EIGHT_BITS else layer
+    return Dense(torch.cat([layer.weight for layer in layers]), torch.cat(biases) if biases else None)
+
+
+def _narrowed(layer: Dense, dtype: torch.dtype) -> Layer:
+    if dtype is EIGHT_BITS:
+        return EightBits.of(layer)
+    return Dense(layer.weight.to(dtype), None if layer.bias is None else layer.bias.to(dtype))

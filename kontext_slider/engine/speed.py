@@ -20,8 +20,8 @@ from .layers import EIGHT_BITS
 class Speed:
     """One way to compute frames.
 
-    joined: the blocks' layers are copied, joined and merged with the slider's LoRA (`weights.py`), where there is room.
-    dtype: that the copies multiply in, where the processor does it faster (`layers.py`); None for the model's own.
+    dtype: that copies of the blocks' layers multiply in, where there is room for them and the processor does it faster
+        (`layers.py`); None for the model's own.
     compiled: torch compiles the blocks, where there is a compiler.
     guess_error: root mean square of latents up to which a guess is good enough: frames start as late in their steps as
         what came before is estimated to be as near (`late_start.py`); None: never.
@@ -39,7 +39,6 @@ class Speed:
     batch: most strengths of a sweep that are denoised at once; halved where memory is short.
     """
 
-    joined: bool
     dtype: torch.dtype | None = None
     compiled: bool = False
     guess_error: float | None = None
@@ -60,7 +59,7 @@ class Speed:
 # A CPU is no faster on several frames at once than on one after the other (its caches are full). On a GPU a compiler
 # pays for a large model. Narrower products make strips rougher, as every strength is rounded another way: only fastest
 # takes them (benchmarks/LOG.md).
-_EXACT = Speed(joined=True, batch=8)
+_EXACT = Speed(batch=8)
 _FAST = replace(_EXACT, guess_error=0.003, skip_error=0.03, between=54.0)
 _FASTEST = replace(_EXACT, guess_error=0.025, skip_error=0.1, between=34.0, reach=0.5, nodes=3)
 SPEEDS: dict[str, dict[str, Speed]] = {

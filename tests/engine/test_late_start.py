@@ -18,7 +18,7 @@ from tests.tiny import INSTRUCTION, tiny_image
 def late_start(guess_error: float | None = 0.01, steps: int = 4, max_bytes: int = 10**6) -> LateStart:
     settings = EditSettings("digest", (32, 32), INSTRUCTION, 16, 0, steps, 2.5, "fast")
     trail = Trail(ByteCache(max_bytes), settings)
-    return LateStart(trail, steps, Speed(joined=True, guess_error=guess_error, nodes=3), smooth_offsets)
+    return LateStart(trail, steps, Speed(guess_error=guess_error, nodes=3), smooth_offsets)
 
 
 def cubic(strength: float) -> torch.Tensor:
