@@ -1,10 +1,13 @@
 """The 12-billion model on a GPU: a step, a new strength and a sweep, ours against others, and memory.
 
 Weights are random and of full size (`flux_size.py`): how long a step takes does not depend on their values. What fast
-and fastest leave out does (`bench_steps.py` counts it on pocket), so here every step of every frame is computed: then
-fast is exact, and fastest has its blocks in eight bits. Others: the plain bfloat16 FluxKontextPipeline; the same by the
-flux-fast recipe as far as its parts are here (projections joined, blocks compiled, VAE channels_last; a step of it also
-in eight bits, where torchao is); the authors' demo, a whole pipeline call per strength.
+and fastest leave out does, so "exact" and "eight bits" (fastest's) compute every step of every frame, and "fast" and
+"fastest" as many, after a first frame, as pocket's plans have (`bench_steps.py`): no frame of theirs starts late or is
+mixed of others. Others: the plain bfloat16 FluxKontextPipeline; the same by the flux-fast recipe as far as its parts
+are here (projections joined, blocks compiled, VAE channels_last; a step of it also in eight bits, where torchao is);
+the authors' demo, a whole pipeline call per strength.
+
+Memory of an open session is measured on a pipeline placed sparingly, with no more of the card than a smaller one has.
 
 Steps are timed alone (`step_times.py`), whole calls in interleaved rounds, a sweep once, as it is long. Prints tables
 and a line of JSON; --out is written after every part. Without a CUDA device it says so and ends; --tiny runs the script
@@ -19,7 +22,9 @@ import datetime
 import gc
 import statistics
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +44,8 @@ from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.placement import place_sparingly
 
 GB = 1e9
+CARD_GB = {"spared": 24, "spared, int8": 16}  # of smaller cards, that sessions are opened on
+POCKETS_STEPS = {"fast": 7, "fastest": 4}  # of 28: the second strength's of bench_steps.py, rounded up
 
 
 def flux_fast_call(pipe, source: Image.Image) -> Call:
@@ -52,54 +59,106 @@ def flux_fast_call(pipe, source: Image.Image) -> Call:
     )
 
 
-def our_engines(pipe) -> dict[str, SliderEngine]:
-    """By speed, nothing left out: what may be depends on the weights."""
-    engines = {name: SliderEngine(pipe, speed=name) for name in ("exact", "fastest")}
-    for engine in engines.values():
-        engine.speed = replace(engine.speed, guess_error=None, skip_error=None, between=None)
-    return engines
+@dataclass(frozen=True)
+class Way:
+    """Ours: an engine, a seed that is its own, for no edit may find another way's frames, and how many steps are
+    computed of frames after an edit's first; None: all."""
+
+    engine: SliderEngine
+    seed: int
+    computed: int | None = None
+
+    def open(self, photo: Image.Image, size: int, steps: int | None = None) -> EditSession:
+        """A session that tells no frame of others."""
+        skip_error = None if self.computed is None else 1.0
+        self.engine.speed = replace(self.engine.speed, guess_error=None, between=None, skip_error=skip_error)
+        return self.engine.open(photo, INSTRUCTION, self.seed, steps, size=size)
+
+    def skip(self, session: EditSession) -> None:
+        """From now on: spaced evenly, the first and the last among them."""
+        if self.computed is not None:
+            steps = np.linspace(0, session.steps - 1, min(self.computed, session.steps))
+            session._check_open()._skips.plan = tuple(steps.round().astype(int).tolist())
 
 
-def sweep_seconds(engine: SliderEngine, photo: Image.Image, size: int) -> float:
-    """Of a sweep of eleven frames in a session of its own, after one of two steps that does not count."""
+def our_ways(pipe) -> dict[str, Way]:
+    exact, fastest = (SliderEngine(pipe, speed=name, compiled=True) for name in ("exact", "fastest"))
+    return {
+        "exact": Way(exact, 1),
+        "eight bits": Way(fastest, 2),
+        "fast": Way(exact, 3, POCKETS_STEPS["fast"]),
+        "fastest": Way(fastest, 4, POCKETS_STEPS["fastest"]),
+    }
+
+
+def sweep_seconds(way: Way, photo: Image.Image, size: int) -> float:
+    """Of a sweep of eleven frames in a session of its own, after one of three steps that does not count."""
     seconds = 0.0
-    for steps in (2, None):
+    for steps in (3, None):
         start = time.perf_counter()
-        with engine.open(photo, INSTRUCTION, seed=1, steps=steps, size=size) as session:
-            list(session.sweep(FRAMES))
+        with way.open(photo, size, steps) as session:
+            frames = session.sweep(FRAMES)
+            next(frames)
+            way.skip(session)
+            list(frames)
         seconds = time.perf_counter() - start
     return seconds
 
 
-def memory_of_a_session(pipe, photo: Image.Image, size: int) -> float | None:
-    """GB at most while a new strength of an open edit is rendered, weights included; None on a CPU."""
+@contextmanager
+def card_of(gigabytes: float, device: torch.device) -> Iterator[None]:
+    """No more of a GPU than a smaller one has."""
+    if device.type != "cuda":
+        yield
+        return
     gc.collect()  # engines and their sessions hold each other
-    session = SliderEngine(pipe).open(photo, INSTRUCTION, size=size)
-    session.render(0.5)
-    if not torch.cuda.is_available():
-        return None
-    torch.cuda.reset_peak_memory_stats()
-    session.render(0.4)
-    return round(torch.cuda.max_memory_allocated() / GB, 2)
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(gigabytes * GB / torch.cuda.mem_get_info(device)[1])
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
 
 
-def memory_by_placement(pipe, photo: Image.Image, size: int, device: torch.device) -> dict[str, float | None]:
-    """Of a session on a pipeline as it is, placed sparingly, and that in eight bits where torchao is."""
-    found = {"exact": memory_of_a_session(pipe, photo, size)}
-    spared = place_sparingly(pipe.to("cpu"), device)
-    found["spared"] = memory_of_a_session(spared, photo, size)
-    if find_spec("torchao"):
-        found["spared, int8"] = memory_of_a_session(quantized(spared), photo, size)
-    print(f"GB of an open session: {found}", flush=True)
+def memory_of_a_session(pipe, photo: Image.Image, size: int) -> dict[str, float]:
+    """GB at most, weights included, until the first frame, and while a new strength is rendered; empty on a CPU."""
+    is_gpu, found = torch.cuda.is_available(), {}
+    for name, strength in {"opening": 0.5, "new strength": 0.4}.items():
+        if is_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        if name == "opening":
+            session = SliderEngine(pipe).open(photo, INSTRUCTION, size=size)
+        session.render(strength)
+        if is_gpu:
+            found[name] = round(torch.cuda.max_memory_allocated() / GB, 2)
+    return found
+
+
+def memory_by_placement(pipe, photo: Image.Image, sizes: list[int], device: torch.device) -> list[dict]:
+    """Of sessions on a pipeline that is placed sparingly, and on that in eight bits where torchao is."""
+    found: list[dict] = []
+    place_sparingly(pipe.to("cpu"), device)
+    for name, gigabytes in CARD_GB.items():
+        if name == "spared, int8":
+            if not find_spec("torchao"):
+                break
+            quantized(pipe)
+        for size in sizes:
+            with card_of(gigabytes, device):
+                found.append({"how": name, "size": size, "card": gigabytes} | memory_of_a_session(pipe, photo, size))
+            print(f"GB of an open session: {found[-1]}", flush=True)
     return found
 
 
 def whole_calls(pipe, photo: Image.Image, size: int, rounds: int) -> dict[str, float]:
     """Median seconds of a frame by each way, and of the sweeps."""
-    engines = our_engines(pipe)
-    sessions = {name: engine.open(photo, INSTRUCTION, size=size) for name, engine in engines.items()}
-    for session in sessions.values():
+    gc.collect()  # copies of weights that steps were timed with
+    ways = our_ways(pipe)
+    sessions: dict[str, EditSession] = {}
+    for name, way in ways.items():
+        session = sessions[name] = way.open(photo, size)
         session.render(0.5)  # copies its weights while there is room
+        way.skip(session)
     source = sessions["exact"].source
     calls = {"plain": plain_call(pipe, source), "demo": demo_call(pipe, source)}
     calls["flux-fast"] = flux_fast_call(pipe, source)
@@ -109,8 +168,8 @@ def whole_calls(pipe, photo: Image.Image, size: int, rounds: int) -> dict[str, f
     for name, values in seconds.items():
         print(f"{name:30s} {statistics.median(values):8.3f} s   ({min(values):.3f} to {max(values):.3f})", flush=True)
     found = {name: statistics.median(values) for name, values in seconds.items()}
-    for name, engine in engines.items():
-        found[f"{name}: sweep"] = sweep_seconds(engine, photo, size)
+    for name, way in ways.items():
+        found[f"{name}: sweep"] = sweep_seconds(replace(way, seed=way.seed + 10), photo, size)
         print(f"{name + ': sweep':30s} {found[f'{name}: sweep']:8.3f} s", flush=True)
     return {name: round(value, 4) for name, value in found.items()}
 
@@ -129,12 +188,14 @@ def steps_of(times: StepTimes) -> dict[str, object]:
     """A step by every way, and its parts."""
     print(f"{times.frame_size[0]} x {times.frame_size[1]} pixels", flush=True)
     steps: dict[str, float] = {}
-    for name, milliseconds in times.by_way():
-        steps[name] = round(milliseconds, 3)
-        print(f"a step, {name:32s} {milliseconds:8.2f} ms {steps['plain'] / milliseconds:8.2f} x plain", flush=True)
+    firsts: dict[str, float] = {}
+    for name, milliseconds, first in times.by_way():
+        steps[name], firsts[name] = round(milliseconds, 3), round(first, 2)
+        ratio = steps["plain"] / milliseconds
+        print(f"a step, {name:32s} {milliseconds:8.2f} ms {ratio:8.2f} x plain (the first {first:.1f} s)", flush=True)
     parts = {name: round(value, 3) for name, value in times.parts().items()}
     print(parts, flush=True)
-    return {"size": times.frame_size, "step_ms": steps, "parts": parts}
+    return {"size": times.frame_size, "step_ms": steps, "first_step_s": firsts, "parts": parts}
 
 
 def main() -> None:
@@ -158,7 +219,7 @@ def main() -> None:
         return random_pipeline([INSTRUCTION], device, dtype, args.tiny, args.steps)
 
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8))
-    memory = memory_by_placement(pipeline(), photo, args.sizes[0], device)
+    memory = memory_by_placement(pipeline(), photo, args.sizes, device)
     pipe = pipeline()  # what was placed sparingly cannot be moved again
     first, *larger = (StepTimes(pipe, photo, INSTRUCTION, size, 1 if n else 8) for n, size in enumerate(args.sizes))
     line: dict = {

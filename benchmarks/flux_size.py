@@ -91,7 +91,7 @@ def quantized(pipe: KontextSliderPipeline) -> KontextSliderPipeline:
 
     transformer = pipe.transformer
     for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks):
-        quantize_(block, Int8WeightOnlyConfig(), filter_fn=_is_kept_in_eight_bits)
+        quantize_(block, Int8WeightOnlyConfig(set_inductor_config=False), filter_fn=_is_kept_in_eight_bits)
     transformer.is_quantized = True
     return pipe
 

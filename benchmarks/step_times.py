@@ -50,14 +50,14 @@ class StepTimes:
         self._timesteps = prepare_scheduler(pipe, session.steps, self._noise.shape[1], pipe.device).timesteps
 
     @torch.no_grad()
-    def by_way(self) -> Iterator[tuple[str, float]]:
-        """(way, milliseconds of one velocity, for one frame)."""
+    def by_way(self) -> Iterator[tuple[str, float, float]]:
+        """(way, milliseconds of one velocity, for one frame, seconds of the first)."""
         transformer, noise, edit = self._pipe.transformer, self._noise, self._edit
         plain = plain_velocity(transformer, edit, self._timesteps)
-        yield "plain", self._milliseconds(lambda: plain(noise, STEP))
+        yield "plain", *self._timed(lambda: plain(noise, STEP))
         slider = plain_denoiser(self._pipe, edit, self._timesteps, [0.4])
         with slider.applied():
-            yield "plain with the slider", self._milliseconds(lambda: slider.velocity(noise, STEP))
+            yield "plain with the slider", *self._timed(lambda: slider.velocity(noise, STEP))
         for name, how in OURS.items():
             if how[1] is None or multiplies_eight_bits(self._pipe.device):
                 prepared = self._prepared(*how)
@@ -66,20 +66,20 @@ class StepTimes:
                     denoiser = prepared_denoiser(self._pipe, edit, prepared, strengths)
                     latents = noise.repeat(batch, 1, 1)
                     with denoiser.applied():
-                        whole = self._milliseconds(partial(denoiser.velocity, latents, STEP))
-                    yield name if batch == 1 else f"{name}, {batch} frames at once", whole / batch
+                        whole, first = self._timed(partial(denoiser.velocity, latents, STEP))
+                    yield name if batch == 1 else f"{name}, {batch} frames at once", whole / batch, first
                 del prepared, denoiser
-        yield "flux-fast", self._flux_fast(False)
+        yield "flux-fast", *self._flux_fast(False)
 
     def flux_fast_in_eight_bits(self) -> float | None:
         """Milliseconds, of one velocity; None where torchao or the device cannot."""
         can = find_spec("torchao") and multiplies_eight_bits(self._pipe.device)
-        return self._flux_fast(True) if can else None
+        return self._flux_fast(True)[0] if can else None
 
     @torch.no_grad()
-    def _flux_fast(self, eight_bits: bool) -> float:
+    def _flux_fast(self, eight_bits: bool) -> tuple[float, float]:
         theirs = plain_velocity(flux_fast(self._pipe.transformer, eight_bits), self._edit, self._timesteps)
-        return self._milliseconds(lambda: theirs(self._noise, STEP))
+        return self._timed(lambda: theirs(self._noise, STEP))
 
     @torch.no_grad()
     def parts(self) -> dict[str, float]:
@@ -119,17 +119,20 @@ class StepTimes:
         a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
         return 2 * side**3 / (self._milliseconds(lambda: a @ b) / 1000)
 
-    def _milliseconds(self, ask: Callable[[], object], times: int = 6) -> float:
-        """The median of some calls, after two that do not count."""
+    def _milliseconds(self, ask: Callable[[], object]) -> float:
+        return self._timed(ask)[0]
+
+    def _timed(self, ask: Callable[[], object], times: int = 6) -> tuple[float, float]:
+        """Milliseconds, the median of some calls after two that do not count, and seconds of the first, which may
+        compile."""
         seconds = []
-        for number in range(times + 2):
+        for _ in range(times + 2):
             start = time.perf_counter()
             ask()
             if self._pipe.device.type == "cuda":
                 torch.cuda.synchronize()
-            if number >= 2:
-                seconds.append(time.perf_counter() - start)
-        return 1000 * statistics.median(seconds)
+            seconds.append(time.perf_counter() - start)
+        return 1000 * statistics.median(seconds[2:]), seconds[0]
 
 
 def flux_fast(transformer: FluxTransformer2DModel, eight_bits: bool) -> FluxTransformer2DModel:

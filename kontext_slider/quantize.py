@@ -2,7 +2,7 @@
 
 torchao keeps every matrix of the blocks as int8 with one scale a row, and multiplies in the model's own dtype ("weight
 only"), the slider's LoRA beside it. The modulation layers stay as they are: an engine asks them once per edit, and
-`placement.py` can lend them. For GPUs that lack the memory.
+`placement.py` can lend them. For GPUs that lack the memory: a step takes half as long again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def quantization_config(kind: str) -> PipelineQuantizationConfig:
     from diffusers import PipelineQuantizationConfig, TorchAoConfig
     from torchao.quantization import Int8WeightOnlyConfig
 
-    config = TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=KEPT)
+    int8 = Int8WeightOnlyConfig(set_inductor_config=False)  # whose tuning takes minutes, of all that is compiled later
+    config = TorchAoConfig(int8, modules_to_not_convert=KEPT)
     return PipelineQuantizationConfig(quant_mapping={"transformer": config})
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+from kontext_slider import SliderEngine
 from kontext_slider.engine.layers import EIGHT_BITS
 from kontext_slider.engine.speed import find_speed
 
@@ -91,7 +93,25 @@ def test_the_gpu_benchmark_runs_to_its_end(scripts, monkeypatch, capsys, tmp_pat
     assert first["step_ms"].keys() - second["step_ms"].keys() == {"exact, 8 frames at once"}
     assert all(value > 0 for table in line["tables"] for value in table["step_ms"].values())
     assert line["tables"][0]["parts"]["products_ms"] > 0 and line["ratios"]["plain"] == 1
-    assert line["seconds"]["exact: sweep"] > 0 and line["session_gb"].keys() == {"exact", "spared", "spared, int8"}
+    assert [(part["how"], part["size"]) for part in line["session_gb"]] == [
+        ("spared", 64), ("spared", 96), ("spared, int8", 64), ("spared, int8", 96)
+    ]  # fmt: skip
+    assert all(line["seconds"][f"{way}: sweep"] > 0 for way in ("exact", "eight bits", "fast", "fastest"))
+
+
+def test_steps_that_pocket_computes_are_counted_the_same_elsewhere(scripts, pipe):
+    """The GPU's fast and fastest skip what pocket's do: the first frame is whole, others have so many steps."""
+    from bench_gpu import Way
+    from bench_steps import counted
+
+    way = Way(SliderEngine(pipe), seed=1, computed=3)
+    with way.open(Image.new("RGB", (64, 64), "teal"), 64, steps=7) as session, counted() as seen:
+        frames = session.sweep(4)
+        next(frames)
+        assert len(seen) == 7
+        way.skip(session)
+        list(frames)
+    assert len(seen) == 7 + 3 * 3
 
 
 def test_sizes_and_speeds_of_other_devices_can_be_asked_for(scripts, pipe):

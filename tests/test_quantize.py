@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch._inductor.config
 from accelerate import init_empty_weights
 from diffusers import FluxTransformer2DModel
 
@@ -49,6 +50,11 @@ def test_of_the_large_model_nine_gigabytes_stay():
     away = {id(layer) for layer in modulation_layers(transformer)}
     linear = [m for m in transformer.modules() if isinstance(m, torch.nn.Linear) and id(m) not in away]
     assert sum(layer.weight.numel() for layer in linear) < 9e9  # bytes
+
+
+def test_loading_leaves_the_compiler_as_it_was(small):
+    """Everything compiled later in the process is tuned for minutes."""
+    assert not torch._inductor.config.coordinate_descent_tuning
 
 
 def test_all_matrices_but_the_modulations_are_int8(small):

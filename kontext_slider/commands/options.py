@@ -53,7 +53,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser, speed: str = "exact") 
     parser.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
-        help="let torch compile the transformer: a size's first frame waits (default: a large model on a GPU)",
+        help="let torch compile the transformer: a size's first frame waits (default: where fastest has eight bits)",
     )
     parser.add_argument(
         "--quantize",

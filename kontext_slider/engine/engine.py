@@ -18,10 +18,12 @@ from ..defaults import MAX_STRENGTH
 from ..errors import InvalidInput, MissingSlider
 from ..images import ImageLike, read_image, working_image
 from ..placement import has_room
+from ..quantize import is_quantized
 from .cache import ByteCache
 from .denoise import Conditioning, SourceEncoding, TextEncoding, draw_noise, encode_source, encode_text
 from .device import Device
 from .disk import DiskCache, FrameCache
+from .layers import EIGHT_BITS
 from .model_hash import model_hash
 from .session import EditSession, EditSettings
 from .speed import find_speed
@@ -55,7 +57,7 @@ class SliderEngine:
         speed: "exact", "fast" or "fastest" (`speed.py` says what the frames of each may be off by).
         compiled: let torch compile the transformer's blocks: the first frame of a size, and of a number of strengths at
             once, waits for that. Frames differ by roundings. Raises InvalidInput where there is no C++ compiler. None:
-            as the speed has it, where there is one.
+            as the speed has it, where there is one; of a quantized model never, which would take minutes.
 
     Whatever was used longest ago is forgotten first. All keys are values: an edit that is opened again with the
     same picture, instruction, seed, steps, guidance and size finds its frames.
@@ -90,7 +92,9 @@ class SliderEngine:
         can_compile = shutil.which("c++") is not None
         if compiled and not can_compile:
             raise InvalidInput("Compiling the model needs a C++ compiler, which is not installed. Leave it out.")
-        self._compiled = self.speed.compiled and can_compile if compiled is None else compiled
+        if compiled is None:
+            compiled = self.speed.compiled and can_compile and not is_quantized(pipe.transformer)
+        self._compiled = compiled
         self._prepared_weights: tuple[Weights | None] | None = None  # None while nobody has asked
 
     def open(
@@ -151,7 +155,8 @@ class SliderEngine:
         """What prepared edits multiply with, made once; None for a transformer that must be asked itself."""
         if self._prepared_weights is None:
             transformer = self.pipe.transformer
-            how = (has_room(transformer), self.speed.dtype, self._compiled)
+            dtype = None if self.speed.dtype is EIGHT_BITS and not self._compiled else self.speed.dtype
+            how = (has_room(transformer), dtype, self._compiled)
             self._prepared_weights = (Weights.of(transformer, *how) if is_plain(transformer) else None,)
         return self._prepared_weights[0]
 

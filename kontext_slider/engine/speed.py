@@ -22,7 +22,7 @@ class Speed:
 
     dtype: that copies of the blocks' layers multiply in, where there is room for them and the processor does it faster
         (`layers.py`); None for the model's own.
-    compiled: torch compiles the blocks, where there is a compiler.
+    compiled: torch compiles the blocks, where there is a compiler and nobody says otherwise.
     guess_error: root mean square of latents up to which a guess is good enough: frames start as late in their steps as
         what came before is estimated to be as near (`late_start.py`); None: never.
     guess_reach: of strength, the widest gap that is guessed across.
@@ -56,17 +56,17 @@ class Speed:
         return any(bound is not None for bound in (self.guess_error, self.between))
 
 
-# A CPU is no faster on several frames at once than on one after the other (its caches are full). On a GPU a compiler
-# pays for a large model. Narrower products make strips rougher, as every strength is rounded another way: only fastest
-# takes them (benchmarks/LOG.md).
+# A CPU is no faster on several frames at once than on one after the other (its caches are full). Narrower products make
+# strips rougher, as every strength is rounded another way: only fastest takes them. Eight bits need a compiler; without
+# them it takes two minutes of frames until one has paid for its half minute (benchmarks/LOG.md).
 _EXACT = Speed(batch=8)
 _FAST = replace(_EXACT, guess_error=0.003, skip_error=0.03, between=54.0)
 _FASTEST = replace(_EXACT, guess_error=0.025, skip_error=0.1, between=34.0, reach=0.5, nodes=3)
 SPEEDS: dict[str, dict[str, Speed]] = {
     "gpu": {"exact": _EXACT, "fast": _FAST, "fastest": _FASTEST},
     "gpu, large model": {
-        "exact": replace(_EXACT, compiled=True),
-        "fast": replace(_FAST, compiled=True),
+        "exact": _EXACT,
+        "fast": _FAST,
         "fastest": replace(_FASTEST, compiled=True, dtype=EIGHT_BITS),
     },
     "cpu": {
