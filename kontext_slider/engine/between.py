@@ -50,7 +50,7 @@ def neighbours(finished: Sequence[float], strength: float, reach: float, least: 
     return chosen if len(chosen) >= least else []
 
 
-def mixtures(offsets_at: OffsetsAt, nodes: Sequence[float], strength: float) -> np.ndarray:
+def mixtures(offsets_at: OffsetsAt, nodes: Sequence[float], strength: float) -> Tensor:
     """The weights of K nodes in what is at `strength`, and without the last node, (2, K) float32; each sums to 1."""
     strengths = torch.tensor([strength, *nodes], dtype=torch.float64)
     offsets = torch.cat(list(offsets_at([strength, *nodes])), dim=-1).flatten(1).double().cpu()  # (1 + K, 2 D)
@@ -61,7 +61,7 @@ def mixtures(offsets_at: OffsetsAt, nodes: Sequence[float], strength: float) -> 
     weights = torch.zeros(2, len(nodes), dtype=torch.float64)
     for row, some in zip(weights, (len(nodes), len(nodes) - 1), strict=True):
         row[:some] = torch.linalg.solve(products[:some, :some], torch.ones(some, dtype=torch.float64))
-    return (weights / weights.sum(dim=1, keepdim=True)).float().numpy()
+    return (weights / weights.sum(dim=1, keepdim=True)).float()
 
 
 def _ways(places: Tensor) -> Tensor:
@@ -75,16 +75,17 @@ def interpolate(
 ) -> Image.Image | None:
     """The frame at `strength` mixed of `frames` (strength -> frame, nearest first, 3 or more); None where some part of
     it is estimated to be further off than `decibels` of PSNR."""
-    pictures = np.stack([np.asarray(frame) for frame in frames.values()]).astype(np.float32)  # (K, H, W, 3), 0 to 255
-    best, other = np.tensordot(mixtures(offsets_at, list(frames), strength), pictures, 1)
+    pictures = torch.from_numpy(np.stack([np.asarray(frame) for frame in frames.values()]))  # (K, H, W, 3), 0 to 255
+    weights = mixtures(offsets_at, list(frames), strength)
+    best, other = (weights @ pictures.flatten(1).float()).unflatten(1, pictures.shape[1:])
     if worst_psnr(best / 255, other / 255) < decibels:
         return None
-    return Image.fromarray(np.rint(best.clip(0, 255)).astype(np.uint8))
+    return Image.fromarray(best.round().clamp(0, 255).byte().numpy())
 
 
-def worst_psnr(best: np.ndarray, other: np.ndarray) -> float:
+def worst_psnr(best: Tensor, other: Tensor) -> float:
     """PSNR in dB between two guesses where they differ most, in a tile of TILE pixels, at most 99: a small object that
     is wrong hardly shows in the mean of a picture."""
-    squares = torch.from_numpy(((best - other) ** 2).mean(axis=2))  # (H, W)
-    worst = avg_pool2d(squares[None], TILE, ceil_mode=True).max()
+    squares = (best - other).square().flatten(1)[None]  # (1, H, W * 3)
+    worst = avg_pool2d(squares, (TILE, TILE * best.shape[2]), ceil_mode=True).max()
     return min(99.0, -10 * math.log10(float(worst) + 1e-12))

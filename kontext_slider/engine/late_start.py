@@ -75,7 +75,7 @@ class LateStart:
         near = neighbours(tuple(self._strengths), strength, self._speed.guess_reach, self._speed.nodes)
         if bound is None or not near:
             return None
-        weights = torch.from_numpy(mixtures(self._offsets_at, near, strength))
+        weights = mixtures(self._offsets_at, near, strength)
         for step in reversed(self.places):
             rows = [row for other in near if (row := self._trail.get(other, step)) is not None]
             if len(rows) < len(near):
