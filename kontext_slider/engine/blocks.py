@@ -32,8 +32,9 @@ def double_block(
         heads(of_image, modulated(image, *image_parts[:2])),
         strict=True,
     )
-    queries, keys, values = (joined(*pair) for pair in of_both)
-    answer = attend(rotated(queries, rotations), rotated(keys, rotations), values)
+    asked, values = (joined(*pair) for pair in of_both)
+    queries, keys = rotated(asked, rotations).unbind(2)
+    answer = attend(queries, keys, values)
     text_answer, image_answer = answer.split([text.shape[1], image.shape[1]], dim=1)
     return _finished(of_image, image, image_answer, image_parts), _finished(of_text, text, text_answer, text_parts)
 
@@ -45,8 +46,9 @@ def single_block(
     reads the others."""
     shift, scale, gate = parts
     normed = modulated(hidden, shift, scale)
-    queries, keys, values = heads(stream, normed)
-    answer = attend(rotated(queries, rotations)[:, first:last], rotated(keys, rotations), values)
+    asked, values = heads(stream, normed)
+    queries, keys = rotated(asked, rotations).unbind(2)
+    answer = attend(queries[:, first:last], keys, values)
     inner = gelu(stream.mlp_in(normed[:, first:last]), approximate="tanh")
     return added(hidden[:, first:last], gate, stream.out(torch.cat([answer, inner], dim=2)))
 
@@ -79,20 +81,19 @@ def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift[:, None], layer_norm(x, x.shape[-1:], eps=NORM_EPS), 1 + scale[:, None])
 
 
-def heads(stream: Stream, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, N, D) -> normalised queries and keys, and values, (B, N, H, E)."""
+def heads(stream: Stream, normed: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, N, D) -> normalised queries and keys, (B, N, 2, H, E), and values, (B, N, H, E)."""
     parts = stream.qkv(normed).unflatten(-1, (3, -1, stream.norms.shape[-1]))
-    both = rms_norm(parts[:, :, :2], parts.shape[-1:], eps=stream.eps) * stream.norms
-    return both[:, :, 0], both[:, :, 1], parts[:, :, 2]
+    return rms_norm(parts[:, :, :2], parts.shape[-1:], eps=stream.eps) * stream.norms, parts[:, :, 2]
 
 
 def rotated(x: Tensor, rotations: Tensor) -> Tensor:
-    """(B, N, H, E), each pair of values turned by its token's angle; the answer is float32.
+    """(B, N, 2, H, E), each pair of values turned by its token's angle; the answer is float32.
 
     rotations: (N, 1, E / 2) complex, or the real and imaginary parts of that, (N, 1, E / 2, 2), for compilers."""
-    pairs = x.float().unflatten(-1, (-1, 2))
+    pairs, rotations = x.float().unflatten(-1, (-1, 2)), rotations[:, None]
     if rotations.is_complex():
-        return torch.view_as_real(torch.view_as_complex(pairs.contiguous()) * rotations).flatten(-2)
+        return torch.view_as_real(torch.view_as_complex(pairs) * rotations).flatten(-2)
     (a, b), (cos, sin) = pairs.unbind(-1), rotations.unbind(-1)
     return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
 
