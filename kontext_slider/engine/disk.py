@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -151,12 +152,12 @@ class FrameCache:
 
 
 def file_digest(key: Hashable) -> str:
-    """SHA-256 of the values of a key: text, numbers, and tuples and dataclasses of them."""
+    """SHA-256 of the values of a key: text, numbers, dtypes, and tuples and dataclasses of them."""
     return hashlib.sha256(json.dumps(key, sort_keys=True, default=_fields).encode()).hexdigest()
 
 
-def _fields(value: Any) -> dict[str, Any]:
-    return asdict(value)  # raises TypeError for what is no dataclass
+def _fields(value: Any) -> dict[str, Any] | str:
+    return str(value) if isinstance(value, torch.dtype) else asdict(value)  # raises TypeError for what is no dataclass
 
 
 def _note(frame: Image.Image) -> PngInfo:

@@ -88,7 +88,6 @@ class SliderEngine:
         self._hash: str | None = None
         self.speed = find_speed(speed, pipe._execution_device, pipe.transformer.num_parameters())
         self.batch = self.speed.batch  # of strengths denoised at once; less where memory ran short
-        self._speed_name = speed
         can_compile = shutil.which("c++") is not None
         if compiled and not can_compile:
             raise InvalidInput("Compiling the model needs a C++ compiler, which is not installed. Leave it out.")
@@ -137,7 +136,7 @@ class SliderEngine:
             seed=seed,
             steps=steps,
             guidance=guidance,
-            speed=self._speed_name,
+            speed=self.speed,
         )
         highest = MAX_STRENGTH if allow_extrapolation else 1.0
         return self._session(source, settings, self._frames, highest)

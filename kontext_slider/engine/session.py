@@ -18,6 +18,7 @@ from .denoiser import projector_of
 from .disk import FrameCache
 from .order import cache_strength, coarse_first, grid
 from .render import EditRenderer
+from .speed import Speed
 
 if TYPE_CHECKING:
     from .engine import SliderEngine
@@ -34,7 +35,7 @@ class EditSettings:
     seed: int
     steps: int
     guidance: float
-    speed: str  # a name of `speed.SPEEDS`
+    speed: Speed  # its values, as a name may mean others in the next version, whose frames a folder may keep
 
 
 class EditSession:

@@ -16,6 +16,7 @@ from PIL import Image
 from kontext_slider.engine import SliderEngine
 from kontext_slider.engine.disk import DiskCache, file_digest
 from kontext_slider.engine.model_hash import model_hash
+from kontext_slider.engine.speed import Speed
 from kontext_slider.errors import InvalidInput
 from kontext_slider.pipeline import KontextSliderPipeline
 from tests.engine.helpers import counted, same
@@ -214,7 +215,7 @@ def test_keys_on_disk_differ_in_every_field(pipe, tmp_path):
     """A setting is left out of a file's name: the frame of another edit is found there."""
     settings = open_edit(SliderEngine(pipe))._settings
     changed = {"source_digest": "x", "size": (1, 1), "instruction": "x", "max_sequence_length": 1, "seed": 9,
-               "steps": 9, "guidance": 9.0, "speed": "x"}  # fmt: skip
+               "steps": 9, "guidance": 9.0, "speed": Speed(torch.bfloat16)}  # fmt: skip
     assert set(changed) == set(settings.__dataclass_fields__)
     keys = [("h", (settings, 0.5)), ("h", (settings, 0.5001)), ("i", (settings, 0.5))]
     keys += [("h", (replace(settings, **{name: value}), 0.5)) for name, value in changed.items()]

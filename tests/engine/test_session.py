@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from kontext_slider.engine import SliderEngine, ends_first
+from kontext_slider.engine.speed import Speed
 from kontext_slider.errors import InvalidInput, MissingSlider, SessionClosed, UnreadableImage
 from kontext_slider.modulation import offsets_attached
 from kontext_slider.projector import ModulationOffsets
@@ -322,7 +323,7 @@ def test_settings_are_told_apart_by_every_field(engine):
     """A new setting is added to the session and not to the key of its frames."""
     settings = open_edit(engine)._settings
     changed = {"source_digest": "x", "size": (1, 1), "instruction": "x", "max_sequence_length": 1, "seed": 9,
-               "steps": 9, "guidance": 9.0, "speed": "x"}  # fmt: skip
+               "steps": 9, "guidance": 9.0, "speed": Speed(torch.bfloat16)}  # fmt: skip
     assert set(changed) == set(settings.__dataclass_fields__)
     assert len({settings, *(replace(settings, **{name: value}) for name, value in changed.items())}) == 9
 

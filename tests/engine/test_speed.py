@@ -92,6 +92,16 @@ def test_frames_of_two_speeds_are_kept_apart(pipe):
     assert fast._key(0.5) != exact._key(0.5)
 
 
+def test_a_frame_of_another_versions_fast_is_not_served(pipe, tmp_path):
+    """A folder outlives the version that wrote it, and a speed's name means other bounds in the next."""
+    engine = SliderEngine(pipe, frame_folder=tmp_path, speed="fast")
+    engine.open(tiny_image(), INSTRUCTION).render(0.5)
+    again, later = (SliderEngine(pipe, frame_folder=tmp_path, speed="fast") for _ in range(2))
+    later.speed = replace(engine.speed, guess_error=0.1)
+    assert again.open(tiny_image(), INSTRUCTION).has(0.5)
+    assert not later.open(tiny_image(), INSTRUCTION).has(0.5)
+
+
 def test_a_mixture_has_the_offsets_and_goes_round_a_bend():
     """Polynomials of the strength overshoot where the slider's MLP has a kink."""
     nodes = [0.45, 0.7, 0.25, 0.9, 0.0, 1.0]
