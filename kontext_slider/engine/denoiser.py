@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..errors import MissingSlider
-from ..lora import slider_lora
 from ..projector import ModulationOffsets, StrengthProjector
 from .denoise import Conditioning, Velocity, plain_velocity
 from .prepared import Prepared
@@ -44,10 +43,9 @@ def plain_denoiser(
 def prepared_denoiser(
     pipe: KontextSliderPipeline, edit: Conditioning, prepared: Prepared, strengths: Sequence[float]
 ) -> Denoiser:
-    """The same from what was prepared."""
+    """The same from what was prepared, the slider's LoRA in it."""
     steps = prepared.table(offsets_at(pipe, edit, strengths))
-    applied: Applied = nullcontext if prepared.weights.merged else partial(slider_lora, pipe.transformer, on=True)
-    return Denoiser(lambda latents, step: prepared.velocity(latents, steps[step]), applied)
+    return Denoiser(lambda latents, step: prepared.velocity(latents, steps[step]), nullcontext)
 
 
 def offsets_at(pipe: KontextSliderPipeline, edit: Conditioning, strengths: Sequence[float]) -> ModulationOffsets:

@@ -65,11 +65,31 @@ def in_eight_bits(rows: Tensor) -> tuple[Tensor, Tensor]:
     return (rows / scale).to(EIGHT_BITS), scale
 
 
+@dataclass(frozen=True)
+class WithLora:
+    """A layer of the library's, and the slider's LoRA, down (r, in) and up (out, r), added to what it answers in one
+    product, whether or not it is switched on."""
+
+    base: nn.Module
+    down: Tensor
+    up: Tensor
+    scale: float
+
+    @classmethod
+    def of(cls, layer: LoraLayer) -> WithLora:
+        down, up = (part[ADAPTER].weight for part in (layer.lora_A, layer.lora_B))
+        return cls(layer.get_base_layer(), down, up, layer.scaling[ADAPTER])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        answer, low = self.base(x), linear(x.to(self.down.dtype), self.down).to(x.dtype)
+        both = answer.flatten(0, -2).addmm_(low.flatten(0, -2), self.up.t().to(x.dtype), alpha=self.scale)
+        return both.unflatten(0, x.shape[:-1])
+
+
 def as_they_are(*layers: nn.Module) -> Layer:
-    """The library's layers, LoRA, quantisation and all."""
-    if len(layers) == 1:
-        return layers[0]
-    return lambda x: torch.cat([layer(x) for layer in layers], dim=-1)
+    """The library's layers, quantisation and all, with the slider's LoRA."""
+    asked = [WithLora.of(layer) if isinstance(layer, LoraLayer) else layer for layer in layers]
+    return asked[0] if len(asked) == 1 else lambda x: torch.cat([layer(x) for layer in asked], dim=-1)
 
 
 def copied(dtype: torch.dtype) -> SideBySide:

@@ -1,8 +1,9 @@
 """A transformer's blocks as the prepared denoiser multiplies with them: joined, merged, or the library's own layers.
 
 Joined, query, key and value are one matrix, and the slider's LoRA is added to a copy of the weights: two small products
-less for each layer, at the price of a second copy of the blocks. The library's layers stay as they are, so a plain call
-needs nothing undone. Not joined, the layers themselves are called, LoRA, quantisation and all, and nothing is copied.
+less for each layer, at the price of a second copy of the blocks. Not joined, the layers themselves are called,
+quantised or not, with the LoRA beside them, and nothing is copied. Either way the transformer stays as it is, and a
+plain call has nothing to undo.
 
 Legend: D width, E = D / heads, C channels of a packed token.
 """
@@ -44,7 +45,6 @@ class Weights:
     single: tuple[Stream, ...]
     image_out: Layer  # D -> C
     dtype: torch.dtype  # of the hidden states
-    merged: bool  # with the slider's LoRA; else it must be on the transformer while these are multiplied with
     compiled: bool  # the blocks' arithmetic, by torch
 
     @classmethod
@@ -96,7 +96,6 @@ class Weights:
             ),
             image_out=outer(transformer.proj_out),
             dtype=transformer.dtype,
-            merged=joined,
             compiled=compiled,
         )
 

@@ -1,12 +1,15 @@
-"""Linear layers in copies: joined, merged, in eight bits."""
+"""Linear layers with the slider's LoRA beside them, and in copies: joined, merged, in eight bits."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 from kontext_slider.engine.layers import EIGHT_BITS, Dense, EightBits, as_they_are, copied, in_eight_bits
+from kontext_slider.lora import ADAPTER, slider_lora
+from tests.tiny import shake
 
 
 @pytest.fixture
@@ -51,3 +54,24 @@ def test_a_lone_layer_without_lora_is_not_copied(layers):
     alone, two = copied(torch.float32)(layers[0]), copied(torch.float32)(*layers)
     assert isinstance(alone, Dense) and alone.weight.data_ptr() == layers[0].weight.data_ptr()
     assert torch.equal(two.weight, torch.cat([layer.weight for layer in layers]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype, rounding", [(torch.float32, 1e-5), (torch.bfloat16, 2**-6)])
+def test_the_lora_is_beside_a_layer_that_is_not_copied(layers, tokens, dtype, rounding):
+    """The slider's is switched off between calls, its scale is not always 1, and no answer may change the layer."""
+    model = nn.ModuleDict({"a": layers[0], "b": layers[1]}).to(dtype)
+    inject_adapter_in_model(
+        LoraConfig(r=4, lora_alpha=6, target_modules=["a"], init_lora_weights="gaussian"), model, ADAPTER
+    )
+    shake([p for name, p in model.named_parameters() if "lora_" in name], 0.3)
+    model.eval()
+    x = tokens[:, 2:3].to(dtype)
+    with slider_lora(model, on=True):
+        wanted = torch.cat([model["a"](x), model["b"](x)], dim=-1)
+    with slider_lora(model, on=False):
+        asked = as_they_are(model["a"], model["b"])
+        without, answer, again = model["a"](x), asked(x), asked(x)
+    assert answer.dtype is dtype and torch.equal(answer, again)
+    torch.testing.assert_close(answer, wanted, rtol=rounding, atol=rounding)
+    assert not torch.allclose(answer[..., :48], without, atol=1e-2)

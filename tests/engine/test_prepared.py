@@ -76,6 +76,20 @@ def test_a_velocity_is_the_librarys_own(edit_of, joined, place, guidance, streng
         )
 
 
+@pytest.mark.parametrize("place", get_args(Place))
+@pytest.mark.parametrize(
+    "target", ["x_embedder", "context_embedder", "timestep_embedder.linear_1", "norm1.linear", "norm_out.linear"]
+)
+def test_a_lora_outside_of_the_blocks_is_in_the_frames(place, target):
+    """Other trainers put one on embedders and modulations too, which an engine asks when it prepares an edit."""
+    pipe = pipeline(place)
+    pipe.add_slider(pipe.slider_projector, LoraConfig(r=4, lora_alpha=8, target_modules=[target]))
+    shake(pipe.slider_parameters(), 0.3)
+    assert is_plain(pipe.transformer)
+    session = SliderEngine(pipe).open(tiny_image(40, 24), INSTRUCTION, steps=STEPS, size=32)
+    assert alike(session.render(0.5), reference(pipe, session, 0.5))
+
+
 def test_attention_in_bfloat16_does_not_round_its_logits():
     """Rounded to eight bits, the logits of a sharp attention are off by tenths: they were most of fast's error."""
     generator = torch.Generator().manual_seed(0)
