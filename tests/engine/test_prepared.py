@@ -90,6 +90,18 @@ def test_a_lora_outside_of_the_blocks_is_in_the_frames(place, target):
     assert alike(session.render(0.5), reference(pipe, session, 0.5))
 
 
+@pytest.mark.parametrize("kind", ["use_dora", "lora_bias", "use_rslora"])
+def test_a_lora_that_is_more_than_two_matrices_is_in_the_frames(kind):
+    """DoRA scales the layer's own weight as well: copies that know nothing of it make other pictures."""
+    pipe = pipeline()
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["attn.to_q", "proj_mlp"], **{kind: True})
+    pipe.add_slider(pipe.slider_projector, config)
+    shake(pipe.slider_parameters(), 0.3)
+    assert is_plain(pipe.transformer) == (kind == "use_rslora")
+    session = SliderEngine(pipe).open(tiny_image(40, 24), INSTRUCTION, steps=STEPS, size=32)
+    assert alike(session.render(0.5), reference(pipe, session, 0.5))
+
+
 def test_attention_in_bfloat16_does_not_round_its_logits():
     """Rounded to eight bits, the logits of a sharp attention are off by tenths: they were most of fast's error."""
     generator = torch.Generator().manual_seed(0)
