@@ -51,7 +51,7 @@ def engine_of(pipe, speed: str, preset: str) -> SliderEngine:
     """At the speed of a device that need not be here; a compiler changes roundings alone, and is left out."""
     engine = SliderEngine(pipe, speed=speed, compiled=False)
     if preset != "cpu":
-        engine.speed = replace(SPEEDS[preset][speed], batch=1)
+        engine.speed = replace(SPEEDS[preset][speed], batch=1, compiled=False)
     return engine
 
 

@@ -53,7 +53,7 @@ def counted() -> Iterator[list[int]]:
 def steps_of(pipe, speed: str, source: Image.Image, instruction: str) -> list[int]:
     """Computed steps by place (PLACES)."""
     engine = SliderEngine(pipe, speed=speed, compiled=False)
-    engine.speed = replace(SPEEDS["gpu, large model"][speed], dtype=None)
+    engine.speed = replace(SPEEDS["gpu, large model"][speed], dtype=None, compiled=False)
     engine.batch = engine.speed.batch
     found = []
     with engine.open(source, instruction, seed=0) as session, counted() as seen:

@@ -23,7 +23,6 @@ from .cache import ByteCache
 from .denoise import Conditioning, SourceEncoding, TextEncoding, draw_noise, encode_source, encode_text
 from .device import Device
 from .disk import DiskCache, FrameCache
-from .layers import EIGHT_BITS
 from .model_hash import model_hash
 from .session import EditSession, EditSettings
 from .speed import find_speed
@@ -86,14 +85,14 @@ class SliderEngine:
         self._latents: ByteCache[torch.Tensor] = ByteCache(LATENT_CACHE_BYTES)
         self._device = Device()
         self._hash: str | None = None
-        self.speed = find_speed(speed, pipe._execution_device, pipe.transformer.num_parameters())
-        self.batch = self.speed.batch  # of strengths denoised at once; less where memory ran short
+        preset = find_speed(speed, pipe._execution_device, pipe.transformer.num_parameters())
         can_compile = shutil.which("c++") is not None
         if compiled and not can_compile:
             raise InvalidInput("Compiling the model needs a C++ compiler, which is not installed. Leave it out.")
         if compiled is None:
-            compiled = self.speed.compiled and can_compile and not is_quantized(pipe.transformer)
-        self._compiled = compiled
+            compiled = preset.compiled and can_compile and not is_quantized(pipe.transformer)
+        self.speed = preset.when(compiled)
+        self.batch = self.speed.batch  # of strengths denoised at once; less where memory ran short
         self._prepared_weights: tuple[Weights | None] | None = None  # None while nobody has asked
 
     def open(
@@ -154,8 +153,7 @@ class SliderEngine:
         """What prepared edits multiply with, made once; None for a transformer that must be asked itself."""
         if self._prepared_weights is None:
             transformer = self.pipe.transformer
-            dtype = None if self.speed.dtype is EIGHT_BITS and not self._compiled else self.speed.dtype
-            how = (has_room(transformer), dtype, self._compiled)
+            how = (has_room(transformer), self.speed.dtype, self.speed.compiled)
             self._prepared_weights = (Weights.of(transformer, *how) if is_plain(transformer) else None,)
         return self._prepared_weights[0]
 

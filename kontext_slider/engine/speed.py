@@ -55,6 +55,11 @@ class Speed:
         """Whether frames tell of frames between them, so that coarse ones should come first."""
         return any(bound is not None for bound in (self.guess_error, self.between))
 
+    def when(self, compiled: bool) -> Speed:
+        """The same with a compiler or without, where eight bits would be slower than none: every token is measured."""
+        narrow = compiled or self.dtype is not EIGHT_BITS
+        return replace(self, compiled=compiled, dtype=self.dtype if narrow else None)
+
 
 # A CPU is no faster on several frames at once than on one after the other (its caches are full). Narrower products make
 # strips rougher, as every strength is rounded another way: only fastest takes them. Eight bits need a compiler; without

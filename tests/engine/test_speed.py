@@ -68,12 +68,12 @@ def test_a_speed_is_compiled_unless_somebody_says_no_or_there_is_no_compiler(pip
     compiled = replace(speed.SPEEDS["cpu"]["exact"], compiled=True)
     monkeypatch.setitem(speed.SPEEDS["cpu"], "exact", compiled)
     monkeypatch.setattr("shutil.which", lambda name: name)
-    assert SliderEngine(pipe)._compiled and not SliderEngine(pipe, compiled=False)._compiled
+    assert SliderEngine(pipe).speed.compiled and not SliderEngine(pipe, compiled=False).speed.compiled
     monkeypatch.setattr("shutil.which", lambda name: None)
-    assert not SliderEngine(pipe)._compiled
+    assert not SliderEngine(pipe).speed.compiled
     monkeypatch.setattr("shutil.which", lambda name: name)
     pipe.transformer.is_quantized = True  # to compile it takes minutes
-    assert not SliderEngine(pipe)._compiled and SliderEngine(pipe, compiled=True)._compiled
+    assert not SliderEngine(pipe).speed.compiled and SliderEngine(pipe, compiled=True).speed.compiled
 
 
 def test_eight_bits_are_left_where_nothing_compiles(pipe, monkeypatch):
