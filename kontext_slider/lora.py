@@ -62,11 +62,17 @@ def slider_lora(transformer: nn.Module, on: bool) -> Iterator[None]:
     """The slider's LoRA active or inactive inside the block, whatever it was before; restored afterwards.
 
     Adapters that are active stay active, adapters switched off (`disable_lora`) stay off.
-    Raises InvalidInput when other adapters are fused in the same layers: peft would then skip the slider's.
+    Raises InvalidInput when other adapters are fused in the same layers, as peft would then skip the slider's, or where
+    query, key and value are one matrix, as diffusers would.
     """
     layers = slider_layers(transformer)
     if on and any(layer.merged for layer in layers):
         raise InvalidInput("Other LoRA weights are fused into the transformer. Call unfuse_lora() to use strengths.")
+    if on and layers and any(getattr(module, "fused_projections", False) for module in transformer.modules()):
+        raise InvalidInput(
+            "The transformer's projections are fused, which leaves the slider's LoRA out. "
+            "Call transformer.unfuse_qkv_projections() to use strengths: the engine joins them by itself."
+        )
     states = [(layer, *_switched(layer, on)) for layer in layers]
     unwrap = wrap_checkpointing(transformer, lambda block: _in_states(states))
     try:

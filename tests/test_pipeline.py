@@ -474,6 +474,16 @@ def test_fused_adapters_are_refused(pipe):
     render(pipe, 0.5)
 
 
+def test_fused_projections_are_refused(pipe):
+    """diffusers makes the one matrix of the layers without their LoRA: the slider's would silently be missing."""
+    pipe.transformer.fuse_qkv_projections()
+    render(pipe)  # which needs no slider
+    with pytest.raises(InvalidInput, match="unfuse_qkv_projections"):
+        render(pipe, 0.5)
+    pipe.transformer.unfuse_qkv_projections()
+    render(pipe, 0.5)
+
+
 def test_the_lora_is_off_outside_and_on_inside(pipe):
     """Peft activates what it loads."""
     assert all(ADAPTER not in layer.active_adapters for layer in slider_layers(pipe.transformer))

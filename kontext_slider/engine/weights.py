@@ -125,4 +125,7 @@ def _is_lone_lora(layer: LoraLayer) -> bool:
 
 
 def _is_hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook"))
+    """By torch, accelerate or diffusers, whose hooks store weights in other dtypes or elsewhere."""
+    registry = getattr(module, "_diffusers_hook", None)
+    by_torch = module._forward_hooks or module._forward_pre_hooks
+    return bool(by_torch or hasattr(module, "_hf_hook") or (registry and registry.hooks))

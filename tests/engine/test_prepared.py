@@ -246,13 +246,34 @@ def _offload(pipe):
     pipe.transformer._hf_hook = object()
 
 
+def _cast_by_layers(pipe):
+    pipe.transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+
+
+def _offload_in_groups(pipe):
+    pipe.transformer.enable_group_offload(onload_device=torch.device("cpu"), offload_type="leaf_level")
+
+
+DOES_MORE = [
+    _hook, _other_lora, _other_lora_elsewhere, _other_attention, _offload, _cast_by_layers, _offload_in_groups
+]  # fmt: skip
+
+
 @PEFT_WARNS
-@pytest.mark.parametrize("change", [_hook, _other_lora, _other_lora_elsewhere, _other_attention, _offload])
+@pytest.mark.parametrize("change", DOES_MORE)
 def test_a_transformer_that_does_more_is_asked_itself(pipe, change):
     """Somebody's second LoRA, hook or offload is silently ignored, and the frame is of another model."""
     assert is_plain(pipe.transformer)
     change(pipe)
     assert not is_plain(pipe.transformer)
+
+
+@pytest.mark.parametrize("change", [_cast_by_layers, _offload_in_groups])
+def test_frames_of_weights_that_diffusers_keeps_elsewhere(pipe, change):
+    """A product with weights that are float8, or on another device, is an error at the first frame."""
+    change(pipe)
+    session = SliderEngine(pipe).open(tiny_image(), INSTRUCTION)
+    assert alike(session.render(0.5), reference(pipe, session, 0.5))
 
 
 @PEFT_WARNS
