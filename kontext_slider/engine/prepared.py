@@ -25,6 +25,7 @@ from diffusers import FluxTransformer2DModel
 from torch import Tensor
 from torch.nn.functional import silu
 
+from ..lora import slider_lora
 from ..modulation import modulations
 from ..projector import ModulationOffsets, Place
 from .blocks import Parts, compiled_blocks, double_block, joined, modulated, single_block
@@ -62,18 +63,19 @@ class Prepared:
         dtype = edit.noise.dtype
         times = (timesteps.to(dtype) / 1000) * 1000  # rounded as in the plain pipeline
         guidance = [] if edit.guidance is None else [edit.guidance.to(dtype).expand(len(times)) * 1000]
-        embeddings = transformer.time_text_embed(times, *guidance, edit.text.pooled.expand(len(times), -1))
-        return cls(
-            transformer=transformer,
-            weights=weights,
-            text=transformer.context_embedder(edit.text.embeds).to(weights.dtype),
-            source=transformer.x_embedder(edit.source.latents).to(weights.dtype),
-            rotations=torch.view_as_real(rotations) if weights.compiled else rotations,
-            embeddings=embeddings,
-            plain_tables=tables(transformer, embeddings[:, None, None], weights.dtype)
-            if place == "text_stream"
-            else None,
-        )
+        with slider_lora(transformer, on=True):  # others than the blocks may have it, too
+            embeddings = transformer.time_text_embed(times, *guidance, edit.text.pooled.expand(len(times), -1))
+            return cls(
+                transformer=transformer,
+                weights=weights,
+                text=transformer.context_embedder(edit.text.embeds).to(weights.dtype),
+                source=transformer.x_embedder(edit.source.latents).to(weights.dtype),
+                rotations=torch.view_as_real(rotations) if weights.compiled else rotations,
+                embeddings=embeddings,
+                plain_tables=tables(transformer, embeddings[:, None, None], weights.dtype)
+                if place == "text_stream"
+                else None,
+            )
 
     def table(self, offsets: ModulationOffsets) -> list[Table]:
         """What the modulation layers answer with `offsets` (B, D or N D), step by step."""
@@ -84,7 +86,8 @@ class Prepared:
         width = self.embeddings.shape[1]
         scale, shift = (part.unflatten(1, (-1, width)) for part in (scale, shift))  # (B, 1 or blocks, D)
         embeddings = (1 + scale) * self.embeddings[:, None, None] + shift
-        return tables(self.transformer, embeddings, self.weights.dtype)
+        with slider_lora(self.transformer, on=True):
+            return tables(self.transformer, embeddings, self.weights.dtype)
 
     def velocity(self, latents: Tensor, table: Table) -> Tensor:
         """(B, L, C) -> (B, L, C), by the table of a step. Of the first step, `latents` may have a batch of one."""

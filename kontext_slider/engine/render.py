@@ -14,7 +14,6 @@ from PIL import Image
 
 from ..anchor import anchored
 from ..encoding import decode
-from ..lora import slider_lora
 from ..projector import ModulationOffsets
 from .denoise import Conditioning, OnStep, denoise, prepare_scheduler, to_picture, to_pixels
 from .denoiser import Denoiser, offsets_at, plain_denoiser, prepared_denoiser, projector_of
@@ -130,8 +129,7 @@ class EditRenderer:
         weights = engine._weights()
         if weights is None:
             return plain_denoiser(engine.pipe, edit, timesteps, strengths)
-        with slider_lora(engine.pipe.transformer, on=True):  # embedders and modulations may have it, too
-            if self._prepared is None or self._prepared.weights is not weights:
-                place = projector_of(engine.pipe).config.place
-                self._prepared = Prepared.of(engine.pipe.transformer, weights, edit, timesteps, place)
-            return prepared_denoiser(engine.pipe, edit, self._prepared, strengths)
+        if self._prepared is None or self._prepared.weights is not weights:
+            place = projector_of(engine.pipe).config.place
+            self._prepared = Prepared.of(engine.pipe.transformer, weights, edit, timesteps, place)
+        return prepared_denoiser(engine.pipe, edit, self._prepared, strengths)

@@ -62,8 +62,9 @@ class Speed:
 
 
 # A CPU is no faster on several frames at once than on one after the other (its caches are full). Narrower products make
-# strips rougher, as every strength is rounded another way: only fastest takes them. Eight bits need a compiler; without
-# them it takes two minutes of frames until one has paid for its half minute (benchmarks/LOG.md).
+# strips rougher, as every strength is rounded another way: only fastest takes them. Eight bits need a compiler; others
+# would wait half a minute for it and have that back after two minutes of frames: it has to be asked for
+# (benchmarks/LOG.md).
 _EXACT = Speed(batch=8)
 _FAST = replace(_EXACT, guess_error=0.003, skip_error=0.03, between=54.0)
 _FASTEST = replace(_EXACT, guess_error=0.025, skip_error=0.1, between=34.0, reach=0.5, nodes=3)
