@@ -134,7 +134,11 @@ def _load(transformer: nn.Module, weights: LoraWeights) -> None:
 
 
 def add_lora(transformer: nn.Module, config: LoraConfig) -> None:
-    """A fresh, inactive, trainable adapter "slider" in the place of one that is there."""
+    """A fresh, inactive, trainable adapter "slider" in the place of one that is there.
+
+    Raises InvalidInput for a config that trains more than two matrices a layer, which is what a slider's file holds."""
+    if config.use_dora or config.lora_bias or config.bias != "none" or config.modules_to_save:
+        raise InvalidInput("A slider's LoRA is two matrices a layer: leave out DoRA, biases and modules_to_save.")
     remove_lora(transformer)
     with _other_adapters_kept(transformer):
         transformer.add_adapter(config, ADAPTER)

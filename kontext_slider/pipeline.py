@@ -258,7 +258,11 @@ class KontextSliderPipeline(FluxKontextPipeline):
 
         Args:
             projector: fits the transformer (`zero_last_layer` starts it at the plain model).
-            config: a LoraConfig, or a rank for the released settings (alpha = rank, gaussian init, lora.TARGETS).
+            config: a LoraConfig of two matrices a layer, or a rank for the released settings (alpha = rank, gaussian
+                init, lora.TARGETS).
+
+        Raises InvalidInput for a config that trains more (DoRA, biases, modules_to_save), CheckpointError for a
+        projector that does not fit.
         """
         checkpoint.check_projector_fit(projector, self.transformer)
         if isinstance(config, int):

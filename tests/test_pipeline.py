@@ -474,6 +474,17 @@ def test_fused_adapters_are_refused(pipe):
     render(pipe, 0.5)
 
 
+@pytest.mark.parametrize(
+    "more", [{"use_dora": True}, {"lora_bias": True}, {"bias": "lora_only"}, {"modules_to_save": ["proj_out"]}]
+)
+def test_a_lora_that_no_slider_file_holds_is_refused(pipe, more):
+    """Trained for a night, saved, and refused when it is loaded."""
+    before = render(pipe, 0.5)
+    with pytest.raises(InvalidInput, match="two matrices"):
+        pipe.add_slider(pipe.slider_projector, LoraConfig(r=2, target_modules=["attn.to_q"], **more))
+    torch.testing.assert_close(render(pipe, 0.5), before, rtol=0, atol=0)
+
+
 def test_fused_projections_are_refused(pipe):
     """diffusers makes the one matrix of the layers without their LoRA: the slider's would silently be missing."""
     pipe.transformer.fuse_qkv_projections()

@@ -114,14 +114,9 @@ def is_plain(transformer: nn.Module) -> bool:
         set(layer.active_adapters) - {ADAPTER} for layer in slider_layers(transformer) if not layer.disable_adapters
     ):
         return False
-    if any(isinstance(m, LoraLayer) and not _is_lone_lora(m) for m in transformer.modules()):
+    if any(isinstance(m, LoraLayer) and (ADAPTER not in m.r or m.merged) for m in transformer.modules()):
         return False
     return all(type(processor) is FluxAttnProcessor for processor in transformer.attn_processors.values())
-
-
-def _is_lone_lora(layer: LoraLayer) -> bool:
-    """Whether all that is on a layer is the slider's product of two matrices: no DoRA and the like, no bias."""
-    return ADAPTER in layer.r and not (layer.merged or ADAPTER in layer.lora_variant or layer.lora_bias[ADAPTER])
 
 
 def _is_hooked(module: nn.Module) -> bool:
