@@ -56,7 +56,7 @@ class SliderEngine:
         speed: "exact", "fast" or "fastest" (`speed.py` says what the frames of each may be off by).
         compiled: let torch compile the transformer's blocks: the first frame of a size, and of a number of strengths at
             once, waits for that. Frames differ by roundings. Raises InvalidInput where there is no C++ compiler. None:
-            as the speed has it, where there is one; of a quantized model never, which would take minutes.
+            as the speed has it, where there is one; of a quantized model never, as nobody knows what it gains.
 
     Whatever was used longest ago is forgotten first. All keys are values: an edit that is opened again with the
     same picture, instruction, seed, steps, guidance and size finds its frames.

@@ -22,11 +22,13 @@ from dataclasses import dataclass
 
 import torch
 from diffusers import FluxTransformer2DModel
+from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from torch.nn.functional import silu
 
 from ..lora import slider_lora
 from ..modulation import modulations
+from ..placement import modulation_layers
 from ..projector import ModulationOffsets, Place
 from .blocks import Parts, compiled_blocks, double_block, joined, modulated, single_block
 from .denoise import Conditioning
@@ -86,7 +88,9 @@ class Prepared:
         width = self.embeddings.shape[1]
         scale, shift = (part.unflatten(1, (-1, width)) for part in (scale, shift))  # (B, 1 or blocks, D)
         embeddings = (1 + scale) * self.embeddings[:, None, None] + shift
-        with slider_lora(self.transformer, on=True):
+        if not any(isinstance(layer, LoraLayer) for layer in modulation_layers(self.transformer)):
+            return tables(self.transformer, embeddings, self.weights.dtype)
+        with slider_lora(self.transformer, on=True):  # it looks through the whole transformer, for every frame
             return tables(self.transformer, embeddings, self.weights.dtype)
 
     def velocity(self, latents: Tensor, table: Table) -> Tensor:

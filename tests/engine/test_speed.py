@@ -72,7 +72,7 @@ def test_a_speed_is_compiled_unless_somebody_says_no_or_there_is_no_compiler(pip
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert not SliderEngine(pipe).speed.compiled
     monkeypatch.setattr("shutil.which", lambda name: name)
-    pipe.transformer.is_quantized = True  # to compile it takes minutes
+    pipe.transformer.is_quantized = True  # what that gains is not known
     assert not SliderEngine(pipe).speed.compiled and SliderEngine(pipe, compiled=True).speed.compiled
 
 
