@@ -34,6 +34,7 @@ def test_the_slider_benchmark_tells_all_its_ratios(scripts, pipe, monkeypatch, c
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     for name in ("exact", "fast", "fastest", "sweep", "exact_sweep", "demo", "floor"):
         assert line[f"{name}_ratio"] > 0, name
+    assert 0 < line["first_block_cache_psnr"] <= 99, "what a step cache loses stands beside what it gains"
 
 
 def test_the_floor_is_all_products_of_a_frame_and_nothing_else(scripts):
