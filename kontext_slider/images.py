@@ -159,7 +159,9 @@ def _finish(image: Image.Image, name: str) -> Image.Image:
         raise UnreadableImage(_damaged(name, error)) from error
     turn = _UPRIGHT.get(_orientation(image))
     flat = _flatten(image)
-    return flat.transpose(turn) if turn is not None else flat
+    upright = flat.transpose(turn) if turn is not None else flat
+    upright.info = {}  # what it said is done: whoever reads this image again must not turn or convert it again
+    return upright
 
 
 def _too_large(name: str) -> str:

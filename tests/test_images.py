@@ -64,6 +64,17 @@ def test_exif_rotation_and_mirroring_is_applied(orientation):
     np.testing.assert_array_equal(read_image(Image.open(BytesIO(data))), SEEN)
 
 
+@pytest.mark.parametrize("orientation", STORED)
+def test_a_picture_read_twice_is_not_turned_twice(orientation):
+    """The app reads an upload, and so does the engine that it hands it to: every phone photo lay on its side."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation]))
+    once = read_image(encoded(stored, "PNG", exif=exif, icc_profile=profile_with_swapped_red_and_green()))
+    np.testing.assert_array_equal(read_image(once), once)
+    assert not once.info
+
+
 def test_a_broken_exif_block_does_not_hide_good_pixels():
     """A picture with garbage where the camera data should be was refused, or read with a warning."""
     data = encoded(Image.new("RGB", (8, 8), RED), "PNG", exif=b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\xff\xff\x01")
