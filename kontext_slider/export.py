@@ -113,9 +113,10 @@ def save_picture(picture: Image.Image, path: str | os.PathLike[str], metadata: d
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What `save_sweep` or `save_picture` embedded in the file; InvalidInput when there is no such thing in it."""
-    suffix = check_suffix(path, tuple(dict.fromkeys(FORMATS + PICTURE_FORMATS)))
+    if not Path(path).is_file():
+        raise InvalidInput(f"There is no file {path}. Check the path.")
     try:
-        text = _embedded_text(path, suffix)
+        text = _embedded_text(path, Path(path).suffix.lower().removeprefix("."))
         metadata = json.loads(text)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InvalidInput(f"{path} does not say how it was made: it is no file of kontext-slider.") from error

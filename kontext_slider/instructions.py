@@ -42,6 +42,16 @@ def advise(instruction: str, known: Mapping[str, Sequence[str]], num_nearest: in
     return Advice(is_known=False, nearest=best[:num_nearest])
 
 
+def whole_picture_first(known: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Edits that suit any picture ("make it snow") before those whose phrasings mostly name a thing that it may not
+    show ("make the ball red"). Files of models keep names in the order of the alphabet."""
+
+    def names_a_thing(phrases: Sequence[str]) -> bool:
+        return sum("the" in _words(phrase) for phrase in phrases) > len(phrases) / 2
+
+    return dict(sorted(known.items(), key=lambda item: names_a_thing(item[1])))
+
+
 def _words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", text.lower())
 

@@ -371,6 +371,26 @@ def test_info_reads_results(photos: Path, tmp_path: Path, model: str, capsys: py
     assert main(["info", str(photos / "a.png")]) == 2
 
 
+def test_info_goes_on_after_a_file_that_says_nothing(photos: Path, tmp_path: Path, model: str, capsys) -> None:
+    """One stranger among a hundred results must not hide the others, and a missing file is not a stranger."""
+    run_sweep(photos / "a.png", tmp_path / "out", model, "--quiet")
+    [name] = results(tmp_path / "out")
+    capsys.readouterr()
+    assert main(["info", "nowhere.gif", str(photos), str(photos / "a.png"), str(tmp_path / "out" / name)]) == 2
+    told = capsys.readouterr()
+    assert json.loads(told.out)["file"].endswith(name)
+    assert "no file nowhere.gif" in told.err and "a.png does not say" in told.err
+
+
+def test_the_folder_of_a_result_is_made_before_the_work(photos: Path, tmp_path: Path, model: str, capsys) -> None:
+    """A folder that is not there, found out after minutes of rendering, throws them away."""
+    out = tmp_path / "new" / "deep" / "a.png"
+    words = ["edit", str(photos / "a.png"), *SNOW, "--model", model, "--quiet", "-o"]
+    assert main([*words, str(out)]) == 0 and out.exists()
+    assert main([*words, str(photos / "a.png" / "b.png"), "--model", "no-such-model"]) == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A line in the table whose module lacks one of its two functions fails only when somebody uses it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kontext_slider.instructions import Advice, advise
+from kontext_slider.instructions import Advice, advise, whole_picture_first
 
 KNOWN = {
     "night": ["make it night", "turn day into night"],
@@ -54,6 +54,13 @@ def test_suggestions_are_one_per_edit_and_few():
     edits = [name for phrase in advice.nearest for name, phrases in KNOWN.items() if phrase in phrases]
     assert len(set(edits)) == 3
     assert advise("zzz", {"night": KNOWN["night"]}).nearest[0] in KNOWN["night"]
+
+
+def test_edits_of_any_picture_come_before_edits_of_things():
+    """Files keep names in alphabetical order: "enlarge the ball" came second, on photographs without a ball."""
+    bigger = ["enlarge the ball", "turn it into a bigger ball", "grow the ball"]
+    known = {"bigger": bigger, "cloudy": ["make it cloudy", "make the sky cloudy"], "lamp": ["turn on the lamp"]}
+    assert list(whole_picture_first(known)) == ["cloudy", "bigger", "lamp"]
 
 
 @pytest.mark.parametrize("instruction", ["", "   ", "!?", "make it", "the"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..batch import make_folder
 from ..defaults import MAX_STRENGTH
 from ..errors import InvalidInput
 from ..export import PICTURE_FORMATS, check_suffix, describe, save_picture
@@ -31,6 +32,7 @@ def run(args: argparse.Namespace) -> None:
         raise InvalidInput(f"A strength of {args.strength:g} is beyond the full edit: add --allow-extrapolation.")
     if args.out.exists() and args.image.exists() and args.out.samefile(args.image):
         raise InvalidInput(f"{args.out} is the source itself and would be lost: choose another name for the result.")
+    make_folder(args.out.parent)
     engine = open_engine(args)
     settings = (args.seed, args.steps, args.guidance, args.size, args.allow_extrapolation)
     with engine.open(args.image, args.instruction, *settings) as session:

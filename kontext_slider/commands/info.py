@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from ..errors import InvalidInput
 from ..export import read_metadata
 
 
@@ -14,6 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print one JSON line for each file."""
+    """Print one JSON line for each file that tells how it was made; then InvalidInput names the others."""
+    problems = []
     for file in args.files:
-        print(json.dumps({"file": file} | read_metadata(file)))
+        try:
+            print(json.dumps({"file": file} | read_metadata(file)))
+        except InvalidInput as error:
+            problems.append(str(error))
+    if problems:
+        raise InvalidInput("\n".join(problems))

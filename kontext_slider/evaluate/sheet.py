@@ -9,6 +9,7 @@ from PIL import Image
 
 from kontext_slider.engine import SliderEngine
 from kontext_slider.images import read_image
+from kontext_slider.instructions import whole_picture_first
 from kontext_slider.pipeline import KontextSliderPipeline
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
@@ -16,10 +17,9 @@ GAP = 4  # pixels between frames
 
 
 def photo_sheet(pipe: KontextSliderPipeline, photos: Sequence[Path], seed: int = 0) -> Image.Image:
-    """Every photograph with two of the instructions that the model knows: the source, then STRENGTHS.
-
-    Edits that need a drawn object come last in `known_instructions`; photographs take from the front, in turn."""
-    instructions = [phrases[0] for phrases in pipe.known_instructions.values()]
+    """Every photograph with two of the instructions that the model knows, in turn, those that suit any picture first:
+    the source, then STRENGTHS."""
+    instructions = [phrases[0] for phrases in whole_picture_first(pipe.known_instructions).values()]
     rows = []
     for number, photo in enumerate(photos):
         for instruction in instructions[2 * number : 2 * number + 2]:

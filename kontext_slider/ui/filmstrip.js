@@ -97,6 +97,8 @@ function begin(value) {
   stage.dataset.state = "open";
   stage.dataset.edit = edit;
   stage.dataset.frames = 0;
+  find(".caption").textContent = find(".caption").title = value.caption;
+  if (matchMedia("(max-width: 640px)").matches) stage.scrollIntoView({ block: "start" }); // a phone shows the inputs
   clearTimeout(restTimer);
   ticks.replaceChildren();
   strip.replaceChildren(...value.strengths.map(thumbFor));

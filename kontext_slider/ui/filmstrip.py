@@ -32,10 +32,12 @@ class Busy(GradioModel):
 
 
 class FilmstripData(GradioModel):
-    """Everything the browser needs of an edit. `edit` is 0 before the first; a smaller one than shown is stale."""
+    """Everything the browser needs of an edit. `edit` is 0 before the first; a smaller one than shown is stale.
+    `caption` says whose frames these are: the inputs beside them may have changed since."""
 
     edit: int = 0
     instruction: str = ""
+    caption: str = ""
     strengths: list[float] = []
     frames: list[Frame] = []
     busy: Busy | None = None
@@ -54,10 +56,12 @@ def snapshot(edit: OpenEdit | None, busy: Busy | None = None) -> FilmstripData:
     frames = [
         Frame(strength=strength, file=FileData(path=str(path)), preview=preview) for strength, path, preview in found
     ]
+    recipe = edit.recipe
     return FilmstripData(
         edit=edit.serial,
-        instruction=edit.recipe.instruction,
-        strengths=list(edit.recipe.strengths),
+        instruction=recipe.instruction,
+        caption=f"{recipe.instruction} · {recipe.source} · seed {recipe.seed}",
+        strengths=list(recipe.strengths),
         frames=frames,
         busy=busy,
     )

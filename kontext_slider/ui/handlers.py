@@ -6,17 +6,21 @@ message of an edit that has been replaced is not sent, and errors made on purpos
 
 from __future__ import annotations
 
+import atexit
 import html
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from kontext_slider.engine import grid
-from kontext_slider.errors import InvalidInput, KontextSliderError, SessionClosed, Superseded
+from kontext_slider.errors import InvalidInput, KontextSliderError, SessionClosed, Superseded, UnreadableImage
 from kontext_slider.export import save_sweep
 from kontext_slider.images import read_image
 from kontext_slider.instructions import Advice, advise
@@ -29,7 +33,9 @@ MAX_SEED = 2**32 - 1
 MAX_FRAMES = 41
 MAX_STEPS = 200
 MAX_LETTERS = 500
+MOST_QUOTED = 80  # letters of an instruction in a sentence about it
 FORMAT_NAMES = {"gif": "GIF", "webp": "WebP", "mp4": "MP4", "zip": "ZIP"}
+NO_DOWNLOAD = gr.update(value=None, visible=False)  # a file of an edit that has been replaced is gone
 
 
 def notice(text: str, kind: str = "advice") -> str:
@@ -43,8 +49,17 @@ def whole_number(value: Any, name: str, low: int, high: int) -> int:
     if isinstance(value, float) and value.is_integer():
         number = int(value)
     if number is None or not low <= number <= high:
-        raise InvalidInput(f"{name} is a whole number from {low} to {high}; got {value!r}.")
+        got = "nothing" if value is None else repr(value)
+        raise InvalidInput(f"{name} is a whole number from {low} to {high}; got {got}.")
     return number
+
+
+def read_upload(path: str) -> Image.Image:
+    """An upload as the engine wants it. Raises UnreadableImage, with the name that the person knows it by."""
+    try:
+        return read_image(path)
+    except UnreadableImage as error:
+        raise UnreadableImage(str(error).replace(repr(path), repr(Path(path).name))) from error
 
 
 def position(data: Any) -> tuple[int, float]:
@@ -60,9 +75,9 @@ def position(data: Any) -> tuple[int, float]:
 def advice_notice(instruction: str, advice: Advice) -> str:
     if advice.is_known:
         return ""
-    return notice(
-        f"This model was not trained for “{instruction.strip()}”, so expect little of it. The nearest it knows:"
-    )
+    words = instruction.strip()
+    words = words if len(words) <= MOST_QUOTED else f"{words[:MOST_QUOTED]} …"
+    return notice(f"This model was not trained for “{words}”, so expect little of it. The nearest it knows:")
 
 
 def file_stem(instruction: str) -> str:
@@ -88,31 +103,35 @@ def fill(edit: OpenEdit, num_frames: int) -> Iterator[Busy]:
 class Handlers:
     """The handlers over one engine.
 
-    `cache` is the folder that gradio serves files from; `model` and `slider` are told in exports.
+    `cache` is the folder that gradio serves files from; frames are kept in one of its own there, which goes when the
+    process ends. `model` and `slider` are told in exports.
     """
 
     def __init__(self, engine: Any, cache: str, model: str | None = None, slider: str | None = None) -> None:
         self.engine = engine
         self.model = model
         self.slider = slider
-        self.cache = cache
+        Path(cache).mkdir(parents=True, exist_ok=True)
+        self.folder = tempfile.mkdtemp(prefix="kontext-slider-", dir=cache)
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
         self.open_session = session_opener(engine)
         self.known: dict[str, list[str]] = engine.pipe.known_instructions
 
     def edit(
         self, tab: Tab, photograph: str | None, instruction: str, num_frames: Any, seed: Any, steps: Any, guidance: Any
-    ) -> Iterator[tuple[Tab, FilmstripData, Any, Any]]:
-        """Open a session and fill its strip. Outputs: tab, filmstrip, notice, nearest instructions."""
-        yield tab, snapshot(tab.edit, Busy(text="Reading the picture and the instruction")), "", []
+    ) -> Iterator[tuple[Tab, FilmstripData, Any, Any, Any]]:
+        """Open a session and fill its strip. Outputs: tab, filmstrip, notice, nearest instructions, download."""
+        yield tab, snapshot(tab.edit, Busy(text="Reading the picture and the instruction")), "", [], gr.skip()
         try:
             edit = self._open(tab, photograph, instruction, num_frames, seed, steps, guidance)
         except KontextSliderError as error:  # what was rendered before stays open
-            yield tab, snapshot(tab.edit), notice(str(error), "error"), []
+            yield tab, snapshot(tab.edit), notice(str(error), "error"), [], gr.skip()
             return
         advice = advise(instruction, self.known)
-        yield tab, snapshot(edit, Busy(text="Starting")), advice_notice(instruction, advice), advice.nearest
+        edit.remark = advice_notice(instruction, advice)
+        yield tab, snapshot(edit, Busy(text="Starting")), edit.remark, advice.nearest, NO_DOWNLOAD
         for strip, sentence in self._told(tab, edit, fill(edit, len(edit.recipe.strengths))):
-            yield tab, strip, sentence, gr.skip()
+            yield tab, strip, sentence, gr.skip(), gr.skip()
 
     def commit(self, tab: Tab, event: gr.EventData) -> Iterator[tuple[Any, Any]]:
         """Render exactly where the slider rests. Outputs: filmstrip, notice."""
@@ -131,15 +150,15 @@ class Handlers:
 
     def save(self, suffix: str, tab: Tab, num_frames: Any) -> Iterator[tuple[Any, Any, Any]]:
         """Complete the sweep and write it. Outputs: filmstrip, notice, download."""
-        edit, hidden = tab.edit, gr.update(value=None, visible=False)
+        edit = tab.edit
         if edit is None:
-            yield gr.skip(), notice("There is nothing to save yet; press Edit first.", "error"), hidden
+            yield gr.skip(), notice("There is nothing to save yet; press Edit first.", "error"), NO_DOWNLOAD
             return
-        yield gr.skip(), "", hidden
+        yield gr.skip(), edit.remark, NO_DOWNLOAD
         try:
             strengths = grid(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))
         except InvalidInput as error:
-            yield gr.skip(), notice(str(error), "error"), hidden
+            yield gr.skip(), notice(str(error), "error"), NO_DOWNLOAD
             return
         written: list[Path] = []
         for strip, sentence in self._told(tab, edit, self._write(edit, strengths, suffix, written)):
@@ -173,9 +192,9 @@ class Handlers:
             strengths=tuple(grid(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))),
         )
         session = self.open_session(
-            read_image(photograph), recipe.instruction, seed=recipe.seed, steps=recipe.steps, guidance=recipe.guidance
+            read_upload(photograph), recipe.instruction, seed=recipe.seed, steps=recipe.steps, guidance=recipe.guidance
         )
-        return tab.replace(session, recipe, self.cache)
+        return tab.replace(session, recipe, self.folder)
 
     def _hand(self, edit: OpenEdit, strength: float) -> Iterator[Busy]:
         for done, total in watched(partial(edit.show, strength)):

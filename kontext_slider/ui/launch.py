@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from kontext_slider.commands.options import add_engine_arguments, load_engine
+from kontext_slider.commands.options import add_engine_arguments, load_engine, number
+from kontext_slider.errors import InvalidInput
 from kontext_slider.ui.gpu import has_spaces
 
 MAX_UPLOAD = "40mb"
@@ -19,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default=None, help="float32, bfloat16 or float16 (default: by device)")
     add_engine_arguments(parser, speed="fast")
     parser.add_argument("--host", default=None, help="address to listen on (default: 127.0.0.1; 0.0.0.0 for all)")
-    parser.add_argument("--port", type=int, default=None, help="port to listen on (default: the first free from 7860)")
+    parser.add_argument(
+        "--port", type=number(int, 1, 65535), help="port to listen on (default: the first free from 7860)"
+    )
     parser.add_argument("--share", action="store_true", help="also open a public link through gradio's tunnel")
     parser.add_argument("--open", action="store_true", help="open the page in this machine's browser")
 
@@ -27,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Load the model, build the page and serve it until interrupted.
 
-    Raises InvalidInput, CheckpointError or MissingSlider, each with a sentence, when the model cannot be loaded.
+    Raises InvalidInput, CheckpointError or MissingSlider, each with a sentence, when the model cannot be loaded, and
+    InvalidInput when the port is taken.
     """
     if has_spaces():
         import spaces  # noqa: F401  before torch touches CUDA
@@ -35,7 +39,12 @@ def run(args: argparse.Namespace) -> None:
     from kontext_slider.ui.layout import create_app
 
     app = create_app(load_engine(args), model=args.model, slider=args.slider)
-    app.launch(server_name=args.host, server_port=args.port, share=args.share, inbrowser=args.open, **launch_options())
+    address = {"server_name": args.host, "server_port": args.port}
+    try:
+        app.launch(**address, share=args.share, inbrowser=args.open, **launch_options())
+    except OSError as error:
+        where = "any port from 7860 on" if args.port is None else f"port {args.port}"
+        raise InvalidInput(f"The page cannot be served at {where}: it is taken. Choose another with --port.") from error
 
 
 def launch_options() -> dict[str, Any]:

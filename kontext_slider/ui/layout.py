@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from kontext_slider.instructions import whole_picture_first
 from kontext_slider.ui.examples import credits, read_examples
 from kontext_slider.ui.filmstrip import Chips, Filmstrip, Photograph
-from kontext_slider.ui.handlers import FORMAT_NAMES, MAX_FRAMES, MAX_LETTERS, MAX_SEED, Handlers
+from kontext_slider.ui.handlers import FORMAT_NAMES, MAX_FRAMES, MAX_SEED, Handlers
 from kontext_slider.ui.tab import Tab
 
 GENERAL_INSTRUCTIONS = [
@@ -55,16 +57,17 @@ def create_app(engine: Any, model: str | None = None, slider: str | None = None)
                 strip = Filmstrip(elem_id="filmstrip")
                 buttons, download = _exports()
         handlers = Handlers(engine, strip.GRADIO_CACHE, model, slider)
-        _wire(handlers, tab, inputs, strip)
+        _wire(handlers, tab, inputs, strip, download)
         _wire_exports(handlers, tab, inputs, strip, buttons, download)
+        app.load(None, js=name_buttons("#examples button:has(img)", [each.instruction for each in read_examples()]))
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS)
 
 
 def suggestions(known: dict[str, list[str]]) -> list[str]:
-    """One phrasing per family of edits that the model knows ("recolour-red" and "recolour-blue" are one), or a short
-    general list for a model that takes anything."""
+    """One phrasing per family of edits that the model knows ("recolour-red" and "recolour-blue" are one), those that
+    suit any picture first, or a short general list for a model that takes anything."""
     first: dict[str, str] = {}
-    for name, phrases in known.items():
+    for name, phrases in whole_picture_first(known).items():
         if phrases:
             first.setdefault(name.split("-")[0], phrases[0])
     return list(first.values()) or GENERAL_INSTRUCTIONS
@@ -86,7 +89,6 @@ def _inputs(pipe: Any) -> dict[str, Any]:
         placeholder="What should change?",
         lines=1,
         max_lines=1,
-        max_length=MAX_LETTERS,
         elem_id="instruction",
     )
     chips = Chips(suggestions(pipe.known_instructions), label="Suggested instructions", elem_id="suggestions")
@@ -144,6 +146,19 @@ def _examples(photograph: gr.Image, instruction: gr.Textbox) -> None:
     gr.HTML(f'<p class="credits">Pictures: {html.escape(credits(examples))}</p>', padding=False)
 
 
+def name_buttons(selector: str, names: Sequence[str]) -> str:
+    """Script that tells screen readers what buttons with nothing but a picture on them do."""
+    return f"""() => {{
+  const names = {json.dumps(list(names))};
+  const label = (tries) => {{
+    const buttons = document.querySelectorAll({json.dumps(selector)});
+    buttons.forEach((button, index) => button.setAttribute("aria-label", names[index]));
+    if (buttons.length < names.length && tries > 0) setTimeout(() => label(tries - 1), 100);
+  }};
+  label(100);
+}}"""
+
+
 def _exports() -> tuple[dict[str, gr.Button], gr.DownloadButton]:
     with gr.Row(elem_classes="exports"):
         gr.HTML('<span class="save-as">Save the sweep as</span>', padding=False, min_width=120)
@@ -154,7 +169,9 @@ def _exports() -> tuple[dict[str, gr.Button], gr.DownloadButton]:
     return buttons, gr.DownloadButton("Download", visible=False, size="sm", elem_id="download")
 
 
-def _wire(handlers: Handlers, tab: gr.State, inputs: dict[str, Any], strip: Filmstrip) -> None:
+def _wire(
+    handlers: Handlers, tab: gr.State, inputs: dict[str, Any], strip: Filmstrip, download: gr.DownloadButton
+) -> None:
     """Edit (button and Enter), the slider at rest, suggestions."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     names = ("photograph", "instruction", "num_frames", "seed", "steps", "guidance")
@@ -163,7 +180,7 @@ def _wire(handlers: Handlers, tab: gr.State, inputs: dict[str, Any], strip: Film
         [inputs["edit"].click, instruction.submit],
         handlers.edit,
         inputs=[tab, *(inputs[name] for name in names)],
-        outputs=[tab, strip, sentence, nearest],
+        outputs=[tab, strip, sentence, nearest, download],
         trigger_mode="multiple",  # a newer Edit does not wait for the older: it takes over
         **quiet,
     )

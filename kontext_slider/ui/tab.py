@@ -53,7 +53,7 @@ class OpenEdit:
         self.session = session
         self.serial = serial
         self.recipe = recipe
-        Path(cache).mkdir(parents=True, exist_ok=True)
+        self.remark = ""  # what the page says of it while there is no error
         self.folder = Path(tempfile.mkdtemp(prefix="edit-", dir=cache))
         self._files: dict[float, Path] = {}
         self._previews: dict[float, Path] = {}

@@ -235,6 +235,9 @@ def test_the_page_fits_a_phone_and_a_desk(browser, photograph, width, height):
         open_edit(browser, address, photograph, "make it night")
         assert browser.run("document.documentElement.scrollWidth") <= width
         assert browser.box("#filmstrip .picture")["width"] >= 0.6 * width
+        open_edit(browser, address, photograph, "x" * 300)
+        browser.wait("document.querySelector('#notice').textContent.includes('not trained')")
+        assert browser.run("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.skipif(not (POCKET / "model_index.json").is_file(), reason="weights/pocket is not in this checkout")

@@ -51,7 +51,7 @@ def strengths(strip) -> list[float]:
 def test_the_strip_fills_ends_first_and_every_frame_shows_on_arrival(handlers, photograph):
     """Frames that came all at once, or in rising order, would leave the person without the full edit for long."""
     tab = Tab()
-    strips = [strip for _, strip, _, _ in edit(handlers, tab, photograph)]
+    strips = [strip for _, strip, *_ in edit(handlers, tab, photograph)]
     arrived: list[float] = []
     for strip in strips:
         arrived += [strength for strength in strengths(strip) if strength not in arrived]
@@ -246,7 +246,7 @@ def test_a_mistake_is_a_sentence_and_nothing_rendered_is_lost(handlers, photogra
     edit(handlers, tab, photograph)
     before = tab.edit
     arguments = {"photograph": photograph, **changes}
-    _, strip, sentence, _ = edit(handlers, tab, **arguments)[-1]
+    _, strip, sentence, *_ = edit(handlers, tab, **arguments)[-1]
     assert said in sentence.lower() and 'role="alert"' in sentence
     assert tab.edit is before
     assert len(strip.frames) == 5 and strip.busy is None
@@ -257,14 +257,15 @@ def test_a_file_that_is_no_picture_is_a_sentence(handlers, tmp_path):
     path = tmp_path / "letter.png"
     path.write_text("Dear Sir or Madam")
     tab = Tab()
-    _, _, sentence, _ = edit(handlers, tab, str(path))[-1]
+    _, _, sentence, *_ = edit(handlers, tab, str(path))[-1]
     assert 'role="alert"' in sentence and tab.edit is None
+    assert "letter.png" in sentence and str(tmp_path) not in sentence, "the server's folders are nobody's business"
 
 
 def test_an_error_in_the_middle_keeps_what_is_done(photograph, tmp_path):
     """One strength that fails must not take the finished ones with it."""
     handlers, tab = Handlers(FakeEngine(fails_at=0.5), str(tmp_path)), Tab()
-    _, strip, sentence, _ = edit(handlers, tab, photograph)[-1]
+    _, strip, sentence, *_ = edit(handlers, tab, photograph)[-1]
     assert "cannot render" in sentence
     assert strengths(strip) == [0, 1] and strip.busy is None
 
@@ -291,6 +292,44 @@ def test_export_completes_the_sweep_first(handlers, photograph):
     told = read_metadata(path)
     assert told["seed"] == 7 and told["model"] == "fake" and told["source"] == "photo.png"
     assert told["strengths"] == [k / 8 for k in range(9)]
+
+
+def test_the_file_of_a_replaced_edit_is_not_offered_any_more(handlers, photograph):
+    """The next edit deletes it: the button that stays would answer a press with nothing."""
+    tab = Tab()
+    messages = edit(handlers, tab, photograph) + edit(handlers, tab, photograph, "add thick fog")
+    list(handlers.save("gif", tab, 5))
+    opened = next(m for m in messages if m[1].busy and m[1].busy.text == "Starting")
+    assert opened[4] == gr.update(value=None, visible=False)
+    failed = edit(handlers, tab, None)
+    assert all(message[4] == gr.skip() for message in failed), "that of an open edit stays"
+
+
+def test_saving_keeps_what_was_said_of_the_edit(handlers, photograph):
+    """The nearest instructions stay on the page; without the sentence before them nobody knows what they are."""
+    tab = Tab()
+    edit(handlers, tab, photograph, "add a dragon")
+    assert "not trained" in list(handlers.save("gif", tab, 5))[0][1]
+    handlers.known = {}
+    edit(handlers, tab, photograph, "add a dragon")
+    assert list(handlers.save("gif", tab, 5))[0][1] == ""
+
+
+def test_the_strip_says_whose_frames_it_shows(handlers, photograph):
+    """Another picture or instruction may stand beside it already, and a save would write the one nobody named."""
+    last = edit(handlers, Tab(), photograph)[-1][1]
+    assert last.caption == "make it night · photo.png · seed 3"
+
+
+def test_frames_go_when_the_process_ends(tmp_path, monkeypatch):
+    """A folder for every edit that was open at Ctrl-C stayed in /tmp."""
+    at_exit = []
+    monkeypatch.setattr("atexit.register", lambda *call, **options: at_exit.append((call, options)))
+    handlers = Handlers(FakeEngine(), str(tmp_path / "cache"))
+    assert Path(handlers.folder).is_dir()
+    [((remove, *arguments), options)] = at_exit
+    remove(*arguments, **options)
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_export_before_an_edit_says_what_to_do(handlers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 from types import ModuleType
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 import app
-from kontext_slider.ui import gpu
+from kontext_slider.ui import gpu, launch
 from kontext_slider.ui.launch import add_arguments, launch_options
 from tests.ui.fake_engine import FakeEngine, faded
 
@@ -24,6 +25,20 @@ def test_flags_have_the_promised_names():
     assert args.frame_folder is None
     words = "--model m --slider s --device cpu --dtype float32 --host 0.0.0.0 --port 8000 --share"
     assert parser.parse_args(words.split()).port == 8000
+
+
+def test_a_port_that_cannot_be_had_is_a_sentence(monkeypatch, capsys):
+    """gradio's own advice names an argument that the command line does not have."""
+    monkeypatch.setattr(launch, "load_engine", lambda args: FakeEngine())
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit, match=f"port {port}: it is taken"):
+            app.main(["--port", str(port)])
+    with pytest.raises(SystemExit):
+        app.main(["--port", "99999"])
+    assert "from 1 to 65535" in capsys.readouterr().err
 
 
 def test_a_model_that_is_not_there_ends_with_a_sentence():
