@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .defaults import EditDefaults
 from .errors import InvalidInput
-from .images import read_image, working_image, working_size
+from .images import fitted, read_image, working_size
 
 PARENT = inspect.signature(FluxKontextPipeline.__call__)
 # One row serves every strength, or there is one row per strength.
@@ -183,16 +183,17 @@ def _with_defaults(pipe: FluxKontextPipeline, given: dict[str, Any], defaults: E
     }
     given = {name: v for name, v in given.items() if v is not None or name not in ("height", "width")}
     width, height = _output_size(pipe, given, defaults.size)
-    settings |= {"height": height, "width": width, "max_area": height * width, "_auto_resize": False}
+    settings |= {"_auto_resize": False} | given | {"height": height, "width": width, "max_area": height * width}
     if "_auto_resize" not in given and given.get("image") is not None:
-        settings["image"] = _working_source(pipe, given.pop("image"), round(math.sqrt(height * width)))
-    return settings | given
+        settings["image"] = _working_source(pipe, given, (width, height))
+    return settings
 
 
 def _output_size(pipe: FluxKontextPipeline, given: dict[str, Any], size: int) -> tuple[int, int]:
-    """(width, height) in pixels, in the source's aspect ratio as far as the caller leaves it open."""
+    """(width, height) in pixels, of whole tokens, in the source's aspect ratio as far as the caller leaves it open."""
     height, width = given.get("height"), given.get("width")
     if height and width:
+        height, width = parent_output_size(pipe, height, width, given.get("max_area", height * width))
         return width, height
     source_width, source_height = _source_size(pipe, given.get("image"), size)
     if is_latents(pipe, given.get("image")) and not (height or width or "max_area" in given):
@@ -213,14 +214,26 @@ def _source_size(pipe: FluxKontextPipeline, image: Any, size: int) -> tuple[int,
     return width, height
 
 
-def _working_source(pipe: FluxKontextPipeline, image: Any, size: int) -> Any:
-    """The whole source at an area of `size`**2; latents have the size they have."""
+def _working_source(pipe: FluxKontextPipeline, given: dict[str, Any], output: tuple[int, int]) -> Any:
+    """The whole source at the size of the output; at its area where the caller wants another shape, by a token or more,
+    than the source's own. Latents have the size they have."""
+    image = given["image"]
     if is_latents(pipe, image):
         return image
+    size, source = round(math.sqrt(math.prod(output))), _source_size(pipe, image, 0)
+    if _wants_another_shape(given, source, packing(pipe)):
+        output = working_size(source, size, packing(pipe))
     if isinstance(image, Image.Image):
-        return working_image(read_image(image), size, packing(pipe))
-    width, height = working_size(_source_size(pipe, image, size), size, packing(pipe))
-    return pipe.image_processor.resize(image, height, width)
+        return fitted(read_image(image), output)
+    return pipe.image_processor.resize(image, output[1], output[0])
+
+
+def _wants_another_shape(given: dict[str, Any], source: tuple[int, int], token: int) -> bool:
+    width, height = given.get("width"), given.get("height")
+    if not width or not height:
+        return False
+    stretched = math.sqrt(source[0] / source[1] * height / width)  # of its width, where areas are the same
+    return max(abs(width * stretched - width), abs(height / stretched - height)) >= token
 
 
 def _down(side: int, multiple: int) -> int:

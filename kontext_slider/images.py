@@ -86,12 +86,22 @@ def working_image(image: Image.Image, size: int, multiple: int) -> Image.Image:
 
     Raises UnreadableImage for a picture of a few pixels and InvalidInput as `working_size` does.
     """
+    _check_sides(image)
+    return fitted(image, working_size(image.size, size, multiple))
+
+
+def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The whole of `image` (RGB) at `size` (width, height). Raises UnreadableImage for a picture of a few pixels."""
+    _check_sides(image)
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _check_sides(image: Image.Image) -> None:
     if min(image.size) < MIN_SIDE:
         raise UnreadableImage(
             f"The image is {image.width} x {image.height} pixels, too small to edit. "
             f"Choose one of at least {MIN_SIDE} pixels on each side."
         )
-    return image.resize(working_size(image.size, size, multiple), Image.Resampling.LANCZOS)
 
 
 def _checked_size(size: int, multiple: int) -> int:

@@ -13,9 +13,11 @@ import pytest
 import torch
 from diffusers import FluxKontextPipeline
 from peft import LoraConfig
+from PIL import Image
 from safetensors.torch import load_file
 
 from kontext_slider import EditDefaults, KontextSliderPipeline, MissingSlider
+from kontext_slider.arguments import complete_arguments, parent_output_size
 from kontext_slider.errors import CheckpointError, InvalidInput
 from kontext_slider.lora import ADAPTER
 from tests import reference_slider as reference
@@ -373,6 +375,25 @@ def test_what_the_caller_gives_wins(pipe):
     assert pipe(tiny_image(64, 32), INSTRUCTION, strength=0.5, height=16).images[0].size == (32, 16)
     assert pipe(tiny_image(64, 64), INSTRUCTION, strength=0.5, max_area=16 * 16).images[0].size == (16, 16)
     assert pipe(tiny_image(20, 12), INSTRUCTION, strength=0.5, **PLAIN).images[0].size == (SIDE, SIDE)
+
+
+@pytest.mark.parametrize("asked", ["nothing", "its own size", "height", "width", "max_area", "all"])
+def test_the_source_goes_in_at_the_size_of_its_frames(pipe, asked):
+    """Sides were rounded twice: a source that is not as large as its frames is distorted, or refused."""
+    rng = random.Random(0)
+    for _ in range(300):
+        width, height = rng.randint(20, 90), rng.randint(20, 90)
+        options = {
+            "nothing": {},
+            "its own size": {"height": height, "width": width},
+            "height": {"height": height},
+            "width": {"width": width},
+            "max_area": {"max_area": width * height},
+            "all": {"height": height, "width": width, "max_area": SIDE * SIDE},
+        }[asked]
+        call = complete_arguments(pipe, {"image": Image.new("RGB", (width, height)), **options}, pipe.defaults)
+        size = parent_output_size(pipe, call["height"], call["width"], call["max_area"])
+        assert call["image"].size == size[::-1], (width, height)
 
 
 @pytest.mark.parametrize("kind", ["np", "pt", "latents", "none"])
