@@ -21,6 +21,7 @@ class ByteCache(Generic[Value]):
     def __init__(self, max_bytes: int):
         self.max_bytes = check_max_bytes(max_bytes)
         self.num_bytes = 0
+        self.era = 0  # grows with every `clear`
         self._entries: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -38,9 +39,12 @@ class ByteCache(Generic[Value]):
             self._entries.move_to_end(key)
             return self._entries[key][0]
 
-    def put(self, key: Hashable, value: Value, num_bytes: int) -> None:
-        """Keep `value`, which takes `num_bytes`; one larger than the whole cache is not kept."""
+    def put(self, key: Hashable, value: Value, num_bytes: int, era: int | None = None) -> None:
+        """Keep `value`, which takes `num_bytes`; one larger than the whole cache is not kept, nor one that was begun in
+        another `era`: it is made of what was forgotten since."""
         with self._lock:
+            if era not in (None, self.era):
+                return
             self._drop(key)
             if num_bytes > self.max_bytes:
                 return
@@ -53,6 +57,7 @@ class ByteCache(Generic[Value]):
         with self._lock:
             self._entries.clear()
             self.num_bytes = 0
+            self.era += 1
 
     def _drop(self, key: Hashable) -> None:
         if key in self._entries:

@@ -71,10 +71,11 @@ class DiskCache:
         if num_bytes > self.max_bytes:
             return
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have tidied up
             self._write(self._path(key), frame)
+            self._shrink(self.max_bytes)
         except OSError as error:  # the frame itself is fine, so whoever waits for it gets it
             log.warning("A frame could not be kept in %s: %s", self.folder, error)
-        self._shrink(self.max_bytes)
 
     def clear(self) -> None:
         """Remove all frames of the folder, whoever made them."""
@@ -139,9 +140,16 @@ class FrameCache:
                 self.memory.put(key, frame, 3 * frame.width * frame.height)
         return frame
 
-    def put(self, key: Hashable, frame: Image.Image, num_bytes: int) -> None:
-        self.memory.put(key, frame, num_bytes)
-        self.disk.put(self._disk_key(key), frame, num_bytes)
+    @property
+    def era(self) -> int:
+        return self.memory.era
+
+    def put(self, key: Hashable, frame: Image.Image, num_bytes: int, era: int | None = None) -> None:
+        """See `ByteCache.put`."""
+        disk_key = self._disk_key(key)  # before the look at the era: after it, the hash may be another model's
+        if era in (None, self.era):
+            self.memory.put(key, frame, num_bytes, era)
+            self.disk.put(disk_key, frame, num_bytes)
 
     def clear(self) -> None:
         """Forget what is in memory. Files stay: their names say which model they are of."""
@@ -171,7 +179,7 @@ def _whole_frame(data: bytes) -> Image.Image | None:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as frame:
             frame.load()
-    except (OSError, SyntaxError, ValueError):  # how Pillow says that a PNG is none, or is cut or broken
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # Pillow's words for cut or broken
         return None
     whole = frame.info.pop(PIXELS, None) == hashlib.sha256(frame.tobytes()).hexdigest()
     return frame.copy() if whole else None

@@ -42,10 +42,14 @@ class Trail:
     def __init__(self, cache: ByteCache[Tensor], settings: EditSettings) -> None:
         self._cache, self._settings = cache, settings
 
-    def put(self, strengths: Sequence[float], step: int, latents: Tensor) -> None:
-        """Remember a batch (B, L, C)."""
+    @property
+    def era(self) -> int:
+        return self._cache.era
+
+    def put(self, strengths: Sequence[float], step: int, latents: Tensor, era: int | None = None) -> None:
+        """Remember a batch (B, L, C), unless all was forgotten since `era`, in which it was begun."""
         for strength, row in zip(strengths, latents.split(1), strict=True):
-            self._cache.put((self._settings, strength, step), row.clone(), row.nbytes)
+            self._cache.put((self._settings, strength, step), row.clone(), row.nbytes, era)
 
     def get(self, strength: float, step: int) -> Tensor | None:
         """(1, L, C), or None where it never was or is gone."""
@@ -63,10 +67,15 @@ class LateStart:
         self._trail, self._speed, self._offsets_at = trail, speed, offsets_at
         self._strengths: set[float] = set()
 
-    def keep(self, strengths: Sequence[float], step: int, latents: Tensor) -> None:
-        """Remember where frames are, (B, L, C), that came here from the noise."""
+    @property
+    def era(self) -> int:
+        """What `keep` is to be told of frames that begin now."""
+        return self._trail.era
+
+    def keep(self, strengths: Sequence[float], step: int, latents: Tensor, era: int | None = None) -> None:
+        """Remember where frames are, (B, L, C), that came here from the noise and were begun in `era`."""
         if step in self.places and self._speed.guess_error is not None:
-            self._trail.put(strengths, step, latents)
+            self._trail.put(strengths, step, latents, era)
             self._strengths.update(strengths)
 
     def guess(self, strength: float) -> Start | None:

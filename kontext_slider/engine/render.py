@@ -20,7 +20,7 @@ from .denoiser import Denoiser, offsets_at, plain_denoiser, prepared_denoiser, p
 from .device import Turn
 from .late_start import LateStart, Trail
 from .prepared import Prepared
-from .skips import Skips
+from .skips import MOST_STEPS, Skips
 
 if TYPE_CHECKING:
     from .engine import SliderEngine
@@ -39,7 +39,8 @@ class EditRenderer:
     @property
     def looks_for_skips(self) -> bool:
         """Whether the next frame is computed whole, to see which steps all others can do without."""
-        return self._skips.are_wanted and self._settings.steps > 2  # the first and the last are always computed
+        most = self._settings.steps
+        return self._skips.are_wanted and 2 < most <= MOST_STEPS  # the first and the last are always computed
 
     @torch.no_grad()
     def render(self, strengths: Sequence[float], turn: Turn, on_step: OnStep | None) -> list[Image.Image]:
@@ -63,11 +64,12 @@ class EditRenderer:
 
     def _lost(self, turn: Turn) -> torch.Tensor:
         """What the model's frame at strength 0 loses of the source, (1, 3, H, W); denoised once for an edit."""
-        lost = self._engine._losses.get(self._settings)
+        losses = self._engine._losses
+        lost, era = losses.get(self._settings), losses.era
         if lost is None:
             frame = self._pixels([0.0], turn, on_step=None)
             lost = to_pixels(self._engine.pipe, self._source).to(frame) - frame
-            self._engine._losses.put(self._settings, lost, lost.nbytes)
+            losses.put(self._settings, lost, lost.nbytes, era)
         return lost
 
     def _pixels(self, strengths: list[float], turn: Turn, on_step: OnStep | None) -> torch.Tensor:
@@ -102,6 +104,7 @@ class EditRenderer:
         steps."""
         device, noise = self._engine._device, self._edit.noise
         scheduler = prepare_scheduler(self._engine.pipe, self._settings.steps, noise.shape[1], noise.device)
+        era = self._late_start.era
         denoiser = self._denoiser(scheduler.timesteps, strengths)
         computed = self._skips.skipping(denoiser.velocity, scheduler.sigmas, first == 0)
         with ExitStack() as applied:
@@ -116,7 +119,7 @@ class EditRenderer:
 
             def velocity(z: torch.Tensor, step: int) -> torch.Tensor:
                 if first == 0:
-                    self._late_start.keep(strengths, step, z)
+                    self._late_start.keep(strengths, step, z, era)
                 return computed(z, step)
 
             latents = denoise(velocity, scheduler, latents, before_step, on_step, first)

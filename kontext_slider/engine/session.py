@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING
 
@@ -157,16 +158,17 @@ class EditSession:
         queue = list(dict.fromkeys(cache_strength(strength) for strength in strengths if not self.has(strength)))
         if self._engine.speed.learns:
             queue = coarse_first(queue)
-        total = len(queue) * self.steps
+        tell = _counter(on_step, len(queue) * self.steps)
         made: dict[float, Image.Image] = {}
         for strength in strengths:
             while cache_strength(strength) in queue:
-                group, done = queue[: self._group_size()], total - len(queue) * self.steps
-                count = None if on_step is None else _counting(on_step, done, total, len(group))
+                group, left = queue[: self._group_size()], len(queue) * self.steps
+                count = partial(_tell_batch, tell, left, len(group))
                 made |= self._make(group, False, self._check_open, count)
                 queue = queue[len(group) :]
+                tell(len(queue) * self.steps)  # of frames that took no step, too
             frame = made.pop(cache_strength(strength), None)
-            yield strength, frame or self._frame(strength, False, self._check_open, on_step)
+            yield strength, frame or self._frame(strength, False, self._check_open, on_step=None)
 
     def _group_size(self) -> int:
         """How many frames to denoise at once: one until the others know which steps to skip, and no more than it takes
@@ -213,6 +215,7 @@ class EditSession:
         """Frames by strength, the caller's to keep: found, interpolated, or rendered together."""
         frames, device, keys = self._frame_cache, self._engine._device, {s: self._key(s) for s in strengths}
         with device.claim(list(keys.values()), urgent, check) as turn:
+            era = frames.era
             made = {s: frame for s, key in keys.items() if (frame := frames.get(key)) is not None}
             fresh = {s: frame for s in keys if s not in made and (frame := self._between(s, urgent)) is not None}
             missing = [s for s in keys if s not in made and s not in fresh]
@@ -222,7 +225,7 @@ class EditSession:
                 fresh |= zip(missing, rendered, strict=True)
                 self._rendered.update(missing)
             for strength, frame in fresh.items():
-                frames.put(keys[strength], frame, 3 * frame.width * frame.height)
+                frames.put(keys[strength], frame, 3 * frame.width * frame.height, era)
         return {s: frame.copy() for s, frame in (made | fresh).items()}
 
     def _telling(self) -> set[float]:
@@ -254,5 +257,20 @@ def check_strength(strength: float, highest: float = 1.0) -> float:
     return check_strengths(strength, highest)[0]
 
 
-def _counting(on_step: OnStep, done: int, total: int, num_frames: int) -> OnStep:
-    return lambda step, _: on_step(done + step * num_frames, max(total, done + step * num_frames))
+def _counter(on_step: OnStep | None, total: int) -> Callable[[int], None]:
+    """Takes how many of `total` steps are left, and tells `on_step` where these are fewer than before."""
+    least = total
+
+    def tell(left: int) -> None:
+        nonlocal least
+        if left < least:
+            least = left
+            if on_step is not None:
+                on_step(total - left, total)
+
+    return tell
+
+
+def _tell_batch(tell: Callable[[int], None], left: int, num_frames: int, step: int, _: int) -> None:
+    """The `on_step` of a batch of frames, before which so many steps were left."""
+    tell(left - step * num_frames)

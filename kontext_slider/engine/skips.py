@@ -19,6 +19,7 @@ from torch import Tensor
 from .denoise import Velocity
 
 Floats = NDArray[np.float64]
+MOST_STEPS = 100  # the search for a plan takes .6 s then, and eight times as much for twice the steps
 
 
 class Skips:
@@ -38,8 +39,9 @@ class Skips:
 
     def skipping(self, velocity: Velocity, sigmas: Tensor, is_whole: bool) -> Velocity:
         """`velocity`, asked at the plan's steps alone. Where there is no plan yet, a frame that is computed from the
-        noise with all its tokens (`is_whole`) makes it. sigmas: noise levels, (R + 1,)."""
-        if self._bound is None or (self.plan is None and not is_whole):
+        noise with all its tokens (`is_whole`) makes it, of MOST_STEPS or fewer. sigmas: noise levels, (R + 1,)."""
+        is_short = len(sigmas) <= MOST_STEPS + 1
+        if self._bound is None or (self.plan is None and not (is_whole and is_short)):
             return velocity
         levels = sigmas.double().cpu().numpy()
         if self.plan is None:

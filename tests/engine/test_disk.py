@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -50,6 +51,20 @@ def pngs(folder: Path) -> list[Path]:
 
 def open_edit(engine, **settings):
     return engine.open(tiny_image(40, 24), INSTRUCTION, **{"steps": 2, "size": 32, **settings})
+
+
+def test_a_folder_that_is_gone_is_made_again(pipe, tmp_path, caplog):
+    """Somebody tidies /tmp while the app runs, and every frame is an error from then on."""
+    folder = tmp_path / "frames"
+    session = SliderEngine(pipe, frame_folder=folder).open(tiny_image(), INSTRUCTION)
+    session.render(0.1)
+    shutil.rmtree(folder)
+    session.render(0.2)
+    assert len(list(folder.iterdir())) == 1
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+    session.render(0.3)
+    assert "could not be kept" in caplog.text
 
 
 def test_a_frame_comes_back_pixel_for_pixel(tmp_path):

@@ -307,6 +307,15 @@ def test_a_batch_counts_its_steps(pipe):
     assert steps == [(3, 10), (6, 10), (8, 10), (10, 10)]
 
 
+def test_frames_that_take_no_step_count_as_done(pipe):
+    """A progress bar that stops at a third, as the other frames were mixed of finished ones."""
+    engine, steps = SliderEngine(pipe, speed="fastest"), []
+    session = engine.open(tiny_image(), INSTRUCTION, steps=4)
+    list(session.sweep(9, lambda *step: steps.append(step)))
+    assert len(session._rendered) < 9, "nothing was mixed"
+    assert steps[-1] == (36, 36) and steps == sorted(set(steps))
+
+
 def test_a_batch_that_is_too_large_is_halved_and_stays_so(pipe, monkeypatch):
     """A sweep that fails on a small card, or fails anew at every group."""
     engine, asked = SliderEngine(pipe), []

@@ -16,7 +16,7 @@ from kontext_slider.errors import InvalidInput, MissingSlider, SessionClosed, Un
 from kontext_slider.modulation import offsets_attached
 from kontext_slider.projector import ModulationOffsets
 from tests.engine.helpers import alike, counted, reference, same
-from tests.tiny import INSTRUCTION, tiny_image, tiny_transformer
+from tests.tiny import INSTRUCTION, shake, tiny_image, tiny_transformer
 
 STRENGTHS = [0.0, 0.35, 1 / 3, 1.0]
 
@@ -317,6 +317,23 @@ def test_clear_forgets_results_of_other_weights(pipe, engine):
     engine.clear()
     after = session.render(0.5)
     assert same(after, reference(pipe, session, 0.5)) and not same(after, before)
+
+
+def test_a_frame_begun_before_clear_is_not_kept(pipe, tmp_path):
+    """The old slider's frame, kept after the new one was loaded: in memory, and in the folder under its name."""
+    engine = SliderEngine(pipe, frame_folder=tmp_path, speed="fast")
+    session = open_edit(engine, steps=8)
+
+    def load_another(step: int, total: int) -> None:
+        if step == 1:
+            shake(pipe.slider_parameters(), 0.3)
+            engine.clear()
+
+    before = session.render(0.5, load_another)
+    assert not session.has(0.5) and list(tmp_path.iterdir()) == []
+    assert len(engine._latents) == len(engine._losses) == 0
+    after = open_edit(engine, steps=8).render(0.5)
+    assert not same(after, before) and len(list(tmp_path.iterdir())) == 1
 
 
 def test_settings_are_told_apart_by_every_field(engine):

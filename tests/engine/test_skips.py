@@ -11,7 +11,7 @@ import torch
 
 from kontext_slider.engine import SliderEngine
 from kontext_slider.engine.prepared import Prepared
-from kontext_slider.engine.skips import Skips, fewest_steps, products, replayed
+from kontext_slider.engine.skips import MOST_STEPS, Skips, fewest_steps, products, replayed
 from tests.tiny import INSTRUCTION, tiny_image
 
 LEVELS = np.array([1.0, 0.9, 0.75, 0.6, 0.4, 0.25, 0.1, 0.0])  # of seven steps
@@ -93,6 +93,16 @@ def test_only_a_whole_frame_makes_the_plan():
     assert skips.plan is None
     run(is_whole=True)
     assert skips.plan == (0, 6)
+
+
+def test_no_plan_is_sought_for_very_many_steps():
+    """The search grows with the cube of the steps: half a minute at 400, while nothing can be rendered."""
+    skips = Skips(100.0)
+    levels = torch.linspace(1, 0, MOST_STEPS + 2)
+    velocity = skips.skipping(lambda latents, step: latents, levels, True)
+    for step in range(len(levels) - 1):
+        velocity(torch.zeros(1, 1, 1), step)
+    assert skips.plan is None
 
 
 def calls_of(session, monkeypatch, strength: float) -> int:
