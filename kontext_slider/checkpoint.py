@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .errors import CheckpointError, InvalidInput
+from .errors import CheckpointError
 from .hub import AUTHORS_FILE, LORA_FILE, PROJECTOR_FILE, PROJECTOR_FOLDER, download_slider
 from .lora import PREFIX, LoraWeights
 from .modulation import offsets_width
@@ -85,17 +85,23 @@ def read_lora(folder: Path) -> LoraWeights:
 
 
 def check_fit(projector: StrengthProjector, lora: LoraWeights | None, transformer: nn.Module) -> None:
-    """Raise CheckpointError when the projector's widths or a LoRA module's shape are not this transformer's."""
+    """Raise CheckpointError when the projector's widths are not this transformer's, or a LoRA module lacks one of its
+    two matrices, or their shapes are not each other's or this transformer's."""
     check_projector_fit(projector, transformer)
-    for name, tensor in (lora.tensors if lora else {}).items():
-        module_name, part = _lora_parts(name) or (name, "")
-        layer = _base_layer(transformer, module_name)
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    for key, tensor in (lora.tensors if lora else {}).items():
+        module, part = _lora_parts(key) or (key, "")
+        shapes.setdefault(module, {})[part] = tuple(tensor.shape)
+    for module, parts in shapes.items():
+        layer = _base_layer(transformer, module)
         if not isinstance(layer, nn.Linear):
-            raise CheckpointError(f"The slider's LoRA changes {module_name!r}, which this transformer does not have.")
-        fits = tensor.shape[1] == layer.in_features if part == "lora_A" else tensor.shape[0] == layer.out_features
-        if not fits:
+            raise CheckpointError(f"The slider's LoRA changes {module!r}, which this transformer does not have.")
+        if parts.keys() != {"lora_A", "lora_B"}:
+            raise CheckpointError(f"The slider's LoRA has one matrix of two for {module!r}. Download it again.")
+        down, up = parts["lora_A"], parts["lora_B"]
+        if (down[1:], up[:1]) != ((layer.in_features,), (layer.out_features,)) or up[1:] != down[:1]:
             raise CheckpointError(
-                f"The slider's LoRA for {module_name!r} has shape {tuple(tensor.shape)}, made for another width than "
+                f"The slider's LoRA for {module!r} has shapes {down} and {up}, made for another width than "
                 f"this transformer's {layer.in_features} -> {layer.out_features}. Load it onto the model it belongs to."
             )
 
@@ -203,7 +209,7 @@ def _read_projector(home: Path) -> StrengthProjector:
         config = json.loads((home / "config.json").read_text(encoding="utf-8"))
         tensors = load_file(home / PROJECTOR_FILE)
         projector = StrengthProjector(**{k: v for k, v in config.items() if not k.startswith("_")})
-    except (OSError, SafetensorError, json.JSONDecodeError, AttributeError, TypeError, InvalidInput) as error:
+    except (OSError, SafetensorError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"The slider's projector is not readable: {error}") from error
     return _filled(projector, tensors)
 
@@ -215,7 +221,12 @@ def _read_authors_projector(file: Path) -> StrengthProjector:
         raise CheckpointError(
             f"{AUTHORS_FILE} is damaged or holds more than tensors, which is not safe to open. Download it again."
         ) from error
-    return _filled(StrengthProjector(**_sizes_of(tensors)), tensors)
+    try:
+        return _filled(StrengthProjector(**_sizes_of(tensors)), tensors)
+    except CheckpointError:
+        raise
+    except (AttributeError, TypeError, ValueError, IndexError) as error:
+        raise CheckpointError(f"{AUTHORS_FILE} is not a slider projector: {error}") from error
 
 
 def _sizes_of(tensors: Any) -> dict[str, Any]:

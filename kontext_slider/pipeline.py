@@ -163,12 +163,14 @@ class KontextSliderPipeline(FluxKontextPipeline):
         made = self._denoised(twice, [0.0] * rows + strengths, batch_size)
         untouched, frames = made[:rows], made[rows:]  # fewer frames, if a callback interrupted
         untouched = untouched[: max(1, len(frames))] if rows > 1 else untouched
+        if not len(frames):
+            return [] if output_type == "pil" else frames.cpu().numpy() if output_type == "np" else frames
         if source is not None:
             pixels = anchor.anchored(frames, strengths[: len(frames)], source - untouched)
         else:
             kept = tokens[: len(untouched)].to(frames)
             frames = anchor.given_back(frames, strengths[: len(frames)], kept - untouched)
-            if output_type == "latent" or not len(frames):
+            if output_type == "latent":
                 return frames
             pixels = decode(self, frames, (encoded["width"], encoded["height"]))
         return self.image_processor.postprocess(pixels, output_type, do_denormalize=[False] * len(pixels))

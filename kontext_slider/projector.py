@@ -105,6 +105,7 @@ class StrengthProjector(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         _check_sizes(num_layers, strength_dim, strength_encoding, degree)
+        _check_highest(highest_strength)
         if place not in get_args(Place):
             raise InvalidInput(f"The place of the offsets is one of {', '.join(get_args(Place))}, not {place!r}.")
         self.pe_extender = nn.Linear(strength_dim, pooled_dim)
@@ -179,6 +180,11 @@ def lagrange_weights(places: Tensor, strength: Tensor) -> Tensor:
     same = torch.eye(len(places), dtype=torch.bool, device=places.device)
     factors = torch.where(same, 1.0, from_places / torch.where(same, 1.0, between))  # (B, K, K)
     return factors.prod(dim=2)
+
+
+def _check_highest(strength: Any) -> None:
+    if isinstance(strength, bool) or not isinstance(strength, Real) or not 0 < float(strength) < math.inf:
+        raise InvalidInput(f"The highest strength of training is a number above 0, not {strength!r}.")
 
 
 def _check_sizes(num_layers: int, strength_dim: int, strength_encoding: str, degree: int | None) -> None:

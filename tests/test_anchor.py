@@ -106,6 +106,18 @@ def test_every_row_is_held_to_its_own_source(pipe, size):
     assert pictures.shape == (2, 64, 64, 3) and np.abs(pictures[0] - pictures[1]).max() > 0.1
 
 
+@pytest.mark.parametrize("output_type", ["pil", "np", "pt", "latent"])
+def test_an_interrupt_before_the_first_strength_is_no_error(pipe, output_type):
+    """The frame at 0 comes first: a call that ends with it has no frame to give."""
+
+    def stop(pipeline, step, timestep, tensors):
+        pipeline._interrupt = True
+        return {}
+
+    options = {"strength_batch_size": 1, "callback_on_step_end": stop, "output_type": output_type}
+    assert len(pipe(picture(), "make it snow", strength=[0.2, 0.5], **options).images) == 0
+
+
 def test_frames_of_another_size_than_the_source_are_refused(pipe):
     """There is nothing to hold them to, and what the model makes of strength 0 may be anything."""
     with pytest.raises(InvalidInput, match="size"):

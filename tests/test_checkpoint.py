@@ -152,6 +152,22 @@ def break_pooled_width(folder: Path) -> None:
     torch.save(tiny_projector(pooled_dim=20).state_dict(), folder / "slider_projector.pth")
 
 
+def break_projector_names(folder: Path) -> None:
+    tensors = torch.load(folder / "slider_projector.pth", weights_only=True)
+    torch.save({**tensors, "projector.x.weight": torch.zeros(2, 2)}, folder / "slider_projector.pth")
+
+
+def break_projector_values(folder: Path) -> None:
+    tensors = torch.load(folder / "slider_projector.pth", weights_only=True)
+    torch.save(dict.fromkeys(tensors, 1.0), folder / "slider_projector.pth")
+
+
+def break_strength_width(folder: Path) -> None:
+    tensors = torch.load(folder / "slider_projector.pth", weights_only=True)
+    tensors["pe_extender.weight"] = torch.zeros(len(tensors["pe_extender.weight"]), 3)
+    torch.save(tensors, folder / "slider_projector.pth")
+
+
 def break_pickle(folder: Path) -> None:
     torch.save({"projector": Path("x"), "model": tiny_projector()}, folder / "slider_projector.pth")
 
@@ -160,6 +176,23 @@ def break_lora_shape(folder: Path) -> None:
     tensors = load_file(folder / LORA)
     name = "transformer.transformer_blocks.1.attn.to_k.lora_A.weight"
     save_file({**tensors, name: torch.zeros(4, 7)}, folder / LORA)
+
+
+def break_lora_pair(folder: Path) -> None:
+    tensors = load_file(folder / LORA)
+    save_file({name: value for name, value in tensors.items() if "to_q.lora_B" not in name}, folder / LORA)
+
+
+def break_lora_rank(folder: Path) -> None:
+    tensors = load_file(folder / LORA)
+    name = "transformer.transformer_blocks.1.attn.to_k.lora_A.weight"
+    save_file({**tensors, name: tensors[name][:2].contiguous()}, folder / LORA)
+
+
+def break_lora_dimension(folder: Path) -> None:
+    tensors = load_file(folder / LORA)
+    name = "transformer.transformer_blocks.1.attn.to_k.lora_A.weight"
+    save_file({**tensors, name: tensors[name][0].contiguous()}, folder / LORA)
 
 
 def break_lora_module(folder: Path) -> None:
@@ -184,6 +217,21 @@ def test_wrong_files_change_nothing(damage, loaded, tmp_path):
     with pytest.raises(CheckpointError):
         pipe.load_slider(tmp_path)
     assert state_of(pipe) == before and pipe.slider_projector is projector
+
+
+CONFIGS = [b"\xff\xfe\x00\x80", b'{"pooled', {"hidden_dim": -4}, {"highest_strength": "1"}, {"highest_strength": None}]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_a_wrong_configuration_is_a_sentence(config, plain_pipe, tmp_path):
+    """A torn file, or a value that fails at the first frame, long after the loading went well."""
+    tiny_pipeline().save_slider(tmp_path)
+    file = tmp_path / "slider_projector" / "config.json"
+    data = config if isinstance(config, bytes) else json.dumps({**json.loads(file.read_text()), **config}).encode()
+    file.write_bytes(data)
+    with pytest.raises(CheckpointError, match="not readable"):
+        plain_pipe.load_slider(tmp_path)
+    assert not plain_pipe.has_slider
 
 
 def test_a_failure_inside_the_library_is_rolled_back(pipe, tmp_path, monkeypatch):
