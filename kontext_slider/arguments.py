@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -155,9 +156,12 @@ def _rows(tensor: Tensor, chunk: range) -> Tensor:
 
 
 def _the_only(name: str, value: Any) -> Any:
-    """Lists of one are that one; where a list of several would have to be paired with strengths, say no."""
+    """Lists of one are that one, and the path of a picture is the picture; where a list of several would have to be
+    paired with strengths, say no."""
     if name == "num_images_per_prompt" and value not in (None, 1):
         raise InvalidInput("With strengths, num_images_per_prompt is 1: call once per seed for other pictures.")
+    if name == "image" and isinstance(value, str | os.PathLike):
+        return read_image(value)
     names = ("image", "prompt", "prompt_2", "negative_prompt", "negative_prompt_2", "generator")
     if name not in names or not isinstance(value, list):
         return value

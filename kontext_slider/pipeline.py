@@ -288,9 +288,19 @@ class KontextSliderPipeline(FluxKontextPipeline):
 
     def unload_lora_weights(self, *args: Any, **kwargs: Any) -> None:
         """As the parent, which takes off every adapter; a slider without its LoRA is none, so it goes as well."""
+        with self._slider_goes_with_its_lora():
+            super().unload_lora_weights(*args, **kwargs)
+
+    def delete_adapters(self, *args: Any, **kwargs: Any) -> None:
+        """As the parent; with the adapter "slider" the slider goes."""
+        with self._slider_goes_with_its_lora():
+            super().delete_adapters(*args, **kwargs)
+
+    @contextmanager
+    def _slider_goes_with_its_lora(self) -> Iterator[None]:
         with_lora = bool(lora.slider_layers(self.transformer))
-        super().unload_lora_weights(*args, **kwargs)
-        if with_lora:
+        yield
+        if with_lora and not lora.slider_layers(self.transformer):
             self.slider_projector = None
 
     @classmethod

@@ -482,6 +482,21 @@ def test_unloading(pipe):
     pipe.unload_lora_weights()
     assert not pipe.has_slider
     assert list(pipe.transformer.state_dict()) == list(tiny_pipeline(slider=False).transformer.state_dict())
+    pipe = tiny_pipeline()
+    add_style(pipe)
+    pipe.set_adapters("style")
+    pipe.delete_adapters(ADAPTER)
+    assert not pipe.has_slider and list(pipe.transformer.peft_config) == ["style"]
+
+
+def test_a_path_is_a_picture(pipe, tmp_path):
+    """The engine takes paths; here one was an error about the shape of a text."""
+    tiny_image(48, 24).save(tmp_path / "a.png")
+    by_path, by_image = (
+        np.asarray(pipe(image, INSTRUCTION, strength=0.5, generator=seeded()).images[0])
+        for image in (tmp_path / "a.png", Image.open(tmp_path / "a.png"))
+    )
+    np.testing.assert_array_equal(by_path, by_image)
 
 
 def test_training_reaches_projector_and_lora_only_through_the_slider(plain_pipe):

@@ -41,6 +41,8 @@ class DiskCache:
 
     def __init__(self, folder: str | os.PathLike[str], max_bytes: int):
         self.max_bytes = check_max_bytes(max_bytes)
+        if not os.fspath(folder):
+            raise InvalidInput("The folder for frames has no name: give its path.")
         self.folder = Path(folder).expanduser()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -97,9 +97,9 @@ def sketch_difference(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def check_num_frames(n: int) -> int:
-    if isinstance(n, bool) or not isinstance(n, int) or not 2 <= n <= MAX_FRAMES:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 2 <= n <= MAX_FRAMES:
         raise InvalidInput(f"A sweep needs a whole number of frames from 2 to {MAX_FRAMES}, not {n!r}.")
-    return n
+    return int(n)
 
 
 def cache_strength(strength: float) -> float:

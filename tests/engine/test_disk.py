@@ -53,6 +53,12 @@ def open_edit(engine, **settings):
     return engine.open(tiny_image(40, 24), INSTRUCTION, **{"steps": 2, "size": 32, **settings})
 
 
+def test_a_folder_without_a_name_is_refused():
+    """An unset variable of a shell would fill whatever folder the program was started in."""
+    with pytest.raises(InvalidInput, match="no name"):
+        DiskCache("", 10)
+
+
 def test_a_folder_that_is_gone_is_made_again(pipe, tmp_path, caplog):
     """Somebody tidies /tmp while the app runs, and every frame is an error from then on."""
     folder = tmp_path / "frames"

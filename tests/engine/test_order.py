@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -64,6 +65,11 @@ def test_sketches_see_what_a_person_sees():
     half = Image.new("RGB", (128, 128))
     half.paste("white", (0, 0, 64, 128))
     assert sketch_difference(sketch(half), black) == 127.5
+
+
+def test_numpy_counts_too():
+    """Seeds, sizes and steps may be numpy's; a number of frames was refused."""
+    assert grid(np.int64(3)) == [0, 0.5, 1]
 
 
 @pytest.mark.parametrize("n", [1, 0, 2.0, True, None, 10**7])
