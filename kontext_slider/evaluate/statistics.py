@@ -13,7 +13,7 @@ Values = NDArray[np.float64]
 
 
 def means(rows: Sequence[Any]) -> dict[str, float]:
-    """The mean of every measure over the rows (dataclasses of one kind) that have it."""
+    """The mean of every measure over the rows (dataclasses of one kind) that have it; of no rows there are none."""
     return {name: round(float(values.mean()), 4) for name, values in columns(rows).items() if len(values)}
 
 
@@ -62,8 +62,8 @@ def paired(ours: Sequence[Any], rival: Sequence[Any], name: str) -> str:
 
 
 def columns(rows: Sequence[Any]) -> dict[str, Values]:
-    """Every measure's values, without those that are None."""
+    """Every measure's values, without those that are None; no measures where there are no rows."""
     return {
         field.name: np.array([v for row in rows if (v := getattr(row, field.name)) is not None], dtype=np.float64)
-        for field in fields(rows[0])
+        for field in (fields(rows[0]) if rows else ())
     }

@@ -1,0 +1,25 @@
+"""What a comparison is written as, of results made by hand."""
+
+import numpy as np
+
+from kontext_slider.evaluate.compare import CEILING, STRENGTHS, Measures, Result
+from kontext_slider.evaluate.report import OURS, Comparison, figures, report
+from kontext_slider.evaluate.truth import Case
+
+SOURCE = np.zeros((4, 4, 3), np.float32)
+ROW = Measures(0.1, 0.2, 0.1, 1.0, 0.05, 30.0, 29.0, None, 0.1, 0.2, None)
+
+
+def comparison(offered: str) -> Comparison:
+    """Of a night and a fog, on a model that is said to be able to do one edit."""
+    cases = [Case("scene", edit, edit, SOURCE, lambda strength: SOURCE) for edit in ("night", "fog")]
+    rows = [Result(case, 0, ROW, {}, STRENGTHS, None) for case in cases]
+    return Comparison({OURS: rows, CEILING: rows}, (), (), ("rms",), (0.0, 0.0), {}, frozenset({offered}))
+
+
+def test_a_model_that_offers_no_measured_edit_has_figures_all_the_same():
+    """An evening of rendering that ended in an IndexError, with its page written and its JSON not."""
+    none = comparison("snow")
+    assert figures(none)["offered"] == {} and figures(none)["truth_psnr"] == 30
+    assert "that the model offers" not in report(none, "the command", [])
+    assert figures(comparison("fog"))["offered"]["truth_psnr"] == 30
