@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from kontext_slider.errors import InvalidInput
 from kontext_slider.images import read_image, working_image
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.pocket.edits import EDITS, PICTURE_EDITS, Edit
@@ -158,8 +159,12 @@ def score_truth(pipe: KontextSliderPipeline, scenes_per_edit: int, photos: Seque
 
 
 def find_photos(folder: Path) -> list[Path]:
-    """The JPEG and PNG files of a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    """The JPEG and PNG files of a folder, by name. Raises InvalidInput where there is no folder, or none in it."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    photos = sorted(path for path in files if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    if not photos:
+        raise InvalidInput(f"There are no photographs in {folder}. Give a folder with JPEG or PNG files in it.")
+    return photos
 
 
 def _progress(pictures: list[Picture]) -> list[float]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.sheet import paste_rows
 from kontext_slider.evaluate.truth import (
     Score,
@@ -44,6 +45,14 @@ def test_photographs_are_measured_at_the_working_size(tmp_path):
     (tmp_path / "notes.md").write_text("not a photograph")
     cases = list(photo_cases(find_photos(tmp_path), 64, 16))
     assert {case.kind for case in cases} == {"photo"} and cases[0].source.shape == (48, 80, 3)
+
+
+@pytest.mark.parametrize("name", ["", "nowhere", "notes.md"])
+def test_a_folder_without_photographs_is_refused(tmp_path, name):
+    """A path mistyped is a traceback, and a folder of other files a report that says nothing of photographs."""
+    (tmp_path / "notes.md").write_text("not a photograph")
+    with pytest.raises(InvalidInput, match="no photographs"):
+        find_photos(tmp_path / name)
 
 
 def test_the_report_averages_what_it_lists(tmp_path):
