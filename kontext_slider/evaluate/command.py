@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from kontext_slider.commands.options import number
 from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.beyond import score_beyond
 from kontext_slider.evaluate.compare import CEILING, Result, draw_cases
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=DTYPES, help="default: by the device")
     parser.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="the report's folder")
     parser.add_argument("--json", type=Path, help="write all means as one JSON object")
-    parser.add_argument("--seed", type=int, default=0, help="draws scenes and noise (default: 0)")
+    parser.add_argument("--seed", type=number(int, 0, 2**63 - 1), default=0, help="draws scenes and noise (default: 0)")
     truth = parser.add_argument_group("against the truth, edit by edit (without --edits and --pie-bench)")
     truth.add_argument("--scenes-per-edit", type=int, default=4, help="held-out scenes per edit (default: 4)")
     truth.add_argument("--photos", type=Path, help="a folder of photographs to measure on as well")
@@ -66,17 +67,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure, write the report, print the means as JSON."""
-    for name in ("edits", "seeds", "jobs", "num", "ablation_steps", "ablation_sequences"):
+    for name in ("scenes_per_edit", "edits", "seeds", "jobs", "num", "ablation_steps", "ablation_sequences"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise InvalidInput(f"--{name.replace('_', '-')} is a number of at least 1, not {getattr(args, name)}.")
+    make_room(args.out, args.json)
     if args.pie_bench is not None:
         means = report_pie_bench(args)
     else:
         means = report_truth(args) if args.edits is None else report_rivals(args)
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(means, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(means))
+
+
+def make_room(out: Path, figures: Path | None) -> None:
+    """Make the folders of a run's results. Raises InvalidInput where they cannot be, before hours are spent."""
+    for flag, folder in (("--out", out), *([("--json", figures.parent)] if figures else [])):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidInput(f"{flag} cannot have the folder {folder} ({error.strerror}). Give another.") from error
+    if figures and figures.is_dir():
+        raise InvalidInput(f"--json is a file, and {figures} is a folder. Give a name in it.")
 
 
 def report_truth(args: argparse.Namespace) -> dict[str, Any]:
@@ -122,11 +134,11 @@ def run_comparison(kit: Kit, args: argparse.Namespace) -> Comparison:
 
 def report_pie_bench(args: argparse.Namespace) -> dict[str, Any]:
     """`pie-bench.md`, `pie-bench.csv` and plots; returns the means."""
-    pipe = load(args)
+    cases, pipe = choose_cases(args.pie_bench, args.num), load(args)
     name, distance = next(iter(distances_of(pipe, args).items()))
     embedder = ClipEmbedder(args.clip, pipe._execution_device) if args.clip else None
     methods = {OURS: ours, **{rival: RIVALS[rival] for rival in args.rivals or ()}}
-    results = measure_pie_bench(pipe, choose_cases(args.pie_bench, args.num), methods, distance, embedder, args.seed)
+    results = measure_pie_bench(pipe, cases, methods, distance, embedder, args.seed)
     write_pie_report(results, args.out, command_line(args), name)
     return pie_figures(results, name)
 

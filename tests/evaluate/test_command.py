@@ -168,11 +168,39 @@ def test_strips_are_spread_over_the_edits():
     assert sorted(spread(9, 2)) == [0, 1] and not spread(0, 5)
 
 
-@pytest.mark.parametrize("flag", ["--edits", "--seeds", "--jobs", "--num", "--ablation-steps", "--ablation-sequences"])
+@pytest.mark.parametrize(
+    "flag",
+    ["--scenes-per-edit", "--edits", "--seeds", "--jobs", "--num", "--ablation-steps", "--ablation-sequences"],
+)
 def test_counts_start_at_one(flag, capsys):
     """No edits, and the means are of nothing."""
     assert main(["evaluate", flag, "0"]) == 2
     assert "at least 1" in capsys.readouterr().err
+
+
+def test_seeds_are_held_out_ones(capsys):
+    """Held-out scenes are counted from a million on: a seed below 0 leads back to those that training drew."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", "--edits", "1", "--seed", "-1"])
+    assert stopped.value.code == 2 and "whole number from 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--out", "file"], "--out cannot"),
+        (["--out", "file/below"], "--out cannot"),
+        (["--out", "folder", "--json", "file/figures.json"], "--json cannot"),
+        (["--out", "folder", "--json", "folder"], "is a folder"),
+    ],
+)
+def test_there_is_room_for_the_results_before_they_are_computed(tmp_path, monkeypatch, capsys, flags, words):
+    """A file in the folder's place was found when all was computed, and all of it was lost."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("kontext_slider.evaluate.command.make_kit", lambda args: pytest.fail("work was begun"))
+    (tmp_path / "file").write_text("somebody's")
+    assert main(["evaluate", "--edits", "1", *flags]) == 2
+    assert words in capsys.readouterr().err and (tmp_path / "file").read_text() == "somebody's"
 
 
 def test_the_command_in_a_report_means_the_same_anywhere():
