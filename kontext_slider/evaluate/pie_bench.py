@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kontext_slider.errors import InvalidInput
+from kontext_slider.errors import InvalidInput, UnreadableImage
+from kontext_slider.images import read_image
 
 SIDE = 512
 TYPES = ("random", "object", "add", "delete", "content", "pose", "colour", "material", "background", "style")
 PAPER_TYPES = tuple(name for name in TYPES if name not in ("add", "delete"))  # 540 of the 700
+DAMAGED = "PIE-Bench is damaged, download it again"
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class PieCase:
 def read_pie_bench(folder: Path, kinds: Sequence[str] = PAPER_TYPES) -> Iterator[PieCase]:
     """The cases of some types, in the order of their ids; by default those of the paper's Table 1.
 
-    Raises InvalidInput for another folder, a picture that is missing, a type that is none, and without `datasets`
-    where there are Parquet files to read."""
+    Raises InvalidInput for another folder, an entry that is damaged, a picture that is missing, a type that is none,
+    and without `datasets` where there are Parquet files to read; UnreadableImage for a picture that is damaged."""
     unknown = [kind for kind in kinds if kind not in TYPES]
     if unknown:
         raise InvalidInput(f"PIE-Bench has no type '{unknown[0]}'. Its types are: {', '.join(TYPES)}.")
@@ -88,51 +90,87 @@ def difference(source: str, target: str) -> str:
 
 
 def _original(folder: Path, kinds: Sequence[str]) -> Iterator[PieCase]:
-    entries = json.loads((folder / "mapping_file.json").read_text(encoding="utf-8"))
-    for name, entry in sorted(entries.items()):
-        kind = TYPES[int(entry["editing_type_id"])]
-        if kind not in kinds:
-            continue
-        path = folder / "annotation_images" / entry["image_path"]
-        if not path.is_file():
-            raise InvalidInput(f"PIE-Bench's picture {path} is missing.")
-        yield PieCase(
-            id=name,
-            kind=kind,
-            image=Image.open(path).convert("RGB"),
-            source_prompt=plain_prompt(entry["original_prompt"]),
-            target_prompt=plain_prompt(entry["editing_prompt"]),
-            instruction=entry["editing_instruction"],
-            mask=decode_mask(entry["mask"]),
-        )
+    path = folder / "mapping_file.json"
+    with _sound(str(path)):
+        entries = sorted(json.loads(path.read_text(encoding="utf-8")).items())
+    for name, entry in entries:
+        with _sound(f"the entry '{name}' of {path}"):
+            case = _original_case(name, entry, kinds, folder / "annotation_images")
+        if case:
+            yield case
+
+
+def _original_case(name: str, entry: dict[str, Any], kinds: Sequence[str], pictures: Path) -> PieCase | None:
+    """None for an entry of another type."""
+    kind = TYPES[int(entry["editing_type_id"])]
+    if kind not in kinds:
+        return None
+    path = pictures / entry["image_path"]
+    if not path.is_file():
+        raise InvalidInput(f"PIE-Bench's picture {path} is missing.")
+    if not entry["editing_instruction"].strip():
+        raise ValueError("no instruction")
+    return PieCase(
+        id=name,
+        kind=kind,
+        image=read_image(path),
+        source_prompt=plain_prompt(entry["original_prompt"]),
+        target_prompt=plain_prompt(entry["editing_prompt"]),
+        instruction=entry["editing_instruction"],
+        mask=decode_mask(entry["mask"]),
+    )
 
 
 def _hub(files: Sequence[Path], folder: Path, kinds: Sequence[str]) -> Iterator[PieCase]:
+    for path in files:
+        kind = TYPES[int(path.relative_to(folder).parts[0][0])]
+        for number, row in enumerate(_rows(path) if kind in kinds else ()):
+            with _sound(f"row {number} of {path}"):
+                case = _hub_case(row, kind)
+            yield case
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         from datasets import load_dataset
     except ImportError as error:
         raise InvalidInput("Parquet files are read with datasets: 'pip install datasets', then try again.") from error
-    for path in files:
-        kind = TYPES[int(path.relative_to(folder).parts[0][0])]
-        if kind not in kinds:
-            continue
-        for row in load_dataset("parquet", data_files=str(path), split="train", streaming=True):
-            source, target = plain_prompt(row["source_prompt"]), plain_prompt(row["target_prompt"])
-            yield PieCase(
-                id=row["id"],
-                kind=kind,
-                image=_decoded(row["image"]).convert("RGB"),
-                source_prompt=source,
-                target_prompt=target,
-                instruction=difference(source, target),
-                mask=decode_mask(_numbers(row["mask"])),
-            )
+    try:
+        yield from load_dataset("parquet", data_files=str(path), split="train", streaming=True)
+    except Exception as error:  # a broken file can raise anything from inside datasets
+        raise InvalidInput(_why(str(path), error)) from error
 
 
-def _decoded(image: Any) -> Image.Image:
-    """A picture, or the bytes of its file where the Parquet file does not say that it is one."""
-    return image if isinstance(image, Image.Image) else Image.open(BytesIO(image["bytes"]))
+def _hub_case(row: dict[str, Any], kind: str) -> PieCase:
+    source, target = plain_prompt(row["source_prompt"]), plain_prompt(row["target_prompt"])
+    image = row["image"]  # a picture, or the bytes of its file where the Parquet file does not say that it is one
+    return PieCase(
+        id=row["id"],
+        kind=kind,
+        image=read_image(image if isinstance(image, Image.Image) else image["bytes"]),
+        source_prompt=source,
+        target_prompt=target,
+        instruction=difference(source, target),
+        mask=decode_mask(_numbers(row["mask"])),
+    )
 
 
 def _numbers(mask: str | Sequence[int]) -> Sequence[int]:
     return [int(word) for word in mask.split()] if isinstance(mask, str) else mask
+
+
+@contextmanager
+def _sound(what: str) -> Iterator[None]:
+    """Where the block finds something else than it reads, a sentence that names `what` it reads."""
+    try:
+        yield
+    except UnreadableImage as error:
+        raise UnreadableImage(f"{DAMAGED}: the picture of {what} cannot be read.") from error
+    except InvalidInput:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InvalidInput(_why(what, error)) from error
+
+
+def _why(what: str, error: Exception) -> str:
+    return f"{DAMAGED}: {what} cannot be read ({type(error).__name__}: {error})."

@@ -1,12 +1,13 @@
 """The readers of PIE-Bench and its measures, on folders made on the spot."""
 
 import builtins
+import json
 
 import numpy as np
 import pytest
 import torch
 
-from kontext_slider.errors import InvalidInput
+from kontext_slider.errors import InvalidInput, UnreadableImage
 from kontext_slider.evaluate.distance import rms
 from kontext_slider.evaluate.pie_bench import TYPES, decode_mask, difference, plain_prompt, read_pie_bench
 from kontext_slider.evaluate.pie_report import (
@@ -105,6 +106,72 @@ def test_what_is_wrong_is_said(folder, tmp_path_factory, break_it):
         InvalidInput, match={"empty": "no PIE-Bench", "kind": "no type", "picture": "missing"}[break_it]
     ):
         list(read_pie_bench(where, ("nonsense",) if break_it == "kind" else ("random",)))
+
+
+@pytest.mark.parametrize("text", ['{"000": ', "[1, 2]"])
+def test_a_list_of_edits_that_is_cut_off_is_said(folder, text):
+    """A traceback of the JSON reader names no file."""
+    (folder / "mapping_file.json").write_text(text)
+    with pytest.raises(InvalidInput, match="damaged, download it again: .*mapping_file.json"):
+        list(read_pie_bench(folder))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mask": [0, 10, 5]}, {"mask": None}, {"editing_type_id": "12"}, {"editing_instruction": " "}, {"image_path": 3}],
+)
+def test_an_entry_that_is_damaged_is_named(folder, change):
+    """An odd mask among 700 was a ValueError of zip, an edit without words stopped a run in its middle."""
+    path = folder / "mapping_file.json"
+    entries = json.loads(path.read_text())
+    path.write_text(json.dumps({**entries, "002": {**entries["002"], **change}}))
+    with pytest.raises(InvalidInput, match="damaged, download it again: the entry '002'"):
+        list(read_pie_bench(folder))
+
+
+@pytest.mark.parametrize("field", ["editing_type_id", "mask", "original_prompt", "image_path", "editing_instruction"])
+def test_an_entry_without_a_field_is_named(folder, field):
+    """A bare KeyError says neither which of 700 it was nor what to do."""
+    path = folder / "mapping_file.json"
+    entries = json.loads(path.read_text())
+    del entries["002"][field]
+    path.write_text(json.dumps(entries))
+    with pytest.raises(InvalidInput, match=f"the entry '002'.*{field}"):
+        list(read_pie_bench(folder))
+
+
+def test_a_picture_that_is_cut_off_is_named(folder):
+    """Pillow's error is none of ours, and names a memory address."""
+    path = folder / "annotation_images" / "0" / "0.png"
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(UnreadableImage, match="damaged, download it again: the picture of the entry '000'"):
+        list(read_pie_bench(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"mask": "0 512 7"}, "row 0 of"),
+        ({"mask": "0 twelve"}, "row 0 of"),
+        ({"image": {"bytes": b"no picture", "path": "0.png"}}, "the picture of row 0 of"),
+    ],
+)
+def test_a_row_of_the_hubs_that_is_damaged_is_named(tmp_path, change, words):
+    """The same slips in the other layout."""
+    datasets = pytest.importorskip("datasets", reason="Parquet files are read with datasets, which is not installed")
+    (file, *_) = sorted(hub_folder(tmp_path).glob("0_*/*.parquet"))
+    row = datasets.Dataset.from_parquet(str(file), keep_in_memory=True, cache_dir=str(tmp_path / "cache"))[0]
+    datasets.Dataset.from_list([{**row, **change}]).to_parquet(str(file))
+    with pytest.raises(InvalidInput, match=f"damaged, download it again: {words}"):
+        list(read_pie_bench(tmp_path))
+
+
+def test_a_file_that_is_no_parquet_is_named(hub, tmp_path):
+    """A download that was cut off."""
+    (tmp_path / "9_change_style_80").mkdir()
+    (tmp_path / "9_change_style_80" / "V1-00000-of-00001.parquet").write_bytes(b"no table")
+    with pytest.raises(InvalidInput, match="damaged, download it again: .*V1-00000"):
+        list(read_pie_bench(tmp_path))
 
 
 def test_cases_are_spread_over_the_types(folder):
