@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from kontext_slider.evaluate.beyond import STRENGTHS, beyond_cases, score_beyond, table, trained_up_to
-from tests.tiny import tiny_pipeline
+from kontext_slider.evaluate.truth import Case
+from tests.tiny import INSTRUCTION, tiny_pipeline
 
 
 def test_only_edits_that_go_on_are_asked_beyond_one():
@@ -34,3 +35,20 @@ def test_the_tangent_is_another_way_than_the_slider():
     with trained_up_to(pipe, 1.0):
         tangent = projector(torch.tensor([1.4]), pooled)
     assert not torch.allclose(slider.shift, tangent.shift)
+
+
+def test_the_row_of_the_tangent_is_of_a_projector_that_ends_at_one(monkeypatch):
+    """The row would be the slider's again, and going on along the tangent look as good as training beyond 1."""
+    black = np.zeros((4, 4, 3), np.float32)
+    errors = {1.5: (0.1, 0.1, 0.01), 1.0: (0.1, 0.1, 0.1 / 10**0.5)}  # by what the projector says it was trained up to
+
+    def frames(pipe, case, seed):
+        return [black + error for error in errors[pipe.slider_projector.config.highest_strength]]
+
+    monkeypatch.setattr("kontext_slider.evaluate.beyond._frames", frames)
+    pipe = tiny_pipeline()
+    pipe.slider_projector.register_to_config(highest_strength=1.5)
+    scores = score_beyond(pipe, [Case("scene", "lighter", INSTRUCTION, black, lambda strength: black)], seed=0)
+    assert scores["slider"] == {1.0: 20, 1.25: 20, 1.5: 40}
+    assert scores["tangent"] == {1.0: 20, 1.25: 20, 1.5: 30}
+    assert scores["stay"] == {1.0: 20, 1.25: 20, 1.5: 20}

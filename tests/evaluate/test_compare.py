@@ -5,10 +5,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kontext_slider.evaluate.compare import CEILING, STRENGTHS, Measures, draw_cases, make_ruler, measure_case
+from kontext_slider.evaluate.compare import (
+    CEILING,
+    NUM_LEVELS,
+    STRENGTHS,
+    Measures,
+    Result,
+    Ruler,
+    draw_cases,
+    make_ruler,
+    measure_case,
+    measure_sweep,
+)
 from kontext_slider.evaluate.distance import rms, ssim
 from kontext_slider.evaluate.rivals import RIVALS, ours
 from kontext_slider.evaluate.statistics import half_widths, interval, means, paired, table
+from kontext_slider.evaluate.truth import Case
 from kontext_slider.train.pocket.edits import EDITS
 from tests.tiny import tiny_pipeline
 
@@ -68,6 +80,35 @@ def test_a_ruler_has_the_truth_at_the_measured_strengths(pipe, cases):
     ruler = make_ruler(pipe, cases["bigger"], seed=0)
     for strength, truth in zip(STRENGTHS, ruler.truths, strict=True):
         assert np.abs(truth - cases["bigger"].truth(strength)).max() < 1e-5
+
+
+def grey(value: float) -> np.ndarray:
+    return np.full((8, 8, 3), value, np.float32)
+
+
+@pytest.fixture
+def off_by_a_tenth() -> Result:
+    """Black that goes to .6: frames are .1 too light, that at strength 0 is .01 too light; the codec has 50 dB."""
+    case = Case("scene", "lighter", "make it lighter", grey(0), lambda strength: grey(0.6 * strength))
+    ruler = Ruler(case, [case.truth(level / NUM_LEVELS) for level in range(NUM_LEVELS + 1)], zero=50.0, full=23.0)
+    frames = [grey(0.01), *(grey(0.6 * strength + 0.1) for strength in STRENGTHS[1:])]
+    return measure_sweep(ruler, frames, {"rms": rms}, way=0.6, seed=0, keep=False)
+
+
+def test_gaps_are_what_is_lost(off_by_a_tenth):
+    """With the sign turned, the method that ruins the source at strength 0 would lead the table."""
+    assert off_by_a_tenth.measures.zero_psnr_gap == pytest.approx(50 - 40, abs=1e-3)
+    assert off_by_a_tenth.measures.full_psnr_gap == pytest.approx(23 - 20, abs=1e-3)
+
+
+def test_the_mean_to_the_truth_leaves_strength_0_out(off_by_a_tenth):
+    """An anchored slider has 99 dB there, which would lift this mean of 20 to 31."""
+    assert off_by_a_tenth.measures.truth_psnr == pytest.approx(20, abs=1e-3)
+
+
+def test_a_sweep_starts_at_the_source_and_not_at_the_frame_of_strength_0(off_by_a_tenth):
+    """From its own frame at 0, what a method loses there is free: .19 of .6 for the first step, and not .2."""
+    assert off_by_a_tenth.curve[:2] == pytest.approx((0, 0.2 / 0.6), abs=1e-4)
 
 
 ROW = Measures(0.1, 0.2, 0.1, 1.0, 0.05, 30.0, 29.0, None, 0.1, 0.2, None)

@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from kontext_slider.errors import InvalidInput, UnreadableImage
 from kontext_slider.evaluate.distance import rms
-from kontext_slider.evaluate.pie_bench import TYPES, decode_mask, difference, plain_prompt, read_pie_bench
+from kontext_slider.evaluate.pie_bench import TYPES, PieCase, decode_mask, difference, plain_prompt, read_pie_bench
 from kontext_slider.evaluate.pie_report import (
     choose_cases,
     measure_pie_bench,
@@ -222,3 +223,26 @@ def test_the_background_is_what_the_mask_leaves():
     frame[:, 4:] = 0.1
     assert outside_psnr([frame], source, ~small) == pytest.approx(20, abs=1e-3)
     assert outside_psnr([frame], source, np.zeros((4, 8), bool)) is None
+
+
+def test_the_background_is_measured_outside_the_mask():
+    """The helpers are right and their caller turned the mask around: all that an edit is for would count as damage."""
+    mask = np.zeros((512, 512), bool)
+    mask[:, :256] = True
+    case = PieCase("0", "random", Image.new("RGB", (512, 512), (102, 102, 102)), "grey", "black", "darken it", mask)
+
+    def darken_left(pipe, image, instruction, strengths, seed):
+        frame = np.full((32, 32, 3), 0.4 + 0.1, np.float32)
+        frame[:, :16] = 0
+        return [frame] * len(strengths)
+
+    (row,) = measure_pie_bench(tiny_pipeline(), [case], {"ours": darken_left}, rms, None, seed=0)["ours"]
+    assert row.measures.background_psnr == pytest.approx(20, abs=1e-3)
+
+
+def test_a_single_pixel_of_a_mask_is_no_background():
+    """Every 16th pixel looked at, a thin edit would fall through, and its change count against the method."""
+    mask = np.zeros((512, 512), bool)
+    mask[16 * 3 + 1, 16 * 5 + 2] = True
+    small = resized_mask(mask, (32, 32))
+    assert small[3, 5] and small.sum() == 1

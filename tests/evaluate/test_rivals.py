@@ -1,5 +1,7 @@
 """Rivals, on a tiny real-class pipeline."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,21 @@ def test_the_step_that_all_strengths_share_is_taken_once(pipe, name, fields):
     RIVALS[name](pipe, tiny_image(), INSTRUCTION, STRENGTHS, 0)
     hook.remove()
     assert len(calls) == fields * (1 + len(STRENGTHS) * (pipe.defaults.steps - 1))
+
+
+def test_ada_or_starts_from_the_root_of_the_strength(pipe, monkeypatch):
+    """At .25 the guidance starts half way from the source (0) to no edit (4), and a quarter of 8 - 4 is added: 3. From
+    a quarter of the way, the rival would be weaker than its authors made it."""
+    run = SimpleNamespace(
+        text=torch.tensor(8.0),
+        encode=lambda words: torch.tensor(4.0),
+        velocity_of=lambda text: lambda z, sigma: text,
+        keep=lambda z, sigma: torch.tensor(0.0),
+        sample=lambda velocity: velocity(None, 1.0),
+        picture=float,
+    )
+    monkeypatch.setattr("kontext_slider.evaluate.rivals.BaseRun", lambda *_: run)
+    assert RIVALS["ada-or"](pipe, tiny_image(), INSTRUCTION, (0.0, 0.25, 1.0), 0) == [0, 3, 8]
 
 
 def test_not_anchored_is_ours_without_the_anchor_and_leaves_it_there(pipe):

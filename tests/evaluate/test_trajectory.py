@@ -54,6 +54,11 @@ def test_turning_back_costs_rank_and_smoothness():
     assert second_order(back) > 1
 
 
+def test_equal_distances_share_their_mean_rank():
+    """Ranks .5, 2, 2, 3.5 against 0 to 3: 4.5 / sqrt(4.5 * 5). Ranked otherwise, frames that stand still would turn."""
+    assert monotonicity(on_a_line(0, 1, 1, 2)) == pytest.approx(4.5 / np.sqrt(4.5 * 5))
+
+
 def test_a_sweep_that_does_not_move_is_no_number_to_be_proud_of():
     """Dividing by nothing gave NaN, which swallows every mean."""
     still = np.zeros((5, 5))
