@@ -94,7 +94,7 @@ def make_room(out: Path, figures: Path | None) -> None:
 def report_truth(args: argparse.Namespace) -> dict[str, Any]:
     """`truth.md` and `truth.jsonl`; returns mean decibels."""
     photos = find_photos(args.photos) if args.photos else []
-    scores = score_truth(load(args), args.scenes_per_edit, photos)
+    scores = score_truth(load(args), args.scenes_per_edit, photos, args.seed)
     write_truth(scores, args.out, command_line(args))
     return summary(scores)
 

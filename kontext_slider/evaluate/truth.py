@@ -29,7 +29,7 @@ from kontext_slider.train.pocket.paint import Picture
 from kontext_slider.train.pocket.world import Scene, draw, draw_mask, random_scene
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-HELD_OUT_SEED = 1_000_000  # training draws from seeds 0, 1 and 2
+HELD_OUT_SEED = 1_000_000  # held-out scenes have seeds from here on; training's are small: pocket's runs had 0 to 8
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,10 @@ def psnr(picture: Picture, truth: Picture) -> float:
 
 
 def scene_cases(per_edit: int, size: int, seed: int = HELD_OUT_SEED, held_out: bool = False) -> Iterable[Case]:
-    """`per_edit` held-out scenes for every edit the world knows; `held_out`: in phrasings that training never saw."""
+    """`per_edit` held-out scenes for every edit the world knows; `held_out`: in phrasings that training never saw.
+
+    A scene is a function of seed, edit and its number: more per edit begin with the same ones. Those of HELD_OUT_SEED
+    itself have chosen the edits that pocket offers, see `score_truth`."""
     for number, edit in enumerate(EDITS.values()):
         for index in range(per_edit):
             yield draw_case(edit, np.random.default_rng((seed, number, index)), size, held_out)
@@ -150,12 +153,17 @@ def score_case(pipe: KontextSliderPipeline, case: Case, strengths: Sequence[floa
     ]
 
 
-def score_truth(pipe: KontextSliderPipeline, scenes_per_edit: int, photos: Sequence[Path]) -> list[Score]:
-    """Score held-out scenes for every edit, and every picture edit on every photograph, at STRENGTHS."""
+def score_truth(
+    pipe: KontextSliderPipeline, scenes_per_edit: int, photos: Sequence[Path], seed: int = 0
+) -> list[Score]:
+    """Score held-out scenes for every edit, and every picture edit on every photograph, at STRENGTHS.
+
+    `seed` draws scenes and noise. `train.pocket.recipe.measure` chooses on seed 0's scenes which edits a model offers:
+    what is said of the offered edits as such wants another seed, or it is tested on what chose it."""
     size, multiple = pipe.defaults.size, 2 * pipe.vae_scale_factor
-    cases = [*scene_cases(scenes_per_edit, size), *photo_cases(photos, size, multiple)]
+    cases = [*scene_cases(scenes_per_edit, size, HELD_OUT_SEED + seed), *photo_cases(photos, size, multiple)]
     pipe.set_progress_bar_config(disable=True)
-    return [score for case in tqdm(cases, unit="edit") for score in score_case(pipe, case, STRENGTHS, seed=0)]
+    return [score for case in tqdm(cases, unit="edit") for score in score_case(pipe, case, STRENGTHS, seed)]
 
 
 def find_photos(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from kontext_slider.cli import build_parser, main
 from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.command import command_line, spread
 from kontext_slider.evaluate.kit import load_free_morph, parse_ablations
+from kontext_slider.evaluate.truth import Score
 from kontext_slider.images import read_image
 from tests.evaluate.networks import save_tiny_clip
 from tests.evaluate.pie import original_folder
@@ -176,6 +177,19 @@ def test_counts_start_at_one(flag, capsys):
     """No edits, and the means are of nothing."""
     assert main(["evaluate", flag, "0"]) == 2
     assert "at least 1" in capsys.readouterr().err
+
+
+def test_the_seed_reaches_the_scenes_of_the_truth(model, monkeypatch, tmp_path):
+    """The tables of two seeds were the same to the last digit, and looked like a result that holds."""
+    asked = []
+
+    def scored(pipe, scenes_per_edit, photos, seed):
+        asked.append((scenes_per_edit, photos, seed))
+        return [Score("scene", "night", strength, 30.0, 40.0, 20.0, strength, strength) for strength in (0.0, 1.0)]
+
+    monkeypatch.setattr("kontext_slider.evaluate.command.score_truth", scored)
+    flags = ["--model", str(model / "model"), "--scenes-per-edit", "1", "--seed", "7", "--out", str(tmp_path)]
+    assert not main(["evaluate", *flags]) and asked == [(1, [], 7)]
 
 
 def test_seeds_are_held_out_ones(capsys):

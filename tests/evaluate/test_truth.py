@@ -15,11 +15,13 @@ from kontext_slider.evaluate.truth import (
     photo_cases,
     psnr,
     scene_cases,
+    score_truth,
     summary,
     table,
     working_edits,
     write_report,
 )
+from tests.tiny import tiny_pipeline
 
 
 def test_psnr_is_the_textbook_figure():
@@ -37,6 +39,21 @@ def test_scenes_cover_every_edit_and_their_truth_starts_at_the_source():
     for case in cases:
         assert np.abs(case.truth(0.0) - case.source).max() < 1e-5
         assert np.abs(case.truth(1.0) - case.source).max() > 1e-3
+
+
+def test_the_seed_draws_the_scenes_and_their_noise(monkeypatch):
+    """Without the seed's reach, a second measurement is the first again; seed 0's scenes are those of old tables."""
+    asked = []
+    monkeypatch.setattr(
+        "kontext_slider.evaluate.truth.score_case", lambda pipe, case, _, seed: asked.append((case, seed)) or []
+    )
+    pipe = tiny_pipeline()
+    score_truth(pipe, 1, [])
+    score_truth(pipe, 1, [], seed=7)
+    first, other = asked[: len(asked) // 2], asked[len(asked) // 2 :]
+    assert {seed for _, seed in first} == {0} and {seed for _, seed in other} == {7}
+    for (case, _), (moved, _), known in zip(first, other, scene_cases(1, pipe.defaults.size), strict=True):
+        assert case.truth == known.truth and case.edit == moved.edit and case.truth.scene != moved.truth.scene
 
 
 def test_photographs_are_measured_at_the_working_size(tmp_path):
