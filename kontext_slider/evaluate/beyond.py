@@ -15,21 +15,10 @@ import torch
 from tqdm import tqdm
 
 from kontext_slider.evaluate.picture import to_image
-from kontext_slider.evaluate.truth import Case, draw_case, psnr
+from kontext_slider.evaluate.truth import Case, psnr
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.pocket.edits import EDITS
 
 STRENGTHS = (1.0, 1.25, 1.5)
-
-
-def beyond_cases(per_edit: int, size: int, seed: int) -> list[Case]:
-    """Held-out scenes for every edit that has a truth beyond 1."""
-    edits = [edit for edit in EDITS.values() if edit.goes_on]
-    return [
-        draw_case(edit, np.random.default_rng((seed, number, index)), size)
-        for number, edit in enumerate(edits)
-        for index in range(per_edit)
-    ]
 
 
 @contextmanager
