@@ -20,8 +20,8 @@ LEVELS = np.linspace(0, 1, NUM_STEPS + 1)
 
 
 def frames_of(name: str, index: int, size: int) -> list[Picture]:
-    """The edit at LEVELS of its parameter, on source number `index`: a scene, or a photograph for every second one of
-    an edit that any picture can have."""
+    """The edit at LEVELS of its parameter, on source number `index`: a held-out scene or, for every second one of an
+    edit that any picture can have, a crop of a photograph that training crops as well."""
     edit, rng = EDITS[name], np.random.default_rng((SEED, list(EDITS).index(name), index))
     if edit.is_global and index % 2:
         photograph = crop_photograph(rng, size, size)
