@@ -3,7 +3,7 @@
 Of pocket on held-out edits, without its anchor, as FLUX has none, by the presets of a large model on a GPU (its batches
 of frames; eight bits or not changes no count). A sweep of eleven frames in a session of its own; and in another one the
 second strength, one after five coarse frames, and one more that may not be mixed of them. Prints a table (each frame of
-a batch counts) and one line of JSON.
+a batch counts) and one line of JSON: means by speed and place, and under "most" the most that any edit took.
 """
 
 from __future__ import annotations
@@ -73,6 +73,13 @@ def steps_of(pipe, speed: str, source: Image.Image, instruction: str) -> list[in
     return found
 
 
+def figures_of(steps: dict[str, np.ndarray]) -> dict:
+    """Means, and "most", by speed and place. `steps`: by speed, (edits, places)."""
+    means = {name: dict(zip(PLACES, rows.mean(axis=0).round(2).tolist(), strict=True)) for name, rows in steps.items()}
+    most = {name: dict(zip(PLACES, rows.max(axis=0).tolist(), strict=True)) for name, rows in steps.items()}
+    return {**means, "most": most}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="pocket")
@@ -86,12 +93,12 @@ def main() -> None:
     cases = draw_cases(2 if args.quick else args.edits, pipe.defaults.size, HELD_OUT_SEED + 7)
     line: dict = {"edits": len(cases), "steps": args.steps, "date": datetime.date.today().isoformat()}
     print(f"{args.steps} steps a frame, of {FRAMES * args.steps} of a sweep; mean (most)")
+    steps = {}
     for name in NAMES[1:]:
-        steps = np.array([steps_of(pipe, name, to_image(case.source), case.instruction) for case in cases])
-        for place, mean, most in zip(PLACES, steps.mean(axis=0), steps.max(axis=0), strict=True):
+        steps[name] = np.array([steps_of(pipe, name, to_image(case.source), case.instruction) for case in cases])
+        for place, mean, most in zip(PLACES, steps[name].mean(axis=0), steps[name].max(axis=0), strict=True):
             print(f"{name:8s} {place:22s} {mean:7.1f} ({most})", flush=True)
-        line[name] = dict(zip(PLACES, steps.mean(axis=0).round(2).tolist(), strict=True))
-    print_line(line, args.out)
+    print_line({**line, **figures_of(steps)}, args.out)
 
 
 if __name__ == "__main__":
