@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -75,6 +76,16 @@ def test_one_wild_edit_does_not_hide_in_the_mean(scripts, capsys):
     low, high = line["fast_delta_smooth_interval"]
     assert low == 0.0 and high > 2.0
     assert line["fastest_median_change"] == 0.1 and line["fast_hand_worst_frame"] == 44.0
+
+
+def test_the_most_steps_stand_beside_their_means(scripts):
+    """The table of benchmarks/README.md has both, and half of it could be found in no file."""
+    from bench_steps import figures_of
+
+    figures = figures_of({"fast": np.array([[80, 7, 0, 3], [124, 10, 0, 4]])})
+    places = ("sweep", "second strength", "after five", "after five, not mixed")
+    assert figures["fast"] == dict(zip(places, (102, 8.5, 0, 3.5), strict=True))
+    assert figures["most"]["fast"] == dict(zip(places, (124, 10, 0, 4), strict=True))
 
 
 @pytest.mark.slow
