@@ -17,7 +17,7 @@ from kontext_slider.train.data.instruct import check_categories
 from kontext_slider.train.data.morph.measure import measure_morphers, table
 from kontext_slider.train.data.morph.registry import FREEMORPH, MORPHERS, NAMES, find_morpher
 from kontext_slider.train.data.pack import kept_rows, write_dataset
-from kontext_slider.train.data.run import FREEMORPH_MODEL, GRAMMAR, PACK, Tools, run_stages, title
+from kontext_slider.train.data.run import FREEMORPH_MODEL, GRAMMAR, PACK, PACKED, Tools, run_stages, title
 from kontext_slider.train.data.strips import open_strips
 from kontext_slider.train.data.workspace import ENDS, STAGES, Recipe, reopen
 
@@ -95,7 +95,7 @@ def make_data(args: argparse.Namespace) -> None:
     run_stages(args.out, recipe, args.num, tools, args.until, command)
     print(f"The report is {args.out / 'report' / 'report.md'}.")
     if args.until == PACK:
-        print(f"The data is {args.out / 'packed'}: datasets.load_dataset({str(args.out / 'packed')!r}).")
+        print(f"The data is {args.out / PACKED}: datasets.load_dataset({str(args.out / PACKED)!r}).")
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:

@@ -94,9 +94,12 @@ def kept_rows(workspace: Workspace) -> Iterator[Row]:
 
 
 def write_dataset(rows: Iterable[Row], folder: Path, title: str, rows_per_shard: int = ROWS_PER_SHARD) -> int:
-    """Write rows as `folder`/data/train-K-of-M.parquet with a card, in the place of what was there; returns how many.
+    """Write rows as `folder`/data/train-K-of-M.parquet with a card; returns how many.
 
-    The folder is swapped in when it is complete. InvalidInput where there is no row."""
+    An older data set is replaced, once the new one is complete. InvalidInput where there is no row, and, before any is
+    read, where the folder holds anything else (`check_place`)."""
+    folder = folder.resolve()
+    check_place(folder)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "data").mkdir(parents=True)
@@ -115,6 +118,20 @@ def write_dataset(rows: Iterable[Row], folder: Path, title: str, rows_per_shard:
     write_whole(partial / "README.md", card(title, count, categories).encode())
     _swap_in(partial, folder)
     return count
+
+
+def check_place(folder: Path) -> None:
+    """InvalidInput unless a data set may be written in the place of `folder`: it is missing, empty, or holds nothing
+    but an older data set."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return  # nothing is lost
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    shards = list((folder / "data").glob("*"))
+    if names != {"README.md", "data"} or not shards or not all(shard.match("train-*.parquet") for shard in shards):
+        raise InvalidInput(
+            f"{folder} holds more than an older data set, and a new one would take its place. Name an empty folder, or "
+            "one that does not exist yet."
+        )
 
 
 def _swap_in(partial: Path, folder: Path) -> None:

@@ -18,14 +18,14 @@ from kontext_slider.train.data.instruct import GrammarWriter, Writer, check_cate
 from kontext_slider.train.data.items import Item, Stage, run_stage
 from kontext_slider.train.data.manifest import alone_in
 from kontext_slider.train.data.morph.registry import NAMES, find_morpher
-from kontext_slider.train.data.pack import kept_rows, write_dataset
+from kontext_slider.train.data.pack import check_place, kept_rows, write_dataset
 from kontext_slider.train.data.report import write_report
 from kontext_slider.train.data.score import on_release_scale
 from kontext_slider.train.data.sources import open_sources
 from kontext_slider.train.data.workspace import ENDS, STAGES, Recipe, Workspace, open_workspace
 
 GRAMMAR = "grammar"
-PACK = "pack"
+PACK, PACKED = "pack", "packed"
 FREEMORPH_MODEL = "stabilityai/stable-diffusion-2-1"
 
 
@@ -75,13 +75,15 @@ def run_stages(out: Path, recipe: Recipe, num_items: int, tools: Tools, until: s
     check_recipe(recipe, num_items)
     with alone_in(out):
         workspace = open_workspace(out, recipe)
+        if until == PACK:
+            check_place(out / PACKED)
         first, step = recipe.share
         items = [Item(index) for index in range(first, num_items, step)]
         for name in STAGES[: STAGES.index(until) + 1 if until != PACK else len(STAGES)]:
             items = run_stage(name, items, _later(MAKERS[name], workspace, tools), workspace.manifest(name))
         write_report(workspace, command)
         if until == PACK:
-            write_dataset(kept_rows(workspace), out / "packed", title(recipe))
+            write_dataset(kept_rows(workspace), out / PACKED, title(recipe))
     return workspace
 
 

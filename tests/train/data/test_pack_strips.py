@@ -1,6 +1,7 @@
 """Data sets on the disk: ours, read back by `datasets`, and the authors' strips taken over."""
 
 import json
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -64,6 +65,33 @@ def test_shards_hold_all_rows_and_an_old_data_set_is_replaced(tmp_path, lenient)
     assert [path.name for path in (tmp_path / "data" / "data").iterdir()] == ["train-00000-of-00001.parquet"]
     assert load(tmp_path / "data").num_rows == 3
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+@pytest.mark.parametrize("holds", ["thesis.txt", "README.md", "data/thesis.txt", "data/train-0.parquet"])
+def test_a_folder_that_is_no_older_data_set_is_left_alone(tmp_path, lenient, monkeypatch, capsys, holds):
+    """`--out ~/Documents`, the run's own folder or the folder that one stands in: everything in it was deleted."""
+    run_tiny(tmp_path / "run", 1, until="filter")
+    mine = tmp_path / "mine" / holds
+    mine.parent.mkdir(parents=True)
+    mine.write_text("dear")
+    (tmp_path / "empty").mkdir()
+    for out in ("mine", "run", "run/recipe.json"):
+        assert main(["data", "pack", str(tmp_path / "run"), "--out", str(tmp_path / out)]) == 2
+        assert "Name an empty folder" in capsys.readouterr().err
+    write_strips(tmp_path / "strips")
+    monkeypatch.chdir(tmp_path / "strips")
+    assert main(["data", "import-strips", str(tmp_path / "strips"), "--out", "."]) == 2
+    assert mine.read_text() == "dear" and (tmp_path / "run" / "strips").is_dir() and len(list(Path().iterdir())) == 2
+    assert main(["data", "pack", str(tmp_path / "run"), "--out", str(tmp_path / "empty")]) == 0
+
+
+def test_a_run_that_could_not_be_packed_says_so_before_it_begins(tmp_path, lenient):
+    """A night of edits, and then a sentence."""
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "mine.txt").touch()
+    with pytest.raises(InvalidInput, match="older data set"):
+        run_tiny(tmp_path, 1)
+    assert not (tmp_path / "instruct.jsonl").exists()
 
 
 def test_nothing_kept_is_a_sentence_and_leaves_the_old_data_alone(tmp_path, lenient):
