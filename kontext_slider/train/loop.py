@@ -15,6 +15,7 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+CHECKPOINT = "checkpoint.pt"
 MOST_SIZES = 32  # of pictures, that one compiled block is made for
 
 
@@ -72,7 +73,7 @@ def train(
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     folder.mkdir(parents=True, exist_ok=True)
-    step = load_checkpoint(folder / "checkpoint.pt", parameters, optimizers)
+    step = load_checkpoint(folder / CHECKPOINT, parameters, optimizers)
     losses, since = [], time.monotonic()
     while step < schedule.steps:
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
@@ -91,7 +92,7 @@ def train(
             write_log(folder / "log.jsonl", step, losses, time.monotonic() - since)
             losses, since = [], time.monotonic()
         if step % schedule.checkpoint_every == 0 or step == schedule.steps:
-            save_checkpoint(folder / "checkpoint.pt", parameters, optimizers, step)
+            save_checkpoint(folder / CHECKPOINT, parameters, optimizers, step)
 
 
 def write_log(path: Path, step: int, losses: list[float], seconds: float) -> None:

@@ -21,6 +21,7 @@ from kontext_slider.train.pocket.batches import (
     channel_weights,
     load_batches,
 )
+from kontext_slider.train.pocket.folder import open_run
 from kontext_slider.train.pocket.guides import Guides, guided
 from kontext_slider.train.pocket.model import PocketSizes, build_parts, go_on_from
 from kontext_slider.train.pocket.pairs import SCENES_ONLY, changed_tokens, draw_source, to_tensor
@@ -86,7 +87,10 @@ def fit_codec(run: BaseRun, folder: Path) -> PatchCodec:
 
 
 def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> dict:
-    """Train to the end (or resume) and return the pipeline's parts, `vae` included, on the CPU in float32."""
+    """Train to the end (or resume) and return the pipeline's parts, `vae` included, on the CPU in float32.
+
+    InvalidInput where the folder holds another run."""
+    open_run(folder / "base", run)
     codec = fit_codec(run, folder / "codec")
     parts = {**build_parts(all_instructions(), sizes or PocketSizes(), run.seed), "vae": codec}
     if run.start is not None:

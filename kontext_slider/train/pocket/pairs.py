@@ -1,7 +1,8 @@
 """Pairs to train on: drawn pictures, their edits at some strength, and the words; kept as codec latents.
 
 A *shard* holds pairs of one picture size. Several edits share a source, which is drawn and stored once. Shards are
-functions of their seed, written to disk as safetensors, and drawn again only when absent.
+functions of their seed, written to disk as safetensors with what they were drawn by, and drawn again where that
+differs or they are absent.
 
 Legend: N pairs, S sources, C latent channels, h and w latent rows and columns, L = h w / 4 tokens.
 """
@@ -11,7 +12,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from torch import Tensor
 from torch.multiprocessing import get_context
 
 from kontext_slider.codec import PatchCodec
+from kontext_slider.train.digest import weights_digest
 from kontext_slider.train.flow import pack
 from kontext_slider.train.pocket.edits import NO_EDIT, PICTURE_EDITS, SCENE_EDITS, Edit
 from kontext_slider.train.pocket.paint import Picture
@@ -211,14 +214,29 @@ def _numpy_group(job: _Job) -> tuple:
 
 
 def load_or_draw(path: Path, **how) -> Shard:
-    """The shard at `path`, drawn by `draw_shard(**how)` and written whole if it is not there."""
-    if not path.exists():
+    """The shard at `path`; drawn by `draw_shard(**how)` and written whole if none that was drawn so is there."""
+    origin = origin_of(**how)
+    if not path.exists() or _metadata(path).get("origin") != origin:
         shard = draw_shard(**how)
         tensors = {name: value for name, value in vars(shard).items() if isinstance(value, Tensor)}
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        save_file(tensors, partial, metadata={"instruction": json.dumps(shard.instruction)})
+        save_file(tensors, partial, metadata={"instruction": json.dumps(shard.instruction), "origin": origin})
         os.replace(partial, path)
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         return Shard(**tensors, instruction=json.loads(file.metadata()["instruction"]))
+
+
+def origin_of(**how) -> str:
+    """The arguments of `draw_shard` that decide what is drawn, as JSON: the codec by its weights, strengths by name."""
+    call = signature(draw_shard).bind(**how)
+    call.apply_defaults()
+    facts = {name: value for name, value in call.arguments.items() if name != "workers"}
+    facts |= {"codec": weights_digest(facts["codec"]).hex(), "strengths": facts["strengths"].__name__}
+    return json.dumps(facts | {"mix": asdict(facts["mix"])}, sort_keys=True)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}

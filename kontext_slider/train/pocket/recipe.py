@@ -22,6 +22,7 @@ from kontext_slider.train.pocket.base import BaseRun, train_base
 from kontext_slider.train.pocket.batches import ShardSize
 from kontext_slider.train.pocket.card import write_card
 from kontext_slider.train.pocket.edits import known_instructions
+from kontext_slider.train.pocket.folder import allow_start
 from kontext_slider.train.pocket.model import PocketSizes
 from kontext_slider.train.pocket.pace import family
 from kontext_slider.train.pocket.slider import SliderRun, train_slider
@@ -34,6 +35,7 @@ EDIT_DEFAULTS = {
     "anchor_source": True,
 }
 RUNS = "runs.json"
+STAGES = ("base", "slider")
 
 
 def _larger(sizes: tuple[ShardSize, ...], times: int) -> tuple[ShardSize, ...]:
@@ -59,7 +61,7 @@ def save(pipe: KontextSliderPipeline, base: BaseRun, slider: SliderRun, run: Pat
     """Write the pipeline in half precision to `out`, with the settings and logs of its training."""
     pipe.to("cpu", torch.float16)
     pipe.save_pretrained(out)
-    for stage in ("base", "slider"):
+    for stage in STAGES:
         (out / "training").mkdir(exist_ok=True)
         shutil.copy(run / stage / "log.jsonl", out / "training" / f"{stage}.jsonl")
     settings = json.dumps({"base": asdict(base), "slider": asdict(slider)}, indent=2, default=str)
@@ -104,5 +106,7 @@ def run(args: argparse.Namespace) -> None:
         pipe = build_pipeline(train_base(base, args.folder))
         train_slider(pipe, slider, args.folder)
         save(pipe, base, slider, args.folder, args.out)
+        for stage in STAGES if args.start else ():
+            allow_start(args.folder / stage, args.out)
     if args.only != "train":
         measure(args.out, args.photos, args.scenes_per_edit)

@@ -24,7 +24,7 @@ from accelerate.utils import broadcast_object_list
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from kontext_slider.arguments import packing
@@ -32,6 +32,7 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.export import write_whole
 from kontext_slider.images import read_image, working_image
 from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.train.digest import weights_digest
 from kontext_slider.train.slider.config import SliderConfig
 
 ROWS = 32  # of one shard
@@ -147,15 +148,6 @@ def cache_key(pipe: KontextSliderPipeline, config: SliderConfig, files: list[Pat
     return digest.hexdigest()[:16]
 
 
-def weights_digest(module: nn.Module) -> bytes:
-    """Digest of names, shapes, precision and values of a module's tensors, and of its configuration."""
-    digest = hashlib.sha256(json.dumps(_facts(module), sort_keys=True, default=str).encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.digest()
-
-
 def shard_path(folder: Path, number: int) -> Path:
     return folder / f"rows-{number:05d}.safetensors"
 
@@ -215,10 +207,3 @@ def _check_row(row: dict, number: int, highest: float) -> None:
     else:
         return
     raise InvalidInput(f"Row {number} of the data set has {problem}. Leave it out or repair it.")
-
-
-def _facts(module: nn.Module) -> dict[str, Any]:
-    config = module.config
-    facts = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-    local = ("_name_or_path", "name_or_path", "transformers_version", "_diffusers_version", "dtype", "torch_dtype")
-    return {name: value for name, value in facts.items() if name not in local}
