@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import pickle
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +14,9 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from kontext_slider.errors import CheckpointError
+from kontext_slider.train.files import cut_log, put_in_place
 
 CHECKPOINT = "checkpoint.pt"
 MOST_SIZES = 32  # of pictures, that one compiled block is made for
@@ -74,6 +77,7 @@ def train(
     peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     folder.mkdir(parents=True, exist_ok=True)
     step = load_checkpoint(folder / CHECKPOINT, parameters, optimizers)
+    cut_log(folder / "log.jsonl", step)
     losses, since = [], time.monotonic()
     while step < schedule.steps:
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
@@ -110,14 +114,18 @@ def save_checkpoint(path: Path, parameters: list[nn.Parameter], optimizers: Sequ
         "step": step,
     }
     torch.save(state, path.with_suffix(".partial"))
-    os.replace(path.with_suffix(".partial"), path)
+    put_in_place(path.with_suffix(".partial"), path)
 
 
 def load_checkpoint(path: Path, parameters: list[nn.Parameter], optimizers: Sequence[Optimizer]) -> int:
-    """Put a saved state back; returns the number of steps done, 0 without a checkpoint."""
+    """Put a saved state back; returns the number of steps done, 0 without a checkpoint. CheckpointError for a torn
+    one."""
     if not path.exists():
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}). Delete it to train from the start.") from error
     with torch.no_grad():
         for parameter, saved in zip(parameters, state["parameters"], strict=True):
             parameter.copy_(saved)

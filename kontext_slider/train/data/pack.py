@@ -26,6 +26,7 @@ from kontext_slider.train.data.manifest import png_bytes
 from kontext_slider.train.data.score import Scores
 from kontext_slider.train.data.stages import scores_of
 from kontext_slider.train.data.workspace import STAGES, Workspace
+from kontext_slider.train.files import put_in_place
 
 try:
     import datasets
@@ -140,7 +141,7 @@ def _swap_in(partial: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.replace(folder, old)
-    os.replace(partial, folder)
+    put_in_place(partial, folder)
     shutil.rmtree(old, ignore_errors=True)
 
 

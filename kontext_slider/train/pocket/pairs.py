@@ -26,6 +26,7 @@ from torch.multiprocessing import get_context
 
 from kontext_slider.codec import PatchCodec
 from kontext_slider.train.digest import weights_digest
+from kontext_slider.train.files import put_in_place
 from kontext_slider.train.flow import pack
 from kontext_slider.train.pocket.edits import NO_EDIT, PICTURE_EDITS, SCENE_EDITS, Edit
 from kontext_slider.train.pocket.paint import Picture
@@ -222,7 +223,7 @@ def load_or_draw(path: Path, **how) -> Shard:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         save_file(tensors, partial, metadata={"instruction": json.dumps(shard.instruction), "origin": origin})
-        os.replace(partial, path)
+        put_in_place(partial, path)
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         return Shard(**tensors, instruction=json.loads(file.metadata()["instruction"]))

@@ -33,6 +33,7 @@ from kontext_slider.export import write_whole
 from kontext_slider.images import read_image, working_image
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.digest import weights_digest
+from kontext_slider.train.files import put_in_place
 from kontext_slider.train.slider.config import SliderConfig
 
 ROWS = 32  # of one shard
@@ -164,7 +165,7 @@ def write_shard(pipe: KontextSliderPipeline, config: SliderConfig, table: Any, r
             tensors[f"{number}.{name}"] = tensor.contiguous().cpu()
     partial = path.with_suffix(f".{os.getpid()}.partial")
     save_file(tensors, partial, metadata=instructions)
-    os.replace(partial, path)
+    put_in_place(partial, path)
 
 
 def encode_row(pipe: KontextSliderPipeline, config: SliderConfig, row: dict, number: int) -> dict[str, Tensor]:

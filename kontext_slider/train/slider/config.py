@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from kontext_slider.defaults import MAX_STRENGTH
 from kontext_slider.errors import InvalidInput
+from kontext_slider.export import write_whole
 from kontext_slider.projector import ENCODINGS, Place
 from kontext_slider.train.flow import Weighting
 from kontext_slider.train.loop import Schedule
@@ -176,7 +177,7 @@ def open_run(folder: Path, config: SliderConfig, inputs: str) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"config": asdict(config), "inputs": inputs}, indent=2)
-    (folder / RUN_FILE).write_text(text + "\n", encoding="utf-8")
+    write_whole(folder / RUN_FILE, (text + "\n").encode())
 
 
 def check_run(folder: Path, config: SliderConfig, inputs: str | None = None) -> None:
@@ -199,7 +200,10 @@ def read_run(folder: Path) -> tuple[SliderConfig, str]:
         noted = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
         config, inputs = noted["config"], noted["inputs"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"{folder / RUN_FILE} cannot be read ({error}): give the folder of a run.") from error
+        raise InvalidInput(
+            f"{folder / RUN_FILE}, which says what run the folder holds, cannot be read ({error}). Where you know the "
+            "run's settings, delete the file and give them all again; else give another folder."
+        ) from error
     _check_names(config)
     return SliderConfig(**config), inputs
 

@@ -8,7 +8,9 @@ that change. `register_for_checkpointing` is not used, because accelerate unpick
 from __future__ import annotations
 
 import json
-import os
+import logging
+import pickle
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +19,17 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kontext_slider.errors import CheckpointError
+from kontext_slider.train.files import cut_log, put_in_place
 
+log = logging.getLogger(__name__)
+
+STEP = re.compile(r"step-\d+")
+UNREADABLE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError)
 WEIGHTS, AVERAGES, LOSSES = "slider.safetensors", "averages.safetensors", "losses.jsonl"
 
 
@@ -85,22 +93,31 @@ class Checkpoints:
         self._accelerator.wait_for_everyone()
         if self._accelerator.is_main_process:
             shutil.rmtree(target, ignore_errors=True)
-            os.replace(partial, target)
+            put_in_place(partial, target)
             for old in self.saved()[: -self._keep]:
                 shutil.rmtree(old)
         self._accelerator.wait_for_everyone()
 
     def resume(self) -> int:
-        """Put the newest state back. Returns the number of steps done, 0 without a checkpoint."""
+        """Put the newest state back that can be read, and warn of each that cannot. Returns the number of steps done, 0
+        without a checkpoint. CheckpointError where none can be read."""
         saved = self.saved()
-        if not saved:
-            return 0
-        self._accelerator.load_state(str(saved[-1]))
-        return _step_of(saved[-1])
+        for checkpoint in reversed(saved):
+            try:
+                self._accelerator.load_state(str(checkpoint))
+                return _step_of(checkpoint)
+            except UNREADABLE as error:
+                if checkpoint == saved[0]:
+                    raise CheckpointError(
+                        f"No checkpoint in {str(self.folder)!r} can be read ({checkpoint.name}: {error}). Delete them "
+                        "to train from the start."
+                    ) from error
+                log.warning("The checkpoint %s cannot be read (%s): the one before it is taken.", checkpoint, error)
+        return 0
 
     def saved(self) -> list[Path]:
         """Whole checkpoints, oldest first."""
-        return sorted((f for f in self.folder.glob("step-*") if f.suffix != ".partial"), key=_step_of)
+        return sorted((f for f in self.folder.glob("step-*") if STEP.fullmatch(f.name)), key=_step_of)
 
     def _write_weights(self, models: list, weights: list, folder: str) -> None:
         """accelerate's hook: what is left in `weights` it would write itself, the frozen model included."""
@@ -123,19 +140,12 @@ class LossLog:
 
     def __init__(self, folder: Path, step: int) -> None:
         self.path = folder / LOSSES
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        cut_log(self.path, step)
 
     def add(self, step: int, loss: float) -> None:
         """The loss of step number `step`, counted from 1."""
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "loss": loss}) + "\n")
-
-
-def read_losses(folder: Path) -> list[float]:
-    """The losses of a run, one per step."""
-    return [json.loads(line)["loss"] for line in (folder / LOSSES).read_text(encoding="utf-8").splitlines()]
 
 
 @torch.no_grad()

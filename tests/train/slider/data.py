@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Pillow
 
 from kontext_slider.train.slider.config import SliderConfig
+from kontext_slider.train.slider.state import LOSSES
 from tests.tiny import HIDDEN_DIM, tiny_image
 
 SIZES = ((32, 32), (32, 32), (96, 48), (32, 32), (96, 48), (32, 32), (96, 48), (32, 32), (32, 32))
@@ -67,3 +69,8 @@ def write_data(folder: Path, **changes) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     Dataset.from_dict({**tiny_rows(), **changes}, features=features).to_parquet(folder / "train-00000-of-00001.parquet")
     return folder
+
+
+def read_losses(folder: Path) -> list[float]:
+    """The losses of a run, one per step."""
+    return [json.loads(line)["loss"] for line in (folder / LOSSES).read_text(encoding="utf-8").splitlines()]

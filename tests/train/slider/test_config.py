@@ -46,9 +46,18 @@ def test_a_run_is_noted_and_held_against_its_note(tmp_path):
         open_run(tmp_path, replace(config, rate=0.5, ema=None), "abc")
     with pytest.raises(InvalidInput, match="data or base model"):
         open_run(tmp_path, config, "abd")
-    (tmp_path / RUN_FILE).write_text("{")
-    with pytest.raises(InvalidInput, match="cannot be read"):
-        read_run(tmp_path)
+    for torn in ("{", ""):
+        (tmp_path / RUN_FILE).write_text(torn)
+        with pytest.raises(InvalidInput, match="cannot be read.*delete the file"):
+            read_run(tmp_path)
+
+
+def test_the_note_of_a_run_is_whole_or_not_there(tmp_path, monkeypatch):
+    """A power cut that leaves an empty run.json, and with it a folder that is refused for good."""
+    monkeypatch.setattr("os.replace", lambda *names: pytest.fail("cut"))
+    with pytest.raises(pytest.fail.Exception):
+        open_run(tmp_path, CONFIG, "abc")
+    assert not list(tmp_path.iterdir())
 
 
 def test_settings_from_the_command_line():

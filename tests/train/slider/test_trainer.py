@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,17 +16,16 @@ import torch
 from PIL import Image
 
 from kontext_slider import cli
-from kontext_slider.errors import InvalidInput, KontextSliderError
+from kontext_slider.errors import CheckpointError, InvalidInput, KontextSliderError
 from kontext_slider.export import read_metadata
 from kontext_slider.train.flow import flow_error, flow_loss
 from kontext_slider.train.slider import trainer
 from kontext_slider.train.slider.ablations import load_slider_of, slider_on
 from kontext_slider.train.slider.batches import SliderBatch
 from kontext_slider.train.slider.model import SliderModel
-from kontext_slider.train.slider.state import read_losses
 from kontext_slider.train.slider.trainer import fit_slider, make_accelerator, make_optimizer
 from tests.tiny import INSTRUCTION, POOLED_DIM, TEXT_DIM, loud, shake, tiny_image, tiny_pipeline, tiny_transformer
-from tests.train.slider.data import CONFIG, STRENGTHS
+from tests.train.slider.data import CONFIG, STRENGTHS, read_losses
 
 KINDS = ["modulation", "text-space", "no-pooled"]
 
@@ -220,9 +220,30 @@ def test_a_checkpoint_cannot_run_code(data, tmp_path):
     with pytest.raises(Killed):
         train(data, tmp_path / "run", on_step=die_after(3))
     torch.save(Evil(tmp_path / "mark"), checkpoint / "optimizer.bin")
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(CheckpointError, match="Delete them") as refused:
         train(data, tmp_path / "run")
+    assert isinstance(refused.value.__cause__, pickle.UnpicklingError)
     assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("torn", ["slider.safetensors", "averages.safetensors", "optimizer.bin"])
+def test_a_torn_checkpoint_costs_the_steps_since_the_one_before(data, tmp_path, caplog, torn):
+    """A power cut, and a run of days that does not start again though an older checkpoint is whole; or one that goes on
+    with half of the torn one's weights."""
+    config = replace(CONFIG, ema=0.9)
+    train(data, tmp_path / "whole", config)
+    with pytest.raises(Killed):
+        train(data, tmp_path / "run", config, on_step=die_after(5))
+    checkpoints = tmp_path / "run" / "checkpoints"
+    shutil.copytree(checkpoints / "step-000002", checkpoints / "step-000004 copy")
+    (checkpoints / "step-000006.partial").mkdir()
+    file = checkpoints / "step-000004" / torn
+    file.write_bytes(file.read_bytes()[:50])
+    with open(tmp_path / "run" / "losses.jsonl", "a") as losses:
+        losses.write('{"step": 6, "lo}\n')
+    train(data, tmp_path / "run", config)
+    assert "step-000004 cannot be read" in caplog.text
+    assert read_losses(tmp_path / "run") == read_losses(tmp_path / "whole")
 
 
 def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path, monkeypatch):

@@ -1,0 +1,44 @@
+"""Files of a run that outlive a crash: put in place whole, and logs that say nothing twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from kontext_slider.export import write_whole
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Rename a complete file or folder to `path` once its bytes are on the disk, so that no power cut leaves half."""
+    for file in [partial, *partial.rglob("*")]:
+        _to_disk(file)
+    os.replace(partial, path)
+    _to_disk(path.parent)
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Take off a log of JSON lines those after `step`, which a resumed run writes again, and those that are torn."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [line for line in lines if 0 <= _step_of(line) <= step]
+        write_whole(path, "".join(f"{line}\n" for line in kept).encode())
+
+
+def _step_of(line: str) -> int:
+    """The step that a line is about; -1 of a torn one."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return -1
+
+
+def _to_disk(path: Path) -> None:
+    """fsync; of a folder, which Windows cannot open, its list of names."""
+    if os.name == "nt" and path.is_dir():
+        return
+    opened = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
