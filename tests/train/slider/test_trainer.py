@@ -155,6 +155,20 @@ def test_other_settings_do_not_go_on(data, tmp_path):
         train(data, tmp_path / "run", replace(CONFIG, rate=1e-3))
 
 
+def test_another_base_does_not_go_on(data, tmp_path):
+    """A slider of two base models, that fits neither; a slider that is still on the pipeline is no other base."""
+    pipe = tiny_pipeline(slider=False)
+    with pytest.raises(Killed):
+        fit_slider(pipe, CONFIG, data, tmp_path / "run", on_step=die_after(2))
+    assert pipe.has_slider
+    with pytest.raises(Killed):
+        fit_slider(pipe, CONFIG, data, tmp_path / "run", on_step=die_after(4))
+    other = tiny_pipeline(slider=False)
+    loud(other.transformer)
+    with pytest.raises(InvalidInput, match="another data or base model"):
+        fit_slider(other, CONFIG, data, tmp_path / "run")
+
+
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # torch's rms_norm under autocast
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_run_leaves(data, tmp_path, kind):
