@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +77,18 @@ class EncodedRows:
 
     def shapes(self) -> list[tuple[int, ...]]:
         """(C, h, w) of every row."""
-        found: list[tuple[int, ...]] = []
+        return [tuple(file.get_slice(f"{row}.latents").get_shape()[1:]) for file, row in self._each()]
+
+    def highest_strengths(self) -> list[Tensor]:
+        """The highest strength of every row, as scalars."""
+        return [file.get_tensor(f"{row}.strengths").max() for file, row in self._each()]
+
+    def _each(self) -> Iterator[tuple[Any, int]]:
+        """The row numbers, each with the file that it is in."""
         for first in range(0, len(self), ROWS):
             with self._shard(first) as file:
-                rows = range(first, min(first + ROWS, len(self)))
-                found += [tuple(file.get_slice(f"{row}.latents").get_shape()[1:]) for row in rows]
-        return found
+                for row in range(first, min(first + ROWS, len(self))):
+                    yield file, row
 
     def _shard(self, row: int) -> Any:
         return safe_open(shard_path(self.folder, row // ROWS), framework="pt")
@@ -111,7 +117,11 @@ def encode_rows(
         if accelerator.is_main_process:
             write_whole(folder / INDEX, json.dumps({"rows": len(table)}).encode())
         accelerator.wait_for_everyone()
-    return EncodedRows(folder)
+    found = EncodedRows(folder)
+    for row, strength in enumerate(found.highest_strengths()):
+        if strength > config.highest_strength:  # encoded for another run
+            raise _unusable(row, _beyond(config.highest_strength))
+    return found
 
 
 def parquet_files(data: Path) -> list[Path]:
@@ -200,11 +210,19 @@ def _check_row(row: dict, number: int, highest: float) -> None:
     if len(frames) < 2 or len(frames) != len(strengths):
         problem = f"{len(frames)} frames and {len(strengths)} strengths"
     elif not 0 == min(strengths) <= max(strengths) <= highest:
-        problem = f"strengths that do not start at 0 and stay below {highest:g}"
+        problem = _beyond(highest)
     elif len({frame.size for frame in (*frames, row.get("source") or frames[0])}) > 1:
         problem = "frames of several sizes"
     elif not row["instruction"].strip():
         problem = "an empty instruction"
     else:
         return
-    raise InvalidInput(f"Row {number} of the data set has {problem}. Leave it out or repair it.")
+    raise _unusable(number, problem)
+
+
+def _beyond(highest: float) -> str:
+    return f"strengths that do not start at 0 and stay below {highest:g}"
+
+
+def _unusable(number: int, problem: str) -> InvalidInput:
+    return InvalidInput(f"Row {number} of the data set has {problem}. Leave it out or repair it.")

@@ -13,10 +13,11 @@ from kontext_slider.arguments import source_pixels
 from kontext_slider.errors import InvalidInput
 from kontext_slider.train.data.pack import Row, write_dataset
 from kontext_slider.train.data.score import Scores
+from kontext_slider.train.digest import weights_digest
 from kontext_slider.train.slider import cache
 from kontext_slider.train.slider.batches import BatchPlan, draw_batch, draw_row, held_out_rows, part_of_batch
 from kontext_slider.train.slider.cache import cache_key, encode_rows, parquet_files
-from tests.tiny import tiny_image, tiny_pipeline
+from tests.tiny import tiny_image, tiny_pipeline, tiny_transformer
 from tests.train.slider.data import CONFIG, SENTENCES, SIZES, STRENGTHS, sequence, tiny_rows, write_data
 
 
@@ -110,6 +111,24 @@ def test_the_key_is_made_of_values(plain_pipe, data, tmp_path):
         next(plain_pipe.vae.parameters())[0] += 1
     others.append(cache_key(plain_pipe, CONFIG, files))
     assert len({key, *others}) == 5
+
+
+def test_a_digest_is_the_same_in_every_process():
+    """diffusers notes which settings were left at their defaults in the order of a set, another in every process: what
+    was encoded yesterday would not be found, and a run not gone on with."""
+    transformer, digests = tiny_transformer(), set()
+    for left in (["num_layers", "patch_size"], ["patch_size", "num_layers"]):
+        transformer.register_to_config(_use_default_values=left)
+        digests.add(weights_digest(transformer))
+    assert len(digests) == 1
+
+
+def test_a_shared_cache_is_held_against_each_runs_own_strengths(plain_pipe, tmp_path, accelerator):
+    """Encoded for a run up to 1.5 and trained on by one up to 1, whose slider says that it knows no more."""
+    data = write_data(tmp_path / "data", strengths=[[0.0, 0.5, 1.5 if k == 4 else 1.0] for k in range(len(SIZES))])
+    encode_rows(plain_pipe, replace(CONFIG, highest_strength=1.5), data, tmp_path / "cache", accelerator)
+    with pytest.raises(InvalidInput, match="Row 4 .* stay below 1"):
+        encode_rows(plain_pipe, CONFIG, data, tmp_path / "cache", accelerator)
 
 
 @pytest.mark.parametrize(
