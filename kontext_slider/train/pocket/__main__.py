@@ -1,10 +1,8 @@
-"""`python -m kontext_slider.train.pocket`: the recipe as a command."""
+"""`python -m kontext_slider.train.pocket`: the same as `kontext-slider train`."""
 
-import argparse
+import sys
 
-from kontext_slider.train.pocket import recipe
+from kontext_slider.cli import main
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m kontext_slider.train.pocket", description=recipe.__doc__)
-    recipe.add_arguments(parser)
-    recipe.run(parser.parse_args())
+    sys.exit(main(["train", *sys.argv[1:]]))

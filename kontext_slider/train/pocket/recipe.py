@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 from kontext_slider.checkpoint import forget_local_paths
+from kontext_slider.errors import InvalidInput, KontextSliderError
 from kontext_slider.evaluate.sheet import photo_sheet
 from kontext_slider.evaluate.sizes import score_sizes
 from kontext_slider.evaluate.truth import find_photos, score_truth, working_edits, write_report
@@ -69,19 +71,26 @@ def save(pipe: KontextSliderPipeline, base: BaseRun, slider: SliderRun, run: Pat
 
 
 def measure(out: Path, photos: Path, scenes_per_edit: int) -> None:
-    """Score the saved weights, as a user loads them; offer what works; write report, contact sheet and model card."""
+    """Score the saved weights, as a user loads them; offer what works; write report, contact sheet and model card.
+
+    What the model offers is written last. Raises KontextSliderError, and leaves that as it was, where nothing works."""
     pipe = KontextSliderPipeline.from_pretrained(out)
     scores = score_truth(pipe, scenes_per_edit, find_photos(photos))
-    working = working_edits(scores)
-    offered = {name: words for name, words in known_instructions().items() if family(name) in working}
-    pipe.register_to_config(known_instructions=offered)
-    pipe.save_config(out)
-    forget_local_paths(out)
     command = f"python -m kontext_slider.train.pocket --only measure --scenes-per-edit {scenes_per_edit}"
     write_report(scores, out / "measured", command)
+    working = working_edits(scores)
+    offered = {name: words for name, words in known_instructions().items() if family(name) in working}
+    if not offered:
+        raise KontextSliderError(
+            f"No edit of the model in {out} comes nearer to the truth than the untouched picture by 3 dB, so there is "
+            "nothing to offer. Train it for longer."
+        )
+    pipe.register_to_config(known_instructions=offered)
     photo_sheet(pipe, find_photos(photos)).save(out / "measured" / "photos.jpg", quality=85)
     runs = json.loads((out / "training" / RUNS).read_text(encoding="utf-8"))
     write_card(out, runs, scores, score_sizes(pipe), offered)
+    pipe.save_config(out)
+    forget_local_paths(out)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,8 +106,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", choices=("train", "measure"), help="one half of the work")
 
 
+def check_arguments(args: argparse.Namespace) -> None:
+    """InvalidInput for folders that are not there and numbers that measure nothing."""
+    if args.scenes_per_edit < 1:
+        raise InvalidInput(f"--scenes-per-edit is a number of at least 1, not {args.scenes_per_edit}.")
+    if args.only != "train" and not (args.photos.is_dir() and find_photos(args.photos)):
+        raise InvalidInput(f"There are no photographs in {args.photos}. Name a folder of JPEG or PNG files: --photos.")
+    if args.only == "measure":
+        _check_files(args.out, ("model_index.json", f"training/{RUNS}"), "--out")
+    elif args.start is not None:
+        parts = ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "slider_projector")
+        _check_files(args.start, parts, "--start")
+
+
+def _check_files(folder: Path, names: Sequence[str], flag: str) -> None:
+    missing = [name for name in names if not (folder / name).exists()]
+    if missing:
+        raise InvalidInput(f"{folder} is no pocket model (no {missing[0]} in it). Name one that was trained: {flag}.")
+
+
 def run(args: argparse.Namespace) -> None:
-    """Train what is not trained yet, save, measure."""
+    """Train what is not trained yet, save, measure. InvalidInput for what would fail hours later."""
+    check_arguments(args)
     torch.set_flush_denormal(True)
     if args.only != "measure":
         base, slider = RECIPES[args.recipe]

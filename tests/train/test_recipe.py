@@ -1,0 +1,99 @@
+"""The recipe as a command: what it refuses before it begins, and what it writes when."""
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from kontext_slider.errors import KontextSliderError
+from kontext_slider.evaluate.truth import Score
+from kontext_slider.train.pocket import recipe
+from tests.tiny import tiny_image, tiny_pipeline
+
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    """A model that has been measured before."""
+    pipe = tiny_pipeline()
+    pipe.register_to_config(known_instructions={"night": ["make it night"]})
+    pipe.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "training").mkdir()
+    (tmp_path / "model" / "training" / recipe.RUNS).write_text("{}")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    (tmp_path / "photos").mkdir()
+    tiny_image().save(tmp_path / "photos" / "a.png")
+    return tmp_path / "photos"
+
+
+def known(model: Path) -> dict:
+    return json.loads((model / "model_index.json").read_text())["known_instructions"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--start", "nowhere"], "no pocket model .*--start"),
+        (["--only", "measure", "--out", "nowhere"], "no pocket model .*--out"),
+        (["--photos", "nowhere"], "no photographs in nowhere.*--photos"),
+        (["--only", "measure", "--scenes-per-edit", "0"], "--scenes-per-edit is a number of at least 1"),
+    ],
+)
+def test_what_would_fail_hours_later_is_said_at_once(tmp_path, photos, monkeypatch, capsys, flags, problem):
+    """`make train` and a typing error: a traceback, after the training."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pocket", "--photos", str(photos), *flags])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("kontext_slider.train.pocket", run_name="__main__")
+    printed = capsys.readouterr().err
+    assert ended.value.code == 2 and re.search(problem, printed), printed
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_without_photographs_is_refused(tmp_path, capsys, monkeypatch):
+    """Measured on no picture, and an IndexError after the scenes."""
+    monkeypatch.setattr(sys, "argv", ["pocket", "--photos", str(tmp_path)])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_module("kontext_slider.train.pocket", run_name="__main__")
+    assert "no photographs" in capsys.readouterr().err
+
+
+def measured(psnr: float):
+    """Scores of fog that comes to `psnr` dB where the untouched picture has 20."""
+    return lambda *how: [
+        Score(kind, "fog", s, psnr, 40.0, 20.0, s, s) for kind in ("scene", "photo") for s in STRENGTHS
+    ]
+
+
+def test_a_model_of_which_nothing_works_keeps_what_it_offers(model, photos, monkeypatch):
+    """35 known instructions became none, and then a traceback."""
+    monkeypatch.setattr(recipe, "score_truth", measured(21.0))
+    with pytest.raises(KontextSliderError, match="nothing to offer"):
+        recipe.measure(model, photos, 1)
+    assert known(model) == {"night": ["make it night"]}
+
+
+def test_what_a_model_offers_is_written_last(model, photos, monkeypatch):
+    """A measurement that was cut short leaves a model that offers other edits than its card and report say."""
+
+    def stop(*what) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "score_truth", measured(30.0))
+    monkeypatch.setattr(recipe, "score_sizes", lambda pipe: {})
+    monkeypatch.setattr(recipe, "write_card", stop)
+    with pytest.raises(KeyboardInterrupt):
+        recipe.measure(model, photos, 1)
+    assert list(known(model)) == ["night"]
+    monkeypatch.setattr(recipe, "write_card", lambda *what: None)
+    recipe.measure(model, photos, 1)
+    assert list(known(model)) == ["fog"] and (model / "measured" / "photos.jpg").exists()
