@@ -125,8 +125,7 @@ def _words(args: argparse.Namespace) -> list[str]:
 
 def compare_morphers(args: argparse.Namespace) -> None:
     """Print the table of `morph.measure`."""
-    if args.edits < 1:
-        raise InvalidInput(f"--edits is a number of at least 1, not {args.edits}.")
+    _check_least(args, edits=1, seed=0)
     tools = Tools(Recipe(model=args.model), args.device, args.dtype, args.freemorph_model)
     pipe = tools.pipe
     distance = find_distance(args.distance, pipe)
@@ -142,13 +141,19 @@ def compare_morphers(args: argparse.Namespace) -> None:
 
 def print_thresholds(args: argparse.Namespace) -> None:
     """Print `calibrate`'s thresholds as they stand in `filter`."""
-    if args.scenes_per_edit < 1:
-        raise InvalidInput(f"--scenes-per-edit is a number of at least 1, not {args.scenes_per_edit}.")
+    _check_least(args, scenes_per_edit=1, seed=0)
     pipe = Tools(Recipe(model=args.model), args.device, args.dtype).pipe
     cases = scene_cases(args.scenes_per_edit, pipe.defaults.size, HELD_OUT_SEED + args.seed)
     groups = measure_drawn(pipe, cases, find_distance(args.distance, pipe), DEFAULT.num_steps)
     for category, limit in calibrated(groups).items():
         print(f'    "{category}": Threshold({limit.least_edit:.2f}, {limit.most_loss:.2f}),')
+
+
+def _check_least(args: argparse.Namespace, **least: int) -> None:
+    for name, low in least.items():
+        if getattr(args, name) < low:
+            flag = name.replace("_", "-")
+            raise InvalidInput(f"--{flag} is a number of at least {low}, not {getattr(args, name)}.")
 
 
 def pack_folders(args: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from kontext_slider.batch import make_folder
 from kontext_slider.errors import InvalidInput
 
 try:
@@ -67,8 +68,9 @@ def png_bytes(picture: Image.Image) -> bytes:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; the system lifts the lock even after a kill. InvalidInput if one is in there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Keep other runs out of a folder; the system lifts the lock even after a kill. InvalidInput if one is in there, or
+    the folder cannot be made."""
+    make_folder(folder)
     with open(folder / ".lock", "w") as file:
         if fcntl is not None:
             try:

@@ -10,6 +10,7 @@ import torch
 
 from kontext_slider.errors import CheckpointError, InvalidInput
 from kontext_slider.evaluate.distance import Distance, find_distance
+from kontext_slider.images import working_size
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import choose_device, choose_dtype, find_preset
 from kontext_slider.train.data import stages
@@ -26,6 +27,7 @@ from kontext_slider.train.data.workspace import ENDS, STAGES, Recipe, Workspace,
 
 GRAMMAR = "grammar"
 PACK, PACKED = "pack", "packed"
+LEAST_SIZE = 16  # pixels of a token's side, of every Kontext model
 FREEMORPH_MODEL = "stabilityai/stable-diffusion-2-1"
 
 
@@ -161,6 +163,10 @@ def check_recipe(recipe: Recipe, num_items: int) -> None:
         raise InvalidInput(f"The ends are one of {', '.join(ENDS)}, not '{recipe.ends}'.")
     if num_items < 1 or recipe.num_steps < 2 or recipe.seed < 0:
         raise InvalidInput("At least 1 item and 2 steps are needed, and a seed of 0 or more.")
+    if not recipe.max_kl > 0:
+        raise InvalidInput(f"The most that steps may be uneven is a number above 0, not {recipe.max_kl}: --max-kl.")
+    if recipe.size is not None:
+        working_size((1, 1), recipe.size, LEAST_SIZE)
 
 
 def title(recipe: Recipe) -> str:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -94,7 +95,7 @@ def open_workspace(root: Path, recipe: Recipe) -> Workspace:
     path = root / "recipe.json"
     wanted = json.loads(json.dumps(asdict(recipe)))
     if path.exists():
-        begun = json.loads(path.read_text(encoding="utf-8"))
+        begun = _read(path)
         other = [name for name in wanted if begun.get(name) != wanted[name]]
         if other:
             words = ", ".join(f"{name} {begun.get(name)!r}, not {wanted[name]!r}" for name in other)
@@ -110,9 +111,18 @@ def reopen(root: Path) -> Workspace:
     path = root / "recipe.json"
     if not path.is_file():
         raise InvalidInput(f"{root} holds no data of 'kontext-slider data run'. Name the folder given there as --out.")
-    values = json.loads(path.read_text(encoding="utf-8"))
-    values |= {name: tuple(values[name]) for name in ("categories", "share")}
-    return Workspace(root, Recipe(**values))
+    values = _read(path)
+    try:
+        return Workspace(root, Recipe(**values | {name: tuple(values[name]) for name in ("categories", "share")}))
+    except (KeyError, TypeError) as error:
+        raise InvalidInput(f"{path} is of another version ({error}). Make the data anew in another folder.") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidInput(f"{path} cannot be read ({error}). Repair it, or choose another folder.") from error
 
 
 def join_strip(tiles: Sequence[Image.Image]) -> Image.Image:

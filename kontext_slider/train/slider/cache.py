@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -134,11 +135,18 @@ def parquet_files(data: Path) -> list[Path]:
 
 
 def read_table(files: list[Path], cache: Path) -> Any:
-    """The rows as a `datasets.Dataset`. Raises InvalidInput when columns are missing or there are no rows."""
+    """The rows as a `datasets.Dataset`. Raises InvalidInput when a file is no Parquet, columns are missing or there are
+    no rows."""
     from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
 
     names = [str(file) for file in files]
-    table = load_dataset("parquet", data_files=names, split="train", cache_dir=str(cache))
+    try:
+        table = load_dataset("parquet", data_files=names, split="train", cache_dir=str(cache))
+    except (OSError, ValueError, DatasetsError) as error:
+        raise InvalidInput(
+            f"The data set at {str(files[0].parent)!r} cannot be read ({error}): give one that the data stages wrote."
+        ) from error
     missing = {"frames", "strengths", "instruction"} - set(table.column_names)
     if missing or not len(table):
         what = f"has no column {', '.join(sorted(missing))}" if missing else "has no rows"
@@ -169,13 +177,20 @@ def write_shard(pipe: KontextSliderPipeline, config: SliderConfig, table: Any, r
     tensors: dict[str, Tensor] = {}
     instructions: dict[str, str] = {}
     for number in rows:
-        row = table[number]
+        row = _opened(table, number)
         instructions[str(number)] = row["instruction"]
         for name, tensor in encode_row(pipe, config, row, number).items():
             tensors[f"{number}.{name}"] = tensor.contiguous().cpu()
     partial = path.with_suffix(f".{os.getpid()}.partial")
     save_file(tensors, partial, metadata=instructions)
     put_in_place(partial, path)
+
+
+def _opened(table: Any, number: int) -> dict:
+    try:
+        return table[number]
+    except OSError as error:
+        raise _unusable(number, f"frames that cannot be opened ({error})") from error
 
 
 def encode_row(pipe: KontextSliderPipeline, config: SliderConfig, row: dict, number: int) -> dict[str, Tensor]:
@@ -206,14 +221,19 @@ def encode_frame(pipe: KontextSliderPipeline, frame: Image.Image) -> Tensor:
 
 def _check_row(row: dict, number: int, highest: float) -> None:
     """Raise InvalidInput for a row without source, with uneven lists or sizes, or without instruction."""
-    frames, strengths = row["frames"], row["strengths"]
-    if len(frames) < 2 or len(frames) != len(strengths):
+    frames, strengths = row["frames"] or [], row["strengths"] or []
+    pictures = [*frames, *([row["source"]] if row.get("source") else [])]
+    if not all(isinstance(picture, Image.Image) for picture in pictures):
+        problem = "frames that are no pictures"
+    elif len(frames) < 2 or len(frames) != len(strengths):
         problem = f"{len(frames)} frames and {len(strengths)} strengths"
+    elif not all(isinstance(strength, float | int) and math.isfinite(strength) for strength in strengths):
+        problem = "strengths that are no numbers"
     elif not 0 == min(strengths) <= max(strengths) <= highest:
         problem = _beyond(highest)
-    elif len({frame.size for frame in (*frames, row.get("source") or frames[0])}) > 1:
+    elif len({picture.size for picture in pictures}) > 1:
         problem = "frames of several sizes"
-    elif not row["instruction"].strip():
+    elif not (row["instruction"] or "").strip():
         problem = "an empty instruction"
     else:
         return

@@ -106,6 +106,9 @@ class SliderConfig:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise InvalidInput(f"{name} lies from {low} to {high}, not {value}.")
+        for name in BELOW_ONE:
+            if getattr(self, name) >= 1:
+                raise InvalidInput(f"{name} is below 1, not {getattr(self, name)}.")
 
     def factor(self, step: int) -> float:
         """What the peak learning rate is multiplied by at `step` in [0, steps)."""
@@ -139,6 +142,7 @@ AT_LEAST_ONE = (
     "size", "max_sequence_length", "batch_size", "accumulation", "steps", "warmup", "rank", "hidden_dim",
     "checkpoint_every", "keep_checkpoints", "preview_every", "log_every",
 )  # fmt: skip
+BELOW_ONE = ("beta1", "beta2")
 RANGES = (
     ("seed", 0, 2**32 - 1),
     ("rate", 0, 1),

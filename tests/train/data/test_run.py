@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kontext_slider.cli import main
 from kontext_slider.errors import InvalidInput
 from kontext_slider.train.data import run as runs
 from kontext_slider.train.data.report import fates
@@ -137,12 +138,39 @@ def test_photographs_of_a_folder_and_a_broken_file(tmp_path, lenient):
         {"num_steps": 1},
         {"share": (2, 2)},
         {"seed": -1},
+        {"size": 8},
+        {"max_kl": float("nan")},
+        {"max_kl": 0.0},
     ],
 )
 def test_what_cannot_be_is_said_at_once(changes):
     """A typo must not come out after a night of edits."""
     with pytest.raises(InvalidInput):
         check_recipe(tiny_recipe(**changes), 1)
+
+
+@pytest.mark.parametrize("torn", ["", "{", "[1]", '{"model": "pocket"}'])
+def test_a_recipe_that_cannot_be_read_is_a_sentence(tmp_path, capsys, torn):
+    """A traceback of the JSON reader's, or of the dataclass's."""
+    (tmp_path / "recipe.json").write_text(torn)
+    assert main(["data", "pack", str(tmp_path), "--out", str(tmp_path / "packed")]) == 2
+    assert "another folder" in capsys.readouterr().err
+    assert main(["data", "run", "--num", "1", "--out", str(tmp_path)]) == 2
+    assert "another folder" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_a_file_is_a_sentence(tmp_path, capsys):
+    """A traceback of pathlib's."""
+    (tmp_path / "file").touch()
+    assert main(["data", "run", "--num", "1", "--out", str(tmp_path / "file")]) == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_seeds_of_which_nothing_can_be_drawn_are_refused(capsys):
+    """A million below zero, numpy's own error."""
+    for command in ("morphers", "thresholds"):
+        assert main(["data", command, "--seed", "-1000001"]) == 2
+        assert "--seed is a number of at least 0" in capsys.readouterr().err
 
 
 def test_manifests_are_json_lines_that_name_their_state(tmp_path):

@@ -24,6 +24,8 @@ from tests.train.slider.data import CONFIG
         {"rate": -1e-4},
         {"rate": float("nan")},
         {"slider_drop": 1.5},
+        {"beta1": 1.0},
+        {"beta2": 1},
         {"ema": "0.9"},
         {"degree": 0},
         {"degree": 2.5},

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from accelerate import Accelerator
+from datasets import Dataset
 from PIL import Image
 
 from kontext_slider.arguments import source_pixels
@@ -16,7 +17,7 @@ from kontext_slider.train.data.score import Scores
 from kontext_slider.train.digest import weights_digest
 from kontext_slider.train.slider import cache
 from kontext_slider.train.slider.batches import BatchPlan, draw_batch, draw_row, held_out_rows, part_of_batch
-from kontext_slider.train.slider.cache import cache_key, encode_rows, parquet_files
+from kontext_slider.train.slider.cache import cache_key, encode_rows, parquet_files, read_table
 from tests.tiny import tiny_image, tiny_pipeline, tiny_transformer
 from tests.train.slider.data import CONFIG, SENTENCES, SIZES, STRENGTHS, sequence, tiny_rows, write_data
 
@@ -139,14 +140,36 @@ def test_a_shared_cache_is_held_against_each_runs_own_strengths(plain_pipe, tmp_
         ("strengths", [0.0, 0.5, 1.2], "stay below 1"),
         ("frames", [*sequence((32, 32), 0)[:2], *sequence((96, 48), 0)[:1]], "several sizes"),
         ("instruction", " ", "empty instruction"),
+        ("instruction", None, "empty instruction"),
+        ("frames", [*sequence((32, 32), 0)[:2], None], "no pictures"),
+        ("frames", None, "0 frames"),
+        ("frames", [{"bytes": b"no picture", "path": None}] * 3, "cannot be opened"),
+        ("strengths", [0.0, None, 1.0], "no numbers"),
+        ("strengths", [0.0, float("nan"), 1.0], "no numbers"),
     ],
 )
 def test_a_row_that_cannot_be_trained_on_is_named(plain_pipe, tmp_path, accelerator, column, value, problem):
     """One bad row among thousands."""
     column_values = tiny_rows()[column]
     data = write_data(tmp_path / "data", **{column: [column_values[0], value, *column_values[2:]]})
-    with pytest.raises(InvalidInput, match=problem):
+    with pytest.raises(InvalidInput, match=f"Row 1 of .*{problem}"):
         encode_rows(plain_pipe, CONFIG, data, tmp_path / "cache", accelerator)
+
+
+def test_frames_that_are_kept_as_bytes_are_named(plain_pipe, tmp_path, accelerator):
+    """A column of bytes, of which Parquet does not say that they are pictures."""
+    columns = {"frames": [[b"1", b"2"]], "strengths": [[0.0, 1.0]], "instruction": ["make it snow"]}
+    Dataset.from_dict(columns).to_parquet(tmp_path / "train-0.parquet")
+    with pytest.raises(InvalidInput, match="Row 0 .* no pictures"):
+        encode_rows(plain_pipe, CONFIG, tmp_path, tmp_path / "cache", accelerator)
+
+
+@pytest.mark.parametrize("cut", [7, 1000])
+def test_a_file_that_is_no_parquet_is_a_sentence(data, tmp_path, cut):
+    """A download that was cut short."""
+    (tmp_path / "train-0.parquet").write_bytes(parquet_files(data)[0].read_bytes()[:cut])
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        read_table(parquet_files(tmp_path), tmp_path / "cache")
 
 
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
