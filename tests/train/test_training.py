@@ -26,6 +26,7 @@ from kontext_slider.train.loop import CHECKPOINT, Schedule, make_optimizers, tra
 from kontext_slider.train.pocket import recipe
 from kontext_slider.train.pocket.base import BaseRun, train_base
 from kontext_slider.train.pocket.batches import (
+    FOCUS,
     PRACTISE,
     Batch,
     Batches,
@@ -239,6 +240,17 @@ def test_a_share_says_how_often_the_pairs_of_a_size_are_drawn():
     generator = torch.Generator().manual_seed(0)
     widths = [batches.draw(generator).source.shape[-1] for _ in range(200)]
     assert 20 <= widths.count(4) <= 60 and widths.count(4) + widths.count(6) == 200
+
+
+def test_tokens_of_objects_weigh_more_where_an_object_is_edited():
+    """An object is a few tokens of a picture: with equal weights the model learns to leave it as it is."""
+    shard = draw_shard(PatchCodec(latent_channels=8), (64, 64), 8, seed=5, workers=1, mix=SCENES_ONLY)
+    words = Words(build_parts(all_instructions(), TINY, seed=0), all_instructions())
+    batch = Batches([shard], [30], words).draw(torch.Generator().manual_seed(0))
+    assert FOCUS > 1 and set(batch.weights.unique().tolist()) == {1.0, FOCUS}
+    for target, weights in zip(batch.target, batch.weights, strict=True):
+        rows = [row for row in range(len(shard)) if torch.equal(shard.target[row].float(), target)]
+        assert any(torch.equal(weights > 1, shard.focus[row]) for row in rows)
 
 
 def test_practised_edits_are_drawn_more_often():

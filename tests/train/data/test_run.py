@@ -82,6 +82,20 @@ def test_shares_make_the_same_items_as_one_run(tmp_path):
     assert parts == contents(tmp_path / "all" / "edits")
 
 
+def test_every_item_has_words_and_noise_of_its_own(tmp_path):
+    """One instruction for all pictures, or one noise: a data set of a single draw, that looks like many."""
+    (tmp_path / "photos").mkdir()
+    tiny_image(48, 32).save(tmp_path / "photos" / "a.png")  # the same for every item, so that only the draw differs
+    drawn = []
+    for seed in (0, 1):
+        made = run_tiny(tmp_path / str(seed), 6, until="edit", sources=str(tmp_path / "photos"), seed=seed)
+        words = [record["instruction"] for record in made.manifest("instruct").read().values()]
+        noises = [record["noise_seed"] for record in made.manifest("edit").read().values()]
+        assert len(set(words)) > 2 and len(set(noises)) == 6
+        drawn.append((words, noises))
+    assert drawn[0][0] != drawn[1][0] and not set(drawn[0][1]) & set(drawn[1][1])
+
+
 def test_a_folder_keeps_its_recipe(tmp_path):
     """Half a data set by one morpher, half by another, and nobody would know."""
     run_tiny(tmp_path, 1, until="instruct")

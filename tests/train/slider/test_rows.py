@@ -194,6 +194,14 @@ def test_every_row_comes_once_an_epoch_in_batches_of_one_size():
     assert len(BatchPlan({7: (4, 8, 8)}, 4, seed=1).rows(5)) == 4
 
 
+def test_rows_meet_other_rows_in_every_epoch():
+    """Batches of neighbours, which data sorted by category makes batches of one category, time and again."""
+    plan = BatchPlan(dict.fromkeys(range(24), (4, 8, 8)), 4, seed=1)
+    epochs = [{frozenset(plan.rows(6 * epoch + step)) for step in range(6)} for epoch in range(2)]
+    neighbours = {frozenset(range(k, k + 4)) for k in range(0, 24, 4)}
+    assert not epochs[0] & epochs[1] and not (epochs[0] | epochs[1]) & neighbours
+
+
 def test_held_out_rows_are_spread():
     """The last rows of data sorted by category are all of one category."""
     assert held_out_rows(100, 4) == [12, 37, 62, 87]

@@ -23,6 +23,7 @@ from kontext_slider.train.slider import trainer
 from kontext_slider.train.slider.ablations import load_slider_of, slider_on
 from kontext_slider.train.slider.batches import SliderBatch
 from kontext_slider.train.slider.model import SliderModel
+from kontext_slider.train.slider.state import Averages
 from kontext_slider.train.slider.trainer import fit_slider, make_accelerator, make_optimizer
 from tests.tiny import INSTRUCTION, POOLED_DIM, TEXT_DIM, loud, shake, tiny_image, tiny_pipeline, tiny_transformer
 from tests.train.slider.data import CONFIG, STRENGTHS, read_losses
@@ -212,6 +213,24 @@ def test_it_learns(data, tmp_path):
     train(data, tmp_path / "run", config)
     losses = read_losses(tmp_path / "run")
     assert sum(losses[-20:]) < 0.8 * sum(losses[:20])
+
+
+def test_gradients_are_clipped(data, tmp_path):
+    """One bad batch throws a run off its way. Clipped to less than Adam's epsilon, nothing moves."""
+    pipe = train(data, tmp_path / "run", replace(CONFIG, clip=1e-12, steps=2))
+    assert 0 < pipe.slider_projector.projector[-1].weight.abs().max() < 1e-4 * CONFIG.rate * 2
+
+
+def test_averages_begin_with_what_is_learned_first():
+    """Without a warm-up, averages of a short run are the untrained weights."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    averages = Averages({"weight": weight}, 0.999)
+    with torch.no_grad():
+        weight += 1
+    averages.update(0)
+    assert averages.values["weight"].item() == pytest.approx(0.9)
+    averages.update(100_000)
+    assert averages.values["weight"].item() == pytest.approx(0.9 + 0.1 * 0.001)
 
 
 class Evil:
