@@ -12,9 +12,10 @@ from kontext_slider.export import write_whole
 def put_in_place(partial: Path, path: Path) -> None:
     """Rename a complete file or folder to `path` once its bytes are on the disk, so that no power cut leaves half."""
     for file in [partial, *partial.rglob("*")]:
-        _to_disk(file)
+        if file.is_file():
+            with open(file, "r+b") as opened:
+                os.fsync(opened.fileno())
     os.replace(partial, path)
-    _to_disk(path.parent)
 
 
 def cut_log(path: Path, step: int) -> None:
@@ -31,14 +32,3 @@ def _step_of(line: str) -> int:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return -1
-
-
-def _to_disk(path: Path) -> None:
-    """fsync; of a folder, which Windows cannot open, its list of names."""
-    if os.name == "nt" and path.is_dir():
-        return
-    opened = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

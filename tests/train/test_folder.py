@@ -90,6 +90,9 @@ def test_a_shard_that_was_drawn_otherwise_is_drawn_anew(tmp_path):
         how |= change
         kept, drawn = load_or_draw(tmp_path / "a.safetensors", **how), draw_shard(**how)
         assert torch.equal(kept.target, drawn.target) and torch.equal(kept.strength, drawn.strength), change
+    whole = (tmp_path / "a.safetensors").read_bytes()
+    (tmp_path / "a.safetensors").write_bytes(whole[:50])
+    assert torch.equal(load_or_draw(tmp_path / "a.safetensors", **how).target, drawn.target), "torn"
     written = (tmp_path / "a.safetensors").stat().st_mtime_ns
     load_or_draw(tmp_path / "a.safetensors", **{**how, "workers": 2})
     assert (tmp_path / "a.safetensors").stat().st_mtime_ns == written, "drawn again for nothing"

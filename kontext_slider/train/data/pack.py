@@ -130,8 +130,8 @@ def check_place(folder: Path) -> None:
     shards = list((folder / "data").glob("*"))
     if names != {"README.md", "data"} or not shards or not all(shard.match("train-*.parquet") for shard in shards):
         raise InvalidInput(
-            f"{folder} holds more than an older data set, and a new one would take its place. Name an empty folder, or "
-            "one that does not exist yet."
+            f"{folder} is neither empty nor an older data set, and a new one would take its place. Name an empty "
+            "folder, or one that does not exist yet."
         )
 
 

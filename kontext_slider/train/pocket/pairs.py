@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.multiprocessing import get_context
@@ -217,7 +217,7 @@ def _numpy_group(job: _Job) -> tuple:
 def load_or_draw(path: Path, **how) -> Shard:
     """The shard at `path`; drawn by `draw_shard(**how)` and written whole if none that was drawn so is there."""
     origin = origin_of(**how)
-    if not path.exists() or _metadata(path).get("origin") != origin:
+    if _metadata(path).get("origin") != origin:
         shard = draw_shard(**how)
         tensors = {name: value for name, value in vars(shard).items() if isinstance(value, Tensor)}
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -239,5 +239,9 @@ def origin_of(**how) -> str:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, framework="pt") as file:
-        return file.metadata() or {}
+    """Of a shard; nothing of one that is not there or torn."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (FileNotFoundError, SafetensorError):
+        return {}
