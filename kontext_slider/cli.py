@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         wrong_use = isinstance(error, InvalidInput) and not isinstance(error, UnreadableImage)
         return WRONG_USE if wrong_use else FAILED
     except KeyboardInterrupt:
-        print(f"\n{PROGRAM}: stopped. Finished files are whole, and the same command goes on from them.", file=sys.stderr)
+        print(f"\n{PROGRAM}: stopped. Finished files are whole: the same command goes on from them.", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -3,9 +3,9 @@
 An exposure, a haze or a size that grows evenly does not look as if it did. The table holds the parameter at strengths
 1/8 to 7/8 where the distance to the source is that share of the whole way, by the mean of two rulers: the pocket
 model's features, which see little of how much lighter or paler a picture is, and the root mean square of pixels, which
-sees little else. Measured on held-out scenes, and photographs where an edit is of the whole picture, by
-`python -m kontext_slider.evaluate.pace`. Shapes go only half of that way: distances between pictures say little of how
-much larger a thing looks.
+sees little else. Measured on held-out scenes and, where an edit is of the whole picture, on crops of photographs that
+training crops too, by `python -m kontext_slider.evaluate.pace`. Shapes go only half of that way: distances between
+pictures say little of how much larger a thing looks.
 """
 
 from __future__ import annotations
