@@ -35,12 +35,16 @@ MAX_STEPS = 200
 MAX_LETTERS = 500
 MOST_QUOTED = 80  # letters of an instruction in a sentence about it
 FORMAT_NAMES = {"gif": "GIF", "webp": "WebP", "mp4": "MP4", "zip": "ZIP"}
-NO_DOWNLOAD = gr.update(value=None, visible=False)  # a file of an edit that has been replaced is gone
 
 
 def notice(text: str, kind: str = "advice") -> str:
     """A sentence as the page shows it; `kind` is "advice" or "error"."""
     return f'<p class="notice {kind}" role="alert">{html.escape(text)}</p>' if text else ""
+
+
+def no_download() -> Any:
+    """Takes back what was offered: the file of a replaced edit is gone. Made anew each time, as gradio changes it."""
+    return gr.update(value=None, visible=False)
 
 
 def whole_number(value: Any, name: str, low: int, high: int) -> int:
@@ -129,7 +133,7 @@ class Handlers:
             return
         advice = advise(instruction, self.known)
         edit.remark = advice_notice(instruction, advice)
-        yield tab, snapshot(edit, Busy(text="Starting")), edit.remark, advice.nearest, NO_DOWNLOAD
+        yield tab, snapshot(edit, Busy(text="Starting")), edit.remark, advice.nearest, no_download()
         for strip, sentence in self._told(tab, edit, fill(edit, len(edit.recipe.strengths))):
             yield tab, strip, sentence, gr.skip(), gr.skip()
 
@@ -152,13 +156,13 @@ class Handlers:
         """Complete the sweep and write it. Outputs: filmstrip, notice, download."""
         edit = tab.edit
         if edit is None:
-            yield gr.skip(), notice("There is nothing to save yet; press Edit first.", "error"), NO_DOWNLOAD
+            yield gr.skip(), notice("There is nothing to save yet; press Edit first.", "error"), no_download()
             return
-        yield gr.skip(), edit.remark, NO_DOWNLOAD
+        yield gr.skip(), edit.remark, no_download()
         try:
             strengths = grid(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))
         except InvalidInput as error:
-            yield gr.skip(), notice(str(error), "error"), NO_DOWNLOAD
+            yield gr.skip(), notice(str(error), "error"), no_download()
             return
         written: list[Path] = []
         for strip, sentence in self._told(tab, edit, self._write(edit, strengths, suffix, written)):
