@@ -26,7 +26,7 @@ from kontext_slider.evaluate.distance import find_distance
 from kontext_slider.evaluate.picture import to_image, to_picture
 from kontext_slider.evaluate.statistics import interval
 from kontext_slider.evaluate.trajectory import second_order
-from kontext_slider.evaluate.truth import HELD_OUT_SEED, find_photos
+from kontext_slider.evaluate.truth import HELD_OUT_SEED, find_photos, psnr
 from kontext_slider.images import read_image
 from kontext_slider.presets import load_pipeline
 
@@ -75,11 +75,6 @@ def together(each: list[float]) -> float:
     return float(-10 * np.log10(np.mean([10 ** (-value / 10) for value in each])))
 
 
-def decibels(frames: list[np.ndarray], exact: list[np.ndarray]) -> list[float]:
-    """PSNR of each frame, 99 where equal."""
-    return [min(99.0, -10 * float(np.log10(np.mean((a - b) ** 2) + 1e-12))) for a, b in zip(frames, exact, strict=True)]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="pocket")
@@ -102,8 +97,10 @@ def main() -> None:
         made = {name: frames_of(engine, source, instruction) for name, engine in engines.items()}
         exact, _ = made["exact"]
         for name, (frames, num_rendered) in made.items():
-            each = decibels(frames, exact)
-            hand = decibels(hand_frames(hands[name], source, instruction), exact[STRIP:]) if name in hands else each
+            each = list(map(psnr, frames, exact))
+            hand = each
+            if name in hands:
+                hand = list(map(psnr, hand_frames(hands[name], source, instruction), exact[STRIP:]))
             rows[name].append(
                 {
                     "kind": kind,

@@ -3,8 +3,8 @@
 The others: a plain FluxKontextPipeline call (which has no strength), a whole pipeline call with a strength, as the
 authors' demo makes for every position of its slider (without our anchor, which would cost it a second frame), and
 FluxKontextPipeline with diffusers' own step caches, which have little to skip in two steps (try --steps 12), and lose
-something: dB of PSNR to the plain call's pictures, mean over SEEDS seeds (ours: bench_fidelity.py). "floor"
-is not a way to make a frame: it does the matrix products and attention of an exact one and nothing else. Rounds are
+something: dB of PSNR to the plain call's pictures, mean over SEEDS seeds (ours: bench_fidelity.py). "floor" is
+not a way to make a frame: it does the matrix products and attention of an exact one and nothing else. Rounds are
 interleaved, so a slow moment of the machine meets all. Prints a table and one line of JSON.
 
 A new strength is asked of a session that has finished the five coarse frames, 0, 1, 1/2, 1/4 and 3/4, as the app's has

@@ -135,11 +135,11 @@ class FrameCache:
         return key in self.memory or self._disk_key(key) in self.disk
 
     def get(self, key: Hashable) -> Image.Image | None:
-        frame = self.memory.get(key)
+        frame, era = self.memory.get(key), self.era
         if frame is None:
             frame = self.disk.get(self._disk_key(key))
             if frame is not None:
-                self.memory.put(key, frame, 3 * frame.width * frame.height)
+                self.memory.put(key, frame, 3 * frame.width * frame.height, era)
         return frame
 
     @property

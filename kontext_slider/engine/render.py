@@ -20,7 +20,7 @@ from .denoiser import Denoiser, offsets_at, plain_denoiser, prepared_denoiser, p
 from .device import Turn
 from .late_start import LateStart, Trail
 from .prepared import Prepared
-from .skips import MOST_STEPS, Skips
+from .skips import Skips
 
 if TYPE_CHECKING:
     from .engine import SliderEngine
@@ -39,8 +39,7 @@ class EditRenderer:
     @property
     def looks_for_skips(self) -> bool:
         """Whether the next frame is computed whole, to see which steps all others can do without."""
-        most = self._settings.steps
-        return self._skips.are_wanted and 2 < most <= MOST_STEPS  # the first and the last are always computed
+        return self._skips.are_wanted(self._settings.steps)
 
     @torch.no_grad()
     def render(self, strengths: Sequence[float], turn: Turn, on_step: OnStep | None) -> list[Image.Image]:

@@ -218,6 +218,7 @@ class EditSession:
             era = frames.era
             made = {s: frame for s, key in keys.items() if (frame := frames.get(key)) is not None}
             fresh = {s: frame for s in keys if s not in made and (frame := self._between(s, urgent)) is not None}
+            self._rendered.difference_update(fresh)  # forgotten since, and interpolated now: it tells of no other
             missing = [s for s in keys if s not in made and s not in fresh]
             if missing:
                 with device.hold(turn):

@@ -32,16 +32,15 @@ class Skips:
         self.plan: tuple[int, ...] | None = None
         self._bound = bound
 
-    @property
-    def are_wanted(self) -> bool:
-        """Whether there is no plan yet, and there should be."""
-        return self._bound is not None and self.plan is None
+    def are_wanted(self, steps: int) -> bool:
+        """Whether there is no plan of so many steps yet, and there should be. Of two, both are always computed."""
+        return self._bound is not None and self.plan is None and 2 < steps <= MOST_STEPS
 
     def skipping(self, velocity: Velocity, sigmas: Tensor, is_whole: bool) -> Velocity:
         """`velocity`, asked at the plan's steps alone. Where there is no plan yet, a frame that is computed from the
-        noise with all its tokens (`is_whole`) makes it, of MOST_STEPS or fewer. sigmas: noise levels, (R + 1,)."""
-        is_short = len(sigmas) <= MOST_STEPS + 1
-        if self._bound is None or (self.plan is None and not (is_whole and is_short)):
+        noise with all its tokens (`is_whole`) makes it, if it is wanted. sigmas: noise levels, (R + 1,)."""
+        makes_plan = is_whole and self.are_wanted(len(sigmas) - 1)
+        if self._bound is None or (self.plan is None and not makes_plan):
             return velocity
         levels = sigmas.double().cpu().numpy()
         if self.plan is None:

@@ -171,7 +171,9 @@ def find_photos(folder: Path) -> list[Path]:
     files = folder.iterdir() if folder.is_dir() else ()
     photos = sorted(path for path in files if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     if not photos:
-        raise InvalidInput(f"There are no photographs in {folder}. Give a folder with JPEG or PNG files in it.")
+        raise InvalidInput(
+            f"There are no photographs in {folder}. Give a folder with JPEG or PNG files in it: --photos."
+        )
     return photos
 
 

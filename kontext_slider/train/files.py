@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from kontext_slider.export import write_whole
+
+# How a half-written file of tensors fails.
+TORN = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError)
 
 
 def put_in_place(partial: Path, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kontext_slider.errors import CheckpointError
-from kontext_slider.train.files import cut_log, put_in_place
+from kontext_slider.train.files import TORN, cut_log, put_in_place
 
 CHECKPOINT = "checkpoint.pt"
 MOST_SIZES = 32  # of pictures, that one compiled block is made for
@@ -124,7 +123,7 @@ def load_checkpoint(path: Path, parameters: list[nn.Parameter], optimizers: Sequ
         return 0
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except TORN as error:
         raise CheckpointError(f"{path} cannot be read ({error}). Delete it to train from the start.") from error
     with torch.no_grad():
         for parameter, saved in zip(parameters, state["parameters"], strict=True):

@@ -39,9 +39,9 @@ def run(args: argparse.Namespace) -> None:
     from kontext_slider.ui.layout import create_app
 
     app = create_app(load_engine(args), model=args.model, slider=args.slider)
-    address = {"server_name": args.host, "server_port": args.port}
+    options = launch_options() | {"share": args.share, "inbrowser": args.open}
     try:
-        app.launch(**address, share=args.share, inbrowser=args.open, **launch_options())
+        app.launch(server_name=args.host, server_port=args.port, **options)
     except OSError as error:
         where = "any port from 7860 on" if args.port is None else f"port {args.port}"
         raise InvalidInput(f"The page cannot be served at {where}: it is taken. Choose another with --port.") from error

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from kontext_slider.instructions import whole_picture_first
-from kontext_slider.ui.examples import credits, read_examples
+from kontext_slider.ui.examples import Example, credits, read_examples
 from kontext_slider.ui.filmstrip import Chips, Filmstrip, Photograph
 from kontext_slider.ui.handlers import FORMAT_NAMES, MAX_FRAMES, MAX_SEED, Handlers
 from kontext_slider.ui.tab import Tab
@@ -47,19 +47,20 @@ def create_app(engine: Any, model: str | None = None, slider: str | None = None)
     `model` and `slider` are the weights' names as exported files shall tell them. The page's own look is in
     `launch.launch_options()`.
     """
+    examples = read_examples()
     with gr.Blocks(title="Kontext Slider", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as app:
         tab = gr.State(Tab(), time_to_live=TAB_SECONDS, delete_callback=Tab.close)
         gr.HTML(HEADER, padding=False)
         with gr.Row(equal_height=False, elem_classes="page"):
             with gr.Column(scale=2, min_width=300, elem_classes="side"):
-                inputs = _inputs(engine.pipe)
+                inputs = _inputs(engine.pipe, examples)
             with gr.Column(scale=5, min_width=340, elem_classes="work"):
                 strip = Filmstrip(elem_id="filmstrip")
                 buttons, download = _exports()
         handlers = Handlers(engine, strip.GRADIO_CACHE, model, slider)
         _wire(handlers, tab, inputs, strip, download)
         _wire_exports(handlers, tab, inputs, strip, buttons, download)
-        app.load(None, js=name_buttons("#examples button:has(img)", [each.instruction for each in read_examples()]))
+        app.load(None, js=name_buttons("#examples button:has(img)", [each.instruction for each in examples]))
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS)
 
 
@@ -73,7 +74,7 @@ def suggestions(known: dict[str, list[str]]) -> list[str]:
     return list(first.values()) or GENERAL_INSTRUCTIONS
 
 
-def _inputs(pipe: Any) -> dict[str, Any]:
+def _inputs(pipe: Any, examples: list[Example]) -> dict[str, Any]:
     """The left column, by name."""
     photograph = Photograph(
         label="Photograph",
@@ -96,7 +97,7 @@ def _inputs(pipe: Any) -> dict[str, Any]:
     sentence = gr.HTML("", elem_id="notice", padding=False)
     nearest = Chips(label="Nearest known instructions", elem_id="nearest")
     settings = _settings(pipe)
-    _examples(photograph, instruction)
+    _examples(photograph, instruction, examples)
     return {
         "photograph": photograph,
         "instruction": instruction,
@@ -130,8 +131,7 @@ def _settings(pipe: Any) -> dict[str, Any]:
     return {"num_frames": num_frames, "seed": seed, "steps": steps, "guidance": guidance}
 
 
-def _examples(photograph: gr.Image, instruction: gr.Textbox) -> None:
-    examples = read_examples()
+def _examples(photograph: gr.Image, instruction: gr.Textbox, examples: list[Example]) -> None:
     if not examples:
         return
     gr.Examples(

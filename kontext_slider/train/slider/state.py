@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
 import re
 import shutil
 from collections.abc import Iterator
@@ -19,17 +18,15 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kontext_slider.errors import CheckpointError
-from kontext_slider.train.files import cut_log, put_in_place
+from kontext_slider.train.files import TORN, cut_log, put_in_place
 
 log = logging.getLogger(__name__)
 
 STEP = re.compile(r"step-\d+")
-UNREADABLE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError)
 WEIGHTS, AVERAGES, LOSSES = "slider.safetensors", "averages.safetensors", "losses.jsonl"
 
 
@@ -106,7 +103,7 @@ class Checkpoints:
             try:
                 self._accelerator.load_state(str(checkpoint))
                 return _step_of(checkpoint)
-            except UNREADABLE as error:
+            except TORN as error:
                 if checkpoint == saved[0]:
                     raise CheckpointError(
                         f"No checkpoint in {str(self.folder)!r} can be read ({checkpoint.name}: {error}). Delete them "
