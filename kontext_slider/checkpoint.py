@@ -18,12 +18,14 @@ from typing import Any
 
 import torch
 from diffusers.loaders import FluxLoraLoaderMixin
-from safetensors import SafetensorError
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from . import lora_names
 from .errors import CheckpointError
-from .hub import AUTHORS_FILE, LORA_FILE, PROJECTOR_FILE, PROJECTOR_FOLDER, download_slider
+from .hub import ADAPTER_CONFIG, AUTHORS_FILE, LORA_FILE, PROJECTOR_FILE, PROJECTOR_FOLDER, download_slider
 from .lora import PREFIX, LoraWeights
 from .modulation import offsets_width
 from .projector import StrengthProjector
@@ -68,41 +70,62 @@ def read_slider(
 
 
 def read_lora(folder: Path) -> LoraWeights:
-    """The LoRA file of a folder. Raises CheckpointError when it is missing, damaged or not a transformer's LoRA."""
-    if not (folder / LORA_FILE).is_file():
-        raise CheckpointError(f"The slider's {LORA_FILE} is missing. Download the whole slider again.")
+    """The LoRA file of a folder, in the names of any program that `lora_names` lists.
+
+    Alphas that the tensors do not tell are those of the file's header or of peft's `adapter_config.json` beside it.
+
+    Raises CheckpointError when the file is missing or damaged, or is no plain LoRA of a transformer.
+    """
+    tensors, header = _open_lora(folder / LORA_FILE)
+    config = header if header is not None else _read_config(folder / ADAPTER_CONFIG)
+    pairs = lora_names.translate(tensors, config, LORA_FILE)
+    alphas = {PREFIX + name: pair.alpha for name, pair in pairs.items() if pair.alpha is not None}
+    matrices = {f"{PREFIX}{name}.lora_A.weight": pair.down for name, pair in pairs.items()}
+    matrices |= {f"{PREFIX}{name}.lora_B.weight": pair.up for name, pair in pairs.items()}
+    metadata = None
+    if header is not None and matrices.keys() == tensors.keys():
+        metadata = {PREFIX + name: value for name, value in header.items()}
+    return LoraWeights(matrices, alphas, metadata)
+
+
+def _read_config(file: Path) -> dict[str, Any] | None:
+    """peft's configuration of an adapter, or None where there is none."""
+    if not file.is_file():
+        return None
     try:
-        tensors, alphas, metadata = FluxLoraLoaderMixin.lora_state_dict(
-            str(folder), weight_name=LORA_FILE, use_safetensors=True, return_alphas=True, return_lora_metadata=True
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{LORA_FILE} is not readable as LoRA weights: {error}") from error
-    strange = [name for name in tensors if not name.startswith(PREFIX) or _lora_parts(name) is None]
-    if strange or not tensors:
-        what = repr(strange[0]) if strange else "nothing"
-        raise CheckpointError(f"{LORA_FILE} holds {what}, which is no LoRA of a FLUX transformer.")
-    return LoraWeights(tensors, {name: float(alpha) for name, alpha in alphas.items()} or None, metadata or None)
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{file.name} is not readable as the configuration of a LoRA: {error}") from error
+
+
+def _open_lora(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """What a LoRA file holds, and its configuration (a LoraConfig as a dict) where diffusers has put one inside."""
+    if not file.is_file():
+        raise CheckpointError(f"The slider's {file.name} is missing. Download the whole slider again.")
+    try:
+        tensors = load_file(file)
+        with safe_open(file, framework="pt") as opened:
+            text = (opened.metadata() or {}).get(LORA_ADAPTER_METADATA_KEY)
+        config = None if text is None else {k.removeprefix(PREFIX): v for k, v in json.loads(text).items()}
+    except (OSError, ValueError, AttributeError, SafetensorError) as error:
+        raise CheckpointError(f"{file.name} is not readable as LoRA weights: {error}") from error
+    if not tensors:
+        raise CheckpointError(f"{file.name} holds nothing. Download the whole slider again.")
+    return tensors, config
 
 
 def check_fit(projector: StrengthProjector, lora: LoraWeights | None, transformer: nn.Module) -> None:
-    """Raise CheckpointError when the projector's widths are not this transformer's, or a LoRA module lacks one of its
-    two matrices, or their shapes are not each other's or this transformer's."""
+    """Raise CheckpointError when the projector's widths are not this transformer's, or the LoRA changes layers that it
+    does not have or that have other widths there."""
     check_projector_fit(projector, transformer)
-    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
-    for key, tensor in (lora.tensors if lora else {}).items():
-        module, part = _lora_parts(key) or (key, "")
-        shapes.setdefault(module, {})[part] = tuple(tensor.shape)
-    for module, parts in shapes.items():
-        layer = _base_layer(transformer, module)
+    for name, (down, up) in ({} if lora is None else lora.pairs()).items():
+        layer = _base_layer(transformer, name)
         if not isinstance(layer, nn.Linear):
-            raise CheckpointError(f"The slider's LoRA changes {module!r}, which this transformer does not have.")
-        if parts.keys() != {"lora_A", "lora_B"}:
-            raise CheckpointError(f"The slider's LoRA has one matrix of two for {module!r}. Download it again.")
-        down, up = parts["lora_A"], parts["lora_B"]
-        if (down[1:], up[:1]) != ((layer.in_features,), (layer.out_features,)) or up[1:] != down[:1]:
+            raise CheckpointError(f"{LORA_FILE} changes {name!r}, which this transformer does not have.")
+        if (down.shape[1], up.shape[0]) != (layer.in_features, layer.out_features):
             raise CheckpointError(
-                f"The slider's LoRA for {module!r} has shapes {down} and {up}, made for another width than "
-                f"this transformer's {layer.in_features} -> {layer.out_features}. Load it onto the model it belongs to."
+                f"{LORA_FILE} is made for a layer {name!r} of {down.shape[1]} -> {up.shape[0]} features, and this "
+                f"transformer's has {layer.in_features} -> {layer.out_features}. Load it onto the model it belongs to."
             )
 
 
@@ -186,14 +209,6 @@ frames = pipe(image, "make it snow", strength=[0.0, 0.5, 1.0]).images
 
 def _lora_home(home: Path, folder: Path) -> Path:
     return home if (home / LORA_FILE).is_file() else folder
-
-
-def _lora_parts(name: str) -> tuple[str, str] | None:
-    """("transformer_blocks.0.attn.to_q", "lora_A") of a key of a LoRA file, None for any other key."""
-    for part in ("lora_A", "lora_B"):
-        if name.endswith(f".{part}.weight"):
-            return name.removeprefix(PREFIX).removesuffix(f".{part}.weight"), part
-    return None
 
 
 def _base_layer(transformer: nn.Module, name: str) -> nn.Module | None:
