@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ from .modulation import offsets_width
 from .projector import StrengthProjector
 
 CARD_FILE = "README.md"
+CARD_TITLE = "# Edit strength slider"
+# of models, schedulers, tokenizers and image processors
+PART_CONFIGS = ("config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json")
 
 
 @dataclass(frozen=True)
@@ -140,13 +144,20 @@ def check_projector_fit(projector: StrengthProjector, transformer: nn.Module) ->
         )
 
 
-def write_slider(folder: Path, weights: SliderWeights, card: str) -> None:
-    """Our layout, as an adapter folder."""
+def write_slider(folder: Path, weights: SliderWeights, card: str | None) -> None:
+    """Our layout, as an adapter folder. `card` is the text of README.md; None: as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     weights.projector.save_pretrained(folder / PROJECTOR_FOLDER)
     write_lora(folder, weights.lora)
-    (folder / CARD_FILE).write_text(card, encoding="utf-8")
-    forget_local_paths(folder)
+    if card is not None:
+        (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    forget_local_paths([folder / PROJECTOR_FOLDER / "config.json"])
+
+
+def has_foreign_card(folder: Path) -> bool:
+    """Whether a README.md lies there that `slider_card` has not written."""
+    file = folder / CARD_FILE
+    return file.is_file() and CARD_TITLE not in file.read_text(encoding="utf-8", errors="replace")
 
 
 def write_lora(folder: Path, lora: LoraWeights) -> None:
@@ -159,15 +170,22 @@ def write_lora(folder: Path, lora: LoraWeights) -> None:
     )
 
 
-def forget_local_paths(folder: Path) -> None:
-    """diffusers notes in every configuration where it was loaded from; a path of this machine is nobody's business."""
-    for file in (*folder.glob("*.json"), *folder.glob("*/*config.json")):
+def forget_local_paths(files: Iterable[Path]) -> None:
+    """Take out of configurations where they were loaded from, as diffusers notes it and a path of this machine concerns
+    nobody else. `files` are those that were just written. Others that lie beside them stay as they are."""
+    for file in files:
         config = json.loads(file.read_text(encoding="utf-8"))
         names = [key for key in ("_name_or_path", "name_or_path") if os.path.sep in str(config.get(key, ""))]
         local = [key for key in names if os.path.isabs(config[key]) or os.path.exists(config[key])]
         if local:
             kept = {key: value for key, value in config.items() if key not in local}
             file.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def pipeline_configs(folder: Path, parts: Mapping[str, Any]) -> list[Path]:
+    """The configurations that a pipeline with these components writes into `folder`."""
+    of_parts = [folder / name / file for name, part in parts.items() if part is not None for file in PART_CONFIGS]
+    return [folder / "model_index.json", *(file for file in of_parts if file.is_file())]
 
 
 def slider_card(weights: SliderWeights, base_model: str | None) -> str:
@@ -181,7 +199,7 @@ def slider_card(weights: SliderWeights, base_model: str | None) -> str:
 {header}
 ---
 
-# Edit strength slider
+{CARD_TITLE}
 
 A projector from (strength, pooled instruction) to modulation offsets, and the LoRA that goes with it, for
 `kontext-slider`. Strength 0 leaves the picture as it is, 1 is the full edit.

@@ -90,7 +90,7 @@ def measure(out: Path, photos: Path, scenes_per_edit: int) -> None:
     runs = json.loads((out / "training" / RUNS).read_text(encoding="utf-8"))
     write_card(out, runs, scores, score_sizes(pipe), offered)
     pipe.save_config(out)
-    forget_local_paths(out)
+    forget_local_paths([out / "model_index.json"])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
