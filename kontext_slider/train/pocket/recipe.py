@@ -20,6 +20,7 @@ from kontext_slider.evaluate.sheet import photo_sheet
 from kontext_slider.evaluate.sizes import score_sizes
 from kontext_slider.evaluate.truth import find_photos, score_truth, working_edits, write_report
 from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.shipped import shipped
 from kontext_slider.train.pocket.base import BaseRun, train_base
 from kontext_slider.train.pocket.batches import ShardSize
 from kontext_slider.train.pocket.card import write_card
@@ -101,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start", type=Path, help="a pocket model's folder to go on from, its codec and slider included"
     )
     parser.add_argument("--out", type=Path, help="where the model goes (default: the folder 'model' in that of --run)")
-    parser.add_argument("--photos", type=Path, default=Path("assets/photos"), help="photographs to measure on")
+    parser.add_argument("--photos", type=Path, default=shipped("assets/photos"), help="photographs to measure on")
     parser.add_argument("--scenes-per-edit", type=int, default=4, help="held-out scenes to measure on, per edit")
     parser.add_argument("--only", choices=("train", "measure"), help="one half of the work")
 
