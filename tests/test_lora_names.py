@@ -12,9 +12,11 @@ from diffusers.loaders import FluxLoraLoaderMixin
 from safetensors.torch import load_file, save_file
 
 from kontext_slider.checkpoint import read_lora
+from kontext_slider.engine import SliderEngine
 from kontext_slider.errors import CheckpointError
 from kontext_slider.lora import ADAPTER, slider_layers
-from tests.tiny import INNER_DIM, tiny_pipeline, write_authors_layout
+from tests.engine.helpers import alike, reference
+from tests.tiny import INNER_DIM, INSTRUCTION, tiny_image, tiny_pipeline, write_authors_layout
 
 LORA = "pytorch_lora_weights.safetensors"
 D = INNER_DIM
@@ -354,3 +356,13 @@ def test_a_wrong_header_is_said(header, matrices, tmp_path):
     save_file(load_file(tmp_path / LORA), tmp_path / LORA, metadata={"lora_adapter_metadata": header})
     with pytest.raises(CheckpointError):
         tiny_pipeline(slider=False).load_slider(tmp_path)
+
+
+def test_the_engine_hears_every_layer_of_it(matrices, tmp_path):
+    """The engine prepares layers that a slider's own LoRA leaves alone: what is changed there must reach its frames."""
+    pipe = load_with_lora(tmp_path, {name: value * 0.3 for name, value in kohya(matrices).items()})
+    with SliderEngine(pipe).open(tiny_image(), INSTRUCTION, seed=3) as session:
+        frame = session.render(0.7)
+        assert alike(frame, reference(pipe, session, 0.7))
+        pipe.load_slider(write_authors_layout(tmp_path / "other"))
+        assert not alike(frame, reference(pipe, session, 0.7))
