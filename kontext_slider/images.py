@@ -8,20 +8,19 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from .colour import to_srgb
 from .colour_tags import ColourTags, read_colour_tags
 from .depth import grey_of_depth, image_of_array, is_deep
 from .errors import InvalidInput, UnreadableImage
-from .opener import open_unlimited
-from .raw import develop, exif_of_raw, is_raw
+from .exif import exif_of_tiff
+from .opener import named_errors, open_unlimited, too_large
+from .raw import develop, is_raw
 
 ImageLike = str | os.PathLike | bytes | bytearray | Image.Image | np.ndarray
 
@@ -32,6 +31,8 @@ MAX_SIZE = 2048  # side of the square of the working area, pixels
 
 _VECTOR_FORMATS = {"EPS", "WMF"}  # Pillow hands these to other programs to draw
 _EXIF_ORIENTATION = 0x0112
+_DNG_VERSION, _IPTC_TAG = 50706, 33723  # of TIFF
+_IPTC_RESOURCE = 0x0404  # of Photoshop, in JPEG
 _UPRIGHT = {  # EXIF 2.3, tag 0x0112: what turns the stored pixels into the picture as it was seen
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -51,12 +52,14 @@ class Photo:
     icc_profile: the photograph's own profile when it is not sRGB, to save a result in it again.
     exif: the EXIF block as it stood in the file (with or without its "Exif" prefix).
     name: the bare file name, "" where there is none.
+    other_metadata: names of what else the file holds and a result never keeps: "XMP", "IPTC".
     """
 
     image: Image.Image
     icc_profile: bytes | None = None
     exif: bytes | None = None
     name: str = ""
+    other_metadata: tuple[str, ...] = ()
 
     def on_white(self) -> Image.Image:
         """The picture as RGB, what is transparent laid over white; always a new image."""
@@ -87,9 +90,10 @@ def read_photo(source: ImageLike) -> Photo:
     """
     if isinstance(source, np.ndarray):
         if math.prod(source.shape[:2]) > MAX_PIXELS:
-            raise UnreadableImage(_too_large("The image array"))
-        with _named_errors("The image array"):
-            return _finished(image_of_array(source), ColourTags(), None, "The image array", "")
+            raise UnreadableImage(too_large("The image array", MAX_PIXELS))
+        with named_errors("The image array", MAX_PIXELS):
+            image = image_of_array(source)
+            return _finished(image, ColourTags(), Photo(image), "The image array")
     if isinstance(source, Image.Image):
         return _of_image(source)
     if isinstance(source, bytes | bytearray):
@@ -184,52 +188,32 @@ def _open_path(path: str | os.PathLike) -> Photo:
 def _open(content: bytes, name: str, filename: str) -> Photo:
     """A file as a photograph; `name` is what sentences call it."""
     if is_raw(content, filename):
-        return Photo(develop(content, name, MAX_PIXELS), exif=exif_of_raw(content), name=filename)
-    with _named_errors(name):
+        return Photo(develop(content, name, MAX_PIXELS), exif=exif_of_tiff(content), name=filename)
+    with named_errors(name, MAX_PIXELS):
         with open_unlimited(content) as image:
             upright = _decoded(image, name)
             tags = read_colour_tags(image, content)
-            exif = _exif_block(image)
-        return _finished(upright, tags, exif, name, filename)
+            exif = exif_of_tiff(content) if image.format == "TIFF" else image.info.get("exif")
+            others = _other_metadata(image)
+        return _finished(upright, tags, Photo(upright, None, exif, filename, others), name)
 
 
 def _of_image(image: Image.Image) -> Photo:
     """A caller's image, which stays as it is."""
     path = os.fspath(getattr(image, "filename", "") or "")
     name = repr(path) if path else "The image"
-    with _named_errors(name):
+    with named_errors(name, MAX_PIXELS):
+        if _DNG_VERSION in getattr(image, "tag_v2", {}):
+            raise UnreadableImage(f"{name} is only the thumbnail of a raw photograph. Give the path of the file.")
         upright = _decoded(image, name)
-        return _finished(upright, read_colour_tags(image), _exif_block(image), name, os.path.basename(path))
-
-
-@contextmanager
-def _named_errors(name: str) -> Iterator[None]:
-    """What goes wrong inside becomes a sentence about `name`."""
-    try:
-        yield
-    except UnreadableImage:
-        raise
-    except MemoryError as error:
-        raise UnreadableImage(
-            f"{name} needs more memory than is free. Close other programs, or scale it down, and try again."
-        ) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImage(_too_large(name)) from error
-    except UnidentifiedImageError as error:
-        raise UnreadableImage(
-            f"{name} is not an image that can be read here. Save it as PNG, JPEG or WebP and try again."
-        ) from error
-    except Exception as error:  # a broken file can raise anything from inside the decoders
-        reason = f" ({error})" if str(error).strip() else ""
-        raise UnreadableImage(
-            f"{name} is damaged or incomplete{reason}. Save or download it again and retry."
-        ) from error
+        kept = Photo(upright, None, image.info.get("exif"), os.path.basename(path), _other_metadata(image))
+        return _finished(upright, read_colour_tags(image), kept, name)
 
 
 def _decoded(image: Image.Image, name: str) -> Image.Image:
     """Decode and turn upright; always a new image."""
     if image.width * image.height > MAX_PIXELS:
-        raise UnreadableImage(_too_large(name))
+        raise UnreadableImage(too_large(name, MAX_PIXELS))
     if min(image.size) < 1:
         raise UnreadableImage(f"{name} has no pixels. Choose another file.")
     if image.format in _VECTOR_FORMATS:
@@ -239,20 +223,15 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
     return image.copy() if turn is None else image.transpose(turn)
 
 
-def _finished(image: Image.Image, tags: ColourTags, exif: bytes | None, name: str, filename: str) -> Photo:
-    """To sRGB, with alpha where it is needed. What `image` said of itself is done: whoever reads the result again
-    must not turn or convert it again."""
+def _finished(image: Image.Image, tags: ColourTags, photo: Photo, name: str) -> Photo:
+    """`photo` with its upright `image` in sRGB, with alpha where it is needed. What the image said of itself is done:
+    whoever reads the result again must not turn or convert it again."""
     colour, alpha = _split_alpha(image)
-    del image  # 100 megapixels are 400 MB
     rgb, own_profile = to_srgb(colour, tags, name)
     rgb.info = {}
     if alpha is not None:
         rgb.putalpha(alpha)
-    return Photo(rgb, own_profile, exif, filename)
-
-
-def _too_large(name: str) -> str:
-    return f"{name} has more than {MAX_PIXELS // 1_000_000} megapixels. Scale it down and try again."
+    return replace(photo, image=rgb, icc_profile=own_profile)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -263,15 +242,11 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _exif_block(image: Image.Image) -> bytes | None:
-    """The block as the file holds it. TIFF has none: its EXIF stands among the tags of the pixels."""
-    if image.format != "TIFF":
-        block = image.info.get("exif")
-        return bytes(block) if block else None
-    try:
-        return image.getexif().tobytes() or None
-    except (SyntaxError, ValueError, TypeError, KeyError, OSError, UserWarning, OverflowError, struct.error):
-        return None
+def _other_metadata(image: Image.Image) -> tuple[str, ...]:
+    """Names of what else the file holds about the photograph."""
+    has_xmp = "xmp" in image.info or "XML:com.adobe.xmp" in image.info
+    has_iptc = _IPTC_RESOURCE in image.info.get("photoshop", {}) or _IPTC_TAG in getattr(image, "tag_v2", {})
+    return ("XMP",) * has_xmp + ("IPTC",) * has_iptc
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:

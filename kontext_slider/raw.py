@@ -63,18 +63,6 @@ def develop(content: bytes, name: str, max_pixels: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def exif_of_raw(content: bytes) -> bytes | None:
-    """Camera, lens and date of a raw photograph that is a TIFF file; None of others."""
-    if content[:4] not in _TIFF:
-        return None
-    exif = Image.Exif()
-    try:
-        exif.load(b"Exif\0\0" + content)
-        return exif.tobytes()
-    except (SyntaxError, ValueError, TypeError, KeyError, OSError, UserWarning, OverflowError, struct.error):
-        return None
-
-
 def _rawpy(name: str) -> Any:
     try:
         return importlib.import_module("rawpy")
