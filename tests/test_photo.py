@@ -189,6 +189,14 @@ def test_a_raw_photograph_is_developed(orientation: int, size: tuple[int, int]) 
     assert photo.exif and b"Maker" in photo.exif
 
 
+def test_a_raw_photograph_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit of size was for pictures only."""
+    pytest.importorskip("rawpy")
+    monkeypatch.setattr(images, "MAX_PIXELS", 96 * 64 - 1)
+    with pytest.raises(UnreadableImage, match="megapixels"):
+        read_photo(dng())
+
+
 RAW_FILES = {
     "a.dng": thumbnail_first(True),
     "a.nef": thumbnail_first(False),

@@ -300,3 +300,11 @@ def test_names_are_short_in_bytes(source: str, instruction: str, tmp_path: Path)
 def test_letters_of_every_script_stay_whole() -> None:
     """Vowel signs were taken for punctuation, and words fell to pieces."""
     assert picture_name("a.png", "बर्फ़ गिराओ", 0.25, "png") == f"a-{unicodedata.normalize('NFC', 'बर्फ़-गिराओ')}-0.25.png"
+
+
+def test_large_pictures_say_how_they_were_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the recipe of a result of 100 megapixels ended in Pillow's warning of a decompression bomb."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    for suffix in ("png", "webp", "jpg"):
+        save_picture(drawn(), tmp_path / f"a.{suffix}", RECIPE)
+        assert read_metadata(tmp_path / f"a.{suffix}") == RECIPE
