@@ -82,9 +82,10 @@ def read_photo(source: ImageLike) -> Photo:
     """Read a picture the way a person expects to see it, with what is needed to save a result beside it.
 
     `source` is a path, the bytes of an image file, a PIL image or a numpy array (H x W, or H x W x 1, 2, 3 or 4
-    channels; uint8, uint16, bool, other integers, or floats in 0..1). EXIF rotation is applied, an embedded colour
-    profile is converted to sRGB, 16-bit and float grey are scaled to 8 bits, and of an animation the first frame is
-    taken. A PIL image or array of the caller is never changed.
+    channels; uint8, uint16, bool, other integers, or floats in 0..1). EXIF rotation is applied, colours are converted
+    to sRGB as a browser shows them (profiles, gamma, Display P3, HDR), 16-bit and float grey are scaled to 8 bits, raw
+    photographs are developed, and of an animation the first frame is taken. A PIL image or array of the caller is never
+    changed; an open PNG or AVIF does not tell its code points (cICP, nclx), so give the file where it may have some.
 
     Raises UnreadableImage, with a sentence that names the file and says what to do.
     """
