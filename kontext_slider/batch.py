@@ -18,12 +18,16 @@ from typing import TYPE_CHECKING
 
 from .errors import InvalidInput, KontextSliderError, UnreadableImage
 from .export import read_metadata, save_sweep
+from .raw import RAW_SUFFIXES
 
 if TYPE_CHECKING:
     from .engine import SliderEngine
 
 MANIFEST = "manifest.jsonl"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".hif"),
+    *RAW_SUFFIXES,
+)
 MAX_STEM = 100  # characters of the source's name in the result's name
 
 

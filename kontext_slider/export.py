@@ -23,6 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 from .animation import EXIF_DESCRIPTION, gif_bytes, mp4_bytes, webp_bytes
 from .defaults import MAX_STRENGTH
 from .errors import InvalidInput
+from .opener import open_unlimited
 from .xmp import xmp_text
 
 ANIMATIONS = ("gif", "webp", "mp4")
@@ -243,7 +244,7 @@ def _embedded_text(path: str | os.PathLike[str], suffix: str) -> str | bytes:
     if suffix == "mp4":
         with av.open(os.fspath(path)) as container:
             return container.metadata["comment"]
-    with Image.open(path) as picture:
+    with open_unlimited(Path(path).read_bytes()) as picture:
         if suffix == "gif":
             return picture.info["comment"]
         if suffix == "png":
