@@ -9,7 +9,6 @@ import io
 import json
 import math
 import os
-import uuid
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 from .animation import EXIF_DESCRIPTION, exif_text, gif_bytes, mp4_bytes, webp_bytes
 from .defaults import MAX_STRENGTH
 from .errors import InvalidInput
+from .files import write_whole
 
 ANIMATIONS = ("gif", "webp", "mp4")
 FORMATS = (*ANIMATIONS, "png", "zip")
@@ -130,25 +130,6 @@ def check_suffix(path: str | os.PathLike[str], known: tuple[str, ...]) -> str:
         choices = ", ".join(f".{name}" for name in known)
         raise InvalidInput(f"{str(path)!r} names no format that can be written: end it in one of {choices}.")
     return suffix
-
-
-def write_whole(path: str | os.PathLike[str], data: bytes) -> Path:
-    """Write `data` to `path` so that nobody ever sees half of it, whatever stops this process."""
-    path = Path(path)
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        with open(part, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InvalidInput(f"Could not write {path} ({reason}): choose a folder that exists and has room.") from error
-    finally:
-        if part.parent.is_dir():
-            part.unlink(missing_ok=True)
-    return path
 
 
 def _check_frames(frames: Iterable[tuple[float, Image.Image]]) -> Frames:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from kontext_slider import export
 from kontext_slider.errors import InvalidInput
-from kontext_slider.export import ANIMATIONS, FORMATS, read_metadata, save_picture, save_sweep, write_whole
+from kontext_slider.export import ANIMATIONS, FORMATS, read_metadata, save_picture, save_sweep
 
 MADE_WITH = {"instruction": "make it snow — naïve", "seed": 7, "model": "pocket", "steps": 12, "guidance": 2.5}
 
