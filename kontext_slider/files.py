@@ -53,7 +53,7 @@ def open_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
-def write_whole(path: str | os.PathLike[str], data: bytes) -> Path:
+def write_whole(path: str | os.PathLike[str], data: bytes | memoryview) -> Path:
     """Write `data` to `path` so that nobody ever sees half of it, whatever stops this process."""
     with open_whole(path) as file:
         file.write(data)
