@@ -1,6 +1,6 @@
 """Files that survive a full disk, a kill and a power cut: write whole or not at all, append a JSON line, digest.
 
-Every error of a disk becomes a sentence here. `DiskError` is the kind that the next file meets, too: a batch ends at it.
+Every error of a disk becomes a sentence here. A `DiskError` is one that the next file would meet, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EVERY_FILE_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # full,
 
 
 def write_error(what: str, error: OSError) -> InvalidInput:
-    """The sentence for `what`, a thing that could not be written. A DiskError where the next file would fail as well."""
+    """The sentence for `what`, which could not be written. A DiskError where the next file would fail as well."""
     kind, advice = InvalidInput, "choose a folder that exists and can be written to"
     if error.errno in EVERY_FILE_FAILS:
         kind, advice = DiskError, "make room on the disk, or choose a folder on another one"
@@ -33,8 +33,8 @@ def write_error(what: str, error: OSError) -> InvalidInput:
 def open_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A new file, open for writing and reading, that takes the place of `path` when the block ends without an error.
 
-    Until then it has a short hidden name in the same folder (`file.name`), so that nobody ever sees half of it. After an
-    error nothing is left of it, and what was at `path` before is still there. An OSError in the block is raised as
+    Until then it has a short hidden name in the same folder (`file.name`), so that nobody ever sees half of it. After
+    an error nothing is left of it, and what was at `path` before is still there. An OSError in the block is raised as
     InvalidInput with a sentence (DiskError where the disk is full or read-only).
     """
     path = Path(path)
@@ -125,9 +125,18 @@ def json_sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def check_suffix(path: str | os.PathLike[str], known: tuple[str, ...]) -> str:
+    """The lower-case suffix of `path` without its dot; InvalidInput unless it is one of `known`."""
+    suffix = Path(path).suffix.lower().removeprefix(".")
+    if suffix not in known:
+        choices = ", ".join(f".{name}" for name in known)
+        raise InvalidInput(f"{str(path)!r} names no format that can be written: end it in one of {choices}.")
+    return suffix
+
+
 def cut_to_bytes(text: str, limit: int) -> str:
     """The beginning of `text` that takes at most `limit` bytes in UTF-8, without half a character.
 
-    A file system limits a name's bytes, and a Chinese letter takes three. Bytes of a name that are no UTF-8 are left out.
+    A file system limits a name's bytes, and a Chinese letter takes three. Bytes that are no UTF-8 are left out.
     """
     return text.encode("utf-8", "surrogateescape")[:limit].decode("utf-8", "ignore")

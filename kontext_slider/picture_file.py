@@ -14,9 +14,9 @@ from typing import Any
 
 from PIL import Image
 
-from .export import check_suffix, metadata_text, png_text
-from .files import write_whole
+from .files import check_suffix, write_whole
 from .images import Photo
+from .metadata import metadata_text, png_text
 from .xmp import xmp_packet
 
 PICTURE_FORMATS = ("png", "jpg", "jpeg", "webp")
