@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from .errors import InvalidInput, KontextSliderError, UnreadableImage
+from .errors import DiskError, InvalidInput, KontextSliderError, UnreadableImage
 
 PROGRAM = "kontext-slider"
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return import_module(args.module).run(args) or 0
     except KontextSliderError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
-        wrong_use = isinstance(error, InvalidInput) and not isinstance(error, UnreadableImage)
+        wrong_use = isinstance(error, InvalidInput) and not isinstance(error, UnreadableImage | DiskError)
         return WRONG_USE if wrong_use else FAILED
     except KeyboardInterrupt:
         print(f"\n{PROGRAM}: stopped. Finished files are whole: the same command goes on from them.", file=sys.stderr)

@@ -91,7 +91,8 @@ def save_sweep(
     pictures = _checked_pictures(frames, strengths, suffix)
     first = next(pictures)
     origin = {"instruction": instruction, "seed": seed, "model": model, "slider": slider, "steps": steps}
-    metadata = describe(strengths, first.size, source, guidance=guidance, **origin, **(facts or {}))
+    given = {name: value for name, value in (origin | {"guidance": guidance}).items() if value is not None}
+    metadata = describe(strengths, first.size, source, dict(facts or {}) | given)
     with open_whole(path) as file:
         ENCODERS[suffix](file, itertools.chain([first], pictures), look, metadata)
     return Path(path)

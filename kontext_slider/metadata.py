@@ -6,9 +6,9 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 from PIL import Image
@@ -17,20 +17,36 @@ from PIL.PngImagePlugin import PngInfo
 from .errors import InvalidInput
 from .xmp import xmp_text
 
+if TYPE_CHECKING:
+    from .engine.session import EditSession
+
 METADATA_KEY = "kontext_slider"
 EXIF_DESCRIPTION = 0x010E
 MANIFEST_IN_ZIP = "manifest.json"
 MAX_BYTES = 16 * 2**20  # of a manifest in a ZIP: a small archive can claim to hold terabytes
 
 
+def recipe(session: EditSession, model: str, slider: str | None, speed: str, quantize: str | None) -> dict[str, Any]:
+    """How an open edit is made, and the size (width, height) at which the model sees it; values that are None are none.
+
+    model, slider, speed, quantize: the flags that the model and its engine were made with.
+    """
+    flags = {"model": model, "slider": slider, "speed": speed, "quantize": quantize}
+    edit = {name: getattr(session, name) for name in ("instruction", "seed", "steps", "guidance")}
+    return edit | flags | {"edited_at": list(session.size)}
+
+
 def describe(
-    strengths: Iterable[float], size: tuple[int, int], source: str | os.PathLike[str] | None = None, **origin: Any
+    strengths: Iterable[float],
+    size: tuple[int, int],
+    source: str | os.PathLike[str] | None,
+    facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What a file embeds: of `origin` what is not None, the source's bare file name, and what the file shows.
+    """What a file embeds: of `facts` what is not None, the source's bare file name, and what the file shows.
 
     strengths: of the pictures in the file. size: (width, height) of each, pixels.
     """
-    told = {name: value for name, value in origin.items() if value is not None}
+    told = {name: value for name, value in facts.items() if value is not None}
     if source is not None:
         told["source"] = Path(source).name
     return told | {"size": list(size), "strengths": list(strengths)}
