@@ -13,7 +13,7 @@ from ..defaults import MAX_STRENGTH
 from ..errors import InvalidInput
 from ..files import check_suffix, make_folder
 from ..metadata import describe, recipe
-from ..picture_file import PICTURE_FORMATS, QUALITY, save_picture
+from ..picture_file import PICTURE_FORMATS, save_picture
 from .options import add_edit_arguments, number, open_engine
 
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quality",
         type=number(int, 1, 100),
-        help=f"of .jpg, from 1 to 100; of .webp, which is lossless without it (default: {QUALITY})",
+        help="of .jpg and .webp, 1 to 100 (default: 95 for .jpg; .webp keeps every pixel)",
     )
     parser.add_argument(
         "--keep-profile", action="store_true", help="keep the photograph's own colour profile (default: sRGB)"
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
             session.photo,
             args.keep_profile,
             args.keep_location,
-            QUALITY if args.quality is None else args.quality,
+            args.quality,
         )
     if not args.quiet:
         _tell([left_out, facts.get("warning", "")])
