@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kontext_slider import export
 from kontext_slider.errors import InvalidInput
 from kontext_slider.export import ANIMATIONS, FORMATS, read_metadata, save_sweep
-from kontext_slider.files import write_whole
 
 MADE_WITH = {"instruction": "make it snow — naïve", "seed": 7, "model": "pocket", "steps": 12, "guidance": 2.5}
 
@@ -190,16 +188,6 @@ def test_same_sweep_same_bytes(tmp_path: Path, suffix: str) -> None:
     assert save_sweep(sweep(), tmp_path / f"b.{suffix}").read_bytes() == first
 
 
-def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
-    """A kill between writing and renaming must leave the old file, and a failure no litter."""
-    path = tmp_path / "a.png"
-    write_whole(path, b"old")
-    monkeypatch.setattr("os.replace", lambda *names: (_ for _ in ()).throw(OSError("killed")))
-    with pytest.raises(InvalidInput, match="killed"):
-        write_whole(path, b"new")
-    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["a.png"]
-
-
 def test_alpha_and_grey_frames_are_taken(tmp_path: Path) -> None:
     """Callers hand over what they have; mixed modes must not crash an encoder."""
     frames = [(0.0, Image.new("RGBA", (8, 8), "red")), (1.0, Image.new("L", (8, 8), 128))]
@@ -238,7 +226,7 @@ def test_stopped_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     def fail(_: int) -> None:
         raise stop("stopped")
 
-    monkeypatch.setattr(export.os, "fsync", fail)
+    monkeypatch.setattr("os.fsync", fail)
     with pytest.raises((KeyboardInterrupt, InvalidInput)):
         save_sweep(sweep(3), path)
     assert list(tmp_path.iterdir()) == [path]
