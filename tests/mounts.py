@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,3 +25,28 @@ def mounted(folder: Path, *words: str) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def immutable(file: Path) -> Iterator[None]:
+    """A file that nobody can write to, root included, until the block ends."""
+    done = subprocess.run(["chattr", "+i", str(file)], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"no file can be made immutable here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", str(file)], check=True)
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """The block runs without root's rights, which no folder is closed to."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
