@@ -6,7 +6,7 @@ put together here, frame by frame; the pixels are compressed by Pillow and PyAV.
 
 Sources: GIF89a specification (W3C), "WebP Container Specification" (Google), ITU-T H.273 for the colour tags.
 Every writer takes a file that is open for writing and reading, equally large RGB pictures one at a time, frames per
-second and a text to embed. No more than two pictures are in memory at once.
+second and a text to embed. Only a few pictures are in memory at once.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def save_sweep(
     frames: (strength in [0, 1.5], picture), all pictures of one size, in the order they are shown. What is transparent
         is laid over white, but in a zip.
     strengths: those of `frames`, where these are made one by one. Then each frame is written as it comes, and only a
-        strip holds more than two in memory. Without it, all frames are taken first.
+        strip holds more than a few in memory. Without it, all frames are taken first.
     instruction, seed, model, source, steps, guidance, slider: embedded in the file, each unless None; of `source`
         only the file name. facts: more JSON values to embed, by name.
     fps or duration: frames per second (0.1 to 50, 10 by default), or seconds for the whole animation.
@@ -90,11 +90,13 @@ def save_sweep(
     look = Look(_check_fps(fps, duration, num_shown(len(strengths), bounce)), bounce, lossless, captions)
     pictures = _checked_pictures(frames, strengths, suffix)
     first = next(pictures)
+    size, pictures = first.size, itertools.chain([first], pictures)
+    del first  # it may be large
     origin = {"instruction": instruction, "seed": seed, "model": model, "slider": slider, "steps": steps}
     given = {name: value for name, value in (origin | {"guidance": guidance}).items() if value is not None}
-    metadata = describe(strengths, first.size, source, dict(facts or {}) | given)
+    metadata = describe(strengths, size, source, dict(facts or {}) | given)
     with open_whole(path) as file:
-        ENCODERS[suffix](file, itertools.chain([first], pictures), look, metadata)
+        ENCODERS[suffix](file, pictures, look, metadata)
     return Path(path)
 
 
