@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -18,6 +20,7 @@ from kontext_slider.metadata import read_metadata
 from tests.mounts import immutable, mounted
 from tests.tiny import KNOWN_INSTRUCTIONS, tiny_image, tiny_pipeline
 
+ROOT = Path(__file__).parents[1]
 # Flags of `sweep` that a result's name need not hold, as they change no pixel of it.
 PLACES = {"command", "module", "images", "out", "overwrite", "quiet", "frame_folder"}
 ROUNDING = {"device", "spare_memory"}  # the same computation elsewhere: a batch may go on on another machine
@@ -244,3 +247,20 @@ def test_frames_are_encoded_while_others_are_rendered(photos: Path, tmp_path: Pa
 
     assert run_sweeps(engine, plan.pending, replace(options, full_size=True), on_frame=note).problems == []
     assert len(sizes) == 6 and sizes[0] < sizes[2] < sizes[5]
+
+
+def test_a_name_that_the_terminal_has_no_letters_for(tmp_path: Path) -> None:
+    """On Windows, output that goes to a file is not in Unicode: the batch ended with a traceback after its work."""
+    words = [
+        sys.executable,
+        "-m",
+        "kontext_slider",
+        "sweep",
+        "absent.png",
+        "-i",
+        "add fog",
+        "--out",
+        str(tmp_path / "北"),
+    ]
+    done = subprocess.run(words, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, cwd=ROOT)
+    assert done.returncode == 1 and b"\\u5317" in done.stdout and b"Traceback" not in done.stderr
