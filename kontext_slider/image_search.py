@@ -7,7 +7,12 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic")
+from .raw import RAW_SUFFIXES
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".hif"),
+    *RAW_SUFFIXES,
+)
 
 
 def find_images(patterns: Iterable[str], leave_out: Collection[Path] = ()) -> tuple[list[Path], list[str]]:

@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from .errors import InvalidInput
+from .opener import open_unlimited
 from .xmp import xmp_text
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _embedded_text(path: str | os.PathLike[str], suffix: str) -> str | bytes:
     if suffix == "mp4":
         with av.open(os.fspath(path)) as container:
             return container.metadata["comment"]
-    with Image.open(path) as picture:
+    with open_unlimited(Path(path).read_bytes()) as picture:
         if suffix == "gif":
             return picture.info["comment"]
         if suffix == "png":
