@@ -12,8 +12,8 @@ import tifffile
 from PIL import Image
 
 from kontext_slider import images
-from kontext_slider.batch import IMAGE_SUFFIXES, find_images
 from kontext_slider.errors import UnreadableImage
+from kontext_slider.image_search import IMAGE_SUFFIXES, find_images
 from kontext_slider.images import MAX_PIXELS, Photo, read_image, read_photo
 
 DATA = Path(__file__).parent / "data"
@@ -256,6 +256,6 @@ def test_folders_take_what_can_be_read(tmp_path: Path) -> None:
     names = ["a.HEIC", "b.heif", "c.hif", "d.dng", "e.nef", "f.cr3", "g.jpg"]
     for name in names:
         (tmp_path / name).write_bytes(b"x")
-    found, problems = find_images([str(tmp_path)], tmp_path / "out")
+    found, problems = find_images([str(tmp_path)])
     assert [path.name for path in found] == names and not problems
     assert ".jxl" not in IMAGE_SUFFIXES
