@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import html
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ from PIL import Image
 
 from kontext_slider.engine import grid
 from kontext_slider.errors import InvalidInput, KontextSliderError, SessionClosed, Superseded, UnreadableImage
-from kontext_slider.export import save_sweep
 from kontext_slider.images import read_image
 from kontext_slider.instructions import Advice, advise
 from kontext_slider.ui.filmstrip import Busy, FilmstripData, snapshot
@@ -34,7 +32,6 @@ MAX_FRAMES = 41
 MAX_STEPS = 200
 MAX_LETTERS = 500
 MOST_QUOTED = 80  # letters of an instruction in a sentence about it
-FORMAT_NAMES = {"gif": "GIF", "webp": "WebP", "mp4": "MP4", "zip": "ZIP"}
 
 
 def notice(text: str, kind: str = "advice") -> str:
@@ -84,11 +81,6 @@ def advice_notice(instruction: str, advice: Advice) -> str:
     return notice(f"This model was not trained for “{words}”, so expect little of it. The nearest it knows:")
 
 
-def file_stem(instruction: str) -> str:
-    """A file name that says what was done: "Make it snow!" becomes "make-it-snow"."""
-    return re.sub(r"[\W_]+", "-", instruction.lower()).strip("-")[:60] or "edit"
-
-
 def fill(edit: OpenEdit, num_frames: int) -> Iterator[Busy]:
     """Render what is missing of a strip, what tells most first; a message per step and per frame."""
 
@@ -104,17 +96,32 @@ def fill(edit: OpenEdit, num_frames: int) -> Iterator[Busy]:
             yield Busy(text=f"{text}, step {done} of {total}", fraction=min(1, (number + done / max(total, 1)) / of))
 
 
+def told(tab: Tab, edit: OpenEdit, work: Iterator[Busy]) -> Iterator[tuple[FilmstripData, Any]]:
+    """Do `work` and tell of it, for as long as `edit` is the tab's."""
+    try:
+        for busy in work:
+            if tab.edit is not edit:
+                return
+            yield snapshot(edit, busy), gr.skip()
+        yield snapshot(edit), gr.skip()
+    except (Superseded, SessionClosed):  # the hand moved on, or a newer edit took over: not worth a word
+        return
+    except KontextSliderError as error:
+        yield snapshot(edit), notice(str(error), "error")
+    except Exception as error:
+        yield snapshot(edit), notice(f"The render failed ({error}). The frames made so far are kept.", "error")
+        raise
+
+
 class Handlers:
     """The handlers over one engine.
 
     `cache` is the folder that gradio serves files from; frames are kept in one of its own there, which goes when the
-    process ends. `model` and `slider` are told in exports.
+    process ends.
     """
 
-    def __init__(self, engine: Any, cache: str, model: str | None = None, slider: str | None = None) -> None:
+    def __init__(self, engine: Any, cache: str) -> None:
         self.engine = engine
-        self.model = model
-        self.slider = slider
         Path(cache).mkdir(parents=True, exist_ok=True)
         self.folder = tempfile.mkdtemp(prefix="kontext-slider-", dir=cache)
         atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
@@ -134,7 +141,7 @@ class Handlers:
         advice = advise(instruction, self.known)
         edit.remark = advice_notice(instruction, advice)
         yield tab, snapshot(edit, Busy(text="Starting")), edit.remark, advice.nearest, no_download()
-        for strip, sentence in self._told(tab, edit, fill(edit, len(edit.recipe.strengths))):
+        for strip, sentence in told(tab, edit, fill(edit, len(edit.recipe.strengths))):
             yield tab, strip, sentence, gr.skip(), gr.skip()
 
     def commit(self, tab: Tab, event: gr.EventData) -> Iterator[tuple[Any, Any]]:
@@ -148,29 +155,9 @@ class Handlers:
         if edit is None:
             yield gr.skip(), notice("This edit is no longer open; press Edit to render it again.", "error")
         elif edit.serial == serial:
-            yield from self._told(tab, edit, self._hand(edit, strength))
+            yield from told(tab, edit, self._hand(edit, strength))
         else:  # the slider of an edit that has been replaced
             yield gr.skip(), gr.skip()
-
-    def save(self, suffix: str, tab: Tab, num_frames: Any) -> Iterator[tuple[Any, Any, Any]]:
-        """Complete the sweep and write it. Outputs: filmstrip, notice, download."""
-        edit = tab.edit
-        if edit is None:
-            yield gr.skip(), notice("There is nothing to save yet; press Edit first.", "error"), no_download()
-            return
-        yield gr.skip(), edit.remark, no_download()
-        try:
-            strengths = grid(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))
-        except InvalidInput as error:
-            yield gr.skip(), notice(str(error), "error"), no_download()
-            return
-        written: list[Path] = []
-        for strip, sentence in self._told(tab, edit, self._write(edit, strengths, suffix, written)):
-            yield strip, sentence, gr.skip()
-        if written:
-            size = written[0].stat().st_size / 1e6
-            label = f"Download {FORMAT_NAMES[suffix]} ({size:.1f} MB)"
-            yield gr.skip(), gr.skip(), gr.update(value=str(written[0]), label=label, visible=True)
 
     def pick(self, event: gr.EventData) -> Any:
         """A clicked suggestion becomes the instruction."""
@@ -203,37 +190,3 @@ class Handlers:
     def _hand(self, edit: OpenEdit, strength: float) -> Iterator[Busy]:
         for done, total in watched(partial(edit.show, strength)):
             yield Busy(text=f"Strength {strength:.2f}, step {done} of {total}", fraction=done / max(total, 1))
-
-    def _write(self, edit: OpenEdit, strengths: list[float], suffix: str, written: list[Path]) -> Iterator[Busy]:
-        yield from fill(edit, len(strengths))
-        yield Busy(text=f"Writing the {FORMAT_NAMES[suffix]}")
-        recipe = edit.recipe
-        frames = [(strength, edit.picture(strength)) for strength in strengths]
-        path = save_sweep(
-            frames,
-            edit.folder / f"{file_stem(recipe.instruction)}.{suffix}",
-            instruction=recipe.instruction,
-            seed=recipe.seed,
-            model=self.model,
-            slider=self.slider,
-            source=recipe.source,
-            steps=recipe.steps,
-            guidance=recipe.guidance,
-        )
-        written.append(path)
-
-    def _told(self, tab: Tab, edit: OpenEdit, work: Iterator[Busy]) -> Iterator[tuple[FilmstripData, Any]]:
-        """Do `work` and tell of it, for as long as `edit` is the tab's."""
-        try:
-            for busy in work:
-                if tab.edit is not edit:
-                    return
-                yield snapshot(edit, busy), gr.skip()
-            yield snapshot(edit), gr.skip()
-        except (Superseded, SessionClosed):  # the hand moved on, or a newer edit took over: not worth a word
-            return
-        except KontextSliderError as error:
-            yield snapshot(edit), notice(str(error), "error")
-        except Exception as error:
-            yield snapshot(edit), notice(f"The render failed ({error}). The frames made so far are kept.", "error")
-            raise

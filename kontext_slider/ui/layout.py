@@ -13,7 +13,8 @@ import gradio as gr
 from kontext_slider.instructions import whole_picture_first
 from kontext_slider.ui.examples import Example, credits, read_examples
 from kontext_slider.ui.filmstrip import Chips, Filmstrip, Photograph
-from kontext_slider.ui.handlers import FORMAT_NAMES, MAX_FRAMES, MAX_SEED, Handlers
+from kontext_slider.ui.handlers import MAX_FRAMES, MAX_SEED, Handlers
+from kontext_slider.ui.saving import FORMAT_NAMES, Saving
 from kontext_slider.ui.tab import Tab
 
 GENERAL_INSTRUCTIONS = [
@@ -57,9 +58,9 @@ def create_app(engine: Any, model: str | None = None, slider: str | None = None)
             with gr.Column(scale=5, min_width=340, elem_classes="work"):
                 strip = Filmstrip(elem_id="filmstrip")
                 buttons, download = _exports()
-        handlers = Handlers(engine, strip.GRADIO_CACHE, model, slider)
+        handlers = Handlers(engine, strip.GRADIO_CACHE)
         _wire(handlers, tab, inputs, strip, download)
-        _wire_exports(handlers, tab, inputs, strip, buttons, download)
+        _wire_exports(Saving(model, slider), tab, inputs, strip, buttons, download)
         app.load(None, js=name_buttons("#examples button:has(img)", [each.instruction for each in examples]))
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS)
 
@@ -190,7 +191,7 @@ def _wire(
 
 
 def _wire_exports(
-    handlers: Handlers,
+    saving: Saving,
     tab: gr.State,
     inputs: dict[str, Any],
     strip: Filmstrip,
@@ -199,7 +200,7 @@ def _wire_exports(
 ) -> None:
     for suffix, button in buttons.items():
         event = button.click(
-            partial(_save, handlers, suffix),
+            partial(_save, saving, suffix),
             [tab, inputs["num_frames"]],
             [strip, inputs["sentence"], download],
             show_progress="hidden",
@@ -208,5 +209,5 @@ def _wire_exports(
         event.success(None, js=START_DOWNLOAD)
 
 
-def _save(handlers: Handlers, suffix: str, tab: Tab, num_frames: Any) -> Iterator[tuple[Any, Any, Any]]:
-    yield from handlers.save(suffix, tab, num_frames)
+def _save(saving: Saving, suffix: str, tab: Tab, num_frames: Any) -> Iterator[tuple[Any, Any, Any]]:
+    yield from saving.sweep(suffix, tab, num_frames)
