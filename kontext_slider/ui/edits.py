@@ -34,12 +34,11 @@ class OpenEdits:
         unused_seconds: float = UNUSED_SECONDS,
         left_seconds: float = LEFT_SECONDS,
         most_bytes: int = MOST_BYTES,
-        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._folder = folder
         self._unused_seconds, self._left_seconds = unused_seconds, left_seconds
         self._most_bytes = most_bytes
-        self._look_seconds = look_seconds
+        self._look_seconds = min(LOOK_SECONDS, unused_seconds / 4, left_seconds / 4)
         self._edits: dict[str, OpenEdit] = {}
         self._lock = threading.Lock()
         self._watch: threading.Thread | None = None

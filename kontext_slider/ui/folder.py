@@ -73,6 +73,11 @@ def claim_folder(root: str | os.PathLike[str]) -> OwnFolder:
     return OwnFolder(path, lock)
 
 
+def is_own(folder: str | os.PathLike[str]) -> bool:
+    """Whether the folder is one that `claim_folder` makes, so that all files in it are of one process."""
+    return Path(folder).name.startswith(f"{PREFIX}{os.getpid()}-")
+
+
 def size_of(folder: Path) -> int:
     """Bytes of all files in `folder`; files that vanish meanwhile count nothing."""
     total = 0

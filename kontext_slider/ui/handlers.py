@@ -22,8 +22,11 @@ from kontext_slider.engine import grid
 from kontext_slider.errors import InvalidInput, KontextSliderError, SessionClosed, Superseded, UnreadableImage
 from kontext_slider.images import read_image
 from kontext_slider.instructions import Advice, advise
+from kontext_slider.ui.edits import OpenEdits
 from kontext_slider.ui.filmstrip import Busy, FilmstripData, snapshot
+from kontext_slider.ui.folder import is_own, needs_room
 from kontext_slider.ui.gpu import session_opener
+from kontext_slider.ui.kept import kept_edit, uploaded
 from kontext_slider.ui.progress import watched
 from kontext_slider.ui.tab import OpenEdit, Recipe, Tab
 
@@ -32,6 +35,9 @@ MAX_FRAMES = 41
 MAX_STEPS = 200
 MAX_LETTERS = 500
 MOST_QUOTED = 80  # letters of an instruction in a sentence about it
+LOST = "The server does not have this edit any more. It is opened again; if nothing happens, press Edit."
+BACK = "The page was loaded again. Your photograph, settings and frames are back."
+AGAIN = "The server did not have your edit any more. It is open again, and its frames are rendered again."
 
 
 def notice(text: str, kind: str = "advice") -> str:
@@ -99,10 +105,11 @@ def fill(edit: OpenEdit, num_frames: int) -> Iterator[Busy]:
 def told(tab: Tab, edit: OpenEdit, work: Iterator[Busy]) -> Iterator[tuple[FilmstripData, Any]]:
     """Do `work` and tell of it, for as long as `edit` is the tab's."""
     try:
-        for busy in work:
-            if tab.edit is not edit:
-                return
-            yield snapshot(edit, busy), gr.skip()
+        with needs_room():
+            for busy in work:
+                if tab.edit is not edit:
+                    return
+                yield snapshot(edit, busy), gr.skip()
         yield snapshot(edit), gr.skip()
     except (Superseded, SessionClosed):  # the hand moved on, or a newer edit took over: not worth a word
         return
@@ -117,14 +124,16 @@ class Handlers:
     """The handlers over one engine.
 
     `cache` is the folder that gradio serves files from; frames are kept in one of its own there, which goes when the
-    process ends.
+    process ends. `limits` are those of `OpenEdits`.
     """
 
-    def __init__(self, engine: Any, cache: str) -> None:
+    def __init__(self, engine: Any, cache: str, **limits: Any) -> None:
         self.engine = engine
         Path(cache).mkdir(parents=True, exist_ok=True)
-        self.folder = tempfile.mkdtemp(prefix="kontext-slider-", dir=cache)
+        self.folder = tempfile.mkdtemp(prefix="edits-", dir=cache)
+        self.edits = OpenEdits(Path(cache if is_own(cache) else self.folder), **limits)
         atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
+        self._pages: dict[str, Tab] = {}  # by gradio's name of the connection
         self.open_session = session_opener(engine)
         self.known: dict[str, list[str]] = engine.pipe.known_instructions
 
@@ -132,17 +141,36 @@ class Handlers:
         self, tab: Tab, photograph: str | None, instruction: str, num_frames: Any, seed: Any, steps: Any, guidance: Any
     ) -> Iterator[tuple[Tab, FilmstripData, Any, Any, Any]]:
         """Open a session and fill its strip. Outputs: tab, filmstrip, notice, nearest instructions, download."""
-        yield tab, snapshot(tab.edit, Busy(text="Reading the picture and the instruction")), "", [], gr.skip()
+        yield from self._edit(tab, (photograph, instruction, num_frames, seed, steps, guidance))
+
+    def reopen(self, tab: Tab, event: gr.EventData) -> Iterator[tuple[Any, Any, Any, Any, Any]]:
+        """Show the edit that the browser has kept, after the page was loaded again or the server was restarted.
+
+        It is found by its key where it is still open, and opened and rendered again elsewhere. Outputs as of `edit`.
+        """
         try:
-            edit = self._open(tab, photograph, instruction, num_frames, seed, steps, guidance)
-        except KontextSliderError as error:  # what was rendered before stays open
-            yield tab, snapshot(tab.edit), notice(str(error), "error"), [], gr.skip()
+            kept = kept_edit(event._data)
+            edit = self.edits.find(kept.key)
+            inputs = None if edit is not None else (uploaded(kept.photograph), *kept.settings)
+        except InvalidInput as error:
+            yield gr.skip(), gr.skip(), notice(str(error), "error"), gr.skip(), gr.skip()
             return
-        advice = advise(instruction, self.known)
-        edit.remark = advice_notice(instruction, advice)
-        yield tab, snapshot(edit, Busy(text="Starting")), edit.remark, advice.nearest, no_download()
-        for strip, sentence in told(tab, edit, fill(edit, len(edit.recipe.strengths))):
-            yield tab, strip, sentence, gr.skip(), gr.skip()
+        if edit is None and inputs is not None:
+            yield from self._edit(tab, inputs, notice(AGAIN))
+        elif edit is not None:
+            tab.show(edit)
+            yield from self._fill(tab, edit, notice(BACK))
+
+    def arrive(self, tab: Tab, request: gr.Request) -> None:
+        """A page is there."""
+        self._pages[str(request.session_hash)] = tab
+
+    def leave(self, request: gr.Request) -> None:
+        """A page is gone, or its connection is. Its edit stays for some minutes (`OpenEdits`)."""
+        tab = self._pages.pop(str(request.session_hash), None)
+        edit = tab.edit if tab is not None else None
+        if edit is not None:
+            edit.leave()
 
     def commit(self, tab: Tab, event: gr.EventData) -> Iterator[tuple[Any, Any]]:
         """Render exactly where the slider rests. Outputs: filmstrip, notice."""
@@ -153,7 +181,7 @@ class Handlers:
             return
         edit = tab.edit
         if edit is None:
-            yield gr.skip(), notice("This edit is no longer open; press Edit to render it again.", "error")
+            yield FilmstripData(edit=serial, is_lost=True), notice(LOST)
         elif edit.serial == serial:
             yield from told(tab, edit, self._hand(edit, strength))
         else:  # the slider of an edit that has been replaced
@@ -163,6 +191,23 @@ class Handlers:
         """A clicked suggestion becomes the instruction."""
         text = event._data.get("text") if isinstance(event._data, dict) else None
         return text[:MAX_LETTERS] if isinstance(text, str) else gr.skip()
+
+    def _edit(self, tab: Tab, inputs: tuple[Any, ...], said: str = "") -> Iterator[tuple[Tab, FilmstripData, Any, Any, Any]]:
+        """Open an edit and fill its strip; `said` is what the page says meanwhile, where there is nothing else."""
+        yield tab, snapshot(tab.edit, Busy(text="Reading the picture and the instruction")), said, [], gr.skip()
+        try:
+            edit = self._open(tab, *inputs)
+        except KontextSliderError as error:  # what was rendered before stays open
+            yield tab, snapshot(tab.edit), notice(str(error), "error"), [], gr.skip()
+            return
+        edit.remark = advice_notice(edit.recipe.instruction, advise(edit.recipe.instruction, self.known))
+        yield from self._fill(tab, edit, said)
+
+    def _fill(self, tab: Tab, edit: OpenEdit, said: str) -> Iterator[tuple[Tab, FilmstripData, Any, Any, Any]]:
+        nearest = advise(edit.recipe.instruction, self.known).nearest
+        yield tab, snapshot(edit, Busy(text="Starting")), edit.remark or said, nearest, no_download()
+        for strip, sentence in told(tab, edit, fill(edit, len(edit.recipe.strengths))):
+            yield tab, strip, sentence, gr.skip(), gr.skip()
 
     def _open(
         self, tab: Tab, photograph: str | None, instruction: str, num_frames: Any, seed: Any, steps: Any, guidance: Any
@@ -181,11 +226,14 @@ class Handlers:
             guidance=guidance if pipe.transformer.config.guidance_embeds else pipe.defaults.guidance,
             source=Path(photograph).name,
             strengths=tuple(grid(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))),
+            photograph=photograph,
         )
         session = self.open_session(
             read_upload(photograph), recipe.instruction, seed=recipe.seed, steps=recipe.steps, guidance=recipe.guidance
         )
-        return tab.replace(session, recipe, self.folder)
+        edit = tab.replace(session, recipe, self.folder)
+        self.edits.add(edit)
+        return edit
 
     def _hand(self, edit: OpenEdit, strength: float) -> Iterator[Busy]:
         for done, total in watched(partial(edit.show, strength)):

@@ -11,8 +11,9 @@ from typing import Any
 import gradio as gr
 
 from kontext_slider.instructions import whole_picture_first
+from kontext_slider.ui.edits import UNUSED_SECONDS
 from kontext_slider.ui.examples import Example, credits, read_examples
-from kontext_slider.ui.filmstrip import Chips, Filmstrip, Photograph
+from kontext_slider.ui.filmstrip import Chips, Filmstrip, Photograph, asset
 from kontext_slider.ui.handlers import MAX_FRAMES, MAX_SEED, Handlers
 from kontext_slider.ui.saving import FORMAT_NAMES, Saving
 from kontext_slider.ui.tab import Tab
@@ -25,8 +26,8 @@ GENERAL_INSTRUCTIONS = [
     "add thick fog",
     "turn it into a pencil sketch",
 ]
+EDIT_INPUTS = ("photograph", "instruction", "num_frames", "seed", "steps", "guidance")  # of an edit, in order
 NUM_FRAMES = 11  # of the strip, unless the person chooses
-TAB_SECONDS = 3600  # a tab unused for this long gives back its session and files
 NO_GUIDANCE = "Not available: this model was trained without a guidance input, so a value would change nothing."
 PARALLEL_EVENTS = 16  # events of one kind that may run at once; the engine's own lock orders the device
 HEADER = """<header class="masthead"><h1>Kontext Slider</h1>
@@ -42,15 +43,17 @@ START_DOWNLOAD = """() => {
 }"""  # gradio mounts the button after the event has ended; after a failed export it stays hidden
 
 
-def create_app(engine: Any, model: str | None = None, slider: str | None = None) -> gr.Blocks:
+def create_app(
+    engine: Any, model: str | None = None, slider: str | None = None, unused_seconds: float = UNUSED_SECONDS
+) -> gr.Blocks:
     """Build the page over a `SliderEngine`. Nothing is rendered or served yet: call `launch()` on the result.
 
-    `model` and `slider` are the weights' names as exported files shall tell them. The page's own look is in
-    `launch.launch_options()`.
+    `model` and `slider` are the weights' names as exported files shall tell them. An edit that nobody has used for
+    `unused_seconds` is closed on the server. The page's own look is in `launch.launch_options()`.
     """
     examples = read_examples()
     with gr.Blocks(title="Kontext Slider", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as app:
-        tab = gr.State(Tab(), time_to_live=TAB_SECONDS, delete_callback=Tab.close)
+        tab = gr.State(Tab())
         gr.HTML(HEADER, padding=False)
         with gr.Row(equal_height=False, elem_classes="page"):
             with gr.Column(scale=2, min_width=300, elem_classes="side"):
@@ -58,8 +61,9 @@ def create_app(engine: Any, model: str | None = None, slider: str | None = None)
             with gr.Column(scale=5, min_width=340, elem_classes="work"):
                 strip = Filmstrip(elem_id="filmstrip")
                 buttons, download = _exports()
-        handlers = Handlers(engine, strip.GRADIO_CACHE)
+        handlers = Handlers(engine, strip.GRADIO_CACHE, unused_seconds=unused_seconds)
         _wire(handlers, tab, inputs, strip, download)
+        _wire_keeping(app, handlers, tab, inputs)
         _wire_exports(Saving(model, slider), tab, inputs, strip, buttons, download)
         app.load(None, js=name_buttons("#examples button:has(img)", [each.instruction for each in examples]))
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS)
@@ -175,19 +179,31 @@ def _wire(
 ) -> None:
     """Edit (button and Enter), the slider at rest, suggestions."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    names = ("photograph", "instruction", "num_frames", "seed", "steps", "guidance")
     instruction, sentence, nearest = inputs["instruction"], inputs["sentence"], inputs["nearest"]
+    outputs = [tab, strip, sentence, nearest, download]
     gr.on(
         [inputs["edit"].click, instruction.submit],
         handlers.edit,
-        inputs=[tab, *(inputs[name] for name in names)],
-        outputs=[tab, strip, sentence, nearest, download],
+        inputs=[tab, *(inputs[name] for name in EDIT_INPUTS)],
+        outputs=outputs,
         trigger_mode="multiple",  # a newer Edit does not wait for the older: it takes over
         **quiet,
     )
+    strip.reopen(handlers.reopen, tab, outputs, **quiet)
     strip.commit(handlers.commit, tab, [strip, sentence], trigger_mode="multiple", **quiet)  # the newest wins
     for chips in (inputs["chips"], nearest):
         chips.pick(handlers.pick, None, instruction, queue=False, **quiet)
+
+
+def _wire_keeping(app: gr.Blocks, handlers: Handlers, tab: gr.State, inputs: dict[str, Any]) -> None:
+    """The browser keeps the inputs and gives them back when the page is loaded again (`keep.js`)."""
+    kept = [inputs[name] for name in EDIT_INPUTS]
+    private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+    keep = f"(...values) => {{ {asset('keep.js')}\n keepInputs(...values); }}"
+    gr.on([widget.change for widget in kept], None, kept, None, js=keep, **private)
+    app.load(None, None, kept, js=f"async () => {{ {asset('keep.js')}\n return await restoredInputs(); }}", **private)
+    app.load(handlers.arrive, tab, None, **private)
+    app.unload(handlers.leave)
 
 
 def _wire_exports(

@@ -236,8 +236,14 @@ class Tab:
 
     def __init__(self) -> None:
         self.serial = 0
-        self.edit: OpenEdit | None = None
+        self._edit: OpenEdit | None = None
         self._lock = threading.Lock()
+
+    @property
+    def edit(self) -> OpenEdit | None:
+        """The edit that the tab shows, while it is open."""
+        edit = self._edit
+        return None if edit is None or edit.is_closed else edit
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tab:
         """Gradio copies the initial value for every visitor: each begins with an empty tab of their own."""
@@ -248,7 +254,7 @@ class Tab:
         with self._lock:
             self.serial = max(self.serial + 1, int(time.time() * 1000))  # grows even past a restart of the server
             opened = OpenEdit(session, self.serial, recipe, cache)
-            before, self.edit = self.edit, opened
+            before, self._edit = self._edit, opened
         if before is not None:
             before.close()
         return opened
@@ -257,13 +263,13 @@ class Tab:
         """Show an edit that another page, such as this one before it was loaded again, has opened."""
         with self._lock:
             self.serial = max(self.serial, edit.serial)
-            before, self.edit = self.edit, edit
+            before, self._edit = self._edit, edit
         if before is not None and before is not edit:
             before.close()
 
     def close(self) -> None:
         """Close what is open."""
         with self._lock:
-            before, self.edit = self.edit, None
+            before, self._edit = self._edit, None
         if before is not None:
             before.close()

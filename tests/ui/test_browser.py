@@ -43,12 +43,12 @@ pytestmark = [
 
 
 @contextmanager
-def served(engine: Any) -> Iterator[str]:
-    """The app on a free port of this machine."""
+def served(engine: Any, **options: Any) -> Iterator[str]:
+    """The app on a free port of this machine; `options` are those of `create_app`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    app = create_app(engine)
+    app = create_app(engine, **options)
     try:
         _, address, _ = app.launch(
             server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True, **launch_options()
