@@ -11,16 +11,15 @@ import html
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from kontext_slider.engine import grid
 from kontext_slider.errors import InvalidInput, KontextSliderError, SessionClosed, Superseded, UnreadableImage
-from kontext_slider.images import read_image
 from kontext_slider.instructions import Advice, advise
 from kontext_slider.ui.filmstrip import Busy, FilmstripData, snapshot
 from kontext_slider.ui.gpu import session_opener
@@ -55,10 +54,11 @@ def whole_number(value: Any, name: str, low: int, high: int) -> int:
     return number
 
 
-def read_upload(path: str) -> Image.Image:
-    """An upload as the engine wants it. Raises UnreadableImage, with the name that the person knows it by."""
+@contextmanager
+def named(path: str) -> Iterator[None]:
+    """Errors about an upload name it as the person knows it: the server's folders are nobody's business."""
     try:
-        return read_image(path)
+        yield
     except UnreadableImage as error:
         raise UnreadableImage(str(error).replace(repr(path), repr(Path(path).name))) from error
 
@@ -159,6 +159,11 @@ class Handlers:
         else:  # the slider of an edit that has been replaced
             yield gr.skip(), gr.skip()
 
+    def find(self, tab: Tab, serial: int) -> OpenEdit | None:
+        """The tab's open edit, if it has that serial."""
+        edit = tab.edit
+        return edit if edit is not None and edit.serial == serial else None
+
     def pick(self, event: gr.EventData) -> Any:
         """A clicked suggestion becomes the instruction."""
         text = event._data.get("text") if isinstance(event._data, dict) else None
@@ -182,9 +187,9 @@ class Handlers:
             source=Path(photograph).name,
             strengths=tuple(grid(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))),
         )
-        session = self.open_session(
-            read_upload(photograph), recipe.instruction, seed=recipe.seed, steps=recipe.steps, guidance=recipe.guidance
-        )
+        settings = {"seed": recipe.seed, "steps": recipe.steps, "guidance": recipe.guidance}
+        with named(photograph):
+            session = self.open_session(photograph, recipe.instruction, **settings)
         return tab.replace(session, recipe, self.folder)
 
     def _hand(self, edit: OpenEdit, strength: float) -> Iterator[Busy]:
