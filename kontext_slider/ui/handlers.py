@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import gradio as gr
 
 from kontext_slider.engine import grid
 from kontext_slider.errors import InvalidInput, KontextSliderError, SessionClosed, Superseded, UnreadableImage
+from kontext_slider.images import working_size
 from kontext_slider.instructions import Advice, advise
 from kontext_slider.ui.filmstrip import Busy, FilmstripData, snapshot
 from kontext_slider.ui.gpu import session_opener
@@ -36,6 +38,11 @@ MOST_QUOTED = 80  # letters of an instruction in a sentence about it
 def notice(text: str, kind: str = "advice") -> str:
     """A sentence as the page shows it; `kind` is "advice" or "error"."""
     return f'<p class="notice {kind}" role="alert">{html.escape(text)}</p>' if text else ""
+
+
+def note(*sentences: str) -> str:
+    """The sizes, or what was saved, as the page shows it beside the button."""
+    return f'<p class="saved" role="status">{html.escape(" ".join(filter(None, sentences)))}</p>'
 
 
 def no_download() -> Any:
@@ -113,6 +120,12 @@ def told(tab: Tab, edit: OpenEdit, work: Iterator[Busy]) -> Iterator[tuple[Films
         raise
 
 
+def sizes(photograph: tuple[int, int], pipe: Any) -> str:
+    """The sentence "4032 x 3024, edited at 304 x 224": sizes are (width, height) in pixels."""
+    edited = working_size(photograph, pipe.defaults.size, 2 * pipe.vae_scale_factor)
+    return f"{photograph[0]} x {photograph[1]}, edited at {edited[0]} x {edited[1]}"
+
+
 class Handlers:
     """The handlers over one engine.
 
@@ -130,19 +143,34 @@ class Handlers:
 
     def edit(
         self, tab: Tab, photograph: str | None, instruction: str, num_frames: Any, seed: Any, steps: Any, guidance: Any
-    ) -> Iterator[tuple[Tab, FilmstripData, Any, Any, Any]]:
-        """Open a session and fill its strip. Outputs: tab, filmstrip, notice, nearest instructions, download."""
-        yield tab, snapshot(tab.edit, Busy(text="Reading the picture and the instruction")), "", [], gr.skip()
+    ) -> Iterator[tuple[Tab, FilmstripData, Any, Any, Any, Any]]:
+        """Open a session and fill its strip. Outputs: tab, filmstrip, notice, nearest instructions, download,
+        note."""
+        yield (
+            tab,
+            snapshot(tab.edit, Busy(text="Reading the picture and the instruction")),
+            "",
+            [],
+            gr.skip(),
+            gr.skip(),
+        )
         try:
             edit = self._open(tab, photograph, instruction, num_frames, seed, steps, guidance)
         except KontextSliderError as error:  # what was rendered before stays open
-            yield tab, snapshot(tab.edit), notice(str(error), "error"), [], gr.skip()
+            yield tab, snapshot(tab.edit), notice(str(error), "error"), [], gr.skip(), gr.skip()
             return
         advice = advise(instruction, self.known)
         edit.remark = advice_notice(instruction, advice)
-        yield tab, snapshot(edit, Busy(text="Starting")), edit.remark, advice.nearest, no_download()
+        yield (
+            tab,
+            snapshot(edit, Busy(text="Starting")),
+            edit.remark,
+            advice.nearest,
+            no_download(),
+            note(edit.recipe.sizes),
+        )
         for strip, sentence in told(tab, edit, fill(edit, len(edit.recipe.strengths))):
-            yield tab, strip, sentence, gr.skip(), gr.skip()
+            yield tab, strip, sentence, gr.skip(), gr.skip(), gr.skip()
 
     def commit(self, tab: Tab, event: gr.EventData) -> Iterator[tuple[Any, Any]]:
         """Render exactly where the slider rests. Outputs: filmstrip, notice."""
@@ -190,6 +218,7 @@ class Handlers:
         settings = {"seed": recipe.seed, "steps": recipe.steps, "guidance": recipe.guidance}
         with named(photograph):
             session = self.open_session(photograph, recipe.instruction, **settings)
+            recipe = replace(recipe, sizes=sizes(session.photo.image.size, pipe))
         return tab.replace(session, recipe, self.folder)
 
     def _hand(self, edit: OpenEdit, strength: float) -> Iterator[Busy]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -14,7 +13,8 @@ from kontext_slider.instructions import whole_picture_first
 from kontext_slider.ui.examples import Example, credits, read_examples
 from kontext_slider.ui.filmstrip import Chips, Filmstrip, Photograph
 from kontext_slider.ui.handlers import MAX_FRAMES, MAX_SEED, Handlers
-from kontext_slider.ui.saving import FORMAT_NAMES, Saving
+from kontext_slider.ui.save_panel import SavePanel, save_panel, wire_saving
+from kontext_slider.ui.saving import Saving
 from kontext_slider.ui.tab import Tab
 
 GENERAL_INSTRUCTIONS = [
@@ -32,14 +32,6 @@ PARALLEL_EVENTS = 16  # events of one kind that may run at once; the engine's ow
 HEADER = """<header class="masthead"><h1>Kontext Slider</h1>
 <p>Edit a photograph in words, then slide from untouched to fully edited.</p></header>"""
 NEW_SEED = f"() => Math.floor(Math.random() * {MAX_SEED})"
-START_DOWNLOAD = """() => {
-  const press = (tries) => {
-    const button = document.querySelector('#download');
-    if (button) setTimeout(() => button.click(), 50);
-    else if (tries > 0) setTimeout(() => press(tries - 1), 100);
-  };
-  press(50);
-}"""  # gradio mounts the button after the event has ended; after a failed export it stays hidden
 
 
 def create_app(engine: Any, model: str | None = None, slider: str | None = None) -> gr.Blocks:
@@ -57,10 +49,11 @@ def create_app(engine: Any, model: str | None = None, slider: str | None = None)
                 inputs = _inputs(engine.pipe, examples)
             with gr.Column(scale=5, min_width=340, elem_classes="work"):
                 strip = Filmstrip(elem_id="filmstrip")
-                buttons, download = _exports()
+                panel = save_panel()
         handlers = Handlers(engine, strip.GRADIO_CACHE)
-        _wire(handlers, tab, inputs, strip, download)
-        _wire_exports(Saving(model, slider), tab, inputs, strip, buttons, download)
+        _wire(handlers, tab, inputs, strip, panel)
+        saving = Saving(handlers.find, model, slider)
+        wire_saving(saving, panel, tab, strip, inputs["sentence"], inputs["num_frames"])
         app.load(None, js=name_buttons("#examples button:has(img)", [each.instruction for each in examples]))
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS)
 
@@ -160,19 +153,7 @@ def name_buttons(selector: str, names: Sequence[str]) -> str:
 }}"""
 
 
-def _exports() -> tuple[dict[str, gr.Button], gr.DownloadButton]:
-    with gr.Row(elem_classes="exports"):
-        gr.HTML('<span class="save-as">Save the sweep as</span>', padding=False, min_width=120)
-        buttons = {
-            suffix: gr.Button(name, size="sm", min_width=64, elem_id=f"save-{suffix}")
-            for suffix, name in FORMAT_NAMES.items()
-        }
-    return buttons, gr.DownloadButton("Download", visible=False, size="sm", elem_id="download")
-
-
-def _wire(
-    handlers: Handlers, tab: gr.State, inputs: dict[str, Any], strip: Filmstrip, download: gr.DownloadButton
-) -> None:
+def _wire(handlers: Handlers, tab: gr.State, inputs: dict[str, Any], strip: Filmstrip, panel: SavePanel) -> None:
     """Edit (button and Enter), the slider at rest, suggestions."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     names = ("photograph", "instruction", "num_frames", "seed", "steps", "guidance")
@@ -181,33 +162,10 @@ def _wire(
         [inputs["edit"].click, instruction.submit],
         handlers.edit,
         inputs=[tab, *(inputs[name] for name in names)],
-        outputs=[tab, strip, sentence, nearest, download],
+        outputs=[tab, strip, sentence, nearest, panel.download, panel.note],
         trigger_mode="multiple",  # a newer Edit does not wait for the older: it takes over
         **quiet,
     )
     strip.commit(handlers.commit, tab, [strip, sentence], trigger_mode="multiple", **quiet)  # the newest wins
     for chips in (inputs["chips"], nearest):
         chips.pick(handlers.pick, None, instruction, queue=False, **quiet)
-
-
-def _wire_exports(
-    saving: Saving,
-    tab: gr.State,
-    inputs: dict[str, Any],
-    strip: Filmstrip,
-    buttons: dict[str, gr.Button],
-    download: gr.DownloadButton,
-) -> None:
-    for suffix, button in buttons.items():
-        event = button.click(
-            partial(_save, saving, suffix),
-            [tab, inputs["num_frames"]],
-            [strip, inputs["sentence"], download],
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        event.success(None, js=START_DOWNLOAD)
-
-
-def _save(saving: Saving, suffix: str, tab: Tab, num_frames: Any) -> Iterator[tuple[Any, Any, Any]]:
-    yield from saving.sweep(suffix, tab, num_frames)

@@ -6,7 +6,6 @@ into the folder of its edit, from which the browser fetches it.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,7 +21,7 @@ from kontext_slider.export import describe, save_sweep
 from kontext_slider.images import Photo
 from kontext_slider.picture_file import picture_name, save_picture
 from kontext_slider.ui.filmstrip import Busy
-from kontext_slider.ui.handlers import MAX_FRAMES, fill, no_download, notice, position, told, whole_number
+from kontext_slider.ui.handlers import MAX_FRAMES, fill, no_download, note, notice, position, told, whole_number
 from kontext_slider.ui.progress import watched
 from kontext_slider.ui.tab import OpenEdit, Tab
 
@@ -88,15 +87,15 @@ class Saving:
             quality = whole_number(quality, "The quality", 1, 100)
             edit, strength = self._find(tab, place)
         except KontextSliderError as error:
-            yield gr.skip(), notice(str(error), "error"), "", no_download()
+            yield gr.skip(), notice(str(error), "error"), gr.skip(), no_download()
             return
-        yield gr.skip(), edit.remark, "", no_download()
+        yield gr.skip(), edit.remark, note(edit.recipe.sizes), no_download()
         keep = {"keep_profile": keep_profile is True, "keep_location": keep_location is True, "quality": quality}
         written: list[tuple[Path, str]] = []
         for strip, sentence in told(tab, edit, self._write_picture(edit, strength, suffix, keep, written)):
             yield strip, sentence, gr.skip(), gr.skip()
-        for path, note in written:
-            yield gr.skip(), gr.skip(), note, download(path, PICTURE_NAMES[suffix])
+        for path, said in written:
+            yield gr.skip(), gr.skip(), said, download(path, PICTURE_NAMES[suffix])
 
     def sweep(
         self, suffix: str, tab: Tab, place: Any, num_frames: Any, width: Any
@@ -108,14 +107,14 @@ class Saving:
             edit, _ = self._find(tab, place)
             check_room(edit.session.photo.image.size, width, len(strengths))
         except KontextSliderError as error:
-            yield gr.skip(), notice(str(error), "error"), "", no_download()
+            yield gr.skip(), notice(str(error), "error"), gr.skip(), no_download()
             return
-        yield gr.skip(), edit.remark, "", no_download()
+        yield gr.skip(), edit.remark, note(edit.recipe.sizes), no_download()
         written: list[tuple[Path, str]] = []
         for strip, sentence in told(tab, edit, self._write_sweep(edit, strengths, suffix, width, written)):
             yield strip, sentence, gr.skip(), gr.skip()
-        for path, note in written:
-            yield gr.skip(), gr.skip(), note, download(path, FORMAT_NAMES[suffix])
+        for path, said in written:
+            yield gr.skip(), gr.skip(), said, download(path, FORMAT_NAMES[suffix])
 
     def _find(self, tab: Tab, place: Any) -> tuple[OpenEdit, float]:
         """The open edit and the strength on its slider."""
@@ -168,11 +167,6 @@ class Saving:
             "steps": recipe.steps,
             "guidance": recipe.guidance,
         }
-
-
-def note(*sentences: str) -> str:
-    """What was saved, as the page shows it."""
-    return f'<p class="saved" role="status">{html.escape(" ".join(filter(None, sentences)))}</p>'
 
 
 def download(path: Path, name: str) -> Any:

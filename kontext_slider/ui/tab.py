@@ -36,7 +36,8 @@ PREVIEW_FROM_STEPS = 8
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an edit is made, as an export tells it. `strengths` are those of the strip, ascending."""
+    """How an edit is made, as an export tells it. `strengths` are those of the strip, ascending; `sizes` is what the
+    page says of the photograph's size."""
 
     instruction: str
     seed: int
@@ -44,6 +45,7 @@ class Recipe:
     guidance: float | None
     source: str
     strengths: tuple[float, ...]
+    sizes: str = ""
 
 
 class OpenEdit:
