@@ -104,12 +104,3 @@ class Chips(gr.HTML):
 
     def postprocess(self, value: list[str] | None) -> list[str]:  # type: ignore[override]
         return list(value or [])
-
-
-class Photograph(gr.Image):
-    """An image upload that hands over the uploaded file as it is, so that one reader (`images.read_image`) decides."""
-
-    is_template = True  # gradio: draw with the parent's front end
-
-    def preprocess(self, payload: Any) -> str | None:  # type: ignore[override]
-        return payload.path if payload is not None else None

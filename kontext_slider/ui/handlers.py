@@ -7,11 +7,9 @@ message of an edit that has been replaced is not sent, and errors made on purpos
 from __future__ import annotations
 
 import atexit
-import html
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,12 +18,13 @@ from typing import Any
 import gradio as gr
 
 from kontext_slider.engine import grid
-from kontext_slider.errors import InvalidInput, KontextSliderError, SessionClosed, Superseded, UnreadableImage
-from kontext_slider.images import working_size
+from kontext_slider.errors import InvalidInput, KontextSliderError, SessionClosed, Superseded
 from kontext_slider.instructions import Advice, advise
 from kontext_slider.ui.filmstrip import Busy, FilmstripData, snapshot
 from kontext_slider.ui.gpu import session_opener
+from kontext_slider.ui.photograph import sizes
 from kontext_slider.ui.progress import watched
+from kontext_slider.ui.sentences import named, no_download, note, notice, position, whole_number
 from kontext_slider.ui.tab import OpenEdit, Recipe, Tab
 
 MAX_SEED = 2**32 - 1
@@ -33,51 +32,6 @@ MAX_FRAMES = 41
 MAX_STEPS = 200
 MAX_LETTERS = 500
 MOST_QUOTED = 80  # letters of an instruction in a sentence about it
-
-
-def notice(text: str, kind: str = "advice") -> str:
-    """A sentence as the page shows it; `kind` is "advice" or "error"."""
-    return f'<p class="notice {kind}" role="alert">{html.escape(text)}</p>' if text else ""
-
-
-def note(*sentences: str) -> str:
-    """The sizes, or what was saved, as the page shows it beside the button."""
-    return f'<p class="saved" role="status">{html.escape(" ".join(filter(None, sentences)))}</p>'
-
-
-def no_download() -> Any:
-    """Takes back what was offered: the file of a replaced edit is gone. Made anew each time, as gradio changes it."""
-    return gr.update(value=None, visible=False)
-
-
-def whole_number(value: Any, name: str, low: int, high: int) -> int:
-    """`value` as an int in [low, high], or `InvalidInput`. Values come from a browser and may be anything."""
-    number = value if isinstance(value, int) and not isinstance(value, bool) else None
-    if isinstance(value, float) and value.is_integer():
-        number = int(value)
-    if number is None or not low <= number <= high:
-        got = "nothing" if value is None else repr(value)
-        raise InvalidInput(f"{name} is a whole number from {low} to {high}; got {got}.")
-    return number
-
-
-@contextmanager
-def named(path: str) -> Iterator[None]:
-    """Errors about an upload name it as the person knows it: the server's folders are nobody's business."""
-    try:
-        yield
-    except UnreadableImage as error:
-        raise UnreadableImage(str(error).replace(repr(path), repr(Path(path).name))) from error
-
-
-def position(data: Any) -> tuple[int, float]:
-    """(edit, strength) of a `commit` from the browser, or `InvalidInput`."""
-    values: dict[str, Any] = data if isinstance(data, dict) else {}
-    edit, strength = values.get("edit"), values.get("strength")
-    is_number = isinstance(strength, (int, float)) and not isinstance(strength, bool)
-    if not isinstance(edit, int) or strength is None or not is_number or not 0 <= strength <= 1:
-        raise InvalidInput(f"A strength is a number from 0 to 1; got {strength!r}.")
-    return edit, round(float(strength), 4)
 
 
 def advice_notice(instruction: str, advice: Advice) -> str:
@@ -118,12 +72,6 @@ def told(tab: Tab, edit: OpenEdit, work: Iterator[Busy]) -> Iterator[tuple[Films
     except Exception as error:
         yield snapshot(edit), notice(f"The render failed ({error}). The frames made so far are kept.", "error")
         raise
-
-
-def sizes(photograph: tuple[int, int], pipe: Any) -> str:
-    """The sentence "4032 x 3024, edited at 304 x 224": sizes are (width, height) in pixels."""
-    edited = working_size(photograph, pipe.defaults.size, 2 * pipe.vae_scale_factor)
-    return f"{photograph[0]} x {photograph[1]}, edited at {edited[0]} x {edited[1]}"
 
 
 class Handlers:

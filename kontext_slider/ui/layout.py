@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import html
-import json
-from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
 from kontext_slider.instructions import whole_picture_first
-from kontext_slider.ui.examples import Example, credits, read_examples
-from kontext_slider.ui.filmstrip import Chips, Filmstrip, Photograph
+from kontext_slider.ui.examples import Example, Gallery, Picking, credits, read_examples
+from kontext_slider.ui.filmstrip import Chips, Filmstrip
 from kontext_slider.ui.handlers import MAX_FRAMES, MAX_SEED, Handlers
+from kontext_slider.ui.photograph import Looking, Photograph
 from kontext_slider.ui.save_panel import SavePanel, save_panel, wire_saving
 from kontext_slider.ui.saving import Saving
 from kontext_slider.ui.tab import Tab
@@ -52,9 +51,9 @@ def create_app(engine: Any, model: str | None = None, slider: str | None = None)
                 panel = save_panel()
         handlers = Handlers(engine, strip.GRADIO_CACHE)
         _wire(handlers, tab, inputs, strip, panel)
+        _wire_photograph(Looking(engine.pipe), Picking(examples, handlers.folder), inputs)
         saving = Saving(handlers.find, model, slider)
         wire_saving(saving, panel, tab, strip, inputs["sentence"], inputs["num_frames"])
-        app.load(None, js=name_buttons("#examples button:has(img)", [each.instruction for each in examples]))
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS)
 
 
@@ -70,15 +69,9 @@ def suggestions(known: dict[str, list[str]]) -> list[str]:
 
 def _inputs(pipe: Any, examples: list[Example]) -> dict[str, Any]:
     """The left column, by name."""
-    photograph = Photograph(
-        label="Photograph",
-        type="filepath",
-        image_mode=None,
-        sources=["upload", "clipboard"],
-        height=230,
-        buttons=[],
-        elem_id="photograph",
-    )
+    with gr.Group(elem_id="photograph"):
+        photograph = Photograph(label="Photograph")
+        look = gr.HTML("", padding=False)
     instruction = gr.Textbox(
         label="Instruction",
         placeholder="What should change?",
@@ -91,9 +84,13 @@ def _inputs(pipe: Any, examples: list[Example]) -> dict[str, Any]:
     sentence = gr.HTML("", elem_id="notice", padding=False)
     nearest = Chips(label="Nearest known instructions", elem_id="nearest")
     settings = _settings(pipe)
-    _examples(photograph, instruction, examples)
+    gallery = Gallery(examples, label="Try one of these", elem_id="examples") if examples else None
+    if examples:
+        gr.HTML(f'<p class="credits">Pictures: {html.escape(credits(examples))}</p>', padding=False)
     return {
         "photograph": photograph,
+        "look": look,
+        "gallery": gallery,
         "instruction": instruction,
         "chips": chips,
         "edit": edit,
@@ -125,34 +122,6 @@ def _settings(pipe: Any) -> dict[str, Any]:
     return {"num_frames": num_frames, "seed": seed, "steps": steps, "guidance": guidance}
 
 
-def _examples(photograph: gr.Image, instruction: gr.Textbox, examples: list[Example]) -> None:
-    if not examples:
-        return
-    gr.Examples(
-        [[str(example.image), example.instruction] for example in examples],
-        inputs=[photograph, instruction],
-        visible_columns=[0],
-        cache_examples=False,
-        label="Try one of these",
-        elem_id="examples",
-        api_visibility="private",
-    )
-    gr.HTML(f'<p class="credits">Pictures: {html.escape(credits(examples))}</p>', padding=False)
-
-
-def name_buttons(selector: str, names: Sequence[str]) -> str:
-    """Script that tells screen readers what buttons with nothing but a picture on them do."""
-    return f"""() => {{
-  const names = {json.dumps(list(names))};
-  const label = (tries) => {{
-    const buttons = document.querySelectorAll({json.dumps(selector)});
-    buttons.forEach((button, index) => button.setAttribute("aria-label", names[index]));
-    if (buttons.length < names.length && tries > 0) setTimeout(() => label(tries - 1), 100);
-  }};
-  label(100);
-}}"""
-
-
 def _wire(handlers: Handlers, tab: gr.State, inputs: dict[str, Any], strip: Filmstrip, panel: SavePanel) -> None:
     """Edit (button and Enter), the slider at rest, suggestions."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -169,3 +138,13 @@ def _wire(handlers: Handlers, tab: gr.State, inputs: dict[str, Any], strip: Film
     strip.commit(handlers.commit, tab, [strip, sentence], trigger_mode="multiple", **quiet)  # the newest wins
     for chips in (inputs["chips"], nearest):
         chips.pick(handlers.pick, None, instruction, queue=False, **quiet)
+
+
+def _wire_photograph(looking: Looking, picking: Picking, inputs: dict[str, Any]) -> None:
+    """What stands in the upload is looked at, wherever it comes from."""
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+    photograph, sentence = inputs["photograph"], inputs["sentence"]
+    photograph.change(looking.look, photograph, [photograph, inputs["look"], sentence], **quiet)
+    photograph.refused(looking.refused, None, sentence, **quiet)
+    if inputs["gallery"] is not None:
+        inputs["gallery"].pick(picking.pick, None, [photograph, inputs["instruction"]], **quiet)

@@ -21,8 +21,9 @@ from kontext_slider.export import describe, save_sweep
 from kontext_slider.images import Photo
 from kontext_slider.picture_file import picture_name, save_picture
 from kontext_slider.ui.filmstrip import Busy
-from kontext_slider.ui.handlers import MAX_FRAMES, fill, no_download, note, notice, position, told, whole_number
+from kontext_slider.ui.handlers import MAX_FRAMES, fill, told
 from kontext_slider.ui.progress import watched
+from kontext_slider.ui.sentences import no_download, note, notice, position, whole_number
 from kontext_slider.ui.tab import OpenEdit, Tab
 
 FORMAT_NAMES = {"gif": "GIF", "webp": "WebP", "mp4": "MP4", "zip": "ZIP"}
