@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -36,23 +37,55 @@ _UPRIGHT = {  # EXIF 2.3, tag 0x0112: what turns the stored pixels into the pict
 }
 
 
+@dataclass(frozen=True)
+class Photo:
+    """A photograph as it was handed over, ready to edit.
+
+    image: upright, 8-bit sRGB, at its own size; RGBA where a pixel is transparent, else RGB.
+    icc_profile: the photograph's own profile when it is not sRGB, to save a result in it again.
+    exif: the EXIF block as it stood in the file (with or without its "Exif" prefix).
+    name: the bare file name, "" where there is none.
+    """
+
+    image: Image.Image
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    name: str = ""
+
+    def on_white(self) -> Image.Image:
+        """The picture as RGB, what is transparent laid over white; always a new image."""
+        if self.image.mode == "RGB":
+            return self.image.copy()
+        canvas = Image.new("RGB", self.image.size, "white")
+        canvas.paste(self.image, mask=self.image.getchannel("A"))
+        return canvas
+
+
 def read_image(source: ImageLike) -> Image.Image:
-    """Read a picture as RGB the way a person expects to see it.
+    """Read a picture as RGB the way a person expects to see it, what is transparent laid over white.
+
+    Takes and raises what `read_photo` does.
+    """
+    return read_photo(source).on_white()
+
+
+def read_photo(source: ImageLike) -> Photo:
+    """Read a picture the way a person expects to see it, with what is needed to save a result beside it.
 
     `source` is a path, the bytes of an image file, a PIL image or a numpy array (H x W, or H x W x 1, 2, 3 or 4
     channels; uint8, uint16, bool, other integers, or floats in 0..1). EXIF rotation is applied, an embedded colour
-    profile is converted to sRGB, transparency is laid over white, 16-bit and float grey are scaled to 8 bits, and of
-    an animation the first frame is taken. A PIL image or array of the caller is never changed.
+    profile is converted to sRGB, 16-bit and float grey are scaled to 8 bits, and of an animation the first frame is
+    taken. A PIL image or array of the caller is never changed.
 
     Raises UnreadableImage, with a sentence that names the file and says what to do.
     """
     if isinstance(source, np.ndarray):
-        return _flatten(_from_array(source))
+        return Photo(_flatten(_from_array(source)))
     if isinstance(source, Image.Image):
-        filename = getattr(source, "filename", "")
-        return _finish(source, repr(filename) if filename else "The image")
+        filename = os.fspath(getattr(source, "filename", "") or "")
+        return _finish(source, repr(filename) if filename else "The image", os.path.basename(filename))
     if isinstance(source, bytes | bytearray):
-        return _open(BytesIO(source), "The image data")
+        return _open(BytesIO(source), "The image data", "")
     if isinstance(source, str | os.PathLike):
         return _open_path(source)
     kind = type(source).__name__
@@ -126,7 +159,7 @@ def _best_sides(aspect: float, size: int, multiple: int) -> tuple[int, int]:
     return min((sides for sides in candidates if math.prod(sides) <= 1.6 * size**2), key=cost)
 
 
-def _open_path(path: str | os.PathLike) -> Image.Image:
+def _open_path(path: str | os.PathLike) -> Photo:
     name = os.fspath(path)
     if not os.path.exists(name):
         raise UnreadableImage(f"There is no file {name!r}. Check the path.")
@@ -136,13 +169,13 @@ def _open_path(path: str | os.PathLike) -> Image.Image:
         content = Path(name).read_bytes()
     except OSError as error:
         raise UnreadableImage(f"{name!r} cannot be read ({error.strerror}). Check its permissions.") from error
-    return _open(BytesIO(content), repr(name))
+    return _open(BytesIO(content), repr(name), os.path.basename(name))
 
 
-def _open(stream: BytesIO, name: str) -> Image.Image:
+def _open(stream: BytesIO, name: str, filename: str) -> Photo:
     try:
         with Image.open(stream) as image:
-            return _finish(image, name)
+            return _finish(image, name, filename)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage(_too_large(name)) from error
     except UnidentifiedImageError as error:
@@ -155,8 +188,8 @@ def _open(stream: BytesIO, name: str) -> Image.Image:
         raise UnreadableImage(_damaged(name, error)) from error
 
 
-def _finish(image: Image.Image, name: str) -> Image.Image:
-    """Decode, turn upright, bring to sRGB on white."""
+def _finish(image: Image.Image, name: str, filename: str) -> Photo:
+    """Decode, turn upright, bring to sRGB."""
     if image.width * image.height > MAX_PIXELS:
         raise UnreadableImage(_too_large(name))
     if min(image.size) < 1:
@@ -171,7 +204,7 @@ def _finish(image: Image.Image, name: str) -> Image.Image:
     flat = _flatten(image)
     upright = flat.transpose(turn) if turn is not None else flat
     upright.info = {}  # what it said is done: whoever reads this image again must not turn or convert it again
-    return upright
+    return Photo(upright, image.info.get("icc_profile"), image.info.get("exif"), filename)
 
 
 def _too_large(name: str) -> str:
@@ -191,15 +224,13 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """RGB over white, in sRGB; a new image."""
+    """RGB or RGBA, in sRGB; a new image."""
     profile = image.info.get("icc_profile")
     colour, alpha = _split_alpha(image)
     rgb = _to_srgb(colour, profile)
-    if alpha is None:
-        return rgb
-    canvas = Image.new("RGB", rgb.size, "white")
-    canvas.paste(rgb, mask=alpha)
-    return canvas
+    if alpha is not None and alpha.getextrema() != (255, 255):
+        rgb.putalpha(alpha)
+    return rgb
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:

@@ -1,12 +1,13 @@
 """Which edits stay open, and for how long. Gradio's own clock counts from the last Edit, not from the last use.
 
-An edit belongs to no connection: a page that is loaded again finds its edit by its key. It closes when nothing was asked
-of it for an hour, ten minutes after its page has gone, or, oldest first, when the folder of the app has grown too large
-and its page has gone. The edit of a page that is there is never closed for its size.
+An edit belongs to no connection: a page that is loaded again finds its edit by its key. It closes when nothing was
+asked of it for an hour, ten minutes after its page has gone, or, oldest first, when the folder of the app has grown too
+large and its page has gone. The edit of a page that is there is never closed for its size.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ LEFT_SECONDS = 600.0  # time to load a page again, or to come back with the back
 MOST_BYTES = 4 * 1024**3
 LOOK_SECONDS = 10.0
 FRESH_SECONDS = 600.0  # an upload this young may still wait for its Edit
-EDIT_PREFIX = "edit-"
+EDITS_PREFIX = "edit"  # of the folders that `Handlers` and `OpenEdit` make
 
 
 class OpenEdits:
@@ -30,12 +31,12 @@ class OpenEdits:
 
     def __init__(
         self,
-        folder: Path,
+        folder: str | os.PathLike[str],
         unused_seconds: float = UNUSED_SECONDS,
         left_seconds: float = LEFT_SECONDS,
         most_bytes: int = MOST_BYTES,
     ) -> None:
-        self._folder = folder
+        self._folder = Path(folder)
         self._unused_seconds, self._left_seconds = unused_seconds, left_seconds
         self._most_bytes = most_bytes
         self._look_seconds = min(LOOK_SECONDS, unused_seconds / 4, left_seconds / 4)
@@ -103,7 +104,7 @@ class OpenEdits:
         young = time.time() - FRESH_SECONDS
         found = []
         for path in self._folder.glob("*/*"):
-            if path.parent.name.startswith(EDIT_PREFIX) or str(path) in used or not path.is_file():
+            if path.parent.name.startswith(EDITS_PREFIX) or str(path) in used or not path.is_file():
                 continue
             changed = path.stat().st_mtime
             if changed < young:

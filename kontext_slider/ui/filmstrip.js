@@ -2,6 +2,7 @@
 // Frames arrive over time (props.value), are fetched and decoded once, and are then swapped in as they are:
 // moving the slider over finished frames asks nothing of the server or the network.
 const REST_MS = 150; // a hand that pauses this long has come to rest
+const SAID_MS = 12000; // a sentence about the connection stays so long
 const find = (selector) => element.querySelector(selector);
 const stage = find(".stage");
 const slider = find("input[type=range]");
@@ -13,6 +14,7 @@ let edit = 0;
 let frames = new Map(); // slot -> {strength, image, url, ready, preview, tries}
 let shown = null;
 let restTimer = 0;
+let forget = 0; // the timer of a sentence
 let isAsking = false; // for this edit, once more
 let resting = null; // the strength that is told to the server once that answers
 let asked = null; // key of the strength that the server was asked for and whose exact frame is not here yet
@@ -84,13 +86,12 @@ async function tell(strength) {
   resting = null;
 }
 
-let forget = 0;
 function sayConnection(sentence) {
   const place = find(".connection");
   if (place.textContent !== sentence) place.textContent = sentence;
   place.hidden = false;
   clearTimeout(forget);
-  if (sentence === IS_BACK) forget = setTimeout(() => (place.hidden = true), 6000);
+  if (sentence !== GONE) forget = setTimeout(() => (place.hidden = true), SAID_MS);
 }
 
 // Have the kept edit again: it is still open on the server, or is opened once more with the kept photograph.
@@ -192,6 +193,7 @@ function tellBusy(busy) {
 function receive() {
   const value = props.value;
   if (!value || value.edit < edit) return;
+  if (value.said) sayConnection(value.said);
   if (value.is_lost) return askAgain();
   const isNew = value.edit > edit;
   if (isNew) begin(value);

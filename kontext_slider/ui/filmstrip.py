@@ -45,12 +45,14 @@ class EditInputs(GradioModel):
 class FilmstripData(GradioModel):
     """Everything the browser needs of an edit. `edit` is 0 before the first; a smaller one than shown is stale.
     `caption` says whose frames these are: the inputs beside them may have changed since. By `key` and `inputs` the
-    browser gets its edit back after it has lost the connection; `is_lost` asks it to do so."""
+    browser gets its edit back after it has lost the connection; `is_lost` asks it to do so. `said` is a sentence about
+    that."""
 
     edit: int = 0
     key: str = ""
     inputs: EditInputs | None = None
     is_lost: bool = False
+    said: str = ""
     instruction: str = ""
     caption: str = ""
     strengths: list[float] = []
@@ -63,7 +65,7 @@ def asset(name: str) -> str:
     return files("kontext_slider.ui").joinpath(name).read_text(encoding="utf-8")
 
 
-def snapshot(edit: OpenEdit | None, busy: Busy | None = None) -> FilmstripData:
+def snapshot(edit: OpenEdit | None, busy: Busy | None = None, said: str = "") -> FilmstripData:
     """An edit as the browser gets it: always whole, so that messages may arrive in any order."""
     if edit is None:
         return FilmstripData(busy=busy)
@@ -75,6 +77,7 @@ def snapshot(edit: OpenEdit | None, busy: Busy | None = None) -> FilmstripData:
     return FilmstripData(
         edit=edit.serial,
         key=edit.key,
+        said=said,
         inputs=_inputs(recipe),
         instruction=recipe.instruction,
         caption=f"{recipe.instruction} · {recipe.source} · seed {recipe.seed}",
@@ -133,12 +136,3 @@ class Chips(gr.HTML):
 
     def postprocess(self, value: list[str] | None) -> list[str]:  # type: ignore[override]
         return list(value or [])
-
-
-class Photograph(gr.Image):
-    """An image upload that hands over the uploaded file as it is, so that one reader (`images.read_image`) decides."""
-
-    is_template = True  # gradio: draw with the parent's front end
-
-    def preprocess(self, payload: Any) -> str | None:  # type: ignore[override]
-        return payload.path if payload is not None else None

@@ -73,12 +73,7 @@ def claim_folder(root: str | os.PathLike[str]) -> OwnFolder:
     return OwnFolder(path, lock)
 
 
-def is_own(folder: str | os.PathLike[str]) -> bool:
-    """Whether the folder is one that `claim_folder` makes, so that all files in it are of one process."""
-    return Path(folder).name.startswith(f"{PREFIX}{os.getpid()}-")
-
-
-def size_of(folder: Path) -> int:
+def size_of(folder: str | os.PathLike[str]) -> int:
     """Bytes of all files in `folder`; files that vanish meanwhile count nothing."""
     total = 0
     for place, _, names in os.walk(folder):

@@ -7,27 +7,27 @@ message of an edit that has been replaced is not sent, and errors made on purpos
 from __future__ import annotations
 
 import atexit
-import html
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from kontext_slider.engine import grid
-from kontext_slider.errors import InvalidInput, KontextSliderError, SessionClosed, Superseded, UnreadableImage
-from kontext_slider.images import read_image
+from kontext_slider.errors import InvalidInput, KontextSliderError, SessionClosed, Superseded
 from kontext_slider.instructions import Advice, advise
 from kontext_slider.ui.edits import OpenEdits
 from kontext_slider.ui.filmstrip import Busy, FilmstripData, snapshot
-from kontext_slider.ui.folder import is_own, needs_room
+from kontext_slider.ui.folder import needs_room
 from kontext_slider.ui.gpu import session_opener
 from kontext_slider.ui.kept import kept_edit, uploaded
+from kontext_slider.ui.photograph import sizes
 from kontext_slider.ui.progress import watched
+from kontext_slider.ui.sentences import named, no_download, note, notice, position, whole_number
 from kontext_slider.ui.tab import OpenEdit, Recipe, Tab
 
 MAX_SEED = 2**32 - 1
@@ -38,45 +38,7 @@ MOST_QUOTED = 80  # letters of an instruction in a sentence about it
 LOST = "The server does not have this edit any more. It is opened again; if nothing happens, press Edit."
 BACK = "The page was loaded again. Your photograph, settings and frames are back."
 AGAIN = "The server did not have your edit any more. It is open again, and its frames are rendered again."
-
-
-def notice(text: str, kind: str = "advice") -> str:
-    """A sentence as the page shows it; `kind` is "advice" or "error"."""
-    return f'<p class="notice {kind}" role="alert">{html.escape(text)}</p>' if text else ""
-
-
-def no_download() -> Any:
-    """Takes back what was offered: the file of a replaced edit is gone. Made anew each time, as gradio changes it."""
-    return gr.update(value=None, visible=False)
-
-
-def whole_number(value: Any, name: str, low: int, high: int) -> int:
-    """`value` as an int in [low, high], or `InvalidInput`. Values come from a browser and may be anything."""
-    number = value if isinstance(value, int) and not isinstance(value, bool) else None
-    if isinstance(value, float) and value.is_integer():
-        number = int(value)
-    if number is None or not low <= number <= high:
-        got = "nothing" if value is None else repr(value)
-        raise InvalidInput(f"{name} is a whole number from {low} to {high}; got {got}.")
-    return number
-
-
-def read_upload(path: str) -> Image.Image:
-    """An upload as the engine wants it. Raises UnreadableImage, with the name that the person knows it by."""
-    try:
-        return read_image(path)
-    except UnreadableImage as error:
-        raise UnreadableImage(str(error).replace(repr(path), repr(Path(path).name))) from error
-
-
-def position(data: Any) -> tuple[int, float]:
-    """(edit, strength) of a `commit` from the browser, or `InvalidInput`."""
-    values: dict[str, Any] = data if isinstance(data, dict) else {}
-    edit, strength = values.get("edit"), values.get("strength")
-    is_number = isinstance(strength, (int, float)) and not isinstance(strength, bool)
-    if not isinstance(edit, int) or strength is None or not is_number or not 0 <= strength <= 1:
-        raise InvalidInput(f"A strength is a number from 0 to 1; got {strength!r}.")
-    return edit, round(float(strength), 4)
+Shown = tuple[Tab, Any, Any, Any, Any, Any]  # tab, filmstrip, notice, nearest instructions, download, note
 
 
 def advice_notice(instruction: str, advice: Advice) -> str:
@@ -124,14 +86,14 @@ class Handlers:
     """The handlers over one engine.
 
     `cache` is the folder that gradio serves files from; frames are kept in one of its own there, which goes when the
-    process ends. `limits` are those of `OpenEdits`.
+    process ends. `edits` looks after them; it has its usual limits where none is given.
     """
 
-    def __init__(self, engine: Any, cache: str, **limits: Any) -> None:
+    def __init__(self, engine: Any, cache: str, edits: OpenEdits | None = None) -> None:
         self.engine = engine
         Path(cache).mkdir(parents=True, exist_ok=True)
         self.folder = tempfile.mkdtemp(prefix="edits-", dir=cache)
-        self.edits = OpenEdits(Path(cache if is_own(cache) else self.folder), **limits)
+        self.edits = edits or OpenEdits(self.folder)
         atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
         self._pages: dict[str, Tab] = {}  # by gradio's name of the connection
         self.open_session = session_opener(engine)
@@ -139,11 +101,12 @@ class Handlers:
 
     def edit(
         self, tab: Tab, photograph: str | None, instruction: str, num_frames: Any, seed: Any, steps: Any, guidance: Any
-    ) -> Iterator[tuple[Tab, FilmstripData, Any, Any, Any]]:
-        """Open a session and fill its strip. Outputs: tab, filmstrip, notice, nearest instructions, download."""
+    ) -> Iterator[Shown]:
+        """Open a session and fill its strip. Outputs: tab, filmstrip, notice, nearest instructions, download,
+        note."""
         yield from self._edit(tab, (photograph, instruction, num_frames, seed, steps, guidance))
 
-    def reopen(self, tab: Tab, event: gr.EventData) -> Iterator[tuple[Any, Any, Any, Any, Any]]:
+    def reopen(self, tab: Tab, event: gr.EventData) -> Iterator[Shown]:
         """Show the edit that the browser has kept, after the page was loaded again or the server was restarted.
 
         It is found by its key where it is still open, and opened and rendered again elsewhere. Outputs as of `edit`.
@@ -153,13 +116,13 @@ class Handlers:
             edit = self.edits.find(kept.key)
             inputs = None if edit is not None else (uploaded(kept.photograph), *kept.settings)
         except InvalidInput as error:
-            yield gr.skip(), gr.skip(), notice(str(error), "error"), gr.skip(), gr.skip()
+            yield tab, gr.skip(), notice(str(error), "error"), gr.skip(), gr.skip(), gr.skip()
             return
         if edit is None and inputs is not None:
-            yield from self._edit(tab, inputs, notice(AGAIN))
+            yield from self._edit(tab, inputs, AGAIN)
         elif edit is not None:
             tab.show(edit)
-            yield from self._fill(tab, edit, notice(BACK))
+            yield from self._fill(tab, edit, BACK)
 
     def arrive(self, tab: Tab, request: gr.Request) -> None:
         """A page is there."""
@@ -181,33 +144,40 @@ class Handlers:
             return
         edit = tab.edit
         if edit is None:
-            yield FilmstripData(edit=serial, is_lost=True), notice(LOST)
+            yield FilmstripData(edit=serial, is_lost=True, said=LOST), gr.skip()
         elif edit.serial == serial:
             yield from told(tab, edit, self._hand(edit, strength))
         else:  # the slider of an edit that has been replaced
             yield gr.skip(), gr.skip()
+
+    def find(self, tab: Tab, serial: int) -> OpenEdit | None:
+        """The tab's open edit, if it has that serial."""
+        edit = tab.edit
+        return edit if edit is not None and edit.serial == serial else None
 
     def pick(self, event: gr.EventData) -> Any:
         """A clicked suggestion becomes the instruction."""
         text = event._data.get("text") if isinstance(event._data, dict) else None
         return text[:MAX_LETTERS] if isinstance(text, str) else gr.skip()
 
-    def _edit(self, tab: Tab, inputs: tuple[Any, ...], said: str = "") -> Iterator[tuple[Tab, FilmstripData, Any, Any, Any]]:
-        """Open an edit and fill its strip; `said` is what the page says meanwhile, where there is nothing else."""
-        yield tab, snapshot(tab.edit, Busy(text="Reading the picture and the instruction")), said, [], gr.skip()
+    def _edit(self, tab: Tab, inputs: tuple[Any, ...], said: str = "") -> Iterator[Shown]:
+        """Open an edit and fill its strip; `said` is what the page says of why it does."""
+        reading = Busy(text="Reading the picture and the instruction")
+        yield tab, snapshot(tab.edit, reading), "", [], gr.skip(), gr.skip()
         try:
             edit = self._open(tab, *inputs)
         except KontextSliderError as error:  # what was rendered before stays open
-            yield tab, snapshot(tab.edit), notice(str(error), "error"), [], gr.skip()
+            yield tab, snapshot(tab.edit), notice(str(error), "error"), [], gr.skip(), gr.skip()
             return
         edit.remark = advice_notice(edit.recipe.instruction, advise(edit.recipe.instruction, self.known))
         yield from self._fill(tab, edit, said)
 
-    def _fill(self, tab: Tab, edit: OpenEdit, said: str) -> Iterator[tuple[Tab, FilmstripData, Any, Any, Any]]:
-        nearest = advise(edit.recipe.instruction, self.known).nearest
-        yield tab, snapshot(edit, Busy(text="Starting")), edit.remark or said, nearest, no_download()
-        for strip, sentence in told(tab, edit, fill(edit, len(edit.recipe.strengths))):
-            yield tab, strip, sentence, gr.skip(), gr.skip()
+    def _fill(self, tab: Tab, edit: OpenEdit, said: str) -> Iterator[Shown]:
+        recipe, starting = edit.recipe, Busy(text="Starting")
+        nearest = advise(recipe.instruction, self.known).nearest
+        yield tab, snapshot(edit, starting, said), edit.remark, nearest, no_download(), note(recipe.sizes)
+        for strip, sentence in told(tab, edit, fill(edit, len(recipe.strengths))):
+            yield tab, strip, sentence, gr.skip(), gr.skip(), gr.skip()
 
     def _open(
         self, tab: Tab, photograph: str | None, instruction: str, num_frames: Any, seed: Any, steps: Any, guidance: Any
@@ -228,9 +198,10 @@ class Handlers:
             strengths=tuple(grid(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))),
             photograph=photograph,
         )
-        session = self.open_session(
-            read_upload(photograph), recipe.instruction, seed=recipe.seed, steps=recipe.steps, guidance=recipe.guidance
-        )
+        settings = {"seed": recipe.seed, "steps": recipe.steps, "guidance": recipe.guidance}
+        with named(photograph):
+            session = self.open_session(photograph, recipe.instruction, **settings)
+            recipe = replace(recipe, sizes=sizes(session.photo.image.size, pipe))
         edit = tab.replace(session, recipe, self.folder)
         self.edits.add(edit)
         return edit

@@ -1,4 +1,7 @@
-"""What a browser has kept of an edit and sends back to have it again. It may be anything, so it is checked here."""
+"""What a browser has kept of an edit and sends back to have it again. It may be anything, so it is checked here.
+
+The browser's side is `keep.js`.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 from gradio.utils import get_upload_folder, is_in_or_equal
 
 from kontext_slider.errors import InvalidInput
+from kontext_slider.ui.filmstrip import asset
 
 MAX_KEY = 100  # letters
 
@@ -40,3 +45,14 @@ def uploaded(path: str) -> str:
     if not path or not is_in_or_equal(path, get_upload_folder()) or not Path(path).is_file():
         raise InvalidInput("The server does not have the photograph any more: add it again and press Edit.")
     return path
+
+
+def wire_keeping(app: gr.Blocks, handlers: Any, tab: gr.State, inputs: list[Any]) -> None:
+    """Let the browser keep the inputs of an edit and give them back when the page is loaded again."""
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+    keep = f"(...values) => {{ {asset('keep.js')}\n keepInputs(...values); }}"
+    give_back = f"async () => {{ {asset('keep.js')}\n return await restoredInputs(); }}"
+    gr.on([widget.change for widget in inputs], None, inputs, None, js=keep, **quiet)
+    app.load(None, None, inputs, js=give_back, **quiet)
+    app.load(handlers.arrive, tab, None, **quiet)
+    app.unload(handlers.leave)

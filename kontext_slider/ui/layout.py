@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import html
-import json
-from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from kontext_slider.instructions import whole_picture_first
-from kontext_slider.ui.edits import UNUSED_SECONDS
-from kontext_slider.ui.examples import Example, credits, read_examples
-from kontext_slider.ui.filmstrip import Chips, Filmstrip, Photograph, asset
+from kontext_slider.ui.edits import OpenEdits
+from kontext_slider.ui.examples import Example, Gallery, Picking, credits, read_examples
+from kontext_slider.ui.filmstrip import Chips, Filmstrip
 from kontext_slider.ui.handlers import MAX_FRAMES, MAX_SEED, Handlers
-from kontext_slider.ui.saving import FORMAT_NAMES, Saving
+from kontext_slider.ui.kept import wire_keeping
+from kontext_slider.ui.photograph import Looking, Photograph
+from kontext_slider.ui.save_panel import SavePanel, save_panel, wire_saving
+from kontext_slider.ui.saving import Saving
 from kontext_slider.ui.tab import Tab
 
 GENERAL_INSTRUCTIONS = [
@@ -33,23 +33,15 @@ PARALLEL_EVENTS = 16  # events of one kind that may run at once; the engine's ow
 HEADER = """<header class="masthead"><h1>Kontext Slider</h1>
 <p>Edit a photograph in words, then slide from untouched to fully edited.</p></header>"""
 NEW_SEED = f"() => Math.floor(Math.random() * {MAX_SEED})"
-START_DOWNLOAD = """() => {
-  const press = (tries) => {
-    const button = document.querySelector('#download');
-    if (button) setTimeout(() => button.click(), 50);
-    else if (tries > 0) setTimeout(() => press(tries - 1), 100);
-  };
-  press(50);
-}"""  # gradio mounts the button after the event has ended; after a failed export it stays hidden
 
 
 def create_app(
-    engine: Any, model: str | None = None, slider: str | None = None, unused_seconds: float = UNUSED_SECONDS
+    engine: Any, model: str | None = None, slider: str | None = None, edits: OpenEdits | None = None
 ) -> gr.Blocks:
     """Build the page over a `SliderEngine`. Nothing is rendered or served yet: call `launch()` on the result.
 
-    `model` and `slider` are the weights' names as exported files shall tell them. An edit that nobody has used for
-    `unused_seconds` is closed on the server. The page's own look is in `launch.launch_options()`.
+    `model` and `slider` are the weights' names as exported files shall tell them. `edits` says how long
+    an edit stays open and how much room all have; the page's own look is in `launch.launch_options()`.
     """
     examples = read_examples()
     with gr.Blocks(title="Kontext Slider", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as app:
@@ -60,12 +52,13 @@ def create_app(
                 inputs = _inputs(engine.pipe, examples)
             with gr.Column(scale=5, min_width=340, elem_classes="work"):
                 strip = Filmstrip(elem_id="filmstrip")
-                buttons, download = _exports()
-        handlers = Handlers(engine, strip.GRADIO_CACHE, unused_seconds=unused_seconds)
-        _wire(handlers, tab, inputs, strip, download)
-        _wire_keeping(app, handlers, tab, inputs)
-        _wire_exports(Saving(model, slider), tab, inputs, strip, buttons, download)
-        app.load(None, js=name_buttons("#examples button:has(img)", [each.instruction for each in examples]))
+                panel = save_panel()
+        handlers = Handlers(engine, strip.GRADIO_CACHE, edits)
+        _wire(handlers, tab, inputs, strip, panel)
+        _wire_photograph(Looking(engine.pipe), Picking(examples, handlers.folder), inputs)
+        wire_keeping(app, handlers, tab, [inputs[name] for name in EDIT_INPUTS])
+        saving = Saving(handlers.find, model, slider)
+        wire_saving(saving, panel, tab, strip, inputs["sentence"], inputs["num_frames"])
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS)
 
 
@@ -81,15 +74,9 @@ def suggestions(known: dict[str, list[str]]) -> list[str]:
 
 def _inputs(pipe: Any, examples: list[Example]) -> dict[str, Any]:
     """The left column, by name."""
-    photograph = Photograph(
-        label="Photograph",
-        type="filepath",
-        image_mode=None,
-        sources=["upload", "clipboard"],
-        height=230,
-        buttons=[],
-        elem_id="photograph",
-    )
+    with gr.Group(elem_id="photograph"):
+        photograph = Photograph(label="Photograph")
+        look = gr.HTML("", padding=False)
     instruction = gr.Textbox(
         label="Instruction",
         placeholder="What should change?",
@@ -102,9 +89,13 @@ def _inputs(pipe: Any, examples: list[Example]) -> dict[str, Any]:
     sentence = gr.HTML("", elem_id="notice", padding=False)
     nearest = Chips(label="Nearest known instructions", elem_id="nearest")
     settings = _settings(pipe)
-    _examples(photograph, instruction, examples)
+    gallery = Gallery(examples, label="Try one of these", elem_id="examples") if examples else None
+    if examples:
+        gr.HTML(f'<p class="credits">Pictures: {html.escape(credits(examples))}</p>', padding=False)
     return {
         "photograph": photograph,
+        "look": look,
+        "gallery": gallery,
         "instruction": instruction,
         "chips": chips,
         "edit": edit,
@@ -136,51 +127,11 @@ def _settings(pipe: Any) -> dict[str, Any]:
     return {"num_frames": num_frames, "seed": seed, "steps": steps, "guidance": guidance}
 
 
-def _examples(photograph: gr.Image, instruction: gr.Textbox, examples: list[Example]) -> None:
-    if not examples:
-        return
-    gr.Examples(
-        [[str(example.image), example.instruction] for example in examples],
-        inputs=[photograph, instruction],
-        visible_columns=[0],
-        cache_examples=False,
-        label="Try one of these",
-        elem_id="examples",
-        api_visibility="private",
-    )
-    gr.HTML(f'<p class="credits">Pictures: {html.escape(credits(examples))}</p>', padding=False)
-
-
-def name_buttons(selector: str, names: Sequence[str]) -> str:
-    """Script that tells screen readers what buttons with nothing but a picture on them do."""
-    return f"""() => {{
-  const names = {json.dumps(list(names))};
-  const label = (tries) => {{
-    const buttons = document.querySelectorAll({json.dumps(selector)});
-    buttons.forEach((button, index) => button.setAttribute("aria-label", names[index]));
-    if (buttons.length < names.length && tries > 0) setTimeout(() => label(tries - 1), 100);
-  }};
-  label(100);
-}}"""
-
-
-def _exports() -> tuple[dict[str, gr.Button], gr.DownloadButton]:
-    with gr.Row(elem_classes="exports"):
-        gr.HTML('<span class="save-as">Save the sweep as</span>', padding=False, min_width=120)
-        buttons = {
-            suffix: gr.Button(name, size="sm", min_width=64, elem_id=f"save-{suffix}")
-            for suffix, name in FORMAT_NAMES.items()
-        }
-    return buttons, gr.DownloadButton("Download", visible=False, size="sm", elem_id="download")
-
-
-def _wire(
-    handlers: Handlers, tab: gr.State, inputs: dict[str, Any], strip: Filmstrip, download: gr.DownloadButton
-) -> None:
+def _wire(handlers: Handlers, tab: gr.State, inputs: dict[str, Any], strip: Filmstrip, panel: SavePanel) -> None:
     """Edit (button and Enter), the slider at rest, suggestions."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     instruction, sentence, nearest = inputs["instruction"], inputs["sentence"], inputs["nearest"]
-    outputs = [tab, strip, sentence, nearest, download]
+    outputs = [tab, strip, sentence, nearest, panel.download, panel.note]
     gr.on(
         [inputs["edit"].click, instruction.submit],
         handlers.edit,
@@ -195,35 +146,11 @@ def _wire(
         chips.pick(handlers.pick, None, instruction, queue=False, **quiet)
 
 
-def _wire_keeping(app: gr.Blocks, handlers: Handlers, tab: gr.State, inputs: dict[str, Any]) -> None:
-    """The browser keeps the inputs and gives them back when the page is loaded again (`keep.js`)."""
-    kept = [inputs[name] for name in EDIT_INPUTS]
-    private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-    keep = f"(...values) => {{ {asset('keep.js')}\n keepInputs(...values); }}"
-    gr.on([widget.change for widget in kept], None, kept, None, js=keep, **private)
-    app.load(None, None, kept, js=f"async () => {{ {asset('keep.js')}\n return await restoredInputs(); }}", **private)
-    app.load(handlers.arrive, tab, None, **private)
-    app.unload(handlers.leave)
-
-
-def _wire_exports(
-    saving: Saving,
-    tab: gr.State,
-    inputs: dict[str, Any],
-    strip: Filmstrip,
-    buttons: dict[str, gr.Button],
-    download: gr.DownloadButton,
-) -> None:
-    for suffix, button in buttons.items():
-        event = button.click(
-            partial(_save, saving, suffix),
-            [tab, inputs["num_frames"]],
-            [strip, inputs["sentence"], download],
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        event.success(None, js=START_DOWNLOAD)
-
-
-def _save(saving: Saving, suffix: str, tab: Tab, num_frames: Any) -> Iterator[tuple[Any, Any, Any]]:
-    yield from saving.sweep(suffix, tab, num_frames)
+def _wire_photograph(looking: Looking, picking: Picking, inputs: dict[str, Any]) -> None:
+    """What stands in the upload is looked at, wherever it comes from."""
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+    photograph, sentence = inputs["photograph"], inputs["sentence"]
+    photograph.change(looking.look, photograph, [photograph, inputs["look"], sentence], **quiet)
+    photograph.refused(looking.refused, None, sentence, **quiet)
+    if inputs["gallery"] is not None:
+        inputs["gallery"].pick(picking.pick, None, [photograph, inputs["instruction"]], **quiet)

@@ -36,7 +36,7 @@ async function server() {
   }
 }
 
-// Wait for the server; `say` is told a sentence about it. A restarted one knows nothing of this page: it is loaded again
+// Wait for the server; say is told a sentence about it. A restarted one knows nothing of this page: it is loaded again
 // and gets back what this tab has kept.
 async function reached(say) {
   for (let tries = 0; ; tries++) {

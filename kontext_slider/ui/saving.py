@@ -1,22 +1,39 @@
-"""What happens on the server when a person saves: the sweep of an open edit, written to a file that can be fetched."""
+"""What happens on the server when a person saves: one picture at the photograph's own size, or the sweep.
+
+What is saved comes from `session.picture`, at full size; the frames of the strip are only looked at. A file is written
+into the folder of its edit, from which the browser fetches it.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from kontext_slider.engine import grid
-from kontext_slider.errors import InvalidInput
-from kontext_slider.export import save_sweep
+from kontext_slider.errors import InvalidInput, KontextSliderError
+from kontext_slider.export import describe, save_sweep
+from kontext_slider.images import Photo
+from kontext_slider.picture_file import picture_name, save_picture
 from kontext_slider.ui.filmstrip import Busy
-from kontext_slider.ui.handlers import MAX_FRAMES, fill, no_download, notice, told, whole_number
+from kontext_slider.ui.handlers import MAX_FRAMES, fill, told
+from kontext_slider.ui.progress import watched
+from kontext_slider.ui.sentences import no_download, note, notice, position, whole_number
 from kontext_slider.ui.tab import OpenEdit, Tab
 
 FORMAT_NAMES = {"gif": "GIF", "webp": "WebP", "mp4": "MP4", "zip": "ZIP"}
+PICTURE_NAMES = {"jpg": "JPEG", "png": "PNG", "webp": "WebP"}
+FULL_SIZE = 0  # as a width: the photograph's own
+WIDTHS = (640, 1024, 1920, FULL_SIZE)  # of a sweep's pictures, at most, in pixels
+DEFAULT_WIDTH = 1024
+MAX_SWEEP_PIXELS = 600_000_000  # of all pictures of a sweep, which are held at once: 3 bytes each
+NOTHING_OPEN = "There is nothing to save yet; press Edit first."
+Find = Callable[[Tab, int], OpenEdit | None]
 
 
 def file_stem(instruction: str) -> str:
@@ -24,47 +41,135 @@ def file_stem(instruction: str) -> str:
     return re.sub(r"[\W_]+", "-", instruction.lower()).strip("-")[:60] or "edit"
 
 
-class Saving:
-    """The save handlers. `model` and `slider` are the weights' names as files shall tell them."""
+def choice(value: Any, known: Any, name: str) -> Any:
+    """`value` if it is one of `known`, or `InvalidInput`. Values come from a browser and may be anything."""
+    if isinstance(value, bool) or not isinstance(value, str | int) or value not in known:
+        raise InvalidInput(f"{name} is one of {', '.join(str(each) for each in known)}; got {value!r}.")
+    return value
 
-    def __init__(self, model: str | None = None, slider: str | None = None) -> None:
+
+def scaled(picture: Image.Image, width: int) -> Image.Image:
+    """RGB on white, at most `width` pixels wide; `FULL_SIZE` leaves the size as it is."""
+    flat = Photo(picture).on_white()
+    if width == FULL_SIZE or flat.width <= width:
+        return flat
+    height = max(1, round(flat.height * width / flat.width))
+    return flat.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def check_room(size: tuple[int, int], width: int, num_frames: int) -> None:
+    """`InvalidInput` for a sweep whose pictures would not fit into memory together."""
+    share = 1.0 if width == FULL_SIZE else min(1.0, width / size[0])
+    if num_frames * size[0] * size[1] * share**2 > MAX_SWEEP_PIXELS:
+        raise InvalidInput(
+            f"{num_frames} pictures of {size[0]} x {size[1]} are too much for one file. "
+            "Choose a smaller width, or fewer frames under Settings."
+        )
+
+
+class Saving:
+    """The save handlers.
+
+    `find(tab, serial)` is the tab's open edit of that serial; `model` and `slider` are the weights' names as files
+    shall tell them.
+    """
+
+    def __init__(self, find: Find, model: str | None = None, slider: str | None = None) -> None:
+        self.find = find
         self.model = model
         self.slider = slider
 
-    def sweep(self, suffix: str, tab: Tab, num_frames: Any) -> Iterator[tuple[Any, Any, Any]]:
-        """Complete the sweep and write it. Outputs: filmstrip, notice, download."""
-        edit = tab.edit
-        if edit is None:
-            yield gr.skip(), notice("There is nothing to save yet; press Edit first.", "error"), no_download()
+    def picture(
+        self, tab: Tab, place: Any, suffix: Any, quality: Any, keep_profile: Any, keep_location: Any
+    ) -> Iterator[tuple[Any, Any, Any, Any]]:
+        """Write the picture on the slider at the photograph's own size. Outputs: filmstrip, notice, note, download."""
+        try:
+            choice(suffix, PICTURE_NAMES, "The format")
+            quality = whole_number(quality, "The quality", 1, 100)
+            edit, strength = self._find(tab, place)
+        except KontextSliderError as error:
+            yield gr.skip(), notice(str(error), "error"), gr.skip(), no_download()
             return
-        yield gr.skip(), edit.remark, no_download()
+        yield gr.skip(), edit.remark, note(edit.recipe.sizes), no_download()
+        keep = {"keep_profile": keep_profile is True, "keep_location": keep_location is True, "quality": quality}
+        written: list[tuple[Path, str]] = []
+        for strip, sentence in told(tab, edit, self._write_picture(edit, strength, suffix, keep, written)):
+            yield strip, sentence, gr.skip(), gr.skip()
+        for path, said in written:
+            yield gr.skip(), gr.skip(), said, download(path, PICTURE_NAMES[suffix])
+
+    def sweep(
+        self, suffix: str, tab: Tab, place: Any, num_frames: Any, width: Any
+    ) -> Iterator[tuple[Any, Any, Any, Any]]:
+        """Complete the sweep and write it. Outputs: filmstrip, notice, note, download."""
         try:
             strengths = grid(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))
-        except InvalidInput as error:
-            yield gr.skip(), notice(str(error), "error"), no_download()
+            choice(width, WIDTHS, "The width")
+            edit, _ = self._find(tab, place)
+            check_room(edit.session.photo.image.size, width, len(strengths))
+        except KontextSliderError as error:
+            yield gr.skip(), notice(str(error), "error"), gr.skip(), no_download()
             return
-        written: list[Path] = []
-        for strip, sentence in told(tab, edit, self._write(edit, strengths, suffix, written)):
-            yield strip, sentence, gr.skip()
-        if written:
-            size = written[0].stat().st_size / 1e6
-            label = f"Download {FORMAT_NAMES[suffix]} ({size:.1f} MB)"
-            yield gr.skip(), gr.skip(), gr.update(value=str(written[0]), label=label, visible=True)
+        yield gr.skip(), edit.remark, note(edit.recipe.sizes), no_download()
+        written: list[tuple[Path, str]] = []
+        for strip, sentence in told(tab, edit, self._write_sweep(edit, strengths, suffix, width, written)):
+            yield strip, sentence, gr.skip(), gr.skip()
+        for path, said in written:
+            yield gr.skip(), gr.skip(), said, download(path, FORMAT_NAMES[suffix])
 
-    def _write(self, edit: OpenEdit, strengths: list[float], suffix: str, written: list[Path]) -> Iterator[Busy]:
+    def _find(self, tab: Tab, place: Any) -> tuple[OpenEdit, float]:
+        """The open edit and the strength on its slider."""
+        if not isinstance(place, dict) or not place.get("edit"):
+            raise InvalidInput(NOTHING_OPEN)
+        serial, strength = position(place)
+        edit = self.find(tab, serial)
+        if edit is None:
+            raise InvalidInput("This edit is no longer open; press Edit to render it again.")
+        return edit, strength
+
+    def _write_picture(
+        self, edit: OpenEdit, strength: float, suffix: str, keep: dict[str, Any], written: list[tuple[Path, str]]
+    ) -> Iterator[Busy]:
+        """Renders first what is missing, as a frame of the strip does: a later move of the slider cannot cancel it."""
+        for done, total in watched(partial(edit.fill, strength)):
+            yield Busy(text=f"Strength {strength:.2f}, step {done} of {total}", fraction=done / max(total, 1))
+        photo = edit.session.photo
+        yield Busy(text=f"Writing the {PICTURE_NAMES[suffix]}, {photo.image.width} x {photo.image.height}")
+        picture, facts = edit.session.picture(strength), edit.session.full_size_facts(strength)
+        path = edit.folder / picture_name(edit.recipe.source, edit.recipe.instruction, strength, suffix)
+        metadata = describe([(strength, picture)], **self._origin(edit)) | facts
+        left_out = save_picture(picture, path, metadata, photo=photo, **keep)
+        saved = f"Saved {picture.width} x {picture.height} at strength {strength:.2f}."
+        written.append((path, note(saved, left_out, facts.get("warning", ""))))
+
+    def _write_sweep(
+        self, edit: OpenEdit, strengths: list[float], suffix: str, width: int, written: list[tuple[Path, str]]
+    ) -> Iterator[Busy]:
         yield from fill(edit, len(strengths))
+        frames = []
+        for number, strength in enumerate(strengths):
+            yield Busy(text=f"Picture {number + 1} of {len(strengths)}", fraction=number / len(strengths))
+            frames.append((strength, scaled(edit.session.picture(strength), width)))
         yield Busy(text=f"Writing the {FORMAT_NAMES[suffix]}")
+        path = edit.folder / f"{file_stem(edit.recipe.instruction)}.{suffix}"
+        save_sweep(frames, path, **self._origin(edit))
+        size = frames[0][1].size
+        warning = edit.session.full_size_facts(strengths[-1]).get("warning", "")
+        written.append((path, note(f"Saved {len(frames)} pictures of {size[0]} x {size[1]}.", warning)))
+
+    def _origin(self, edit: OpenEdit) -> dict[str, Any]:
         recipe = edit.recipe
-        frames = [(strength, edit.picture(strength)) for strength in strengths]
-        path = save_sweep(
-            frames,
-            edit.folder / f"{file_stem(recipe.instruction)}.{suffix}",
-            instruction=recipe.instruction,
-            seed=recipe.seed,
-            model=self.model,
-            slider=self.slider,
-            source=recipe.source,
-            steps=recipe.steps,
-            guidance=recipe.guidance,
-        )
-        written.append(path)
+        return {
+            "instruction": recipe.instruction,
+            "seed": recipe.seed,
+            "model": self.model,
+            "slider": self.slider,
+            "source": recipe.source,
+            "steps": recipe.steps,
+            "guidance": recipe.guidance,
+        }
+
+
+def download(path: Path, name: str) -> Any:
+    """Offers a file that has just been written."""
+    return gr.update(value=str(path), label=f"Download {name} ({path.stat().st_size / 1e6:.1f} MB)", visible=True)

@@ -40,8 +40,8 @@ PREVIEW_FROM_STEPS = 8
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an edit is made, as an export tells it. `strengths` are those of the strip, ascending; `photograph` is the
-    path of the uploaded file, "" where it came from elsewhere."""
+    """How an edit is made, as an export tells it. `strengths` are those of the strip, ascending; `sizes` is what the
+    page says of the photograph's size; `photograph` is the path of the uploaded file."""
 
     instruction: str
     seed: int
@@ -50,6 +50,7 @@ class Recipe:
     source: str
     strengths: tuple[float, ...]
     photograph: str = ""
+    sizes: str = ""
 
 
 class OpenEdit:
@@ -147,7 +148,7 @@ class OpenEdit:
                 self._changed.wait()
 
     def fill(self, strength: float, on_step: OnStep | None = None) -> None:
-        """Make a frame of the strip, after whatever the hand asks for. Raises `SessionClosed` after close, `DiskFull`."""
+        """Make a frame of the strip, after whatever the hand asks for. Raises `SessionClosed` and `DiskFull`."""
         self.touch()
         if self.has(strength):
             return

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kontext_slider.ui.edits import OpenEdits
 from tests.ui.browser import Browser
 from tests.ui.cable import Cable
 from tests.ui.fake_engine import FakeEngine
@@ -28,7 +29,6 @@ from tests.ui.test_browser import (
 )
 
 READY = "document.querySelector('#filmstrip .stage') && document.querySelector('#photograph')"
-NOTICE = "document.querySelector('#notice').textContent"
 WORD = "document.querySelector('#filmstrip .connection')"
 GAP_SECONDS = 3
 
@@ -105,7 +105,7 @@ def test_a_gap_while_frames_arrive_loses_nothing(browser, photograph, tmp_path):
         cable.cut()
         time.sleep(GAP_SECONDS)
         cable.mend()
-        browser.wait(f"{NOTICE}.includes('loaded again')")
+        browser.wait(f"{WORD}.textContent.includes('loaded again')")
         check_it_is_back(browser, "1.0000", full, tmp_path)
         assert len(engine.opened) == 1
         cable.cut()
@@ -120,7 +120,7 @@ def test_a_page_that_is_loaded_again_has_its_edit(browser, photograph, tmp_path)
         strength = rest_at(browser, 0.47)
         rendered = list(engine.rendered)
         browser.call("Page.reload")
-        browser.wait(f"{NOTICE}.includes('loaded again')")
+        browser.wait(f"{WORD}.textContent.includes('loaded again')")
         check_it_is_back(browser, strength, full, tmp_path)
         assert engine.rendered == rendered, "frames that were there were rendered again"
         browser.type(INSTRUCTION, "make it sepia")
@@ -167,7 +167,7 @@ def test_a_server_that_is_killed_and_started_again(browser, photograph, tmp_path
     assert browser.run(f"{STAGE}.frames") == "12"
     server = Server(temporary, port)
     try:
-        browser.wait(f"{NOTICE}.includes('rendered again')")
+        browser.wait(f"{WORD}.textContent.includes('rendered again')")
         check_it_is_back(browser, strength, full, tmp_path)
     finally:
         server.stop()
@@ -176,7 +176,7 @@ def test_a_server_that_is_killed_and_started_again(browser, photograph, tmp_path
 def test_an_edit_that_the_server_has_closed_is_opened_again(browser, photograph, tmp_path):  # noqa: F811
     """After an hour away a move of the slider got an error, and the person had to press Edit."""
     engine = FakeEngine()
-    with served(engine, unused_seconds=2) as address:
+    with served(engine, edits=OpenEdits(tmp_path, unused_seconds=2)) as address:
         open_edit(browser, address, photograph, "make it night")
         full = shown(browser, tmp_path)
         time.sleep(4)
