@@ -38,7 +38,7 @@ class OpenEdits:
     ) -> None:
         self._folder = Path(folder)
         self._unused_seconds, self._left_seconds = unused_seconds, left_seconds
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
         self._look_seconds = min(LOOK_SECONDS, unused_seconds / 4, left_seconds / 4)
         self._edits: dict[str, OpenEdit] = {}
         self._lock = threading.Lock()
@@ -91,10 +91,10 @@ class OpenEdits:
 
     def _keep_the_limit(self) -> None:
         left = sorted((edit for edit in self._open() if not edit.has_page), key=OpenEdit.unused_seconds)
-        while left and size_of(self._folder) > self._most_bytes:
+        while left and size_of(self._folder) > self.most_bytes:
             left.pop().close()
         for upload in self._old_uploads():
-            if size_of(self._folder) <= self._most_bytes:
+            if size_of(self._folder) <= self.most_bytes:
                 return
             upload.unlink(missing_ok=True)
 
