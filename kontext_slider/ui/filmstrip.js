@@ -88,6 +88,12 @@ function thumbFor(strength) {
   return button;
 }
 
+// A small screen holds picture and slider, if the stage begins at its top; elsewhere it shows the inputs.
+function toTheStage() {
+  const top = stage.getBoundingClientRect().top;
+  if (top < 0 || top > 60) stage.scrollIntoView({ block: "start" });
+}
+
 function begin(value) {
   edit = value.edit;
   asked = null;
@@ -98,7 +104,7 @@ function begin(value) {
   stage.dataset.edit = edit;
   stage.dataset.frames = 0;
   find(".caption").textContent = find(".caption").title = value.caption;
-  if (matchMedia("(max-width: 640px)").matches) stage.scrollIntoView({ block: "start" }); // a phone shows the inputs
+  if (matchMedia("(max-width: 640px), (max-height: 500px)").matches) toTheStage();
   clearTimeout(restTimer);
   ticks.replaceChildren();
   strip.replaceChildren(...value.strengths.map(thumbFor));

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData, GradioModel
 
-from kontext_slider.ui.tab import OpenEdit
+from kontext_slider.ui.tab import OpenEdit, caption
 
 
 class Frame(GradioModel):
@@ -60,7 +60,7 @@ def snapshot(edit: OpenEdit | None, busy: Busy | None = None) -> FilmstripData:
     return FilmstripData(
         edit=edit.serial,
         instruction=recipe.instruction,
-        caption=f"{recipe.instruction} · {recipe.source} · seed {recipe.seed}",
+        caption=caption(recipe),
         strengths=list(recipe.strengths),
         frames=frames,
         busy=busy,
