@@ -43,12 +43,12 @@ pytestmark = [
 
 
 @contextmanager
-def served(engine: Any) -> Iterator[str]:
+def served(engine: Any, **options: Any) -> Iterator[str]:
     """The app on a free port of this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    app = create_app(engine)
+    app = create_app(engine, **options)
     try:
         _, address, _ = app.launch(
             server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True, **launch_options()
@@ -220,6 +220,7 @@ def test_saving_downloads_the_sweep(browser, photograph, tmp_path):
     with served(FakeEngine()) as address:
         open_edit(browser, address, photograph, "make it night")
         browser.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+        browser.click("#save-options button")
         browser.click("#save-gif")
         browser.wait("document.querySelector('#download').textContent.includes('Download GIF')")
         browser.wait_for_file(folder / "make-it-night.gif")
