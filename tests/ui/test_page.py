@@ -29,7 +29,10 @@ SMALL_TARGETS = """[...document.querySelectorAll('button, textarea, select, a, [
   .map((each) => [each.type === 'radio' || each.type === 'checkbox' ? each.closest('label') : each, each])
   .filter(([target]) => target.getBoundingClientRect().height < 43.5)
   .map(([target, each]) => each.tagName + ' ' + each.id + ' ' + target.textContent.trim().slice(0, 30))"""
-READY = "document.querySelector('#filmstrip .stage') && document.querySelector('#photograph input')"
+READY = (
+    "document.querySelector('#filmstrip .stage') && document.querySelector('#photograph input')"
+    " && document.querySelector('#save-picture')"
+)
 
 
 @pytest.fixture
