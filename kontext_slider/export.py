@@ -99,7 +99,7 @@ def describe(frames: Frames, source: str | os.PathLike[str] | None = None, **ori
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `save_sweep` or `picture_file.save_picture` embedded in the file; InvalidInput when it holds no such thing."""
+    """What `save_sweep` or `picture_file.save_picture` embedded in the file; InvalidInput when it holds none."""
     if not Path(path).is_file():
         raise InvalidInput(f"There is no file {path}. Check the path.")
     try:

@@ -121,9 +121,15 @@ function thumbFor(strength) {
   return button;
 }
 
+// A small screen holds picture and slider, if the stage begins at its top; elsewhere it shows the inputs.
+function toTheStage() {
+  const top = stage.getBoundingClientRect().top;
+  if (top < 0 || top > 60) stage.scrollIntoView({ block: "start" });
+}
+
 function begin(value) {
   edit = value.edit;
-  keep({ edit: { key: value.key, inputs: value.inputs } });
+  if (value.inputs) keep({ edit: { key: value.key, inputs: value.inputs } });
   isAsking = false;
   asked = null;
   frames = new Map();
@@ -133,7 +139,7 @@ function begin(value) {
   stage.dataset.edit = edit;
   stage.dataset.frames = 0;
   find(".caption").textContent = find(".caption").title = value.caption;
-  if (matchMedia("(max-width: 640px)").matches) stage.scrollIntoView({ block: "start" }); // a phone shows the inputs
+  if (matchMedia("(max-width: 640px), (max-height: 500px)").matches) toTheStage();
   clearTimeout(restTimer);
   ticks.replaceChildren();
   strip.replaceChildren(...value.strengths.map(thumbFor));
@@ -193,8 +199,9 @@ function tellBusy(busy) {
 function receive() {
   const value = props.value;
   if (!value || value.edit < edit) return;
+  if (isAsking && value.edit > 0 && !value.key) return; // what the page opens with, before the kept edit is back
   if (value.said) sayConnection(value.said);
-  if (value.is_lost) return askAgain();
+  if (value.is_lost) return void askAgain();
   const isNew = value.edit > edit;
   if (isNew) begin(value);
   for (const news of value.frames) add(news, value.instruction);
@@ -224,10 +231,8 @@ slider.addEventListener("change", () => {
   clearTimeout(restTimer);
   restTimer = setTimeout(rest, REST_MS);
 });
+slider.value = kept().strength ?? slider.value;
+askAgain(); // where this tab has kept an edit
 watch("value", receive);
 receive();
-if (edit === 0) {
-  slider.value = kept().strength ?? slider.value;
-  askAgain();
-}
 watchServer(sayConnection);

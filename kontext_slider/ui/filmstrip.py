@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData, GradioModel
 
-from kontext_slider.ui.tab import OpenEdit, Recipe
+from kontext_slider.ui.tab import OpenEdit, Recipe, caption
 
 
 class Frame(GradioModel):
@@ -80,14 +80,17 @@ def snapshot(edit: OpenEdit | None, busy: Busy | None = None, said: str = "") ->
         said=said,
         inputs=_inputs(recipe),
         instruction=recipe.instruction,
-        caption=f"{recipe.instruction} · {recipe.source} · seed {recipe.seed}",
+        caption=caption(recipe),
         strengths=list(recipe.strengths),
         frames=frames,
         busy=busy,
     )
 
 
-def _inputs(recipe: Recipe) -> EditInputs:
+def _inputs(recipe: Recipe) -> EditInputs | None:
+    """None for an edit of no upload: the page opens with it anyway."""
+    if not recipe.photograph:
+        return None
     return EditInputs(
         photograph=recipe.photograph,
         instruction=recipe.instruction,

@@ -25,6 +25,7 @@ from kontext_slider.ui.filmstrip import Busy, FilmstripData, snapshot
 from kontext_slider.ui.folder import needs_room
 from kontext_slider.ui.gpu import session_opener
 from kontext_slider.ui.kept import kept_edit, uploaded
+from kontext_slider.ui.opening import OPENING_SERIAL, Opening
 from kontext_slider.ui.photograph import sizes
 from kontext_slider.ui.progress import watched
 from kontext_slider.ui.sentences import named, no_download, note, notice, position, whole_number
@@ -86,11 +87,13 @@ class Handlers:
     """The handlers over one engine.
 
     `cache` is the folder that gradio serves files from; frames are kept in one of its own there, which goes when the
-    process ends. `edits` looks after them; it has its usual limits where none is given.
+    process ends. `opening` is the edit that the page opens with. `edits` looks after open ones; it has its usual limits
+    where none is given.
     """
 
-    def __init__(self, engine: Any, cache: str, edits: OpenEdits | None = None) -> None:
+    def __init__(self, engine: Any, cache: str, opening: Opening | None = None, edits: OpenEdits | None = None) -> None:
         self.engine = engine
+        self.opening = opening
         Path(cache).mkdir(parents=True, exist_ok=True)
         self.folder = tempfile.mkdtemp(prefix="edits-", dir=cache)
         self.edits = edits or OpenEdits(self.folder)
@@ -139,20 +142,22 @@ class Handlers:
         """Render exactly where the slider rests. Outputs: filmstrip, notice."""
         try:
             serial, strength = position(event._data)
-        except InvalidInput as error:
+            edit = self.find(tab, serial)
+        except KontextSliderError as error:
             yield gr.skip(), notice(str(error), "error")
             return
-        edit = tab.edit
-        if edit is None:
-            yield FilmstripData(edit=serial, is_lost=True, said=LOST), gr.skip()
-        elif edit.serial == serial:
+        if edit is not None:
             yield from told(tab, edit, self._hand(edit, strength))
+        elif tab.edit is None:
+            yield FilmstripData(edit=serial, is_lost=True, said=LOST), gr.skip()
         else:  # the slider of an edit that has been replaced
             yield gr.skip(), gr.skip()
 
     def find(self, tab: Tab, serial: int) -> OpenEdit | None:
-        """The tab's open edit, if it has that serial."""
-        edit = tab.edit
+        """The tab's open edit, if it has that serial. That of the opening is opened now. Raises as `engine.open`."""
+        edit, opening = tab.edit, self.opening
+        if edit is None and opening is not None and serial == OPENING_SERIAL:
+            edit = self._start(tab, str(opening.photograph), opening.recipe(), serial)
         return edit if edit is not None and edit.serial == serial else None
 
     def pick(self, event: gr.EventData) -> Any:
@@ -198,11 +203,14 @@ class Handlers:
             strengths=tuple(grid(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))),
             photograph=photograph,
         )
+        return self._start(tab, photograph, recipe)
+
+    def _start(self, tab: Tab, photograph: str, recipe: Recipe, serial: int | None = None) -> OpenEdit:
         settings = {"seed": recipe.seed, "steps": recipe.steps, "guidance": recipe.guidance}
         with named(photograph):
             session = self.open_session(photograph, recipe.instruction, **settings)
-            recipe = replace(recipe, sizes=sizes(session.photo.image.size, pipe))
-        edit = tab.replace(session, recipe, self.folder)
+            recipe = replace(recipe, sizes=sizes(session.photo.image.size, self.engine.pipe))
+        edit = tab.replace(session, recipe, self.folder, serial)
         self.edits.add(edit)
         return edit
 

@@ -7,15 +7,18 @@ from typing import Any
 
 import gradio as gr
 
+from kontext_slider.images import read_image
 from kontext_slider.instructions import whole_picture_first
 from kontext_slider.ui.edits import OpenEdits
 from kontext_slider.ui.examples import Example, Gallery, Picking, credits, read_examples
 from kontext_slider.ui.filmstrip import Chips, Filmstrip
 from kontext_slider.ui.handlers import MAX_FRAMES, MAX_SEED, Handlers
 from kontext_slider.ui.kept import wire_keeping
-from kontext_slider.ui.photograph import Looking, Photograph
+from kontext_slider.ui.opening import Opening, read_opening
+from kontext_slider.ui.photograph import Looking, Photograph, look, sizes
 from kontext_slider.ui.save_panel import SavePanel, save_panel, wire_saving
 from kontext_slider.ui.saving import Saving
+from kontext_slider.ui.sentences import note
 from kontext_slider.ui.tab import Tab
 
 GENERAL_INSTRUCTIONS = [
@@ -31,7 +34,9 @@ NUM_FRAMES = 11  # of the strip, unless the person chooses
 NO_GUIDANCE = "Not available: this model was trained without a guidance input, so a value would change nothing."
 PARALLEL_EVENTS = 16  # events of one kind that may run at once; the engine's own lock orders the device
 HEADER = """<header class="masthead"><h1>Kontext Slider</h1>
-<p>Edit a photograph in words, then slide from untouched to fully edited.</p></header>"""
+<p>Edit a photograph in words, then slide from untouched to fully edited.</p></header>
+<style>@media (pointer: coarse) { footer a, footer button { min-height: 44px !important; } }</style>"""  # page.css ends
+# above gradio's own footer
 NEW_SEED = f"() => Math.floor(Math.random() * {MAX_SEED})"
 
 
@@ -43,17 +48,17 @@ def create_app(
     `model` and `slider` are the weights' names as exported files shall tell them. `edits` says how long
     an edit stays open and how much room all have; the page's own look is in `launch.launch_options()`.
     """
-    examples = read_examples()
+    examples, opening = read_examples(), read_opening(model, slider)
     with gr.Blocks(title="Kontext Slider", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as app:
         tab = gr.State(Tab())
         gr.HTML(HEADER, padding=False)
         with gr.Row(equal_height=False, elem_classes="page"):
             with gr.Column(scale=2, min_width=300, elem_classes="side"):
-                inputs = _inputs(engine.pipe, examples)
+                inputs = _inputs(engine.pipe, examples, opening)
             with gr.Column(scale=5, min_width=340, elem_classes="work"):
-                strip = Filmstrip(elem_id="filmstrip")
-                panel = save_panel()
-        handlers = Handlers(engine, strip.GRADIO_CACHE, edits)
+                strip = Filmstrip(value=opening.filmstrip() if opening else None, elem_id="filmstrip")
+                panel = save_panel(note(sizes(read_image(opening.photograph).size, engine.pipe)) if opening else "")
+        handlers = Handlers(engine, strip.GRADIO_CACHE, opening, edits)
         _wire(handlers, tab, inputs, strip, panel)
         _wire_photograph(Looking(engine.pipe), Picking(examples, handlers.folder), inputs)
         wire_keeping(app, handlers, tab, [inputs[name] for name in EDIT_INPUTS])
@@ -72,12 +77,14 @@ def suggestions(known: dict[str, list[str]]) -> list[str]:
     return list(first.values()) or GENERAL_INSTRUCTIONS
 
 
-def _inputs(pipe: Any, examples: list[Example]) -> dict[str, Any]:
-    """The left column, by name."""
+def _inputs(pipe: Any, examples: list[Example], opening: Opening | None) -> dict[str, Any]:
+    """The left column, by name, with what the page opens with."""
+    path = str(opening.photograph) if opening else None
     with gr.Group(elem_id="photograph"):
-        photograph = Photograph(label="Photograph")
-        look = gr.HTML("", padding=False)
+        photograph = Photograph(value=path, label="Photograph")
+        shown = gr.HTML(look(path, pipe), padding=False)
     instruction = gr.Textbox(
+        opening.instruction if opening else "",
         label="Instruction",
         placeholder="What should change?",
         lines=1,
@@ -94,7 +101,7 @@ def _inputs(pipe: Any, examples: list[Example]) -> dict[str, Any]:
         gr.HTML(f'<p class="credits">Pictures: {html.escape(credits(examples))}</p>', padding=False)
     return {
         "photograph": photograph,
-        "look": look,
+        "look": shown,
         "gallery": gallery,
         "instruction": instruction,
         "chips": chips,

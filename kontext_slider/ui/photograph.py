@@ -22,7 +22,7 @@ from kontext_slider.ui.sentences import named, notice
 
 # What the file dialogue offers. Systems that do not know HEIC as a picture need its endings, too.
 ACCEPT = "image/*,.heic,.heif,.hif,.avif,.tif,.tiff,.webp,.bmp"
-PREVIEW_SIDE = 480  # pixels
+PREVIEW_SIDE = 320  # pixels
 
 
 class Photograph(gr.HTML):
@@ -33,8 +33,9 @@ class Photograph(gr.HTML):
 
     data_model = FileData
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, value: str | None = None, **kwargs: Any) -> None:
         super().__init__(
+            value=value,
             html_template=asset("photograph.html"),
             css_template=asset("photograph.css"),
             js_on_load=asset("photograph.js"),
@@ -75,8 +76,8 @@ def look(path: str | None, pipe: Any) -> str:
     with named(path):
         photo = read_photo(path)
         said = sizes(photo.image.size, pipe)
-    picture = f'<img src="{preview(photo.on_white())}" alt="{html.escape(photo.name)}">'
-    return f'<figure class="look">{picture}<figcaption>{said}</figcaption></figure>'
+    picture, name = f'<img src="{preview(photo.on_white())}" alt="">', html.escape(photo.name)
+    return f'<figure class="look">{picture}<figcaption><b>{name}</b> <span>{said}</span></figcaption></figure>'
 
 
 class Looking:

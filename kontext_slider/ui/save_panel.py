@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from kontext_slider.picture_file import QUALITY
+from kontext_slider.picture_file import JPEG_QUALITY
 from kontext_slider.ui.filmstrip import Filmstrip
 from kontext_slider.ui.saving import DEFAULT_WIDTH, FORMAT_NAMES, FULL_SIZE, PICTURE_NAMES, WIDTHS, Saving
 from kontext_slider.ui.tab import Tab
@@ -56,7 +56,9 @@ def save_panel(first_note: str = "") -> SavePanel:
             suffix = gr.Radio(
                 [(name, suffix) for suffix, name in PICTURE_NAMES.items()], value="jpg", label="Format of the picture"
             )
-            quality = gr.Slider(50, 100, value=QUALITY, step=1, label="Quality", info="JPEG and WebP; 95 suits prints.")
+            quality = gr.Slider(
+                50, 100, value=JPEG_QUALITY, step=1, label="Quality", info="JPEG and WebP; WebP at 100 is lossless."
+            )
         profile = gr.Checkbox(False, label="Keep the photograph's colour profile", info="Without: sRGB, safe anywhere.")
         location = gr.Checkbox(False, label="Keep the place (GPS)", info="Without: nobody sees where it was taken.")
         width = gr.Dropdown(

@@ -91,7 +91,9 @@ class Saving:
             yield gr.skip(), notice(str(error), "error"), gr.skip(), no_download()
             return
         yield gr.skip(), edit.remark, note(edit.recipe.sizes), no_download()
-        keep = {"keep_profile": keep_profile is True, "keep_location": keep_location is True, "quality": quality}
+        is_lossless = suffix == "png" or (suffix == "webp" and quality == 100)
+        keep: dict[str, Any] = {"keep_profile": keep_profile is True, "keep_location": keep_location is True}
+        keep["quality"] = None if is_lossless else quality
         written: list[tuple[Path, str]] = []
         for strip, sentence in told(tab, edit, self._write_picture(edit, strength, suffix, keep, written)):
             yield strip, sentence, gr.skip(), gr.skip()

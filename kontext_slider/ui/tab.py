@@ -53,6 +53,11 @@ class Recipe:
     sizes: str = ""
 
 
+def caption(recipe: Recipe) -> str:
+    """Whose frames these are, as the page says it."""
+    return f"{recipe.instruction} · {recipe.source} · seed {recipe.seed}"
+
+
 class OpenEdit:
     """One open session and its finished frames. `serial` grows with a tab's edits, so that late news is told apart.
 
@@ -250,10 +255,13 @@ class Tab:
         """Gradio copies the initial value for every visitor: each begins with an empty tab of their own."""
         return Tab()
 
-    def replace(self, session: Any, recipe: Recipe, cache: str) -> OpenEdit:
-        """Take a session that has just been opened; the edit before it is closed. Raises `DiskFull`."""
+    def replace(self, session: Any, recipe: Recipe, cache: str, serial: int | None = None) -> OpenEdit:
+        """Take a session that has just been opened; the edit before it is closed. `serial`: of one shown already.
+
+        Raises `DiskFull`.
+        """
         with self._lock:
-            self.serial = max(self.serial + 1, int(time.time() * 1000))  # grows even past a restart of the server
+            self.serial = serial or max(self.serial + 1, int(time.time() * 1000))  # grows past a restart of the server
             opened = OpenEdit(session, self.serial, recipe, cache)
             before, self._edit = self._edit, opened
         if before is not None:

@@ -135,7 +135,7 @@ class FakeEngine:
             transformer=SimpleNamespace(config=SimpleNamespace(guidance_embeds=guidance_embeds)),
         )
 
-    def open(self, image: ImageLike, instruction: str, **settings: Any) -> FakeSession:
-        photo = read_photo(image)
+    def open(self, image: ImageLike | Photo, instruction: str, **settings: Any) -> FakeSession:
+        photo = image if isinstance(image, Photo) else read_photo(image)
         self.opened.append({"instruction": instruction, **settings})
         return FakeSession(self, photo, settings["steps"])

@@ -221,6 +221,7 @@ def test_saving_downloads_the_sweep(browser, photograph, tmp_path):
     with served(FakeEngine()) as address:
         open_edit(browser, address, photograph, "make it night")
         browser.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+        browser.click("#save-options button")
         browser.click("#save-gif")
         browser.wait("document.querySelector('#download').textContent.includes('Download GIF')")
         browser.wait_for_file(folder / "make-it-night.gif")

@@ -129,6 +129,30 @@ def test_a_page_that_is_loaded_again_has_its_edit(browser, photograph, tmp_path)
         browser.wait(f"{STAGE}.edit > {first} && {STAGE}.frames >= 11")
 
 
+def test_a_page_that_opens_with_frames_gives_way_to_the_kept_edit(browser, photograph, tmp_path):  # noqa: F811
+    """The frames that the page opens with would stand where the person's own were, and be rendered between."""
+    engine = FakeEngine()
+    with served(engine, model="pocket") as address:
+        open_edit(browser, address, photograph, "make it night")
+        first = browser.run(f"{STAGE}.edit")
+        full = shown(browser, tmp_path)
+        strength = rest_at(browser, 0.47)
+        browser.call("Page.reload")
+        browser.wait(f"{STAGE}.edit == '{first}'")
+        check_it_is_back(browser, strength, full, tmp_path)
+        assert len(engine.opened) == 1
+
+
+def test_the_opening_keeps_its_position(browser):  # noqa: F811
+    """Nothing was uploaded, but where the slider stood is kept as well."""
+    engine = FakeEngine()
+    with served(engine, model="pocket") as address:
+        browser.open(address, f"{STAGE}.frames == 11")
+        strength = rest_at(browser, 0.47)
+        browser.call("Page.reload")
+        browser.wait(f"{STAGE}.strength == '{strength}' && {STAGE}.exact == 'true'")
+
+
 def test_the_back_button_brings_the_edit_back(browser, photograph, tmp_path):  # noqa: F811
     """A click on a link and the way back gave an empty page."""
     with served(FakeEngine()) as address:

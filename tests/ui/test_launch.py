@@ -106,10 +106,14 @@ def test_on_a_space_every_frame_is_made_inside_a_lent_gpu(monkeypatch):
     opened_inside: list[bool] = []
     real_open = engine.open
     monkeypatch.setattr(engine, "open", lambda *a, **k: (opened_inside.append(bool(inside)), real_open(*a, **k))[1])
-    session = gpu.session_opener(engine)(Image.new("RGB", (256, 256), "teal"), "make it night", seed=0, steps=1)
+    session = gpu.session_opener(engine)(Image.new("RGB", (400, 300), "teal"), "make it night", seed=0, steps=1)
     assert opened_inside == []
     [(_, frame)] = list(session.frames([0.5]))
     assert frame.tobytes() == faded(session.source, 0.5).tobytes() == session.show(0.5).tobytes()
     assert opened_inside and all(opened_inside)
+    before = len(opened_inside)
+    assert session.picture(0.5).size == (400, 300) and session.picture(0).tobytes() == session.photo.image.tobytes()
+    assert session.full_size_facts(0.5)["size"] == [400, 300]
+    assert len(opened_inside) == before, "each loan costs seconds: a frame that is there is not made again"
     session.want(0.5)
     assert session.preview_steps == 0  # a preview would be a second loan
