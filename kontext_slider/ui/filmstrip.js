@@ -11,7 +11,7 @@ const strip = find(".strip");
 const ticks = find(".ticks");
 
 let edit = 0;
-let frames = new Map(); // slot -> {strength, image, url, ready, preview, tries}
+let frames = new Map(); // slot -> {strength, image, url, ready, failed, preview}
 let shown = null;
 let restTimer = 0;
 let forget = 0; // the timer of a sentence
@@ -68,11 +68,12 @@ function show() {
 }
 
 function rest() {
-  const missing = !finished(hand());
+  const frame = frames.get(key(hand()));
+  const missing = !frame || frame.failed; // else it is here, or on its way
   // Back on a finished frame, the server still hears of it while it makes another one, which nobody waits for now.
   if (edit > 0 && (missing || asked !== null)) tell(hand());
   asked = missing ? key(hand()) : null;
-  if (missing) fetchAgain(hand());
+  if (frame && frame.failed) fetchFrame(frame);
   find(".spoken").textContent = describe(nearest(hand()));
 }
 
@@ -169,7 +170,7 @@ function enroll(frame) {
 function add(news, instruction) {
   if (frames.has(slot(news)) || (news.preview && finished(news.strength))) return;
   const image = new Image();
-  const frame = { strength: news.strength, image: image, url: news.file.url, ready: false, preview: news.preview, tries: 0 };
+  const frame = { strength: news.strength, image: image, url: news.file.url, ready: false, preview: news.preview };
   frames.set(slot(frame), frame);
   image.alt = instruction + ", strength " + say(news.strength) + (frame.preview ? ", preview" : "");
   fetchFrame(frame);
@@ -177,14 +178,10 @@ function add(news, instruction) {
 
 async function fetchFrame(frame) {
   const serial = edit;
-  const tries = (frame.tries += 1); // newer tries end older ones
-  const isWanted = () => frames.get(slot(frame)) === frame && frame.tries === tries;
+  frame.failed = false;
+  const isWanted = () => frames.get(slot(frame)) === frame;
   if (await decoded(frame.image, frame.url, isWanted)) arrived(frame, serial);
-}
-
-function fetchAgain(strength) {
-  const frame = frames.get(key(strength));
-  if (frame && !frame.ready) fetchFrame(frame);
+  else frame.failed = true; // a click on its thumb, or a rest there, tries again
 }
 
 function tellBusy(busy) {
