@@ -2,6 +2,7 @@
 // Frames arrive over time (props.value), are fetched and decoded once, and are then swapped in as they are:
 // moving the slider over finished frames asks nothing of the server or the network.
 const REST_MS = 150; // a hand that pauses this long has come to rest
+const HEARD_MS = 1000; // a server that has just told something is there
 const SAID_MS = 12000; // a sentence about the connection stays so long
 const find = (selector) => element.querySelector(selector);
 const stage = find(".stage");
@@ -14,6 +15,7 @@ let edit = 0;
 let frames = new Map(); // slot -> {strength, image, url, ready, failed, preview}
 let shown = null;
 let restTimer = 0;
+let heard = -Infinity; // when the server last told something, ms
 let forget = 0; // the timer of a sentence
 let isAsking = false; // for this edit, once more
 let resting = null; // the strength that is told to the server once that answers
@@ -82,7 +84,7 @@ async function tell(strength) {
   const isTelling = resting !== null;
   resting = strength;
   if (isTelling) return;
-  await reached(sayConnection);
+  if (!navigator.onLine || performance.now() - heard > HEARD_MS) await reached(sayConnection);
   trigger("commit", { edit: edit, strength: resting });
   resting = null;
 }
@@ -195,6 +197,7 @@ function tellBusy(busy) {
 
 function receive() {
   const value = props.value;
+  heard = performance.now();
   if (!value || value.edit < edit) return;
   if (isAsking && value.edit > 0 && !value.key) return; // what the page opens with, before the kept edit is back
   if (value.said) sayConnection(value.said);
