@@ -1,7 +1,8 @@
-// Client side of Filmstrip. Given by gradio: element, props, trigger, watch.
+// Client side of Filmstrip. Given by gradio: element, props, trigger, watch; by keep.js and reach.js: their functions.
 // Frames arrive over time (props.value), are fetched and decoded once, and are then swapped in as they are:
 // moving the slider over finished frames asks nothing of the server or the network.
 const REST_MS = 150; // a hand that pauses this long has come to rest
+const SAID_MS = 12000; // a sentence about the connection stays so long
 const find = (selector) => element.querySelector(selector);
 const stage = find(".stage");
 const slider = find("input[type=range]");
@@ -10,9 +11,12 @@ const strip = find(".strip");
 const ticks = find(".ticks");
 
 let edit = 0;
-let frames = new Map(); // slot -> {strength, image, ready, preview}
+let frames = new Map(); // slot -> {strength, image, url, ready, preview, tries}
 let shown = null;
 let restTimer = 0;
+let forget = 0; // the timer of a sentence
+let isAsking = false; // for this edit, once more
+let resting = null; // the strength that is told to the server once that answers
 let asked = null; // key of the strength that the server was asked for and whose exact frame is not here yet
 
 const key = (strength) => Number(strength).toFixed(4);
@@ -66,9 +70,38 @@ function show() {
 function rest() {
   const missing = !finished(hand());
   // Back on a finished frame, the server still hears of it while it makes another one, which nobody waits for now.
-  if (edit > 0 && (missing || asked !== null)) trigger("commit", { edit: edit, strength: hand() });
+  if (edit > 0 && (missing || asked !== null)) tell(hand());
   asked = missing ? key(hand()) : null;
+  if (missing) fetchAgain(hand());
   find(".spoken").textContent = describe(nearest(hand()));
+}
+
+// Tell the server where the slider rests: the newest position, once the server answers.
+async function tell(strength) {
+  const isTelling = resting !== null;
+  resting = strength;
+  if (isTelling) return;
+  await reached(sayConnection);
+  trigger("commit", { edit: edit, strength: resting });
+  resting = null;
+}
+
+function sayConnection(sentence) {
+  const place = find(".connection");
+  if (place.textContent !== sentence) place.textContent = sentence;
+  place.hidden = false;
+  clearTimeout(forget);
+  if (sentence !== GONE) forget = setTimeout(() => (place.hidden = true), SAID_MS);
+}
+
+// Have the kept edit again: it is still open on the server, or is opened once more with the kept photograph.
+async function askAgain() {
+  const before = kept().edit;
+  if (!before || isAsking) return;
+  isAsking = true;
+  await reached(sayConnection);
+  const photograph = await photographOnServer(before.inputs.photograph);
+  trigger("reopen", { key: before.key, ...before.inputs, ...(photograph && { photograph: photograph.path }) });
 }
 
 function move(strength) {
@@ -96,6 +129,8 @@ function toTheStage() {
 
 function begin(value) {
   edit = value.edit;
+  if (value.inputs) keep({ edit: { key: value.key, inputs: value.inputs } });
+  isAsking = false;
   asked = null;
   frames = new Map();
   shown = null; // the picture stays until the new edit's first frame replaces it
@@ -134,15 +169,22 @@ function enroll(frame) {
 function add(news, instruction) {
   if (frames.has(slot(news)) || (news.preview && finished(news.strength))) return;
   const image = new Image();
-  const frame = { strength: news.strength, image: image, ready: false, preview: news.preview };
-  const serial = edit;
+  const frame = { strength: news.strength, image: image, url: news.file.url, ready: false, preview: news.preview, tries: 0 };
   frames.set(slot(frame), frame);
   image.alt = instruction + ", strength " + say(news.strength) + (frame.preview ? ", preview" : "");
-  image.src = news.file.url;
-  image.decode().then(
-    () => arrived(frame, serial),
-    () => frames.get(slot(frame)) === frame && frames.delete(slot(frame)), // a later message offers it again
-  );
+  fetchFrame(frame);
+}
+
+async function fetchFrame(frame) {
+  const serial = edit;
+  const tries = (frame.tries += 1); // newer tries end older ones
+  const isWanted = () => frames.get(slot(frame)) === frame && frame.tries === tries;
+  if (await decoded(frame.image, frame.url, isWanted)) arrived(frame, serial);
+}
+
+function fetchAgain(strength) {
+  const frame = frames.get(key(strength));
+  if (frame && !frame.ready) fetchFrame(frame);
 }
 
 function tellBusy(busy) {
@@ -157,6 +199,9 @@ function tellBusy(busy) {
 function receive() {
   const value = props.value;
   if (!value || value.edit < edit) return;
+  if (isAsking && value.edit > 0 && !value.key) return; // what the page opens with, before the kept edit is back
+  if (value.said) sayConnection(value.said);
+  if (value.is_lost) return void askAgain();
   const isNew = value.edit > edit;
   if (isNew) begin(value);
   for (const news of value.frames) add(news, value.instruction);
@@ -179,11 +224,15 @@ slider.addEventListener("keydown", (event) => {
 });
 slider.addEventListener("input", () => {
   clearTimeout(restTimer);
+  keep({ strength: hand() });
   show();
 });
 slider.addEventListener("change", () => {
   clearTimeout(restTimer);
   restTimer = setTimeout(rest, REST_MS);
 });
+slider.value = kept().strength ?? slider.value;
+askAgain(); // where this tab has kept an edit
 watch("value", receive);
 receive();
+watchServer(sayConnection);

@@ -7,7 +7,7 @@ Everywhere else, `session_opener` is `engine.open`.
 
 from __future__ import annotations
 
-import importlib.util
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -20,14 +20,17 @@ OnStep = Callable[[int, int], None]
 GPU_SECONDS = 60  # asked of ZeroGPU per frame; a frame of the 12-billion model takes a fraction of it
 
 
-def has_spaces() -> bool:
-    """Whether the `spaces` package is installed. It must be imported before torch touches CUDA."""
-    return importlib.util.find_spec("spaces") is not None
+def on_zero_gpu() -> bool:
+    """Whether this is a Space on ZeroGPU, which says so by this variable: the `spaces` package is in every Space.
+
+    There `spaces` must be imported before torch touches CUDA.
+    """
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
 def session_opener(engine: Any) -> Callable[..., Any]:
-    """`engine.open`, or on a Space an equal of it whose sessions render inside `@spaces.GPU`."""
-    if not has_spaces():
+    """`engine.open`, or on ZeroGPU an equal of it whose sessions render inside `@spaces.GPU`."""
+    if not on_zero_gpu():
         return engine.open
     import spaces
 

@@ -20,8 +20,11 @@ import gradio as gr
 from kontext_slider.engine import grid
 from kontext_slider.errors import InvalidInput, KontextSliderError, SessionClosed, Superseded
 from kontext_slider.instructions import Advice, advise
+from kontext_slider.ui.edits import OpenEdits
 from kontext_slider.ui.filmstrip import Busy, FilmstripData, snapshot
+from kontext_slider.ui.folder import needs_room
 from kontext_slider.ui.gpu import session_opener
+from kontext_slider.ui.kept import kept_edit, uploaded
 from kontext_slider.ui.opening import OPENING_SERIAL, Opening
 from kontext_slider.ui.photograph import sizes
 from kontext_slider.ui.progress import watched
@@ -33,6 +36,10 @@ MAX_FRAMES = 41
 MAX_STEPS = 200
 MAX_LETTERS = 500
 MOST_QUOTED = 80  # letters of an instruction in a sentence about it
+LOST = "The server does not have this edit any more. It is opened again; if nothing happens, press Edit."
+BACK = "The page was loaded again. Your photograph, settings and frames are back."
+AGAIN = "The server did not have your edit any more. It is open again, and its frames are rendered again."
+Shown = tuple[Tab, Any, Any, Any, Any, Any]  # tab, filmstrip, notice, nearest instructions, download, note
 
 
 def advice_notice(instruction: str, advice: Advice) -> str:
@@ -61,10 +68,11 @@ def fill(edit: OpenEdit, num_frames: int) -> Iterator[Busy]:
 def told(tab: Tab, edit: OpenEdit, work: Iterator[Busy]) -> Iterator[tuple[FilmstripData, Any]]:
     """Do `work` and tell of it, for as long as `edit` is the tab's."""
     try:
-        for busy in work:
-            if tab.edit is not edit:
-                return
-            yield snapshot(edit, busy), gr.skip()
+        with needs_room():
+            for busy in work:
+                if tab.edit is not edit:
+                    return
+                yield snapshot(edit, busy), gr.skip()
         yield snapshot(edit), gr.skip()
     except (Superseded, SessionClosed):  # the hand moved on, or a newer edit took over: not worth a word
         return
@@ -79,48 +87,56 @@ class Handlers:
     """The handlers over one engine.
 
     `cache` is the folder that gradio serves files from; frames are kept in one of its own there, which goes when the
-    process ends. `opening` is the edit that the page opens with.
+    process ends. `opening` is the edit that the page opens with. `edits` looks after open ones; it has its usual limits
+    where none is given.
     """
 
-    def __init__(self, engine: Any, cache: str, opening: Opening | None = None) -> None:
+    def __init__(self, engine: Any, cache: str, opening: Opening | None = None, edits: OpenEdits | None = None) -> None:
         self.engine = engine
         self.opening = opening
         Path(cache).mkdir(parents=True, exist_ok=True)
-        self.folder = tempfile.mkdtemp(prefix="kontext-slider-", dir=cache)
+        self.folder = tempfile.mkdtemp(prefix="edits-", dir=cache)
+        self.edits = edits or OpenEdits(self.folder)
         atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
+        self._pages: dict[str, Tab] = {}  # by gradio's name of the connection
         self.open_session = session_opener(engine)
         self.known: dict[str, list[str]] = engine.pipe.known_instructions
 
     def edit(
         self, tab: Tab, photograph: str | None, instruction: str, num_frames: Any, seed: Any, steps: Any, guidance: Any
-    ) -> Iterator[tuple[Tab, FilmstripData, Any, Any, Any, Any]]:
+    ) -> Iterator[Shown]:
         """Open a session and fill its strip. Outputs: tab, filmstrip, notice, nearest instructions, download,
         note."""
-        yield (
-            tab,
-            snapshot(tab.edit, Busy(text="Reading the picture and the instruction")),
-            "",
-            [],
-            gr.skip(),
-            gr.skip(),
-        )
+        yield from self._edit(tab, (photograph, instruction, num_frames, seed, steps, guidance))
+
+    def reopen(self, tab: Tab, event: gr.EventData) -> Iterator[Shown]:
+        """Show the edit that the browser has kept, after the page was loaded again or the server was restarted.
+
+        It is found by its key where it is still open, and opened and rendered again elsewhere. Outputs as of `edit`.
+        """
         try:
-            edit = self._open(tab, photograph, instruction, num_frames, seed, steps, guidance)
-        except KontextSliderError as error:  # what was rendered before stays open
-            yield tab, snapshot(tab.edit), notice(str(error), "error"), [], gr.skip(), gr.skip()
+            kept = kept_edit(event._data)
+            edit = self.edits.find(kept.key)
+            inputs = None if edit is not None else (uploaded(kept.photograph), *kept.settings)
+        except InvalidInput as error:
+            yield tab, gr.skip(), notice(str(error), "error"), gr.skip(), gr.skip(), gr.skip()
             return
-        advice = advise(instruction, self.known)
-        edit.remark = advice_notice(instruction, advice)
-        yield (
-            tab,
-            snapshot(edit, Busy(text="Starting")),
-            edit.remark,
-            advice.nearest,
-            no_download(),
-            note(edit.recipe.sizes),
-        )
-        for strip, sentence in told(tab, edit, fill(edit, len(edit.recipe.strengths))):
-            yield tab, strip, sentence, gr.skip(), gr.skip(), gr.skip()
+        if edit is None and inputs is not None:
+            yield from self._edit(tab, inputs, AGAIN)
+        elif edit is not None:
+            tab.show(edit)
+            yield from self._fill(tab, edit, BACK)
+
+    def arrive(self, tab: Tab, request: gr.Request) -> None:
+        """A page is there."""
+        self._pages[str(request.session_hash)] = tab
+
+    def leave(self, request: gr.Request) -> None:
+        """A page is gone, or its connection is. Its edit stays for some minutes (`OpenEdits`)."""
+        tab = self._pages.pop(str(request.session_hash), None)
+        edit = tab.edit if tab is not None else None
+        if edit is not None:
+            edit.leave()
 
     def commit(self, tab: Tab, event: gr.EventData) -> Iterator[tuple[Any, Any]]:
         """Render exactly where the slider rests. Outputs: filmstrip, notice."""
@@ -133,7 +149,7 @@ class Handlers:
         if edit is not None:
             yield from told(tab, edit, self._hand(edit, strength))
         elif tab.edit is None:
-            yield gr.skip(), notice("This edit is no longer open; press Edit to render it again.", "error")
+            yield FilmstripData(edit=serial, is_lost=True, said=LOST), gr.skip()
         else:  # the slider of an edit that has been replaced
             yield gr.skip(), gr.skip()
 
@@ -148,6 +164,25 @@ class Handlers:
         """A clicked suggestion becomes the instruction."""
         text = event._data.get("text") if isinstance(event._data, dict) else None
         return text[:MAX_LETTERS] if isinstance(text, str) else gr.skip()
+
+    def _edit(self, tab: Tab, inputs: tuple[Any, ...], said: str = "") -> Iterator[Shown]:
+        """Open an edit and fill its strip; `said` is what the page says of why it does."""
+        reading = Busy(text="Reading the picture and the instruction")
+        yield tab, snapshot(tab.edit, reading), "", [], gr.skip(), gr.skip()
+        try:
+            edit = self._open(tab, *inputs)
+        except KontextSliderError as error:  # what was rendered before stays open
+            yield tab, snapshot(tab.edit), notice(str(error), "error"), [], gr.skip(), gr.skip()
+            return
+        edit.remark = advice_notice(edit.recipe.instruction, advise(edit.recipe.instruction, self.known))
+        yield from self._fill(tab, edit, said)
+
+    def _fill(self, tab: Tab, edit: OpenEdit, said: str) -> Iterator[Shown]:
+        recipe, starting = edit.recipe, Busy(text="Starting")
+        nearest = advise(recipe.instruction, self.known).nearest
+        yield tab, snapshot(edit, starting, said), edit.remark, nearest, no_download(), note(recipe.sizes)
+        for strip, sentence in told(tab, edit, fill(edit, len(recipe.strengths))):
+            yield tab, strip, sentence, gr.skip(), gr.skip(), gr.skip()
 
     def _open(
         self, tab: Tab, photograph: str | None, instruction: str, num_frames: Any, seed: Any, steps: Any, guidance: Any
@@ -166,6 +201,7 @@ class Handlers:
             guidance=guidance if pipe.transformer.config.guidance_embeds else pipe.defaults.guidance,
             source=Path(photograph).name,
             strengths=tuple(grid(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))),
+            photograph=photograph,
         )
         return self._start(tab, photograph, recipe)
 
@@ -174,7 +210,9 @@ class Handlers:
         with named(photograph):
             session = self.open_session(photograph, recipe.instruction, **settings)
             recipe = replace(recipe, sizes=sizes(session.photo.image.size, self.engine.pipe))
-        return tab.replace(session, recipe, self.folder, serial)
+        edit = tab.replace(session, recipe, self.folder, serial)
+        self.edits.add(edit)
+        return edit
 
     def _hand(self, edit: OpenEdit, strength: float) -> Iterator[Busy]:
         for done, total in watched(partial(edit.show, strength)):

@@ -9,9 +9,11 @@ import gradio as gr
 
 from kontext_slider.images import read_image
 from kontext_slider.instructions import whole_picture_first
+from kontext_slider.ui.edits import OpenEdits
 from kontext_slider.ui.examples import Example, Gallery, Picking, credits, read_examples
 from kontext_slider.ui.filmstrip import Chips, Filmstrip
 from kontext_slider.ui.handlers import MAX_FRAMES, MAX_SEED, Handlers
+from kontext_slider.ui.kept import wire_keeping
 from kontext_slider.ui.opening import Opening, read_opening
 from kontext_slider.ui.photograph import Looking, Photograph, look, sizes
 from kontext_slider.ui.save_panel import SavePanel, save_panel, wire_saving
@@ -27,8 +29,8 @@ GENERAL_INSTRUCTIONS = [
     "add thick fog",
     "turn it into a pencil sketch",
 ]
+EDIT_INPUTS = ("photograph", "instruction", "num_frames", "seed", "steps", "guidance")  # of an edit, in order
 NUM_FRAMES = 11  # of the strip, unless the person chooses
-TAB_SECONDS = 3600  # a tab unused for this long gives back its session and files
 NO_GUIDANCE = "Not available: this model was trained without a guidance input, so a value would change nothing."
 PARALLEL_EVENTS = 16  # events of one kind that may run at once; the engine's own lock orders the device
 HEADER = """<header class="masthead"><h1>Kontext Slider</h1>
@@ -38,15 +40,17 @@ HEADER = """<header class="masthead"><h1>Kontext Slider</h1>
 NEW_SEED = f"() => Math.floor(Math.random() * {MAX_SEED})"
 
 
-def create_app(engine: Any, model: str | None = None, slider: str | None = None) -> gr.Blocks:
+def create_app(
+    engine: Any, model: str | None = None, slider: str | None = None, edits: OpenEdits | None = None
+) -> gr.Blocks:
     """Build the page over a `SliderEngine`. Nothing is rendered or served yet: call `launch()` on the result.
 
-    `model` and `slider` are the weights' names as exported files shall tell them. The page's own look is in
-    `launch.launch_options()`.
+    `model` and `slider` are the weights' names as exported files shall tell them. `edits` says how long
+    an edit stays open and how much room all have; the page's own look is in `launch.launch_options()`.
     """
     examples, opening = read_examples(), read_opening(model, slider)
     with gr.Blocks(title="Kontext Slider", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as app:
-        tab = gr.State(Tab(), time_to_live=TAB_SECONDS, delete_callback=Tab.close)
+        tab = gr.State(Tab())
         gr.HTML(HEADER, padding=False)
         with gr.Row(equal_height=False, elem_classes="page"):
             with gr.Column(scale=2, min_width=300, elem_classes="side"):
@@ -54,9 +58,10 @@ def create_app(engine: Any, model: str | None = None, slider: str | None = None)
             with gr.Column(scale=5, min_width=340, elem_classes="work"):
                 strip = Filmstrip(value=opening.filmstrip() if opening else None, elem_id="filmstrip")
                 panel = save_panel(note(sizes(read_image(opening.photograph).size, engine.pipe)) if opening else "")
-        handlers = Handlers(engine, strip.GRADIO_CACHE, opening)
+        handlers = Handlers(engine, strip.GRADIO_CACHE, opening, edits)
         _wire(handlers, tab, inputs, strip, panel)
         _wire_photograph(Looking(engine.pipe), Picking(examples, handlers.folder), inputs)
+        wire_keeping(app, handlers, tab, [inputs[name] for name in EDIT_INPUTS])
         saving = Saving(handlers.find, model, slider)
         wire_saving(saving, panel, tab, strip, inputs["sentence"], inputs["num_frames"])
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS)
@@ -132,16 +137,17 @@ def _settings(pipe: Any) -> dict[str, Any]:
 def _wire(handlers: Handlers, tab: gr.State, inputs: dict[str, Any], strip: Filmstrip, panel: SavePanel) -> None:
     """Edit (button and Enter), the slider at rest, suggestions."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    names = ("photograph", "instruction", "num_frames", "seed", "steps", "guidance")
     instruction, sentence, nearest = inputs["instruction"], inputs["sentence"], inputs["nearest"]
+    outputs = [tab, strip, sentence, nearest, panel.download, panel.note]
     gr.on(
         [inputs["edit"].click, instruction.submit],
         handlers.edit,
-        inputs=[tab, *(inputs[name] for name in names)],
-        outputs=[tab, strip, sentence, nearest, panel.download, panel.note],
+        inputs=[tab, *(inputs[name] for name in EDIT_INPUTS)],
+        outputs=outputs,
         trigger_mode="multiple",  # a newer Edit does not wait for the older: it takes over
         **quiet,
     )
+    strip.reopen(handlers.reopen, tab, outputs, **quiet)
     strip.commit(handlers.commit, tab, [strip, sentence], trigger_mode="multiple", **quiet)  # the newest wins
     for chips in (inputs["chips"], nearest):
         chips.pick(handlers.pick, None, instruction, queue=False, **quiet)

@@ -284,11 +284,11 @@ def test_frames_go_when_the_process_ends(tmp_path, monkeypatch):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_commit_after_the_tab_has_expired_says_so(handlers):
+def test_a_commit_of_an_edit_that_is_closed_asks_the_browser_for_it(handlers):
     """After an hour away the session is gone; a slider that then does nothing would look broken."""
     event = gr.EventData(None, {"edit": 1, "strength": 0.5})
-    [(_, sentence)] = list(handlers.commit(Tab(), event))
-    assert "press Edit" in sentence
+    [(strip, _)] = list(handlers.commit(Tab(), event))
+    assert strip.is_lost and "press Edit" in strip.said
 
 
 def test_values_of_a_browser_are_checked():

@@ -53,10 +53,32 @@ def test_uploads_are_bounded_and_history_is_off():
     assert options["max_file_size"] and options["run_history"] is False and options["enable_monitoring"] is False
 
 
-def test_without_spaces_the_engine_is_used_as_it_is():
-    """The detour for ZeroGPU loses step progress; it must not be taken elsewhere."""
+@pytest.mark.parametrize("variable", [None, "", "false"])
+def test_off_zero_gpu_the_engine_is_used_as_it_is(monkeypatch, variable):
+    """The `spaces` package is in every Space, so one on CPUs took the detour: no step progress, every frame anew."""
+    monkeypatch.setitem(sys.modules, "spaces", no_op_spaces())
+    monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("SPACES_ZERO_GPU", variable)
     engine = FakeEngine()
     assert gpu.session_opener(engine) == engine.open
+
+
+def test_on_zero_gpu_the_package_is_used_though_it_does_nothing(monkeypatch):
+    """The variable decides, not whether a device is lent."""
+    monkeypatch.setitem(sys.modules, "spaces", no_op_spaces())
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    engine = FakeEngine()
+    session = gpu.session_opener(engine)(Image.new("RGB", (256, 256), "teal"), "make it night", seed=0, steps=1)
+    assert isinstance(session, gpu.LentSession)
+    assert session.show(0.5).tobytes() == faded(session.source, 0.5).tobytes()
+
+
+def no_op_spaces() -> ModuleType:
+    """The package as it is off ZeroGPU: its decorator changes nothing."""
+    spaces = ModuleType("spaces")
+    spaces.GPU = lambda duration: lambda function: function
+    return spaces
 
 
 def test_on_a_space_every_frame_is_made_inside_a_lent_gpu(monkeypatch):
@@ -79,7 +101,7 @@ def test_on_a_space_every_frame_is_made_inside_a_lent_gpu(monkeypatch):
     spaces = ModuleType("spaces")
     spaces.GPU = lend
     monkeypatch.setitem(sys.modules, "spaces", spaces)
-    monkeypatch.setattr(gpu, "has_spaces", lambda: True)
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     engine = FakeEngine()
     opened_inside: list[bool] = []
     real_open = engine.open
