@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -98,6 +99,7 @@ class Handlers:
         self.folder = tempfile.mkdtemp(prefix="edits-", dir=cache)
         self.edits = edits or OpenEdits(self.folder)
         atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
+        self._finding = threading.Lock()
         self._pages: dict[str, Tab] = {}  # by gradio's name of the connection
         self.open_session = session_opener(engine)
         self.known: dict[str, list[str]] = engine.pipe.known_instructions
@@ -155,9 +157,11 @@ class Handlers:
 
     def find(self, tab: Tab, serial: int) -> OpenEdit | None:
         """The tab's open edit, if it has that serial. That of the opening is opened now. Raises as `engine.open`."""
-        edit, opening = tab.edit, self.opening
-        if edit is None and opening is not None and serial == OPENING_SERIAL:
-            edit = self._start(tab, str(opening.photograph), opening.recipe(), serial)
+        opening = self.opening
+        with self._finding:  # a save and the slider may ask for the opening at once
+            edit = tab.edit
+            if edit is None and opening is not None and serial == OPENING_SERIAL:
+                edit = self._start(tab, str(opening.photograph), opening.recipe(), serial)
         return edit if edit is not None and edit.serial == serial else None
 
     def pick(self, event: gr.EventData) -> Any:

@@ -54,10 +54,19 @@ def save_panel(first_note: str = "") -> SavePanel:
     with gr.Accordion("Format, metadata, animations", open=False, elem_id="save-options"):
         with gr.Row():
             suffix = gr.Radio(
-                [(name, suffix) for suffix, name in PICTURE_NAMES.items()], value="jpg", label="Format of the picture"
+                [(name, suffix) for suffix, name in PICTURE_NAMES.items()],
+                value="jpg",
+                label="Format of the picture",
+                min_width=240,
             )
             quality = gr.Slider(
-                50, 100, value=JPEG_QUALITY, step=1, label="Quality", info="JPEG and WebP; WebP at 100 is lossless."
+                50,
+                100,
+                value=JPEG_QUALITY,
+                step=1,
+                label="Quality",
+                info="JPEG and WebP; WebP at 100 is lossless.",
+                min_width=240,
             )
         profile = gr.Checkbox(False, label="Keep the photograph's colour profile", info="Without: sRGB, safe anywhere.")
         location = gr.Checkbox(False, label="Keep the place (GPS)", info="Without: nobody sees where it was taken.")

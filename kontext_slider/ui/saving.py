@@ -1,13 +1,14 @@
 """What happens on the server when a person saves: one picture at the photograph's own size, or the sweep.
 
-What is saved comes from `session.picture`, at full size; the frames of the strip are only looked at. A file is written
-into the folder of its edit, from which the browser fetches it.
+A picture comes from `session.picture`; a sweep's pictures are the strip's frames, carried over in the same way. A file
+is written into the folder of its edit, from which the browser fetches it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import gradio as gr
 from PIL import Image
 
 from kontext_slider.engine import grid
+from kontext_slider.engine.full_size import FullSize
 from kontext_slider.errors import InvalidInput, KontextSliderError
 from kontext_slider.export import describe, save_sweep
 from kontext_slider.images import Photo
@@ -48,13 +50,13 @@ def choice(value: Any, known: Any, name: str) -> Any:
     return value
 
 
-def scaled(picture: Image.Image, width: int) -> Image.Image:
-    """RGB on white, at most `width` pixels wide; `FULL_SIZE` leaves the size as it is."""
-    flat = Photo(picture).on_white()
-    if width == FULL_SIZE or flat.width <= width:
-        return flat
-    height = max(1, round(flat.height * width / flat.width))
-    return flat.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+def scaled(photo: Photo, width: int) -> Photo:
+    """The photograph at most `width` pixels wide; `FULL_SIZE` leaves the size as it is."""
+    image = photo.image
+    if width == FULL_SIZE or image.width <= width:
+        return photo
+    height = max(1, round(image.height * width / image.width))
+    return replace(photo, image=image.resize((width, height), Image.Resampling.LANCZOS))
 
 
 def check_room(size: tuple[int, int], width: int, num_frames: int) -> None:
@@ -148,15 +150,17 @@ class Saving:
         self, edit: OpenEdit, strengths: list[float], suffix: str, width: int, written: list[tuple[Path, str]]
     ) -> Iterator[Busy]:
         yield from fill(edit, len(strengths))
-        frames = []
+        session, frames = edit.session, []
+        full_size = FullSize(scaled(session.photo, width), session.source)  # as `session.picture`, at the chosen width
         for number, strength in enumerate(strengths):
             yield Busy(text=f"Picture {number + 1} of {len(strengths)}", fraction=number / len(strengths))
-            frames.append((strength, scaled(edit.session.picture(strength), width)))
+            picture = full_size.picture(strength, edit.picture(strength))
+            frames.append((strength, Photo(picture).on_white()))
         yield Busy(text=f"Writing the {FORMAT_NAMES[suffix]}")
         path = edit.folder / f"{file_stem(edit.recipe.instruction)}.{suffix}"
         save_sweep(frames, path, **self._origin(edit))
         size = frames[0][1].size
-        warning = edit.session.full_size_facts(strengths[-1]).get("warning", "")
+        warning = session.full_size_facts(strengths[-1]).get("warning", "")
         written.append((path, note(f"Saved {len(frames)} pictures of {size[0]} x {size[1]}.", warning)))
 
     def _origin(self, edit: OpenEdit) -> dict[str, Any]:

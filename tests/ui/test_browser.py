@@ -88,7 +88,9 @@ def shown(browser: Browser, folder: Path) -> np.ndarray:
 
 def open_edit(browser: Browser, address: str, photograph: Path, instruction: str) -> None:
     """Upload, type, press Edit, and wait for the eleven frames of the strip."""
-    browser.open(address, "document.querySelector('#filmstrip .stage') && document.querySelector('#photograph input')")
+    browser.open(
+        address, "document.querySelector('#filmstrip .stage') && document.querySelector('#photograph input').accept"
+    )
     browser.upload("#photograph input[type=file]", photograph)
     browser.wait("document.querySelector('#photograph img').naturalWidth")
     browser.type(INSTRUCTION, instruction)

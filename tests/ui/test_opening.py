@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import gradio as gr
@@ -118,3 +120,19 @@ def test_an_edit_takes_the_place_of_the_opening(handlers, tmp_path):
     assert serial > OPENING_SERIAL
     commit(handlers, tab, 0.37)
     assert tab.edit.serial == serial and len(handlers.engine.opened) == 1
+
+
+def test_the_slider_and_a_save_share_one_session(handlers, monkeypatch):
+    """A save in the moment at which the slider comes to rest opened a second session and closed the first one."""
+    tab, saving, opened = Tab(), Saving(handlers.find), handlers.open_session
+
+    def slow(*arguments, **settings):
+        time.sleep(0.2)
+        return opened(*arguments, **settings)
+
+    monkeypatch.setattr(handlers, "open_session", slow)
+    slider = threading.Thread(target=commit, args=(handlers, tab, 0.37))
+    slider.start()
+    *_, offer = list(saving.picture(tab, place(0.37), "jpg", 95, False, False))[-1]
+    slider.join(20)
+    assert Path(offer["value"]).is_file() and len(handlers.engine.opened) == 1

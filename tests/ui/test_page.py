@@ -13,10 +13,20 @@ from kontext_slider.images import read_image
 from kontext_slider.ui.opening import OPENING
 from tests.ui.browser import Browser
 from tests.ui.fake_engine import FakeEngine, faded
-from tests.ui.test_browser import INSTRUCTION, SLIDER, STAGE, drag, let_go, open_edit, pytestmark, served, shown
+from tests.ui.test_browser import (
+    INSTRUCTION,
+    SLIDER,
+    STAGE,
+    browser,
+    drag,
+    let_go,
+    open_edit,
+    pytestmark,
+    served,
+    shown,
+)
 
-__all__ = ["pytestmark"]
-from tests.ui.test_browser import browser  # noqa: E402, F401  the fixture
+__all__ = ["browser", "pytestmark"]  # the fixture and the marks are pytest's to find
 
 PHONES = [(390, 844), (430, 932), (844, 390)]
 ON_SCREEN = """(() => {
@@ -30,7 +40,7 @@ SMALL_TARGETS = """[...document.querySelectorAll('button, textarea, select, a, [
   .filter(([target]) => target.getBoundingClientRect().height < 43.5)
   .map(([target, each]) => each.tagName + ' ' + each.id + ' ' + target.textContent.trim().slice(0, 30))"""
 READY = (
-    "document.querySelector('#filmstrip .stage') && document.querySelector('#photograph input')"
+    "document.querySelector('#filmstrip .stage') && document.querySelector('#photograph input').accept"
     " && document.querySelector('#save-picture')"
 )
 
