@@ -22,6 +22,7 @@ from kontext_slider.errors import InvalidInput, KontextSliderError
 
 PREFIX = "kontext-slider-"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+LEAST_ROOM = 2**20  # bytes
 LOCK_SECONDS = 30.0  # for others that start at the same time
 
 
@@ -42,6 +43,12 @@ def needs_room() -> Iterator[None]:
         if isinstance(reason, OSError) and reason.errno in NO_ROOM:
             raise DiskFull from error
         raise
+
+
+def check_room(folder: str | os.PathLike[str]) -> None:
+    """Raise `DiskFull` where the disk of `folder` has no room for a photograph."""
+    if shutil.disk_usage(folder).free < LEAST_ROOM:
+        raise DiskFull
 
 
 @dataclass(frozen=True)

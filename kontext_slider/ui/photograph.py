@@ -13,11 +13,13 @@ from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from kontext_slider.errors import KontextSliderError
 from kontext_slider.images import read_photo, working_size
 from kontext_slider.ui.filmstrip import asset
+from kontext_slider.ui.folder import check_room
 from kontext_slider.ui.sentences import named, notice
 
 # What the file dialogue offers. Systems that do not know HEIC as a picture need its endings, too.
@@ -97,4 +99,10 @@ class Looking:
         """A file that could not be sent becomes a sentence. Output: notice."""
         data = event._data if isinstance(event._data, dict) else {}
         name, reason = str(data.get("name", "The file"))[:200], str(data.get("reason", ""))[:300]
+        try:
+            check_room(get_upload_folder())  # gradio says of a full disk only that the server has failed
+        except KontextSliderError as error:
+            return notice(str(error), "error")
+        except FileNotFoundError:  # not made yet, so the disk is not why
+            pass
         return notice(f"{name} could not be sent to the server ({reason}). Try again, or choose another.", "error")
