@@ -1,4 +1,4 @@
-"""Examples with pictures: `assets/examples/examples.json` of the checkout, or none when it is absent."""
+"""Examples with pictures: `assets/examples/examples.json`, or none when it is absent."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 import gradio as gr
 
 from kontext_slider.images import read_image
+from kontext_slider.shipped import shipped
 from kontext_slider.ui.filmstrip import asset
 from kontext_slider.ui.photograph import preview
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples" / "examples.json"
+EXAMPLES = shipped("assets/examples") / "examples.json"
 THUMB_SIDE = 160  # pixels
 
 
@@ -28,7 +29,7 @@ class Example:
 
 
 def read_examples(path: Path = EXAMPLES) -> list[Example]:
-    """The examples listed in `path`, pictures found beside it. An absent list, as in an installed wheel, is empty."""
+    """The examples listed in `path`, pictures found beside it. An absent list is empty."""
     if not path.is_file():
         return []
     rows = json.loads(path.read_text(encoding="utf-8"))
