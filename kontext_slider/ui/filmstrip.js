@@ -2,6 +2,7 @@
 // Frames arrive over time (props.value), are fetched and decoded once, and are then swapped in as they are:
 // moving the slider over finished frames asks nothing of the server or the network.
 const REST_MS = 150; // a hand that pauses this long has come to rest
+const HEARD_MS = 1000; // a server that has just told something is there
 const SAID_MS = 12000; // a sentence about the connection stays so long
 const find = (selector) => element.querySelector(selector);
 const stage = find(".stage");
@@ -11,9 +12,10 @@ const strip = find(".strip");
 const ticks = find(".ticks");
 
 let edit = 0;
-let frames = new Map(); // slot -> {strength, image, url, ready, preview, tries}
+let frames = new Map(); // slot -> {strength, image, url, ready, failed, preview}
 let shown = null;
 let restTimer = 0;
+let heard = -Infinity; // when the server last told something, ms
 let forget = 0; // the timer of a sentence
 let isAsking = false; // for this edit, once more
 let resting = null; // the strength that is told to the server once that answers
@@ -68,11 +70,12 @@ function show() {
 }
 
 function rest() {
-  const missing = !finished(hand());
+  const frame = frames.get(key(hand()));
+  const missing = !frame || frame.failed; // else it is here, or on its way
   // Back on a finished frame, the server still hears of it while it makes another one, which nobody waits for now.
   if (edit > 0 && (missing || asked !== null)) tell(hand());
   asked = missing ? key(hand()) : null;
-  if (missing) fetchAgain(hand());
+  if (frame && frame.failed) fetchFrame(frame);
   find(".spoken").textContent = describe(nearest(hand()));
 }
 
@@ -81,7 +84,7 @@ async function tell(strength) {
   const isTelling = resting !== null;
   resting = strength;
   if (isTelling) return;
-  await reached(sayConnection);
+  if (!navigator.onLine || performance.now() - heard > HEARD_MS) await reached(sayConnection);
   trigger("commit", { edit: edit, strength: resting });
   resting = null;
 }
@@ -169,7 +172,7 @@ function enroll(frame) {
 function add(news, instruction) {
   if (frames.has(slot(news)) || (news.preview && finished(news.strength))) return;
   const image = new Image();
-  const frame = { strength: news.strength, image: image, url: news.file.url, ready: false, preview: news.preview, tries: 0 };
+  const frame = { strength: news.strength, image: image, url: news.file.url, ready: false, preview: news.preview };
   frames.set(slot(frame), frame);
   image.alt = instruction + ", strength " + say(news.strength) + (frame.preview ? ", preview" : "");
   fetchFrame(frame);
@@ -177,14 +180,10 @@ function add(news, instruction) {
 
 async function fetchFrame(frame) {
   const serial = edit;
-  const tries = (frame.tries += 1); // newer tries end older ones
-  const isWanted = () => frames.get(slot(frame)) === frame && frame.tries === tries;
+  frame.failed = false;
+  const isWanted = () => frames.get(slot(frame)) === frame;
   if (await decoded(frame.image, frame.url, isWanted)) arrived(frame, serial);
-}
-
-function fetchAgain(strength) {
-  const frame = frames.get(key(strength));
-  if (frame && !frame.ready) fetchFrame(frame);
+  else frame.failed = true; // a click on its thumb, or a rest there, tries again
 }
 
 function tellBusy(busy) {
@@ -198,6 +197,7 @@ function tellBusy(busy) {
 
 function receive() {
   const value = props.value;
+  heard = performance.now();
   if (!value || value.edit < edit) return;
   if (isAsking && value.edit > 0 && !value.key) return; // what the page opens with, before the kept edit is back
   if (value.said) sayConnection(value.said);

@@ -55,6 +55,16 @@ def start_edit(browser: Browser, address: str, photograph: Path) -> None:  # noq
     browser.click("#edit")
 
 
+def edit_over_the_opening(browser: Browser, address: str, photograph: Path) -> None:  # noqa: F811
+    """As `open_edit`, on a page that opens with frames and a photograph of its own."""
+    browser.open(address, f"{STAGE}.frames == 11")
+    browser.upload("#photograph input[type=file]", photograph)
+    browser.wait("document.querySelector('#photograph').textContent.includes('320 x 240')")
+    browser.type(INSTRUCTION, "make it night")
+    browser.click("#edit")
+    browser.wait(f"{STAGE}.edit > 1 && {STAGE}.frames == 11 && !('busy' in {STAGE})")
+
+
 def rest_at(browser: Browser, strength: float) -> str:  # noqa: F811
     """Drag to a strength, let go, and wait for its exact frame; the strength that was reached."""
     drag(browser, 1.0, strength)
@@ -133,7 +143,7 @@ def test_a_page_that_opens_with_frames_gives_way_to_the_kept_edit(browser, photo
     """The frames that the page opens with would stand where the person's own were, and be rendered between."""
     engine = FakeEngine()
     with served(engine, model="pocket") as address:
-        open_edit(browser, address, photograph, "make it night")
+        edit_over_the_opening(browser, address, photograph)
         first = browser.run(f"{STAGE}.edit")
         full = shown(browser, tmp_path)
         strength = rest_at(browser, 0.47)
@@ -183,7 +193,7 @@ def test_a_server_that_is_killed_and_started_again(browser, photograph, tmp_path
     """The new server knows neither the edit nor the photograph: the page stayed dead until it was filled in again."""
     port, temporary = free_port(), tmp_path / "temporary"
     server = Server(temporary, port)
-    open_edit(browser, server.address, photograph, "make it night")
+    edit_over_the_opening(browser, server.address, photograph)
     full = shown(browser, tmp_path)
     strength = rest_at(browser, 0.47)
     server.stop(signal.SIGKILL)
