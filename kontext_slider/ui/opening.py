@@ -12,10 +12,11 @@ from pathlib import Path
 
 from gradio.data_classes import FileData
 
+from kontext_slider.shipped import shipped
 from kontext_slider.ui.filmstrip import FilmstripData, Frame
 from kontext_slider.ui.tab import Recipe, caption
 
-OPENING = Path(__file__).resolve().parents[2] / "assets" / "opening" / "opening.json"
+OPENING = shipped("assets/opening") / "opening.json"
 OPENING_SERIAL = 1  # below that of every edit that a person opens
 NUM_FRAMES = 11
 QUALITY = 90  # of WebP; strength 0 is lossless, as it is the source itself
