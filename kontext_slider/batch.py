@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from .errors import DiskError, InvalidInput, KontextSliderError, UnreadableImage
 from .export import ANIMATIONS, Frame, save_sweep
 from .files import append_json_line, cut_to_bytes, file_sha256, json_sha256, read_json_lines
@@ -186,19 +184,11 @@ def write_sweep(engine: SliderEngine, task: Task, options: SweepOptions, on_fram
 def _frames(session: EditSession, options: SweepOptions, on_frame: Callable[[], object]) -> Iterator[Frame]:
     """One by one, as the file shows them."""
     rendered = session.frames([strength for strength in options.strengths if strength != 0])
+    widest = None if options.full_size else options.width or MAX_WIDTH
     for strength in options.strengths:
         frame = session.source if strength == 0 else next(rendered)[1]
-        yield strength, _as_shown(session.picture(strength), options) if options.from_full_size else frame
+        yield strength, session.picture(strength, width=widest) if options.from_full_size else frame
         on_frame()
-
-
-def _as_shown(picture: Image.Image, options: SweepOptions) -> Image.Image:
-    """The picture at its own size, or scaled down to the width of an animation; never enlarged."""
-    width = picture.width if options.full_size else min(picture.width, options.width or MAX_WIDTH)
-    if width == picture.width:
-        return picture
-    height = max(1, round(picture.height * width / picture.width))
-    return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def _facts(session: EditSession, options: SweepOptions) -> dict[str, Any]:

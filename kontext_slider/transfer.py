@@ -60,10 +60,10 @@ class Transfer:
             raise InvalidInput(f"Source and frame must have one size, not {source.size} and {frame.size}.")
         guide, target = _pixels(source), _pixels(frame)
         affine = _fit_at(guide, target, _grid_size(source.size))
-        detail = _detail_weight(guide, target, affine.shape[1:])  # (1, h, w), 0 to 1
+        detail = _detail_weight(guide, target, _grid_size(source.size))  # (1, h, w), 0 to 1
         edit = (target - guide).square().sum(0)
         share = float((detail[0] * edit).sum() / edit.sum().clamp_min(1e-9))
-        return cls(affine * (1 - _resized(detail, affine.shape[1:], "area")), detail * target, share)
+        return cls(affine * (1 - _resized(detail, _grid_size(source.size), "area")), detail * target, share)
 
     @classmethod
     def identity(cls, size: tuple[int, int]) -> Transfer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -16,6 +17,7 @@ Number = TypeVar("Number", int, float)
 # engine.speed and quantize have them too, but importing those takes seconds
 SPEEDS = ("exact", "fast", "fastest")
 QUANTIZED = ("int8",)
+CHATTY = ("torchao", "torch.utils._pytree")  # loggers
 
 
 def add_edit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +94,7 @@ def number(kind: Callable[[str], Number], low: Number, high: Number) -> Callable
 
 def open_engine(args: argparse.Namespace) -> SliderEngine:
     """Load the model that the flags name. On stderr, warn of an instruction that it was not trained for."""
-    _hush_libraries(bars=args.quiet)
+    hush_libraries(bars=args.quiet)
     engine = load_engine(args)
     advice = advise(args.instruction, engine.pipe.known_instructions)
     if not advice.is_known:
@@ -121,8 +123,11 @@ def load_engine(args: argparse.Namespace) -> SliderEngine:
     return SliderEngine(pipe, frame_folder=args.frame_folder, speed=args.speed, compiled=args.compile)
 
 
-def _hush_libraries(bars: bool) -> None:
-    """Errors only, before anything is imported that warns (of torchvision, which nothing here needs); `bars`, too."""
+def hush_libraries(bars: bool) -> None:
+    """Errors only, before anything is imported that warns: of torchvision and of torchao's compiled parts, which
+    nothing here needs, and of torch's own registers. `bars`: no progress bars, either."""
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     import diffusers.utils.logging
     import transformers.utils.logging
 

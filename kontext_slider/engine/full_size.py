@@ -32,15 +32,16 @@ class FullSize:
         self._source = source
         self._may_drift = may_drift
         self._fits: ByteCache[tuple[Transfer, Drift | None]] = ByteCache(TRANSFER_CACHE_BYTES)
+        self._reduced: Image.Image | None = None  # the photograph at the width that was asked for last
 
-    def picture(self, strength: float, frame: Image.Image) -> Image.Image:
-        """The edit at the photograph's own size, RGB or RGBA as the photograph; the photograph itself at strength 0.
+    def picture(self, strength: float, frame: Image.Image, width: int | None = None) -> Image.Image:
+        """The edit at the photograph's own size, or at most `width` pixels wide: RGB, or RGBA as the photograph. The
+        photograph itself at strength 0.
 
         frame: the model's, at `strength`.
         """
-        if strength == 0:
-            return self.photo.image.copy()
-        return self._fit(strength, frame)[0].apply(self.photo.image)
+        photograph = self._photograph(width)
+        return photograph.copy() if strength == 0 else self._fit(strength, frame)[0].apply(photograph)
 
     def masked(self, frames: Mapping[float, Image.Image], strength_map: np.ndarray) -> Image.Image:
         """The edit with a strength for every pixel, linear between `frames` (by strength). See `transfer.apply`."""
@@ -64,6 +65,16 @@ class FullSize:
                 "at full size it looks soft."
             )
         return facts
+
+    def _photograph(self, width: int | None) -> Image.Image:
+        """The photograph, scaled down where it is wider than `width`."""
+        full, reduced = self.photo.image, self._reduced
+        if width is None or full.width <= width:
+            return full
+        if reduced is None or reduced.width != width:
+            height = max(1, round(full.height * width / full.width))
+            self._reduced = reduced = full.resize((width, height), Image.Resampling.LANCZOS)
+        return reduced
 
     def _fit(self, strength: float, frame: Image.Image) -> tuple[Transfer, Drift | None]:
         if strength == 0:

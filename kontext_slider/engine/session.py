@@ -145,11 +145,14 @@ class EditSession:
         self._want(strength)
         return self.source.copy()
 
-    def picture(self, strength: float | np.ndarray, on_step: OnStep | None = None) -> Image.Image:
+    def picture(
+        self, strength: float | np.ndarray, on_step: OnStep | None = None, *, width: int | None = None
+    ) -> Image.Image:
         """The edit at the photograph's own size, upright: RGB, or RGBA where the photograph is partly transparent.
 
         strength: one number in [0, 1] (to 1.5 where the session extrapolates), or a strength map: an array (H, W) of
             such numbers, of any size, stretched over the photograph. 0 is the photograph itself, to the last bit.
+        width: for one strength, a picture at most so many pixels wide, as for an animation.
 
         The frame is the one of `render`, and `transfer.py` carries it over; a map takes the frames of a grid of eleven
         strengths that it needs. A newer request of this session does not take its place. Raises InvalidInput and
@@ -158,7 +161,7 @@ class EditSession:
         if isinstance(strength, np.ndarray):
             return self._masked_picture(strength, on_step)
         strength = self._check_strength(strength)
-        return self._full_size.picture(strength, self._frame_for_picture(strength, on_step))
+        return self._full_size.picture(strength, self._frame_for_picture(strength, on_step), width)
 
     def full_size_facts(self, strength: float) -> dict[str, Any]:
         """What a saved picture says of its size, as JSON values: `size` and `edited_at` (width, height in pixels) and,

@@ -1,7 +1,9 @@
-// Client side of Filmstrip. Given by gradio: element, props, trigger, watch.
+// Client side of Filmstrip. Given by gradio: element, props, trigger, watch; by keep.js and reach.js: their functions.
 // Frames arrive over time (props.value), are fetched and decoded once, and are then swapped in as they are:
 // moving the slider over finished frames asks nothing of the server or the network.
 const REST_MS = 150; // a hand that pauses this long has come to rest
+const HEARD_MS = 1000; // a server that has just told something is there
+const SAID_MS = 12000; // a sentence about the connection stays so long
 const find = (selector) => element.querySelector(selector);
 const stage = find(".stage");
 const slider = find("input[type=range]");
@@ -10,9 +12,13 @@ const strip = find(".strip");
 const ticks = find(".ticks");
 
 let edit = 0;
-let frames = new Map(); // slot -> {strength, image, ready, preview}
+let frames = new Map(); // slot -> {strength, image, url, ready, failed, preview}
 let shown = null;
 let restTimer = 0;
+let heard = -Infinity; // when the server last told something, ms
+let forget = 0; // the timer of a sentence
+let isAsking = false; // for this edit, once more
+let resting = null; // the strength that is told to the server once that answers
 let asked = null; // key of the strength that the server was asked for and whose exact frame is not here yet
 
 const key = (strength) => Number(strength).toFixed(4);
@@ -64,11 +70,41 @@ function show() {
 }
 
 function rest() {
-  const missing = !finished(hand());
+  const frame = frames.get(key(hand()));
+  const missing = !frame || frame.failed; // else it is here, or on its way
   // Back on a finished frame, the server still hears of it while it makes another one, which nobody waits for now.
-  if (edit > 0 && (missing || asked !== null)) trigger("commit", { edit: edit, strength: hand() });
+  if (edit > 0 && (missing || asked !== null)) tell(hand());
   asked = missing ? key(hand()) : null;
+  if (frame && frame.failed) fetchFrame(frame);
   find(".spoken").textContent = describe(nearest(hand()));
+}
+
+// Tell the server where the slider rests: the newest position, once the server answers.
+async function tell(strength) {
+  const isTelling = resting !== null;
+  resting = strength;
+  if (isTelling) return;
+  if (!navigator.onLine || performance.now() - heard > HEARD_MS) await reached(sayConnection);
+  trigger("commit", { edit: edit, strength: resting });
+  resting = null;
+}
+
+function sayConnection(sentence) {
+  const place = find(".connection");
+  if (place.textContent !== sentence) place.textContent = sentence;
+  place.hidden = false;
+  clearTimeout(forget);
+  if (sentence !== GONE) forget = setTimeout(() => (place.hidden = true), SAID_MS);
+}
+
+// Have the kept edit again: it is still open on the server, or is opened once more with the kept photograph.
+async function askAgain() {
+  const before = kept().edit;
+  if (!before || isAsking) return;
+  isAsking = true;
+  await reached(sayConnection);
+  const photograph = await photographOnServer(before.inputs.photograph);
+  trigger("reopen", { key: before.key, ...before.inputs, ...(photograph && { photograph: photograph.path }) });
 }
 
 function move(strength) {
@@ -88,8 +124,16 @@ function thumbFor(strength) {
   return button;
 }
 
+// A small screen holds picture and slider, if the stage begins at its top; elsewhere it shows the inputs.
+function toTheStage() {
+  const top = stage.getBoundingClientRect().top;
+  if (top < 0 || top > 60) stage.scrollIntoView({ block: "start" });
+}
+
 function begin(value) {
   edit = value.edit;
+  if (value.inputs) keep({ edit: { key: value.key, inputs: value.inputs } });
+  isAsking = false;
   asked = null;
   frames = new Map();
   shown = null; // the picture stays until the new edit's first frame replaces it
@@ -98,7 +142,7 @@ function begin(value) {
   stage.dataset.edit = edit;
   stage.dataset.frames = 0;
   find(".caption").textContent = find(".caption").title = value.caption;
-  if (matchMedia("(max-width: 640px)").matches) stage.scrollIntoView({ block: "start" }); // a phone shows the inputs
+  if (matchMedia("(max-width: 640px), (max-height: 500px)").matches) toTheStage();
   clearTimeout(restTimer);
   ticks.replaceChildren();
   strip.replaceChildren(...value.strengths.map(thumbFor));
@@ -128,15 +172,18 @@ function enroll(frame) {
 function add(news, instruction) {
   if (frames.has(slot(news)) || (news.preview && finished(news.strength))) return;
   const image = new Image();
-  const frame = { strength: news.strength, image: image, ready: false, preview: news.preview };
-  const serial = edit;
+  const frame = { strength: news.strength, image: image, url: news.file.url, ready: false, preview: news.preview };
   frames.set(slot(frame), frame);
   image.alt = instruction + ", strength " + say(news.strength) + (frame.preview ? ", preview" : "");
-  image.src = news.file.url;
-  image.decode().then(
-    () => arrived(frame, serial),
-    () => frames.get(slot(frame)) === frame && frames.delete(slot(frame)), // a later message offers it again
-  );
+  fetchFrame(frame);
+}
+
+async function fetchFrame(frame) {
+  const serial = edit;
+  frame.failed = false;
+  const isWanted = () => frames.get(slot(frame)) === frame;
+  if (await decoded(frame.image, frame.url, isWanted)) arrived(frame, serial);
+  else frame.failed = true; // a click on its thumb, or a rest there, tries again
 }
 
 function tellBusy(busy) {
@@ -150,7 +197,11 @@ function tellBusy(busy) {
 
 function receive() {
   const value = props.value;
+  heard = performance.now();
   if (!value || value.edit < edit) return;
+  if (isAsking && value.edit > 0 && !value.key) return; // what the page opens with, before the kept edit is back
+  if (value.said) sayConnection(value.said);
+  if (value.is_lost) return void askAgain();
   const isNew = value.edit > edit;
   if (isNew) begin(value);
   for (const news of value.frames) add(news, value.instruction);
@@ -173,11 +224,15 @@ slider.addEventListener("keydown", (event) => {
 });
 slider.addEventListener("input", () => {
   clearTimeout(restTimer);
+  keep({ strength: hand() });
   show();
 });
 slider.addEventListener("change", () => {
   clearTimeout(restTimer);
   restTimer = setTimeout(rest, REST_MS);
 });
+slider.value = kept().strength ?? slider.value;
+askAgain(); // where this tab has kept an edit
 watch("value", receive);
 receive();
+watchServer(sayConnection);

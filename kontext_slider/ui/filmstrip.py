@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData, GradioModel
 
-from kontext_slider.ui.tab import OpenEdit
+from kontext_slider.ui.tab import OpenEdit, Recipe, caption
 
 
 class Frame(GradioModel):
@@ -31,11 +31,28 @@ class Busy(GradioModel):
     fraction: float | None = None
 
 
+class EditInputs(GradioModel):
+    """What an edit was opened with, so that a browser can ask for it again. `photograph` is the upload's path."""
+
+    photograph: str
+    instruction: str
+    num_frames: int
+    seed: int
+    steps: int
+    guidance: float | None = None
+
+
 class FilmstripData(GradioModel):
     """Everything the browser needs of an edit. `edit` is 0 before the first; a smaller one than shown is stale.
-    `caption` says whose frames these are: the inputs beside them may have changed since."""
+    `caption` says whose frames these are: the inputs beside them may have changed since. By `key` and `inputs` the
+    browser gets its edit back after it has lost the connection; `is_lost` asks it to do so. `said` is a sentence about
+    that."""
 
     edit: int = 0
+    key: str = ""
+    inputs: EditInputs | None = None
+    is_lost: bool = False
+    said: str = ""
     instruction: str = ""
     caption: str = ""
     strengths: list[float] = []
@@ -48,7 +65,7 @@ def asset(name: str) -> str:
     return files("kontext_slider.ui").joinpath(name).read_text(encoding="utf-8")
 
 
-def snapshot(edit: OpenEdit | None, busy: Busy | None = None) -> FilmstripData:
+def snapshot(edit: OpenEdit | None, busy: Busy | None = None, said: str = "") -> FilmstripData:
     """An edit as the browser gets it: always whole, so that messages may arrive in any order."""
     if edit is None:
         return FilmstripData(busy=busy)
@@ -59,16 +76,34 @@ def snapshot(edit: OpenEdit | None, busy: Busy | None = None) -> FilmstripData:
     recipe = edit.recipe
     return FilmstripData(
         edit=edit.serial,
+        key=edit.key,
+        said=said,
+        inputs=_inputs(recipe),
         instruction=recipe.instruction,
-        caption=f"{recipe.instruction} · {recipe.source} · seed {recipe.seed}",
+        caption=caption(recipe),
         strengths=list(recipe.strengths),
         frames=frames,
         busy=busy,
     )
 
 
+def _inputs(recipe: Recipe) -> EditInputs | None:
+    """None for an edit of no upload: the page opens with it anyway."""
+    if not recipe.photograph:
+        return None
+    return EditInputs(
+        photograph=recipe.photograph,
+        instruction=recipe.instruction,
+        num_frames=len(recipe.strengths),
+        seed=recipe.seed,
+        steps=recipe.steps,
+        guidance=recipe.guidance,
+    )
+
+
 class Filmstrip(gr.HTML):
-    """Large picture, strength slider, strip of frames. Event `commit`: {"edit": int, "strength": float} at rest."""
+    """Large picture, strength slider, strip of frames. Event `commit`: {"edit": int, "strength": float} at rest.
+    Event `reopen`: {"key": str, **EditInputs} when the browser has kept an edit that is not here."""
 
     data_model = FilmstripData
 
@@ -76,7 +111,7 @@ class Filmstrip(gr.HTML):
         super().__init__(
             html_template=asset("filmstrip.html"),
             css_template=asset("filmstrip.css"),
-            js_on_load=asset("filmstrip.js"),
+            js_on_load=asset("keep.js") + asset("reach.js") + asset("filmstrip.js"),
             apply_default_css=False,
             **kwargs,
         )
@@ -104,12 +139,3 @@ class Chips(gr.HTML):
 
     def postprocess(self, value: list[str] | None) -> list[str]:  # type: ignore[override]
         return list(value or [])
-
-
-class Photograph(gr.Image):
-    """An image upload that hands over the uploaded file as it is, so that one reader (`images.read_image`) decides."""
-
-    is_template = True  # gradio: draw with the parent's front end
-
-    def preprocess(self, payload: Any) -> str | None:  # type: ignore[override]
-        return payload.path if payload is not None else None

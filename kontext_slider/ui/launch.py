@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
-from kontext_slider.commands.options import add_engine_arguments, load_engine, number
+from kontext_slider.commands.options import add_engine_arguments, hush_libraries, load_engine, number
 from kontext_slider.errors import InvalidInput
-from kontext_slider.ui.gpu import has_spaces
+from kontext_slider.ui.folder import claim_folder
+from kontext_slider.ui.gpu import on_zero_gpu
 
 MAX_UPLOAD = "40mb"
+TEMPORARY = "GRADIO_TEMP_DIR"  # gradio's variable for its temporary folder
+FOREVER = 3600.0  # seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,23 +40,79 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Load the model, build the page and serve it until interrupted.
+    """Load the model, build the page and serve it until interrupted; on the way out the temporary files go.
 
     Raises InvalidInput, CheckpointError or MissingSlider, each with a sentence, when the model cannot be loaded, and
-    InvalidInput when the port is taken.
+    InvalidInput when the port is taken. SIGTERM and SIGHUP end it with SystemExit of 128 and the signal's number.
     """
-    if has_spaces():
+    if on_zero_gpu():
         import spaces  # noqa: F401  before torch touches CUDA
 
-    from kontext_slider.ui.layout import create_app
+    with ends_by_signal(), own_folder() as folder:
+        hush_libraries(bars=True)
+        from kontext_slider.ui.edits import OpenEdits
+        from kontext_slider.ui.layout import create_app
 
-    app = create_app(load_engine(args), model=args.model, slider=args.slider)
+        edits = OpenEdits(folder)
+        app = create_app(load_engine(args), model=args.model, slider=args.slider, edits=edits)
+        try:
+            print(f"Kontext Slider is at {_serve(app, args)}", flush=True)
+            while True:
+                time.sleep(FOREVER)
+        except KeyboardInterrupt:  # Ctrl-C is how a person ends it
+            return
+        finally:
+            edits.close_all()  # ends renders under way
+            app.close(verbose=False)
+
+
+def _serve(app: Any, args: argparse.Namespace) -> str:
+    """Launch the page and return where it is. What gradio says of a public link that failed goes to stderr."""
     options = launch_options() | {"share": args.share, "inbrowser": args.open}
+    said = io.StringIO()
     try:
-        app.launch(server_name=args.host, server_port=args.port, **options)
+        with redirect_stdout(said):
+            _, here, public = app.launch(
+                server_name=args.host, server_port=args.port, quiet=True, prevent_thread_lock=True, **options
+            )
     except OSError as error:
         where = "any port from 7860 on" if args.port is None else f"port {args.port}"
         raise InvalidInput(f"The page cannot be served at {where}: it is taken. Choose another with --port.") from error
+    if args.share and public is None:
+        print(said.getvalue().strip(), file=sys.stderr)
+    return f"{here} and, for everybody, at {public}" if public else str(here)
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A temporary folder of this process, for uploads and frames: gradio takes its own from the environment."""
+    before = os.environ.get(TEMPORARY)
+    own = claim_folder(before or Path(tempfile.gettempdir()) / "gradio")
+    os.environ[TEMPORARY] = str(own.path)
+    try:
+        yield own.path
+    finally:
+        if before is None:
+            del os.environ[TEMPORARY]
+        else:
+            os.environ[TEMPORARY] = before
+        own.remove()
+
+
+@contextmanager
+def ends_by_signal() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise SystemExit, so that `finally` clauses run; Python's own way is to die at once."""
+
+    def end(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def launch_options() -> dict[str, Any]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import html
-import json
-from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from kontext_slider.images import read_image
 from kontext_slider.instructions import whole_picture_first
-from kontext_slider.ui.examples import Example, credits, read_examples
-from kontext_slider.ui.filmstrip import Chips, Filmstrip, Photograph
-from kontext_slider.ui.handlers import FORMAT_NAMES, MAX_FRAMES, MAX_SEED, Handlers
+from kontext_slider.ui.edits import OpenEdits
+from kontext_slider.ui.examples import Example, Gallery, Picking, credits, read_examples
+from kontext_slider.ui.filmstrip import Chips, Filmstrip
+from kontext_slider.ui.handlers import MAX_FRAMES, MAX_SEED, Handlers
+from kontext_slider.ui.kept import wire_keeping
+from kontext_slider.ui.opening import Opening, read_opening
+from kontext_slider.ui.photograph import Looking, Photograph, look, sizes
+from kontext_slider.ui.save_panel import SavePanel, save_panel, wire_saving
+from kontext_slider.ui.saving import Saving
+from kontext_slider.ui.sentences import note
 from kontext_slider.ui.tab import Tab
 
 GENERAL_INSTRUCTIONS = [
@@ -24,43 +29,41 @@ GENERAL_INSTRUCTIONS = [
     "add thick fog",
     "turn it into a pencil sketch",
 ]
+EDIT_INPUTS = ("photograph", "instruction", "num_frames", "seed", "steps", "guidance")  # of an edit, in order
 NUM_FRAMES = 11  # of the strip, unless the person chooses
-TAB_SECONDS = 3600  # a tab unused for this long gives back its session and files
 NO_GUIDANCE = "Not available: this model was trained without a guidance input, so a value would change nothing."
 PARALLEL_EVENTS = 16  # events of one kind that may run at once; the engine's own lock orders the device
 HEADER = """<header class="masthead"><h1>Kontext Slider</h1>
-<p>Edit a photograph in words, then slide from untouched to fully edited.</p></header>"""
+<p>Edit a photograph in words, then slide from untouched to fully edited.</p></header>
+<style>@media (pointer: coarse) { footer a, footer button { min-height: 44px !important; } }</style>"""  # page.css ends
+# above gradio's own footer
 NEW_SEED = f"() => Math.floor(Math.random() * {MAX_SEED})"
-START_DOWNLOAD = """() => {
-  const press = (tries) => {
-    const button = document.querySelector('#download');
-    if (button) setTimeout(() => button.click(), 50);
-    else if (tries > 0) setTimeout(() => press(tries - 1), 100);
-  };
-  press(50);
-}"""  # gradio mounts the button after the event has ended; after a failed export it stays hidden
 
 
-def create_app(engine: Any, model: str | None = None, slider: str | None = None) -> gr.Blocks:
+def create_app(
+    engine: Any, model: str | None = None, slider: str | None = None, edits: OpenEdits | None = None
+) -> gr.Blocks:
     """Build the page over a `SliderEngine`. Nothing is rendered or served yet: call `launch()` on the result.
 
-    `model` and `slider` are the weights' names as exported files shall tell them. The page's own look is in
-    `launch.launch_options()`.
+    `model` and `slider` are the weights' names as exported files shall tell them. `edits` says how long
+    an edit stays open and how much room all have; the page's own look is in `launch.launch_options()`.
     """
-    examples = read_examples()
+    examples, opening = read_examples(), read_opening(model, slider)
     with gr.Blocks(title="Kontext Slider", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as app:
-        tab = gr.State(Tab(), time_to_live=TAB_SECONDS, delete_callback=Tab.close)
+        tab = gr.State(Tab())
         gr.HTML(HEADER, padding=False)
         with gr.Row(equal_height=False, elem_classes="page"):
             with gr.Column(scale=2, min_width=300, elem_classes="side"):
-                inputs = _inputs(engine.pipe, examples)
+                inputs = _inputs(engine.pipe, examples, opening)
             with gr.Column(scale=5, min_width=340, elem_classes="work"):
-                strip = Filmstrip(elem_id="filmstrip")
-                buttons, download = _exports()
-        handlers = Handlers(engine, strip.GRADIO_CACHE, model, slider)
-        _wire(handlers, tab, inputs, strip, download)
-        _wire_exports(handlers, tab, inputs, strip, buttons, download)
-        app.load(None, js=name_buttons("#examples button:has(img)", [each.instruction for each in examples]))
+                strip = Filmstrip(value=opening.filmstrip() if opening else None, elem_id="filmstrip")
+                panel = save_panel(note(sizes(read_image(opening.photograph).size, engine.pipe)) if opening else "")
+        handlers = Handlers(engine, strip.GRADIO_CACHE, opening, edits)
+        _wire(handlers, tab, inputs, strip, panel)
+        _wire_photograph(Looking(engine.pipe), Picking(examples, handlers.folder), inputs)
+        wire_keeping(app, handlers, tab, [inputs[name] for name in EDIT_INPUTS])
+        saving = Saving(handlers.find, model, slider)
+        wire_saving(saving, panel, tab, strip, inputs["sentence"], inputs["num_frames"])
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS)
 
 
@@ -74,18 +77,14 @@ def suggestions(known: dict[str, list[str]]) -> list[str]:
     return list(first.values()) or GENERAL_INSTRUCTIONS
 
 
-def _inputs(pipe: Any, examples: list[Example]) -> dict[str, Any]:
-    """The left column, by name."""
-    photograph = Photograph(
-        label="Photograph",
-        type="filepath",
-        image_mode=None,
-        sources=["upload", "clipboard"],
-        height=230,
-        buttons=[],
-        elem_id="photograph",
-    )
+def _inputs(pipe: Any, examples: list[Example], opening: Opening | None) -> dict[str, Any]:
+    """The left column, by name, with what the page opens with."""
+    path = str(opening.photograph) if opening else None
+    with gr.Group(elem_id="photograph"):
+        photograph = Photograph(value=path, label="Photograph")
+        shown = gr.HTML(look(path, pipe), padding=False)
     instruction = gr.Textbox(
+        opening.instruction if opening else "",
         label="Instruction",
         placeholder="What should change?",
         lines=1,
@@ -97,9 +96,13 @@ def _inputs(pipe: Any, examples: list[Example]) -> dict[str, Any]:
     sentence = gr.HTML("", elem_id="notice", padding=False)
     nearest = Chips(label="Nearest known instructions", elem_id="nearest")
     settings = _settings(pipe)
-    _examples(photograph, instruction, examples)
+    gallery = Gallery(examples, label="Try one of these", elem_id="examples") if examples else None
+    if examples:
+        gr.HTML(f'<p class="credits">Pictures: {html.escape(credits(examples))}</p>', padding=False)
     return {
         "photograph": photograph,
+        "look": shown,
+        "gallery": gallery,
         "instruction": instruction,
         "chips": chips,
         "edit": edit,
@@ -131,82 +134,30 @@ def _settings(pipe: Any) -> dict[str, Any]:
     return {"num_frames": num_frames, "seed": seed, "steps": steps, "guidance": guidance}
 
 
-def _examples(photograph: gr.Image, instruction: gr.Textbox, examples: list[Example]) -> None:
-    if not examples:
-        return
-    gr.Examples(
-        [[str(example.image), example.instruction] for example in examples],
-        inputs=[photograph, instruction],
-        visible_columns=[0],
-        cache_examples=False,
-        label="Try one of these",
-        elem_id="examples",
-        api_visibility="private",
-    )
-    gr.HTML(f'<p class="credits">Pictures: {html.escape(credits(examples))}</p>', padding=False)
-
-
-def name_buttons(selector: str, names: Sequence[str]) -> str:
-    """Script that tells screen readers what buttons with nothing but a picture on them do."""
-    return f"""() => {{
-  const names = {json.dumps(list(names))};
-  const label = (tries) => {{
-    const buttons = document.querySelectorAll({json.dumps(selector)});
-    buttons.forEach((button, index) => button.setAttribute("aria-label", names[index]));
-    if (buttons.length < names.length && tries > 0) setTimeout(() => label(tries - 1), 100);
-  }};
-  label(100);
-}}"""
-
-
-def _exports() -> tuple[dict[str, gr.Button], gr.DownloadButton]:
-    with gr.Row(elem_classes="exports"):
-        gr.HTML('<span class="save-as">Save the sweep as</span>', padding=False, min_width=120)
-        buttons = {
-            suffix: gr.Button(name, size="sm", min_width=64, elem_id=f"save-{suffix}")
-            for suffix, name in FORMAT_NAMES.items()
-        }
-    return buttons, gr.DownloadButton("Download", visible=False, size="sm", elem_id="download")
-
-
-def _wire(
-    handlers: Handlers, tab: gr.State, inputs: dict[str, Any], strip: Filmstrip, download: gr.DownloadButton
-) -> None:
+def _wire(handlers: Handlers, tab: gr.State, inputs: dict[str, Any], strip: Filmstrip, panel: SavePanel) -> None:
     """Edit (button and Enter), the slider at rest, suggestions."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    names = ("photograph", "instruction", "num_frames", "seed", "steps", "guidance")
     instruction, sentence, nearest = inputs["instruction"], inputs["sentence"], inputs["nearest"]
+    outputs = [tab, strip, sentence, nearest, panel.download, panel.note]
     gr.on(
         [inputs["edit"].click, instruction.submit],
         handlers.edit,
-        inputs=[tab, *(inputs[name] for name in names)],
-        outputs=[tab, strip, sentence, nearest, download],
+        inputs=[tab, *(inputs[name] for name in EDIT_INPUTS)],
+        outputs=outputs,
         trigger_mode="multiple",  # a newer Edit does not wait for the older: it takes over
         **quiet,
     )
+    strip.reopen(handlers.reopen, tab, outputs, **quiet)
     strip.commit(handlers.commit, tab, [strip, sentence], trigger_mode="multiple", **quiet)  # the newest wins
     for chips in (inputs["chips"], nearest):
         chips.pick(handlers.pick, None, instruction, queue=False, **quiet)
 
 
-def _wire_exports(
-    handlers: Handlers,
-    tab: gr.State,
-    inputs: dict[str, Any],
-    strip: Filmstrip,
-    buttons: dict[str, gr.Button],
-    download: gr.DownloadButton,
-) -> None:
-    for suffix, button in buttons.items():
-        event = button.click(
-            partial(_save, handlers, suffix),
-            [tab, inputs["num_frames"]],
-            [strip, inputs["sentence"], download],
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        event.success(None, js=START_DOWNLOAD)
-
-
-def _save(handlers: Handlers, suffix: str, tab: Tab, num_frames: Any) -> Iterator[tuple[Any, Any, Any]]:
-    yield from handlers.save(suffix, tab, num_frames)
+def _wire_photograph(looking: Looking, picking: Picking, inputs: dict[str, Any]) -> None:
+    """What stands in the upload is looked at, wherever it comes from."""
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+    photograph, sentence = inputs["photograph"], inputs["sentence"]
+    photograph.change(looking.look, photograph, [photograph, inputs["look"], sentence], **quiet)
+    photograph.refused(looking.refused, None, sentence, **quiet)
+    if inputs["gallery"] is not None:
+        inputs["gallery"].pick(picking.pick, None, [photograph, inputs["instruction"]], **quiet)

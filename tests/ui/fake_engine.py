@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from kontext_slider.errors import InvalidInput, SessionClosed, Superseded
+from kontext_slider.images import ImageLike, Photo, read_photo, working_image
 
 KNOWN = {
     "night": ["make it night", "turn day into night"],
@@ -35,8 +36,10 @@ def faded(source: Image.Image, strength: float) -> Image.Image:
 class FakeSession:
     """`steps` steps of `step_seconds` per frame; a newer `show` supersedes an older one between two steps."""
 
-    def __init__(self, engine: FakeEngine, source: Image.Image, steps: int) -> None:
-        self.source, self.steps, self._engine = source, steps, engine
+    def __init__(self, engine: FakeEngine, photo: Photo, steps: int) -> None:
+        self.photo, self.steps, self._engine = photo, steps, engine
+        defaults, multiple = engine.pipe.defaults, 2 * engine.pipe.vae_scale_factor
+        self.source = working_image(photo.on_white(), defaults.size, multiple)
         self.preview_steps = steps // 2
         self._frames: dict[float, Image.Image] = {}
         self._wanted: float | None = None
@@ -72,6 +75,17 @@ class FakeSession:
         for strength in strengths:
             yield strength, self._render(strength, on_step, lambda: True)
 
+    def picture(self, strength: float) -> Image.Image:
+        """What `faded` makes of the photograph at its own size; renders the frame as the real session does."""
+        if strength == 0:
+            return self.photo.image.copy()
+        self._render(strength, None, lambda: True)
+        return faded(self.photo.on_white(), strength)
+
+    def full_size_facts(self, strength: float) -> dict[str, Any]:
+        facts = {"size": list(self.photo.image.size), "edited_at": list(self.source.size)}
+        return facts | ({"warning": self._engine.warning} if self._engine.warning and strength else {})
+
     def close(self) -> None:
         self._open = False
 
@@ -106,7 +120,9 @@ class FakeEngine:
         guidance_embeds: bool = False,
         fails_at: float | None = None,
         steps: int = 4,
+        warning: str = "",
     ) -> None:
+        self.warning = warning  # of full size
         self.step_seconds, self.fails_at = step_seconds, fails_at
         self.lock = threading.Lock()
         self.rendered: list[float] = []
@@ -115,10 +131,11 @@ class FakeEngine:
         self.pipe = SimpleNamespace(
             known_instructions=KNOWN if known is None else known,
             defaults=SimpleNamespace(size=256, steps=steps, guidance=2.5, max_sequence_length=16),
+            vae_scale_factor=8,
             transformer=SimpleNamespace(config=SimpleNamespace(guidance_embeds=guidance_embeds)),
         )
 
-    def open(self, image: Image.Image, instruction: str, **settings: Any) -> FakeSession:
+    def open(self, image: ImageLike | Photo, instruction: str, **settings: Any) -> FakeSession:
+        photo = image if isinstance(image, Photo) else read_photo(image)
         self.opened.append({"instruction": instruction, **settings})
-        side = self.pipe.defaults.size
-        return FakeSession(self, image.resize((side, side)), settings["steps"])
+        return FakeSession(self, photo, settings["steps"])

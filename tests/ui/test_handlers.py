@@ -13,8 +13,7 @@ from PIL import Image
 
 from kontext_slider.engine import SliderEngine, ends_first
 from kontext_slider.errors import InvalidInput
-from kontext_slider.export import read_metadata
-from kontext_slider.ui.handlers import Handlers, file_stem, notice, position, whole_number
+from kontext_slider.ui.handlers import Handlers, notice, position, whole_number
 from kontext_slider.ui.tab import Tab
 from tests.ui import fake_engine
 from tests.ui.fake_engine import FakeEngine, faded
@@ -32,7 +31,7 @@ def photograph(tmp_path) -> str:
 
 @pytest.fixture
 def handlers(tmp_path) -> Handlers:
-    return Handlers(FakeEngine(), str(tmp_path / "cache"), model="fake")
+    return Handlers(FakeEngine(), str(tmp_path / "cache"))
 
 
 def edit(handlers, tab, photograph, instruction="make it night", num_frames=5, seed=3, steps=2, guidance=2.5):
@@ -191,18 +190,6 @@ def test_there_is_no_preview_where_it_does_not_pay(handlers, photograph, steps, 
     assert handlers.engine.previewed == previewed
 
 
-def test_an_export_holds_no_preview(handlers, photograph):
-    """A GIF saved between preview and exact frame has one rough frame for ever."""
-    tab = Tab()
-    edit(handlers, tab, photograph, num_frames=2, steps=8)
-    tab.edit._keep_preview(0.5, tab.edit.session.preview(0.5))
-    assert not tab.edit.has(0.5) and [strength for strength, _ in tab.edit.previews()] == [0.5]
-    list(handlers.save("zip", tab, 3))
-    source = tab.edit.session.source
-    assert tab.edit.picture(0.5).tobytes() == faded(source, 0.5).tobytes()
-    assert tab.edit.previews() == []
-
-
 def test_coming_back_to_a_finished_frame_drops_the_stale_render(photograph, tmp_path):
     """The hand is back where a frame is finished, and the device goes on with one that nobody waits for."""
     handlers, tab = Handlers(FakeEngine(step_seconds=0.05), str(tmp_path)), Tab()
@@ -280,41 +267,6 @@ def test_an_unknown_instruction_is_answered_honestly(handlers, photograph):
     assert not any("not trained" in str(message[2]) for message in known)
 
 
-def test_export_completes_the_sweep_first(handlers, photograph):
-    """A GIF saved while the strip is half full must still hold every frame."""
-    tab = Tab()
-    next(m for m in handlers.edit(tab, photograph, "make it night", 5, 7, 2, 2.5) if len(m[1].frames) == 2)
-    messages = list(handlers.save("gif", tab, 9))
-    path = Path(messages[-1][2]["value"])
-    with Image.open(path) as gif:
-        assert gif.n_frames == 9
-    assert path.name == "make-it-night.gif"
-    told = read_metadata(path)
-    assert told["seed"] == 7 and told["model"] == "fake" and told["source"] == "photo.png"
-    assert told["strengths"] == [k / 8 for k in range(9)]
-
-
-def test_the_file_of_a_replaced_edit_is_not_offered_any_more(handlers, photograph):
-    """The next edit deletes it: the button that stays would answer a press with nothing."""
-    tab = Tab()
-    messages = edit(handlers, tab, photograph) + edit(handlers, tab, photograph, "add thick fog")
-    list(handlers.save("gif", tab, 5))
-    opened = next(m for m in messages if m[1].busy and m[1].busy.text == "Starting")
-    assert opened[4] == gr.update(value=None, visible=False)
-    failed = edit(handlers, tab, None)
-    assert all(message[4] == gr.skip() for message in failed), "that of an open edit stays"
-
-
-def test_saving_keeps_what_was_said_of_the_edit(handlers, photograph):
-    """The nearest instructions stay on the page; without the sentence before them nobody knows what they are."""
-    tab = Tab()
-    edit(handlers, tab, photograph, "add a dragon")
-    assert "not trained" in list(handlers.save("gif", tab, 5))[0][1]
-    handlers.known = {}
-    edit(handlers, tab, photograph, "add a dragon")
-    assert list(handlers.save("gif", tab, 5))[0][1] == ""
-
-
 def test_the_strip_says_whose_frames_it_shows(handlers, photograph):
     """Another picture or instruction may stand beside it already, and a save would write the one nobody named."""
     last = edit(handlers, Tab(), photograph)[-1][1]
@@ -332,17 +284,11 @@ def test_frames_go_when_the_process_ends(tmp_path, monkeypatch):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_export_before_an_edit_says_what_to_do(handlers):
-    """A click on GIF with nothing open must not fail without a word."""
-    _, sentence, download = list(handlers.save("gif", Tab(), 5))[-1]
-    assert "Edit" in sentence and download["visible"] is False
-
-
-def test_a_commit_after_the_tab_has_expired_says_so(handlers):
+def test_a_commit_of_an_edit_that_is_closed_asks_the_browser_for_it(handlers):
     """After an hour away the session is gone; a slider that then does nothing would look broken."""
     event = gr.EventData(None, {"edit": 1, "strength": 0.5})
-    [(_, sentence)] = list(handlers.commit(Tab(), event))
-    assert "press Edit" in sentence
+    [(strip, _)] = list(handlers.commit(Tab(), event))
+    assert strip.is_lost and "press Edit" in strip.said
 
 
 def test_values_of_a_browser_are_checked():
@@ -375,9 +321,7 @@ def test_picks_become_text_and_nothing_else(handlers):
     assert handlers.pick(gr.EventData(None, SimpleNamespace())) == gr.skip()
 
 
-def test_names_of_files_and_sentences_are_safe():
-    """An instruction is also a file name and a piece of a page."""
-    assert file_stem("Make it snow!") == "make-it-snow"
-    assert file_stem("../../..") == "edit"
+def test_sentences_are_safe():
+    """An instruction is also a piece of a page."""
     assert "<script>" not in notice("<script>")
     assert notice("") == ""

@@ -53,10 +53,32 @@ def test_uploads_are_bounded_and_history_is_off():
     assert options["max_file_size"] and options["run_history"] is False and options["enable_monitoring"] is False
 
 
-def test_without_spaces_the_engine_is_used_as_it_is():
-    """The detour for ZeroGPU loses step progress; it must not be taken elsewhere."""
+@pytest.mark.parametrize("variable", [None, "", "false"])
+def test_off_zero_gpu_the_engine_is_used_as_it_is(monkeypatch, variable):
+    """The `spaces` package is in every Space, so one on CPUs took the detour: no step progress, every frame anew."""
+    monkeypatch.setitem(sys.modules, "spaces", no_op_spaces())
+    monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("SPACES_ZERO_GPU", variable)
     engine = FakeEngine()
     assert gpu.session_opener(engine) == engine.open
+
+
+def test_on_zero_gpu_the_package_is_used_though_it_does_nothing(monkeypatch):
+    """The variable decides, not whether a device is lent."""
+    monkeypatch.setitem(sys.modules, "spaces", no_op_spaces())
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    engine = FakeEngine()
+    session = gpu.session_opener(engine)(Image.new("RGB", (256, 256), "teal"), "make it night", seed=0, steps=1)
+    assert isinstance(session, gpu.LentSession)
+    assert session.show(0.5).tobytes() == faded(session.source, 0.5).tobytes()
+
+
+def no_op_spaces() -> ModuleType:
+    """The package as it is off ZeroGPU: its decorator changes nothing."""
+    spaces = ModuleType("spaces")
+    spaces.GPU = lambda duration: lambda function: function
+    return spaces
 
 
 def test_on_a_space_every_frame_is_made_inside_a_lent_gpu(monkeypatch):
@@ -79,15 +101,19 @@ def test_on_a_space_every_frame_is_made_inside_a_lent_gpu(monkeypatch):
     spaces = ModuleType("spaces")
     spaces.GPU = lend
     monkeypatch.setitem(sys.modules, "spaces", spaces)
-    monkeypatch.setattr(gpu, "has_spaces", lambda: True)
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     engine = FakeEngine()
     opened_inside: list[bool] = []
     real_open = engine.open
     monkeypatch.setattr(engine, "open", lambda *a, **k: (opened_inside.append(bool(inside)), real_open(*a, **k))[1])
-    session = gpu.session_opener(engine)(Image.new("RGB", (256, 256), "teal"), "make it night", seed=0, steps=1)
+    session = gpu.session_opener(engine)(Image.new("RGB", (400, 300), "teal"), "make it night", seed=0, steps=1)
     assert opened_inside == []
     [(_, frame)] = list(session.frames([0.5]))
     assert frame.tobytes() == faded(session.source, 0.5).tobytes() == session.show(0.5).tobytes()
     assert opened_inside and all(opened_inside)
+    before = len(opened_inside)
+    assert session.picture(0.5).size == (400, 300) and session.picture(0).tobytes() == session.photo.image.tobytes()
+    assert session.full_size_facts(0.5)["size"] == [400, 300]
+    assert len(opened_inside) == before, "each loan costs seconds: a frame that is there is not made again"
     session.want(0.5)
     assert session.preview_steps == 0  # a preview would be a second loan
