@@ -30,6 +30,7 @@ from tests.ui.test_browser import (
 
 READY = "document.querySelector('#filmstrip .stage') && document.querySelector('#photograph')"
 WORD = "document.querySelector('#filmstrip .connection')"
+READY_THUMBS = "document.querySelectorAll('#filmstrip .thumb.ready').length"
 GAP_SECONDS = 3
 
 pytestmark = [
@@ -74,7 +75,7 @@ def rest_at(browser: Browser, strength: float) -> str:  # noqa: F811
 
 def check_it_is_back(browser: Browser, strength: str, full: np.ndarray, folder: Path) -> None:  # noqa: F811
     """Photograph, words, strip and slider position are those of before."""
-    browser.wait(f"{STAGE}.frames >= 11 && !('busy' in {STAGE}) && {STAGE}.exact == 'true'")
+    browser.wait(f"{READY_THUMBS} == 11 && !('busy' in {STAGE}) && {STAGE}.exact == 'true'")
     assert browser.run(f"{STAGE}.strength") == strength
     assert browser.run(f"document.querySelector('{INSTRUCTION}').value") == "make it night"
     browser.wait("document.querySelector('#photograph img').naturalWidth == 320")
@@ -82,7 +83,7 @@ def check_it_is_back(browser: Browser, strength: str, full: np.ndarray, folder: 
     browser.key("End")
     browser.wait(f"{STAGE}.shown == '1.0000'")
     assert np.array_equal(shown(browser, folder), full)
-    assert browser.run("document.querySelectorAll('#filmstrip .thumb.ready').length") == 11
+    assert browser.run(READY_THUMBS) == 11
 
 
 def test_a_gap_of_three_seconds_in_a_drag_loses_nothing(browser, photograph, tmp_path):  # noqa: F811
