@@ -73,12 +73,15 @@ class EditRenderer:
 
     def _pixels(self, strengths: list[float], turn: Turn, on_step: OnStep | None) -> torch.Tensor:
         """The model's own frames, (B, 3, H, W); in two halves where memory is short."""
+        batch, middle = self._engine.batch, len(strengths) // 2
         try:
-            return decode(self._engine.pipe, self._latents(strengths, turn, on_step), self._settings.size)
+            pixels = decode(self._engine.pipe, self._latents(strengths, turn, on_step), self._settings.size)
+            batch.went_well(len(strengths))
+            return pixels
         except torch.OutOfMemoryError:
             if len(strengths) == 1:
                 raise
-        self._engine.batch = middle = len(strengths) // 2
+        batch.ran_short(len(strengths))
         halves = (self._pixels(half, turn, None) for half in (strengths[:middle], strengths[middle:]))
         return torch.cat(list(halves))
 

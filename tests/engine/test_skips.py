@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from kontext_slider.engine import SliderEngine
+from kontext_slider.engine.batch_size import BatchSize
 from kontext_slider.engine.prepared import Prepared
 from kontext_slider.engine.skips import MOST_STEPS, Skips, fewest_steps, products, replayed
 from tests.tiny import INSTRUCTION, tiny_image
@@ -138,7 +139,7 @@ def test_frames_after_the_first_skip_steps_and_exact_ones_none(pipe, monkeypatch
 def test_one_frame_of_a_sweep_makes_the_plan_for_its_batches(pipe, monkeypatch):
     """Eight frames computed whole at once, of which seven could have skipped."""
     engine, asked, velocity = skipping_engine(pipe), [], Prepared.velocity
-    engine.batch = 3
+    engine.batch = BatchSize(3)
 
     def noted(self, latents, table):
         answer = velocity(self, latents, table)
