@@ -36,7 +36,10 @@ class Speed:
         made for a hand stays that strength's frame, in strips too.
     nodes: finished frames at least that either is told from; with five, sweeps keep most of their detours
         (benchmarks/LOG.md).
-    batch: most strengths of a sweep that are denoised at once; halved where memory is short.
+    leading: frames at the start of a sweep that are rendered before the coarse ones, so that they are there soon: as
+        many as cost no more in all.
+    batch: most strengths of a sweep that are denoised at once; fewer for a while after memory ran short
+        (`batch_size.py`).
     """
 
     dtype: torch.dtype | None = None
@@ -48,6 +51,7 @@ class Speed:
     reach: float = 0.1
     hand_reach: float = 0.5
     nodes: int = 5
+    leading: int = 2
     batch: int = 1
 
     @property
@@ -67,7 +71,7 @@ class Speed:
 # (benchmarks/LOG.md).
 _EXACT = Speed(batch=8)
 _FAST = replace(_EXACT, guess_error=0.003, skip_error=0.03, between=54.0)
-_FASTEST = replace(_EXACT, guess_error=0.025, skip_error=0.1, between=34.0, reach=0.5, nodes=3)
+_FASTEST = replace(_EXACT, guess_error=0.025, skip_error=0.1, between=34.0, reach=0.5, nodes=3, leading=1)
 SPEEDS: dict[str, dict[str, Speed]] = {
     "gpu": {"exact": _EXACT, "fast": _FAST, "fastest": _FASTEST},
     "gpu, large model": {
