@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from .errors import InvalidInput, KontextSliderError, UnreadableImage
+from .threads import limit_spinning
 
 PROGRAM = "kontext-slider"
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
@@ -39,6 +40,7 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. 0: done; 1: something failed; 2: wrong use; 130: stopped by Ctrl-C."""
+    limit_spinning()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         args = build_parser(words[:1]).parse_args(words)
