@@ -1,4 +1,4 @@
-"""A sweep or a single picture as a file that carries how it was made: GIF, WebP, MP4, PNG strip, ZIP of PNGs.
+"""A sweep as a file that carries how it was made: GIF, WebP, MP4, PNG strip, ZIP of PNGs.
 
 A file is written whole or not at all, and `read_metadata` finds in it again what `save_sweep` was told.
 """
@@ -20,13 +20,13 @@ import av
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from .animation import EXIF_DESCRIPTION, exif_text, gif_bytes, mp4_bytes, webp_bytes
+from .animation import EXIF_DESCRIPTION, gif_bytes, mp4_bytes, webp_bytes
 from .defaults import MAX_STRENGTH
 from .errors import InvalidInput
+from .xmp import xmp_text
 
 ANIMATIONS = ("gif", "webp", "mp4")
 FORMATS = (*ANIMATIONS, "png", "zip")
-PICTURE_FORMATS = ("png", "jpg", "jpeg", "webp")
 FPS = 10.0
 FPS_RANGE = (0.1, 50.0)  # a GIF counts time in hundredths of a second, and viewers slow down anything under two
 METADATA_KEY = "kontext_slider"
@@ -98,21 +98,8 @@ def describe(frames: Frames, source: str | os.PathLike[str] | None = None, **ori
     return told | {"size": list(frames[0][1].size), "strengths": [strength for strength, _ in frames]}
 
 
-def save_picture(picture: Image.Image, path: str | os.PathLike[str], metadata: dict[str, Any]) -> Path:
-    """Write one picture as PNG, JPEG or WebP (lossless) by the suffix, with `metadata` (JSON values) embedded."""
-    suffix = check_suffix(path, PICTURE_FORMATS)
-    buffer = io.BytesIO()
-    if suffix == "png":
-        picture.save(buffer, format="PNG", pnginfo=_png_text(metadata))
-    elif suffix == "webp":
-        picture.save(buffer, format="WEBP", lossless=True, exif=exif_text(_as_text(metadata)))
-    else:
-        picture.save(buffer, format="JPEG", quality=95, subsampling=0, exif=exif_text(_as_text(metadata)))
-    return write_whole(path, buffer.getvalue())
-
-
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `save_sweep` or `save_picture` embedded in the file; InvalidInput when there is no such thing in it."""
+    """What `save_sweep` or `picture_file.save_picture` embedded in the file; InvalidInput when it holds none."""
     if not Path(path).is_file():
         raise InvalidInput(f"There is no file {path}. Check the path.")
     try:
@@ -132,7 +119,7 @@ def check_suffix(path: str | os.PathLike[str], known: tuple[str, ...]) -> str:
     return suffix
 
 
-def write_whole(path: str | os.PathLike[str], data: bytes) -> Path:
+def write_whole(path: str | os.PathLike[str], data: bytes | memoryview) -> Path:
     """Write `data` to `path` so that nobody ever sees half of it, whatever stops this process."""
     path = Path(path)
     part = path.with_name(f".{uuid.uuid4().hex}.part")
@@ -184,13 +171,15 @@ def _in_order_shown(frames: Frames, bounce: bool) -> list[Image.Image]:
     return pictures + pictures[-2:0:-1] if bounce else pictures
 
 
-def _as_text(metadata: dict[str, Any]) -> str:
-    return json.dumps(metadata, sort_keys=True)  # ASCII: JSON escapes the rest
+def metadata_text(metadata: dict[str, Any]) -> str:
+    """JSON in ASCII (it escapes the rest), as files embed it."""
+    return json.dumps(metadata, sort_keys=True)
 
 
-def _png_text(metadata: dict[str, Any]) -> PngInfo:
+def png_text(text: str) -> PngInfo:
+    """The chunk that holds `text` in a PNG file."""
     info = PngInfo()
-    info.add_text(METADATA_KEY, _as_text(metadata))
+    info.add_text(METADATA_KEY, text)
     return info
 
 
@@ -201,15 +190,15 @@ def _png_bytes(picture: Image.Image, info: PngInfo | None = None) -> bytes:
 
 
 def _encode_gif(frames: Frames, look: Look, metadata: dict[str, Any]) -> bytes:
-    return gif_bytes(_in_order_shown(frames, look.bounce), look.fps, _as_text(metadata))
+    return gif_bytes(_in_order_shown(frames, look.bounce), look.fps, metadata_text(metadata))
 
 
 def _encode_webp(frames: Frames, look: Look, metadata: dict[str, Any]) -> bytes:
-    return webp_bytes(_in_order_shown(frames, look.bounce), look.fps, _as_text(metadata), look.lossless)
+    return webp_bytes(_in_order_shown(frames, look.bounce), look.fps, metadata_text(metadata), look.lossless)
 
 
 def _encode_mp4(frames: Frames, look: Look, metadata: dict[str, Any]) -> bytes:
-    return mp4_bytes(_in_order_shown(frames, look.bounce), look.fps, _as_text(metadata))
+    return mp4_bytes(_in_order_shown(frames, look.bounce), look.fps, metadata_text(metadata))
 
 
 def _encode_strip(frames: Frames, look: Look, metadata: dict[str, Any]) -> bytes:
@@ -223,7 +212,7 @@ def _encode_strip(frames: Frames, look: Look, metadata: dict[str, Any]) -> bytes
         if look.captions:
             middle = (k * width + width / 2, height + caption_height / 2)
             draw.text(middle, f"{strength:.2f}", "black", ImageFont.load_default(font_size), anchor="mm")
-    return _png_bytes(strip, _png_text(metadata))
+    return _png_bytes(strip, png_text(metadata_text(metadata)))
 
 
 def _encode_zip(frames: Frames, look: Look, metadata: dict[str, Any]) -> bytes:
@@ -257,4 +246,7 @@ def _embedded_text(path: str | os.PathLike[str], suffix: str) -> str | bytes:
     with Image.open(path) as picture:
         if suffix == "gif":
             return picture.info["comment"]
-        return picture.info[METADATA_KEY] if suffix == "png" else picture.getexif()[EXIF_DESCRIPTION]
+        if suffix == "png":
+            return picture.info[METADATA_KEY]
+        packet = picture.info.get("xmp")  # sweeps and version 0.1 use the description of the EXIF block
+        return xmp_text(packet) if packet else picture.getexif()[EXIF_DESCRIPTION]

@@ -8,23 +8,31 @@ from __future__ import annotations
 import math
 import os
 import struct
-from io import BytesIO
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image
 
+from .colour import to_srgb
+from .colour_tags import ColourTags, read_colour_tags
+from .depth import grey_of_depth, image_of_array, is_deep
 from .errors import InvalidInput, UnreadableImage
+from .exif import exif_of_tiff
+from .opener import named_errors, open_unlimited, too_large
+from .raw import develop, is_raw
 
 ImageLike = str | os.PathLike | bytes | bytearray | Image.Image | np.ndarray
 
-MAX_PIXELS = 89_000_000  # just under the limit at which Pillow itself warns of a decompression bomb
+MAX_PIXELS = 110_000_000  # cameras of 100 and telephones of 108 megapixels
 MIN_SIDE = 8  # pixels; below that there is nothing to edit
 MAX_ASPECT = 64  # longer side over shorter side
 MAX_SIZE = 2048  # side of the square of the working area, pixels
 
 _VECTOR_FORMATS = {"EPS", "WMF"}  # Pillow hands these to other programs to draw
 _EXIF_ORIENTATION = 0x0112
+_DNG_VERSION, _IPTC_TAG = 50706, 33723  # of TIFF
+_IPTC_RESOURCE = 0x0404  # of Photoshop, in JPEG
 _UPRIGHT = {  # EXIF 2.3, tag 0x0112: what turns the stored pixels into the picture as it was seen
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -36,23 +44,60 @@ _UPRIGHT = {  # EXIF 2.3, tag 0x0112: what turns the stored pixels into the pict
 }
 
 
+@dataclass(frozen=True)
+class Photo:
+    """A photograph as it was handed over, ready to edit.
+
+    image: upright, 8-bit sRGB, at its own size; RGBA where a pixel is transparent, else RGB.
+    icc_profile: the photograph's own profile when it is not sRGB, to save a result in it again.
+    exif: the EXIF block as it stood in the file (with or without its "Exif" prefix).
+    name: the bare file name, "" where there is none.
+    other_metadata: names of what else the file holds and a result never keeps: "XMP", "IPTC".
+    """
+
+    image: Image.Image
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    name: str = ""
+    other_metadata: tuple[str, ...] = ()
+
+    def on_white(self) -> Image.Image:
+        """The picture as RGB, what is transparent laid over white; always a new image."""
+        if self.image.mode == "RGB":
+            return self.image.copy()
+        canvas = Image.new("RGB", self.image.size, "white")
+        canvas.paste(self.image, mask=self.image.getchannel("A"))
+        return canvas
+
+
 def read_image(source: ImageLike) -> Image.Image:
-    """Read a picture as RGB the way a person expects to see it.
+    """Read a picture as RGB the way a person expects to see it, what is transparent laid over white.
+
+    Takes and raises what `read_photo` does.
+    """
+    return read_photo(source).on_white()
+
+
+def read_photo(source: ImageLike) -> Photo:
+    """Read a picture the way a person expects to see it, with what is needed to save a result beside it.
 
     `source` is a path, the bytes of an image file, a PIL image or a numpy array (H x W, or H x W x 1, 2, 3 or 4
     channels; uint8, uint16, bool, other integers, or floats in 0..1). EXIF rotation is applied, an embedded colour
-    profile is converted to sRGB, transparency is laid over white, 16-bit and float grey are scaled to 8 bits, and of
-    an animation the first frame is taken. A PIL image or array of the caller is never changed.
+    profile is converted to sRGB, 16-bit and float grey are scaled to 8 bits, and of an animation the first frame is
+    taken. A PIL image or array of the caller is never changed.
 
     Raises UnreadableImage, with a sentence that names the file and says what to do.
     """
     if isinstance(source, np.ndarray):
-        return _flatten(_from_array(source))
+        if math.prod(source.shape[:2]) > MAX_PIXELS:
+            raise UnreadableImage(too_large("The image array", MAX_PIXELS))
+        with named_errors("The image array", MAX_PIXELS):
+            image = image_of_array(source)
+            return _finished(image, ColourTags(), Photo(image), "The image array")
     if isinstance(source, Image.Image):
-        filename = getattr(source, "filename", "")
-        return _finish(source, repr(filename) if filename else "The image")
+        return _of_image(source)
     if isinstance(source, bytes | bytearray):
-        return _open(BytesIO(source), "The image data")
+        return _open(bytes(source), "The image data", "")
     if isinstance(source, str | os.PathLike):
         return _open_path(source)
     kind = type(source).__name__
@@ -126,7 +171,7 @@ def _best_sides(aspect: float, size: int, multiple: int) -> tuple[int, int]:
     return min((sides for sides in candidates if math.prod(sides) <= 1.6 * size**2), key=cost)
 
 
-def _open_path(path: str | os.PathLike) -> Image.Image:
+def _open_path(path: str | os.PathLike) -> Photo:
     name = os.fspath(path)
     if not os.path.exists(name):
         raise UnreadableImage(f"There is no file {name!r}. Check the path.")
@@ -135,51 +180,58 @@ def _open_path(path: str | os.PathLike) -> Image.Image:
     try:
         content = Path(name).read_bytes()
     except OSError as error:
-        raise UnreadableImage(f"{name!r} cannot be read ({error.strerror}). Check its permissions.") from error
-    return _open(BytesIO(content), repr(name))
+        reason = error.strerror or type(error).__name__
+        raise UnreadableImage(f"{name!r} cannot be read ({reason}). Check its permissions.") from error
+    return _open(content, repr(name), os.path.basename(name))
 
 
-def _open(stream: BytesIO, name: str) -> Image.Image:
-    try:
-        with Image.open(stream) as image:
-            return _finish(image, name)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImage(_too_large(name)) from error
-    except UnidentifiedImageError as error:
-        raise UnreadableImage(
-            f"{name} is not an image that can be read here. Save it as PNG, JPEG or WebP and try again."
-        ) from error
-    except UnreadableImage:
-        raise
-    except Exception as error:  # a broken file can raise anything from inside Pillow's decoders
-        raise UnreadableImage(_damaged(name, error)) from error
+def _open(content: bytes, name: str, filename: str) -> Photo:
+    """A file as a photograph; `name` is what sentences call it."""
+    if is_raw(content, filename):
+        return Photo(develop(content, name, MAX_PIXELS), exif=exif_of_tiff(content), name=filename)
+    with named_errors(name, MAX_PIXELS):
+        with open_unlimited(content) as image:
+            upright = _decoded(image, name)
+            tags = read_colour_tags(image, content)
+            exif = exif_of_tiff(content) if image.format == "TIFF" else image.info.get("exif")
+            others = _other_metadata(image)
+        return _finished(upright, tags, Photo(upright, None, exif, filename, others), name)
 
 
-def _finish(image: Image.Image, name: str) -> Image.Image:
-    """Decode, turn upright, bring to sRGB on white."""
+def _of_image(image: Image.Image) -> Photo:
+    """A caller's image, which stays as it is."""
+    path = os.fspath(getattr(image, "filename", "") or "")
+    name = repr(path) if path else "The image"
+    with named_errors(name, MAX_PIXELS):
+        if _DNG_VERSION in getattr(image, "tag_v2", {}):
+            raise UnreadableImage(f"{name} is only the thumbnail of a raw photograph. Give the path of the file.")
+        upright = _decoded(image, name)
+        kept = Photo(upright, None, image.info.get("exif"), os.path.basename(path), _other_metadata(image))
+        return _finished(upright, read_colour_tags(image), kept, name)
+
+
+def _decoded(image: Image.Image, name: str) -> Image.Image:
+    """Decode and turn upright; always a new image."""
     if image.width * image.height > MAX_PIXELS:
-        raise UnreadableImage(_too_large(name))
+        raise UnreadableImage(too_large(name, MAX_PIXELS))
     if min(image.size) < 1:
         raise UnreadableImage(f"{name} has no pixels. Choose another file.")
     if image.format in _VECTOR_FORMATS:
         raise UnreadableImage(f"{name} is a drawing ({image.format}). Export it as PNG and try again.")
-    try:
-        image.load()
-    except Exception as error:  # a broken file can raise anything from inside Pillow's decoders
-        raise UnreadableImage(_damaged(name, error)) from error
+    image.load()
     turn = _UPRIGHT.get(_orientation(image))
-    flat = _flatten(image)
-    upright = flat.transpose(turn) if turn is not None else flat
-    upright.info = {}  # what it said is done: whoever reads this image again must not turn or convert it again
-    return upright
+    return image.copy() if turn is None else image.transpose(turn)
 
 
-def _too_large(name: str) -> str:
-    return f"{name} has more than {MAX_PIXELS // 1_000_000} megapixels. Scale it down and try again."
-
-
-def _damaged(name: str, error: Exception) -> str:
-    return f"{name} is damaged or incomplete ({error}). Save or download it again and retry."
+def _finished(image: Image.Image, tags: ColourTags, photo: Photo, name: str) -> Photo:
+    """`photo` with its upright `image` in sRGB, with alpha where it is needed. What the image said of itself is done:
+    whoever reads the result again must not turn or convert it again."""
+    colour, alpha = _split_alpha(image)
+    rgb, own_profile = to_srgb(colour, tags, name)
+    rgb.info = {}
+    if alpha is not None:
+        rgb.putalpha(alpha)
+    return replace(photo, image=rgb, icc_profile=own_profile)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -190,99 +242,23 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _flatten(image: Image.Image) -> Image.Image:
-    """RGB over white, in sRGB; a new image."""
-    profile = image.info.get("icc_profile")
-    colour, alpha = _split_alpha(image)
-    rgb = _to_srgb(colour, profile)
-    if alpha is None:
-        return rgb
-    canvas = Image.new("RGB", rgb.size, "white")
-    canvas.paste(rgb, mask=alpha)
-    return canvas
+def _other_metadata(image: Image.Image) -> tuple[str, ...]:
+    """Names of what else the file holds about the photograph."""
+    has_xmp = "xmp" in image.info or "XML:com.adobe.xmp" in image.info
+    has_iptc = _IPTC_RESOURCE in image.info.get("photoshop", {}) or _IPTC_TAG in getattr(image, "tag_v2", {})
+    return ("XMP",) * has_xmp + ("IPTC",) * has_iptc
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colour without alpha, and alpha as L where any pixel can be transparent."""
-    if image.mode in ("F", "I") or image.mode.startswith("I;16"):
-        return _grey_of_depth(image), None
-    if image.mode in ("LA", "La"):  # La: grey multiplied by its alpha
-        grey = image.convert("LA")
-        return grey.getchannel("L"), grey.getchannel("A")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return rgba.convert("RGB"), rgba.getchannel("A")
+    """Colour without alpha, and alpha as L where a pixel is transparent."""
+    if is_deep(image):
+        return grey_of_depth(image), None
     if image.mode == "1":
         return image.convert("L"), None
-    return (image.convert("RGB") if image.mode == "P" else image), None
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """To RGB, through the embedded profile where it is usable; always a new image.
-
-    A profile that is broken or belongs to another kind of colour is left out: the picture is still worth reading.
-    """
-    if image.mode == "LAB":
-        return _converted(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
-    if profile and image.mode in ("L", "RGB", "CMYK"):
-        try:
-            embedded = ImageCms.ImageCmsProfile(BytesIO(profile))
-            if "srgb" not in ImageCms.getProfileDescription(embedded).lower():
-                return _converted(image, embedded)
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            return image.convert("RGB")
-    return image.convert("RGB") if image.mode != "RGB" else image.copy()
-
-
-def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
-    assert converted is not None  # None only in place
-    return converted
-
-
-def _grey_of_depth(image: Image.Image) -> Image.Image:
-    """16-bit, 32-bit and float grey to L. I;16 is full range; I and F hold anything, so their values decide."""
-    values = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        values = values.astype(np.uint16)
-    return Image.fromarray(_to_uint8(values))
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (2, 3, 4)):
-        raise UnreadableImage(
-            f"An image array must be height x width, or height x width x 1, 2, 3 or 4 channels, not {array.shape}."
-        )
-    if array.size == 0:
-        raise UnreadableImage("The image array has no pixels. Give one of at least 1 x 1.")
-    if array.shape[0] * array.shape[1] > MAX_PIXELS:
-        raise UnreadableImage(_too_large("The image array"))
-    return Image.fromarray(np.ascontiguousarray(_to_uint8(array)))
-
-
-def _to_uint8(values: np.ndarray) -> np.ndarray:
-    """Any depth to 0..255. uint16 is full range; other integers and floats are taken by the values they hold."""
-    if values.dtype == np.uint8:
-        return values
-    if values.dtype == bool:
-        return values.astype(np.uint8) * np.uint8(255)
-    if not (np.issubdtype(values.dtype, np.integer) or np.issubdtype(values.dtype, np.floating)):
-        raise UnreadableImage(f"An image array must hold numbers, not {values.dtype}. Use uint8, or floats in 0..1.")
-    top = 65535.0 if values.dtype == np.uint16 else _white_level(values)
-    return np.rint(np.clip(values.astype(np.float64) / top, 0, 1) * 255).astype(np.uint8)
-
-
-def _white_level(values: np.ndarray) -> float:
-    """The value that means white: 1 (floats only, with room for overshoot), 255, 65535, or the largest value."""
-    low, high = float(values.min()), float(values.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise UnreadableImage("The image holds values that are not numbers (NaN or infinity). Replace them first.")
-    is_float = np.issubdtype(values.dtype, np.floating)
-    if low < -0.25 * max(high, 1e-6) and is_float:
-        raise UnreadableImage(f"The image holds values from {low:g} to {high:g}. Scale them to 0..1 first.")
-    levels = ([1.5] if is_float else []) + [255.0, 65535.0]
-    level = next((level for level in levels if high <= level), high)
-    return 1.0 if level == 1.5 else level
+    if not image.has_transparency_data and image.mode not in ("LA", "La"):
+        return (image.convert("RGB") if image.mode == "P" else image), None
+    grey = image.mode in ("LA", "La")  # La: grey multiplied by its alpha
+    whole = image.convert("LA" if grey else "RGBA") if image.mode not in ("LA", "RGBA") else image
+    alpha = whole.getchannel("A")
+    colour = whole.getchannel("L") if grey else whole.convert("RGB")
+    return colour, None if alpha.getextrema() == (255, 255) else alpha

@@ -14,7 +14,7 @@ from PIL import Image
 
 from kontext_slider import export
 from kontext_slider.errors import InvalidInput
-from kontext_slider.export import ANIMATIONS, FORMATS, read_metadata, save_picture, save_sweep, write_whole
+from kontext_slider.export import ANIMATIONS, FORMATS, read_metadata, save_sweep, write_whole
 
 MADE_WITH = {"instruction": "make it snow — naïve", "seed": 7, "model": "pocket", "steps": 12, "guidance": 2.5}
 
@@ -180,15 +180,6 @@ def test_zip_holds_lossless_frames_and_a_manifest(tmp_path: Path) -> None:
         assert sorted(names) == names == archive.namelist()[:-1]
         for name, (_, frame) in zip(names, frames, strict=True):
             assert psnr(Image.open(io.BytesIO(archive.read(name))), frame) > 80
-
-
-@pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
-def test_picture_with_metadata(tmp_path: Path, suffix: str) -> None:
-    """One edited picture says how it was made, too."""
-    path = save_picture(drawn(0.4), tmp_path / f"out.{suffix}", {"instruction": "fog", "strength": 0.4})
-    assert read_metadata(path) == {"instruction": "fog", "strength": 0.4}
-    with Image.open(path) as picture:
-        assert psnr(picture, drawn(0.4)) > (35 if suffix == "jpg" else 80)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

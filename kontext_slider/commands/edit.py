@@ -10,7 +10,8 @@ from tqdm import tqdm
 from ..batch import make_folder
 from ..defaults import MAX_STRENGTH
 from ..errors import InvalidInput
-from ..export import PICTURE_FORMATS, check_suffix, describe, save_picture
+from ..export import check_suffix, describe
+from ..picture_file import PICTURE_FORMATS, save_picture
 from .options import add_edit_arguments, number, open_engine
 
 

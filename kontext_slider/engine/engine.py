@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..defaults import MAX_STRENGTH
 from ..errors import InvalidInput, MissingSlider
-from ..images import ImageLike, read_image, working_image
+from ..images import ImageLike, Photo, read_photo, working_image
 from ..placement import has_room
 from ..quantize import is_quantized
 from .batch_size import BatchSize
@@ -98,7 +98,7 @@ class SliderEngine:
 
     def open(
         self,
-        image: ImageLike,
+        image: ImageLike | Photo,
         instruction: str,
         seed: int = 0,
         steps: int | None = None,
@@ -109,7 +109,7 @@ class SliderEngine:
         """Encode a source and an instruction, each only where no session did so before.
 
         Args:
-            image: anything `read_image` takes.
+            image: anything `read_photo` takes, or a Photo; kept for `session.picture`.
             instruction: what to change, in words.
             seed: of the noise that all strengths start from, 0 or more.
             steps: denoise steps a frame, 1 or more.
@@ -127,7 +127,8 @@ class SliderEngine:
         steps = check_steps(defaults.steps if steps is None else steps)
         guidance = check_guidance(defaults.guidance if guidance is None else guidance)
         size = defaults.size if size is None else size
-        source = working_image(read_image(image), size, self.pipe.vae_scale_factor * 2)
+        photo = image if isinstance(image, Photo) else read_photo(image)
+        source = working_image(photo.on_white(), size, self.pipe.vae_scale_factor * 2)
         settings = EditSettings(
             source_digest=digest(source),
             size=source.size,
@@ -139,7 +140,7 @@ class SliderEngine:
             speed=self.speed,
         )
         highest = MAX_STRENGTH if allow_extrapolation else 1.0
-        return self._session(source, settings, self._frames, highest)
+        return self._session(photo, source, settings, self._frames, highest)
 
     def clear(self) -> None:
         """Forget everything remembered, as after a change of the pipeline's weights. Open sessions keep working.
@@ -159,9 +160,14 @@ class SliderEngine:
         return self._prepared_weights[0]
 
     def _session(
-        self, source: Image.Image, settings: EditSettings, frames: ByteCache[Image.Image] | FrameCache, highest: float
+        self,
+        photo: Photo,
+        source: Image.Image,
+        settings: EditSettings,
+        frames: ByteCache[Image.Image] | FrameCache,
+        highest: float,
     ) -> EditSession:
-        return EditSession(self, source, settings, self._encode(source, settings), frames, highest)
+        return EditSession(self, photo, source, settings, self._encode(source, settings), frames, highest)
 
     def _model_hash(self) -> str:
         """Of the pipeline as it is; computed at the first question, and after `clear`, while nothing is rendered."""

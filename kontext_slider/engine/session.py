@@ -6,17 +6,20 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
 from ..errors import InvalidInput, SessionClosed, Superseded
+from ..images import Photo
 from ..projector import check_strengths
 from .between import interpolate, neighbours
 from .cache import ByteCache
 from .denoise import Conditioning, OnStep
 from .denoiser import projector_of
 from .disk import FrameCache
+from .full_size import FullSize, nodes_of
 from .order import cache_strength, grid, streaming_order
 from .render import EditRenderer
 from .speed import Speed
@@ -44,19 +47,22 @@ class EditSettings:
 class EditSession:
     """Made by `SliderEngine.open`; a context manager. May be used from several threads.
 
-    `source` is the working image: the source at `size`, which is the size and framing of every frame.
+    `source` is the working image: the source at `size`, which is the size and framing of every frame. `photo` is the
+    photograph that it was made from, which `picture` edits at its own size.
     After `close` these attributes stay, the encodings are let go, and no frame can be asked for.
     """
 
     def __init__(
         self,
         engine: SliderEngine,
+        photo: Photo,
         source: Image.Image,
         settings: EditSettings,
         edit: Conditioning,
         frames: ByteCache[Image.Image] | FrameCache,
         highest: float = 1.0,
     ):
+        self.photo = photo
         self.source = source
         self.instruction = settings.instruction
         self.seed = settings.seed
@@ -67,6 +73,7 @@ class EditSession:
         self._settings = settings
         self._frame_cache = frames
         self._highest = highest
+        self._full_size = FullSize(photo, source)
         self._renderer: EditRenderer | None = EditRenderer(engine, source, settings, edit)
         self._rendered: set[float] = set()  # strengths whose frames were not interpolated
         self._wanted: float | None = None  # the strength of the newest render or preview
@@ -127,7 +134,9 @@ class EditSession:
         check = self._newest(strength)
         if self._rough is None:
             settings = replace(self._settings, steps=self.preview_steps)
-            self._rough = self._engine._session(self.source, settings, self._engine._previews, self._highest)
+            self._rough = self._engine._session(
+                self.photo, self.source, settings, self._engine._previews, self._highest
+            )
         return self._rough._frame(strength, urgent=True, check=check, on_step=on_step)
 
     def show(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
@@ -137,6 +146,27 @@ class EditSession:
             return self.render(strength, on_step)
         self._want(strength)
         return self.source.copy()
+
+    def picture(self, strength: float | np.ndarray, on_step: OnStep | None = None) -> Image.Image:
+        """The edit at the photograph's own size, upright: RGB, or RGBA where the photograph is partly transparent.
+
+        strength: one number in [0, 1] (to 1.5 where the session extrapolates), or a strength map: an array (H, W) of
+            such numbers, of any size, stretched over the photograph. 0 is the photograph itself, to the last bit.
+
+        The frame is the one of `render`, and `transfer.py` carries it over; a map takes the frames of a grid of eleven
+        strengths that it needs. A newer request of this session does not take its place. Raises InvalidInput and
+        SessionClosed.
+        """
+        if isinstance(strength, np.ndarray):
+            return self._masked_picture(strength, on_step)
+        strength = self._check_strength(strength)
+        return self._full_size.picture(strength, self._frame_for_picture(strength, on_step))
+
+    def full_size_facts(self, strength: float) -> dict[str, Any]:
+        """What a saved picture says of its size, as JSON values: `size` and `edited_at` (width, height in pixels) and,
+        where the model cannot be trusted at full size, `warning`, one sentence. Renders the frame if it is missing."""
+        strength = self._check_strength(strength)
+        return self._full_size.facts(strength, self._frame_for_picture(strength, on_step=None))
 
     def sweep(self, n: int, on_step: OnStep | None = None) -> Iterator[tuple[float, Image.Image]]:
         """`n` evenly spaced frames, ascending from 0 to 1, as (strength, frame). See `frames`."""
@@ -183,6 +213,17 @@ class EditSession:
         missing = self._engine.speed.nodes - len(self._telling())
         batch = self._engine.batch.size
         return min(batch, missing) if self._engine.speed.learns and missing > 0 else batch
+
+    def _frame_for_picture(self, strength: float, on_step: OnStep | None) -> Image.Image:
+        self._check_open()
+        return self.source if strength == 0 else self._frame(strength, True, self._check_open, on_step)
+
+    def _masked_picture(self, strength_map: np.ndarray, on_step: OnStep | None) -> Image.Image:
+        self._check_open()
+        nodes = nodes_of(strength_map, self._highest)
+        frames = {0.0: self.source} if nodes[0] == 0 else {}
+        frames |= dict(self.frames([node for node in nodes if node > 0], on_step))
+        return self._full_size.masked(frames, strength_map)
 
     def _newest(self, strength: float) -> Callable[[], None]:
         """Take the place of any older request; what is returned raises once a newer one takes this one's."""

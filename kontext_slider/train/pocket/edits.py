@@ -41,18 +41,20 @@ class Edit:
     """A named edit with its phrasings ("{thing}" stands for the object) and exactly one of two functions.
 
     category: the paper's name for its kind. kinds: objects it can be done to; none for edits of the whole scene.
-    goes_on: whether it has a truth beyond strength 1, up to 1.5. more: phrasings of no frame, all of them trained."""
+    goes_on: whether it has a truth beyond strength 1, up to 1.5. more: phrasings of no frame, all of them trained.
+    has_strokes: whether `on_picture` takes a `unit`, as its strokes have a size in pixels."""
 
     name: str
     category: str
     frames: tuple[str, ...]
     words: tuple[str, ...] = ("",)
-    on_picture: Callable[[Picture, float], Picture] | None = None
+    on_picture: Callable[..., Picture] | None = None
     on_scene: Callable[[Scene, int, float], Scene] | None = None
     kinds: tuple[str, ...] = ()
     fits: Callable[[Scene, int], bool] = lambda scene, index: True
     goes_on: bool = False
     more: tuple[str, ...] = ()
+    has_strokes: bool = False
 
     @property
     def is_global(self) -> bool:
@@ -66,20 +68,22 @@ class Edit:
         return [n for n, thing in enumerate(scene.things) if thing.kind in self.kinds and self.fits(scene, n)]
 
     def apply(
-        self, scene: Scene, strength: float, width: int, height: int, index: int = 0, paced: bool = True
+        self, scene: Scene, strength: float, width: int, height: int, index: int = 0, paced: bool = True, unit: int = 1
     ) -> Picture:
         """The truth: this edit at `strength` on a drawn scene, or on one object of it, (H, W, 3).
 
-        Not `paced`, the strength is the edit's own parameter, which moves less evenly (`pace.py`)."""
+        Not `paced`, the strength is the edit's own parameter, which moves less evenly (`pace.py`). `unit` as in
+        `picture_edits`."""
         if self.on_scene is None:
-            return self.apply_to(draw(scene, width, height), strength, paced)
+            return self.apply_to(draw(scene, width, height), strength, paced, unit)
         parameter = parameter_at(self.name, strength) if paced else strength
         return draw(self.on_scene(scene, index, parameter), width, height)
 
-    def apply_to(self, picture: Picture, strength: float, paced: bool = True) -> Picture:
+    def apply_to(self, picture: Picture, strength: float, paced: bool = True, unit: int = 1) -> Picture:
         """The truth of an edit of the whole picture, (H, W, 3), as `apply`."""
         assert self.on_picture is not None
-        return self.on_picture(picture, parameter_at(self.name, strength) if paced else strength)
+        parameter = parameter_at(self.name, strength) if paced else strength
+        return self.on_picture(picture, parameter, unit) if self.has_strokes else self.on_picture(picture, parameter)
 
     def instructions(self, noun: str | None = None) -> list[str]:
         """Phrasings that are trained on, for one noun ("tree", "left tree") or for all that the edit fits."""
@@ -97,8 +101,18 @@ class Edit:
         return list(dict.fromkeys(text.replace("{thing}", noun) for text in texts for noun in nouns or [""]))
 
 
+STROKES = ("pencil", "comic", "oil", "watercolour", "pixel-art", "dreamy", "rain")
 PICTURE_EDITS = tuple(
-    Edit(name, category, frames, split(words), on_picture=function, goes_on=goes_on, more=MORE[name])
+    Edit(
+        name,
+        category,
+        frames,
+        split(words),
+        on_picture=function,
+        goes_on=goes_on,
+        more=MORE[name],
+        has_strokes=name in STROKES,
+    )
     for name, category, frames, words, function, goes_on in (
         ("night", "environment_change", BECOME, "night|nighttime|a night scene|dark", picture_edits.night, True),
         ("sepia", "stylization", BECOME, "sepia|an old photo|old and brown", picture_edits.sepia, False),

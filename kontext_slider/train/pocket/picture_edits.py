@@ -4,6 +4,9 @@ In between, a picture edit moves as the thing itself would: light by exposure, h
 by a *front*, so that shadows fall asleep before lights and near dunes rise before far ones. A cross-fade of source and
 edit is therefore not the truth. Edits that the slider may carry beyond 1 are defined up to strength 1.5.
 
+Edits whose strokes, lines or blur have a size in pixels take `unit`: how many pixels of this picture stand for one at
+the size that the model works at. So a picture four times as large gets strokes four times as large.
+
 Legend: pictures (H, W, 3) float32 in [0, 1]; s a strength; order a map in [0, 1] of what goes first (0) and last (1).
 """
 
@@ -58,10 +61,10 @@ def sunset(picture: Picture, s: float) -> Picture:
     return _lerp(picture, _clip(warm * 0.85 + glow), _front(s, _grey(picture), 0.7))
 
 
-def pencil(picture: Picture, s: float) -> Picture:
+def pencil(picture: Picture, s: float, unit: int = 1) -> Picture:
     """Colour-dodge drawing: brightness over blurred brightness leaves dark lines on white paper. Colour goes first."""
     grey = _grey(picture)
-    lines = _clip((grey + 0.02) / (_blur(grey, 3.0) + 0.02)) ** 3
+    lines = _clip((grey + 0.02) / (_blur(grey, 3.0 * unit) + 0.02)) ** 3
     return _lerp(_lerp(picture, grey, min(1.0, 1.6 * s)), _lerp(lines, grey, 0.12), s**1.3)
 
 
@@ -80,10 +83,10 @@ def underwater(picture: Picture, s: float) -> Picture:
     return _clip(picture * through + _rgb(0.02, 0.36, 0.46) * (1 - np.exp(-0.8 * depth)))
 
 
-def comic(picture: Picture, s: float) -> Picture:
+def comic(picture: Picture, s: float, unit: int = 1) -> Picture:
     """Few flat tones, strong colours, ink along the edges."""
     vivid = _clip(_lerp(_grey(picture), picture, 1 + 0.5 * s))
-    ink = np.clip((_slope(_blur(_grey(picture), 1.0)) - 0.03) * 9, 0, 1)
+    ink = np.clip((_slope(_blur(_grey(picture), 1.0 * unit)) * unit - 0.03) * 9, 0, 1)
     return _clip(_tones(vivid, 4, 4.0**s) * (1 - s * ink))
 
 
@@ -92,25 +95,27 @@ def posterise(picture: Picture, s: float) -> Picture:
     return _tones(picture, 4, 8.0**s)
 
 
-def oil(picture: Picture, s: float) -> Picture:
+def oil(picture: Picture, s: float, unit: int = 1) -> Picture:
     """Brush strokes that grow to nine pixels (Kuwahara's filter), and deeper colours."""
     step, rest = divmod(4 * min(s, 1.0), 1)
-    strokes = _lerp(_kuwahara(picture, int(step)), _kuwahara(picture, min(int(step) + 1, 4)), rest)
+    radii = int(step) * unit, min(int(step) + 1, 4) * unit
+    strokes = _lerp(_kuwahara(picture, radii[0]), _kuwahara(picture, radii[1]), rest)
     return _clip(_lerp(_grey(strokes), strokes, 1 + 0.35 * s))
 
 
-def watercolour(picture: Picture, s: float) -> Picture:
+def watercolour(picture: Picture, s: float, unit: int = 1) -> Picture:
     """Pale washes with dark rims on white paper, light tones first."""
-    wash = _lerp(_kuwahara(picture, 3), 1.0, 0.32)
-    rim = np.clip(_slope(_blur(_grey(picture), 1.5)) * 4 - 0.06, 0, 0.45)
+    wash = _lerp(_kuwahara(picture, 3 * unit), 1.0, 0.32)
+    rim = np.clip(_slope(_blur(_grey(picture), 1.5 * unit)) * unit * 4 - 0.06, 0, 0.45)
     return _lerp(picture, _clip(wash * (1 - rim)), _front(s, 1 - _grey(picture), 0.6))
 
 
-def pixel_art(picture: Picture, s: float) -> Picture:
+def pixel_art(picture: Picture, s: float, unit: int = 1) -> Picture:
     """Squares of 8 pixels."""
     height, width, _ = picture.shape
-    blocks = picture.reshape(height // 8, 8, width // 8, 8, 3).mean((1, 3))
-    return _lerp(picture, blocks.repeat(8, 0).repeat(8, 1), s)
+    side = 8 * unit
+    blocks = picture.reshape(height // side, side, width // side, side, 3).mean((1, 3))
+    return _lerp(picture, blocks.repeat(side, 0).repeat(side, 1), s)
 
 
 def neon(picture: Picture, s: float) -> Picture:
@@ -120,9 +125,9 @@ def neon(picture: Picture, s: float) -> Picture:
     return _lerp(picture, _lerp(low, _rgb(0.35, 0.98, 1.0), np.clip(grey * 2 - 1, 0, 1)), _front(s, grey, 0.7))
 
 
-def dreamy(picture: Picture, s: float) -> Picture:
+def dreamy(picture: Picture, s: float, unit: int = 1) -> Picture:
     """Soft focus: the blurred picture is screened over it."""
-    return _clip(1 - (1 - picture) * (1 - 0.55 * s * _blur(picture, 4.0)))
+    return _clip(1 - (1 - picture) * (1 - 0.55 * s * _blur(picture, 4.0 * unit)))
 
 
 def brighter(picture: Picture, s: float) -> Picture:
@@ -130,9 +135,9 @@ def brighter(picture: Picture, s: float) -> Picture:
     return _clip(1 - (1 - picture) ** (1 + 1.1 * s))
 
 
-def rain(picture: Picture, s: float) -> Picture:
+def rain(picture: Picture, s: float, unit: int = 1) -> Picture:
     """Grey, wet light: less colour, a low sky, and every light smeared downwards by the water."""
-    smeared = _smear(picture, round(9 * s))
+    smeared = _smear(picture, round(9 * s) * unit)
     dull = _lerp(smeared, _grey(smeared), 0.6 * s)
     veil = 0.45 * s * (1 - 0.6 * _rows(picture))
     return _clip(_lerp(dull, _rgb(0.58, 0.62, 0.67), veil) * _rgb(0.80, 0.84, 0.90) ** s)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kontext_slider.export import save_picture
+from kontext_slider.picture_file import save_picture
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.slider.ablations import Projector, with_projector
 from kontext_slider.train.slider.cache import EncodedRows

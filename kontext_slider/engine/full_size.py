@@ -1,0 +1,80 @@
+"""The frames of one edit as pictures of the photograph's own size (`transfer.py`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import InvalidInput
+from ..images import Photo
+from ..transfer import Transfer, apply, check_strength_map
+from .cache import ByteCache
+
+TRANSFER_CACHE_BYTES = 128 * 1024**2
+UNSURE_SHARE = 0.5  # of the edit that comes from the enlarged frame: from here on the result says so
+
+
+class FullSize:
+    """Maps frames of one edit to the photograph. May be used from several threads.
+
+    photo: the photograph. source: the same at the model's size, which the frames have as well.
+    """
+
+    def __init__(self, photo: Photo, source: Image.Image) -> None:
+        self.photo = photo
+        self._source = source
+        self._transfers: ByteCache[Transfer] = ByteCache(TRANSFER_CACHE_BYTES)
+
+    def picture(self, strength: float, frame: Image.Image) -> Image.Image:
+        """The edit at the photograph's own size, RGB or RGBA as the photograph; the photograph itself at strength 0.
+
+        frame: the model's, at `strength`.
+        """
+        if strength == 0:
+            return self.photo.image.copy()
+        return self._transfer(strength, frame).apply(self.photo.image)
+
+    def masked(self, frames: Mapping[float, Image.Image], strength_map: np.ndarray) -> Image.Image:
+        """The edit with a strength for every pixel, linear between `frames` (by strength). See `transfer.apply`."""
+        transfers = {strength: self._transfer(strength, frame) for strength, frame in frames.items()}
+        return apply(transfers, self.photo.image, strength_map)
+
+    def facts(self, strength: float, frame: Image.Image) -> dict[str, Any]:
+        """What a saved picture says of its size, as JSON values: `size`, `edited_at` (width, height in pixels) and,
+        where much of the edit is taken from the enlarged frame, `warning`, a sentence."""
+        width, height = self._source.size
+        facts: dict[str, Any] = {"size": list(self.photo.image.size), "edited_at": [width, height]}
+        if strength > 0 and self._is_larger() and self._transfer(strength, frame).detail_share > UNSURE_SHARE:
+            facts["warning"] = (
+                f"Most of this edit is new texture or shape, which the model drew at {width} x {height} pixels: "
+                "at full size it looks soft."
+            )
+        return facts
+
+    def _is_larger(self) -> bool:
+        return self.photo.image.width > self._source.width
+
+    def _transfer(self, strength: float, frame: Image.Image) -> Transfer:
+        if strength == 0:
+            return Transfer.identity(self._source.size)
+        transfer, generation = self._transfers.get(strength), self._transfers.era
+        if transfer is None:
+            transfer = Transfer.fit(self._source, frame)
+            self._transfers.put(strength, transfer, transfer.num_bytes, generation)
+        return transfer
+
+
+def nodes_of(strength_map: np.ndarray, highest: float) -> list[float]:
+    """The strengths, multiples of .1, that a map needs frames at: all within its range and one on either side.
+
+    Raises InvalidInput for values outside [0, `highest`] and for an array that is no map.
+    """
+    values = check_strength_map(strength_map)
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > highest:
+        raise InvalidInput(f"A strength map has values from 0 to {highest:g}, not {low:g} to {high:g}.")
+    return [tenth / 10 for tenth in range(math.floor(low * 10), math.ceil(high * 10) + 1)]

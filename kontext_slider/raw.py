@@ -1,0 +1,94 @@
+"""Raw photographs (DNG, NEF, CR2, CR3, ARW, ORF, RW2, RAF, PEF and more): told apart by content, developed by rawpy.
+
+Most are TIFF files whose first image is a thumbnail. Sources: TIFF 6.0, Digital Negative Specification 1.7.
+"""
+
+from __future__ import annotations
+
+import importlib
+import struct
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+
+from .errors import UnreadableImage
+
+RAW_SUFFIXES = (
+    *(".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".sr2", ".orf", ".rw2", ".raf"),
+    *(".pef", ".srw", ".3fr", ".fff", ".iiq", ".erf", ".mef", ".mos", ".x3f", ".rwl"),
+)
+_MAGIC = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb")
+_TIFF = {b"II*\0": "<", b"MM\0*": ">"}
+_NEW_SUBFILE_TYPE, _PHOTOMETRIC, _SUB_IFDS, _DNG_VERSION = 254, 262, 330, 50706
+_SENSOR_DATA = (32803, 34892)  # photometric interpretations: colour filter array, linear raw
+_MAX_TAGS = 4096
+
+
+def is_raw(content: bytes, filename: str = "") -> bool:
+    """Whether a file holds a camera's sensor data. `filename` helps with the few that look like a common TIFF."""
+    if content.startswith(_MAGIC) or content[4:12] == b"ftypcrx " or content[8:10] == b"CR" and content[:4] in _TIFF:
+        return True
+    if content[:4] not in _TIFF:
+        return False
+    tags = _first_tags(content)
+    is_thumbnail_first = bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 1)
+    has_sensor_data = _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _SENSOR_DATA
+    return has_sensor_data or is_thumbnail_first or filename.lower().endswith(RAW_SUFFIXES)
+
+
+def develop(content: bytes, name: str, max_pixels: int) -> Image.Image:
+    """The photograph as the camera meant it: its white balance, upright, RGB in sRGB.
+
+    Raises UnreadableImage, which begins with `name`, without the package rawpy, above `max_pixels`, and for a file that
+    cannot be developed.
+    """
+    rawpy = _rawpy(name)
+    try:
+        with rawpy.imread(BytesIO(content)) as raw:
+            if raw.sizes.width * raw.sizes.height > max_pixels:
+                raise UnreadableImage(
+                    f"{name} has more than {max_pixels // 1_000_000} megapixels. Export it smaller and try again."
+                )
+            pixels = raw.postprocess(use_camera_wb=True, output_color=rawpy.ColorSpace.sRGB, gamma=(2.4, 12.92))
+    except (rawpy.LibRawError, ValueError) as error:
+        raise UnreadableImage(
+            f"{name} looks like a raw photograph but cannot be developed here ({_words(error)}). "
+            "Export it as JPEG or TIFF with the program of its camera and try again."
+        ) from error
+    except MemoryError as error:
+        raise UnreadableImage(
+            f"{name} needs more memory than is free. Close other programs, or export it as JPEG, and try again."
+        ) from error
+    return Image.fromarray(pixels)
+
+
+def _rawpy(name: str) -> Any:
+    try:
+        return importlib.import_module("rawpy")
+    except ImportError as error:
+        raise UnreadableImage(
+            f"{name} is a raw photograph, which needs one more package: pip install 'kontext-slider[raw]'. "
+            "Or export it as JPEG or TIFF with the program of its camera."
+        ) from error
+
+
+def _words(error: Exception) -> str:
+    """LibRaw's messages are bytes."""
+    first = error.args[0] if error.args else ""
+    return (first.decode(errors="replace") if isinstance(first, bytes) else str(first)) or type(error).__name__
+
+
+def _first_tags(content: bytes) -> dict[int, int]:
+    """The tags of the first image, each with its first value where that stands in the entry itself."""
+    order = _TIFF[content[:4]]
+    tags: dict[int, int] = {}
+    try:
+        (start,) = struct.unpack_from(f"{order}I", content, 4)
+        (count,) = struct.unpack_from(f"{order}H", content, start)
+        for at in range(start + 2, start + 2 + 12 * min(count, _MAX_TAGS), 12):
+            tag, kind = struct.unpack_from(f"{order}HH", content, at)
+            tags[tag] = struct.unpack_from(order + ("H" if kind == 3 else "I"), content, at + 8)[0]
+    except struct.error:  # a file that is cut off there; whoever decodes it says so
+        return tags
+    return tags
