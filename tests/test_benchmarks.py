@@ -14,7 +14,9 @@ from PIL import Image
 
 from kontext_slider import SliderEngine
 from kontext_slider.engine.layers import EIGHT_BITS
+from kontext_slider.engine.prepared import Prepared
 from kontext_slider.engine.speed import find_speed
+from tests.tiny import tiny_image
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -35,7 +37,28 @@ def test_the_slider_benchmark_tells_all_its_ratios(scripts, pipe, monkeypatch, c
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     for name in ("exact", "fast", "fastest", "sweep", "exact_sweep", "demo", "floor"):
         assert line[f"{name}_ratio"] > 0, name
+    for row in ("open", "first at 1", "second below 1, after 1", "first below 1", "second below 1"):
+        assert line["ratios"][f"fast: {row}"] > 0, row
     assert 0 < line["first_block_cache_psnr"] <= 99, "what a step cache loses stands beside what it gains"
+
+
+def test_the_first_strength_is_that_of_a_new_session(scripts, pipe, monkeypatch):
+    """A published first strength that found the frame at 0 and the plan of steps of a round that did not count."""
+    import bench_slider
+
+    pipe.register_to_config(edit_defaults={**pipe.config.edit_defaults, "anchor_source": True})
+    engine, velocity, denoised = SliderEngine(pipe), Prepared.velocity, []
+
+    def noted(self, latents, table):
+        denoised.append(len(latents))
+        return velocity(self, latents, table)
+
+    monkeypatch.setattr(Prepared, "velocity", noted)
+    call = bench_slider.visit(engine, tiny_image(), bench_slider.BELOW_ONE)
+    for number in range(2):
+        denoised.clear()
+        assert set(call(number)) == {"open", *bench_slider.BELOW_ONE}
+        assert len(denoised) == 3 * pipe.defaults.steps, "the frame at 0, the first strength and the second"
 
 
 def test_the_floor_is_all_products_of_a_frame_and_nothing_else(scripts):
