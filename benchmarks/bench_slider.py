@@ -9,7 +9,7 @@ interleaved, so a slow moment of the machine meets all. Prints a table and one l
 
 A visit is what a user does: a photograph and an instruction that the engine has not seen are opened ("open"), then two
 strengths are asked for, each timed by itself. Below strength 1 the first frame of an edit waits for another one, at 0
-(`anchor.py`), and where steps are skipped, one frame is computed whole. "first at 1" needs no frame at 0, so "second
+(`anchor.py`), and where steps are skipped, a first frame finds out which. "first at 1" needs no frame at 0, so "second
 below 1, after 1" waits for it; "first below 1" waits for all, and "second below 1" for nothing but itself. A sweep
 opens a new photograph, too, and that is part of its time.
 
@@ -29,6 +29,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,14 @@ RATIOS = {  # of the JSON line: how many plain calls take as long; of a sweep, h
     "taylorseer_cache_ratio": "plain, taylorseer cache",
 }
 
-Call = Callable[[int], Any]  # (number of the round) -> seconds by row, or anything where the call is one row
+Call = Callable[[int], Any]  # (number of the round) -> Timed, or anything where the whole call is one row
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What a call of several rows took, in seconds by row."""
+
+    seconds: dict[str, float]
 
 
 def plain_call(pipe, source: Image.Image) -> Call:
@@ -143,7 +151,7 @@ def visit(engine: SliderEngine, photo: Image.Image, strengths: dict[str, float])
     """Open an edit that the engine has not seen, then render `strengths` (row -> strength), each timed."""
     steps = iter(range(10**9))
 
-    def call(number: int) -> dict[str, float]:
+    def call(number: int) -> Timed:
         seconds, start = {}, time.perf_counter()
         with engine.open(new_photograph(photo, next(steps)), new_instruction(number)) as session:
             seconds["open"] = time.perf_counter() - start
@@ -151,7 +159,7 @@ def visit(engine: SliderEngine, photo: Image.Image, strengths: dict[str, float])
                 start = time.perf_counter()
                 session.render(strength)
                 seconds[row] = time.perf_counter() - start
-        return seconds
+        return Timed(seconds)
 
     return call
 
@@ -159,11 +167,11 @@ def visit(engine: SliderEngine, photo: Image.Image, strengths: dict[str, float])
 def sweep(engine: SliderEngine, photo: Image.Image) -> Call:
     """All frames of a new photograph, and its second one, both from before it is opened."""
 
-    def call(number: int) -> dict[str, float]:
+    def call(number: int) -> Timed:
         start = time.perf_counter()
         with engine.open(new_photograph(photo, -1 - number), new_instruction(number)) as session:
             times = [time.perf_counter() - start for _ in session.sweep(FRAMES)]
-        return {"sweep": times[-1], "second frame of a sweep": times[1]}
+        return Timed({"sweep": times[-1], "second frame of a sweep": times[1]})
 
     return call
 
@@ -211,9 +219,9 @@ def interleaved(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
             start = time.perf_counter()
             answer = calls[name](number)
             rows = {name: time.perf_counter() - start}
-            if isinstance(answer, dict):
+            if isinstance(answer, Timed):
                 speed = name.split(":")[0]
-                rows = {f"{speed}: {row}": each for row, each in answer.items()}
+                rows = {f"{speed}: {row}": each for row, each in answer.seconds.items()}
             for row, each in rows.items():
                 seconds.setdefault(row, []).extend([each] * (number > 0))
     return dict(sorted(seconds.items()))

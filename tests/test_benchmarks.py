@@ -57,7 +57,7 @@ def test_the_first_strength_is_that_of_a_new_session(scripts, pipe, monkeypatch)
     call = bench_slider.visit(engine, tiny_image(), bench_slider.BELOW_ONE)
     for number in range(2):
         denoised.clear()
-        assert set(call(number)) == {"open", *bench_slider.BELOW_ONE}
+        assert set(call(number).seconds) == {"open", *bench_slider.BELOW_ONE}
         assert len(denoised) == 3 * pipe.defaults.steps, "the frame at 0, the first strength and the second"
 
 
@@ -135,7 +135,7 @@ def test_the_gpu_benchmark_runs_to_its_end(scripts, monkeypatch, capsys, tmp_pat
 
 
 def test_steps_that_pocket_computes_are_counted_the_same_elsewhere(scripts, pipe):
-    """The GPU's fast and fastest skip what pocket's do: the first frame is whole, others have so many steps."""
+    """The GPU's fast and fastest skip what pocket's do: the first frame chooses, others have so many steps."""
     from bench_gpu import Way
     from bench_steps import counted
 
@@ -143,10 +143,11 @@ def test_steps_that_pocket_computes_are_counted_the_same_elsewhere(scripts, pipe
     with way.open(Image.new("RGB", (64, 64), "teal"), 64, steps=7) as session, counted() as seen:
         frames = session.sweep(4)
         next(frames)
-        assert len(seen) == 7
+        first = len(seen)
+        assert 3 <= first < 7
         way.skip(session)
         list(frames)
-    assert len(seen) == 7 + 3 * 3
+    assert len(seen) == first + 3 * 3
 
 
 def test_sizes_and_speeds_of_other_devices_can_be_asked_for(scripts, pipe):

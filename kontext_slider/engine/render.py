@@ -38,7 +38,7 @@ class EditRenderer:
 
     @property
     def looks_for_skips(self) -> bool:
-        """Whether the next frame is computed whole, to see which steps all others can do without."""
+        """Whether the next frame is to show which steps all others can do without."""
         return self._skips.are_wanted(self._settings.steps)
 
     @torch.no_grad()

@@ -26,8 +26,8 @@ class Speed:
     guess_error: root mean square of latents up to which a guess is good enough: frames start as late in their steps as
         what came before is estimated to be as near (`late_start.py`); None: never.
     guess_reach: of strength, the widest gap that is guessed across.
-    skip_error: root mean square of latents that an edit's first frame may lose by steps which later frames skip
-        (`skips.py`); None: none is skipped.
+    skip_error: root mean square of latents that a frame may lose by the steps which it skips (`first_steps.py` for an
+        edit's first frame, `skips.py` for the others); None: none is skipped.
     between: dB of PSNR from which on a whole frame is interpolated where every part of it is estimated to be as near to
         the truth (`between.py`); None: never.
     reach: of strength, the widest gap that frames are interpolated across.
