@@ -2,7 +2,7 @@
 # make test    install what is needed and run the tests
 # make check   formatting, lint, types and tests
 # make bench   run the benchmarks
-# make train   train a pocket model; resumes after a kill
+# make train   train a pocket model into runs/pocket/model; resumes after a kill
 # make clean   remove the virtual environment and caches
 #
 # PYTHON=...    the interpreter to build .venv from (3.11 or newer; found by itself when not given)

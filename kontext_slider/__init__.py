@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .presets import PRESETS, Preset, load_pipeline
     from .projector import ModulationOffsets, StrengthProjector, check_strengths
 
+__version__ = "0.1.0"
+
 __all__ = [
     "PRESETS",
     "CheckpointError",

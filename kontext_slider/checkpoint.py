@@ -12,23 +12,27 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.loaders import FluxLoraLoaderMixin
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .errors import CheckpointError
 from .hub import AUTHORS_FILE, LORA_FILE, PROJECTOR_FILE, PROJECTOR_FOLDER, download_slider
-from .lora import PREFIX, LoraWeights
+from .lora import LoraWeights
+from .lora_file import read_lora, write_lora
 from .modulation import offsets_width
 from .projector import StrengthProjector
 
 CARD_FILE = "README.md"
+CARD_TITLE = "# Edit strength slider"
+# of models, schedulers, tokenizers and image processors
+PART_CONFIGS = ("config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json")
 
 
 @dataclass(frozen=True)
@@ -67,42 +71,18 @@ def read_slider(
     )
 
 
-def read_lora(folder: Path) -> LoraWeights:
-    """The LoRA file of a folder. Raises CheckpointError when it is missing, damaged or not a transformer's LoRA."""
-    if not (folder / LORA_FILE).is_file():
-        raise CheckpointError(f"The slider's {LORA_FILE} is missing. Download the whole slider again.")
-    try:
-        tensors, alphas, metadata = FluxLoraLoaderMixin.lora_state_dict(
-            str(folder), weight_name=LORA_FILE, use_safetensors=True, return_alphas=True, return_lora_metadata=True
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{LORA_FILE} is not readable as LoRA weights: {error}") from error
-    strange = [name for name in tensors if not name.startswith(PREFIX) or _lora_parts(name) is None]
-    if strange or not tensors:
-        what = repr(strange[0]) if strange else "nothing"
-        raise CheckpointError(f"{LORA_FILE} holds {what}, which is no LoRA of a FLUX transformer.")
-    return LoraWeights(tensors, {name: float(alpha) for name, alpha in alphas.items()} or None, metadata or None)
-
-
 def check_fit(projector: StrengthProjector, lora: LoraWeights | None, transformer: nn.Module) -> None:
-    """Raise CheckpointError when the projector's widths are not this transformer's, or a LoRA module lacks one of its
-    two matrices, or their shapes are not each other's or this transformer's."""
+    """Raise CheckpointError when the projector's widths are not this transformer's, or the LoRA changes layers that it
+    does not have or that have other widths there."""
     check_projector_fit(projector, transformer)
-    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
-    for key, tensor in (lora.tensors if lora else {}).items():
-        module, part = _lora_parts(key) or (key, "")
-        shapes.setdefault(module, {})[part] = tuple(tensor.shape)
-    for module, parts in shapes.items():
-        layer = _base_layer(transformer, module)
+    for name, (down, up) in ({} if lora is None else lora.pairs()).items():
+        layer = _base_layer(transformer, name)
         if not isinstance(layer, nn.Linear):
-            raise CheckpointError(f"The slider's LoRA changes {module!r}, which this transformer does not have.")
-        if parts.keys() != {"lora_A", "lora_B"}:
-            raise CheckpointError(f"The slider's LoRA has one matrix of two for {module!r}. Download it again.")
-        down, up = parts["lora_A"], parts["lora_B"]
-        if (down[1:], up[:1]) != ((layer.in_features,), (layer.out_features,)) or up[1:] != down[:1]:
+            raise CheckpointError(f"{LORA_FILE} changes {name!r}, which this transformer does not have.")
+        if (down.shape[1], up.shape[0]) != (layer.in_features, layer.out_features):
             raise CheckpointError(
-                f"The slider's LoRA for {module!r} has shapes {down} and {up}, made for another width than "
-                f"this transformer's {layer.in_features} -> {layer.out_features}. Load it onto the model it belongs to."
+                f"{LORA_FILE} is made for a layer {name!r} of {down.shape[1]} -> {up.shape[0]} features, and this "
+                f"transformer's has {layer.in_features} -> {layer.out_features}. Load it onto the model it belongs to."
             )
 
 
@@ -117,34 +97,38 @@ def check_projector_fit(projector: StrengthProjector, transformer: nn.Module) ->
         )
 
 
-def write_slider(folder: Path, weights: SliderWeights, card: str) -> None:
-    """Our layout, as an adapter folder."""
+def write_slider(folder: Path, weights: SliderWeights, card: str | None) -> None:
+    """Our layout, as an adapter folder. `card` is the text of README.md; None: as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     weights.projector.save_pretrained(folder / PROJECTOR_FOLDER)
     write_lora(folder, weights.lora)
-    (folder / CARD_FILE).write_text(card, encoding="utf-8")
-    forget_local_paths(folder)
+    if card is not None:
+        (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    forget_local_paths([folder / PROJECTOR_FOLDER / "config.json"])
 
 
-def write_lora(folder: Path, lora: LoraWeights) -> None:
-    """`pytorch_lora_weights.safetensors`, as diffusers writes and reads it, its configuration inside."""
-    cut = {name.removeprefix(PREFIX): value for name, value in (lora.metadata or {}).items()}
-    FluxLoraLoaderMixin.save_lora_weights(
-        str(folder),
-        transformer_lora_layers={name.removeprefix(PREFIX): value for name, value in lora.tensors.items()},
-        transformer_lora_adapter_metadata=cut or None,
-    )
+def has_foreign_card(folder: Path) -> bool:
+    """Whether a README.md lies there that `slider_card` has not written."""
+    file = folder / CARD_FILE
+    return file.is_file() and CARD_TITLE not in file.read_text(encoding="utf-8", errors="replace")
 
 
-def forget_local_paths(folder: Path) -> None:
-    """diffusers notes in every configuration where it was loaded from; a path of this machine is nobody's business."""
-    for file in (*folder.glob("*.json"), *folder.glob("*/*config.json")):
+def forget_local_paths(files: Iterable[Path]) -> None:
+    """Take out of configurations where they were loaded from, as diffusers notes it and a path of this machine concerns
+    nobody else. `files` are those that were just written. Others that lie beside them stay as they are."""
+    for file in files:
         config = json.loads(file.read_text(encoding="utf-8"))
         names = [key for key in ("_name_or_path", "name_or_path") if os.path.sep in str(config.get(key, ""))]
         local = [key for key in names if os.path.isabs(config[key]) or os.path.exists(config[key])]
         if local:
             kept = {key: value for key, value in config.items() if key not in local}
             file.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def pipeline_configs(folder: Path, parts: Mapping[str, Any]) -> list[Path]:
+    """The configurations that a pipeline with these components writes into `folder`."""
+    of_parts = [folder / name / file for name, part in parts.items() if part is not None for file in PART_CONFIGS]
+    return [folder / "model_index.json", *(file for file in of_parts if file.is_file())]
 
 
 def slider_card(weights: SliderWeights, base_model: str | None) -> str:
@@ -158,7 +142,7 @@ def slider_card(weights: SliderWeights, base_model: str | None) -> str:
 {header}
 ---
 
-# Edit strength slider
+{CARD_TITLE}
 
 A projector from (strength, pooled instruction) to modulation offsets, and the LoRA that goes with it, for
 `kontext-slider`. Strength 0 leaves the picture as it is, 1 is the full edit.
@@ -186,14 +170,6 @@ frames = pipe(image, "make it snow", strength=[0.0, 0.5, 1.0]).images
 
 def _lora_home(home: Path, folder: Path) -> Path:
     return home if (home / LORA_FILE).is_file() else folder
-
-
-def _lora_parts(name: str) -> tuple[str, str] | None:
-    """("transformer_blocks.0.attn.to_q", "lora_A") of a key of a LoRA file, None for any other key."""
-    for part in ("lora_A", "lora_B"):
-        if name.endswith(f".{part}.weight"):
-            return name.removeprefix(PREFIX).removesuffix(f".{part}.weight"), part
-    return None
 
 
 def _base_layer(transformer: nn.Module, name: str) -> nn.Module | None:

@@ -1,4 +1,7 @@
-"""The command `kontext-slider`: a table of sub-commands, and one place where errors become sentences."""
+"""The command `kontext-slider`: a table of sub-commands, and one place where errors become sentences.
+
+`python -m kontext_slider` and `python -m kontext_slider.cli` are the same command.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
+from . import __version__
 from .errors import InvalidInput, KontextSliderError, UnreadableImage
 from .threads import limit_spinning
 
@@ -57,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_parser(chosen: Sequence[str]) -> argparse.ArgumentParser:
     """All sub-commands by name; only the module of the chosen one is imported, since gradio alone takes seconds."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Edit pictures in words, with a strength from 0 to 1.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     subparsers = parser.add_subparsers(title="commands", dest="command", required=True)
     for command in COMMANDS:
         subparser = subparsers.add_parser(command.name, help=command.help, description=command.help.capitalize() + ".")
@@ -64,3 +69,7 @@ def build_parser(chosen: Sequence[str]) -> argparse.ArgumentParser:
         if command.name in chosen:
             import_module(command.module).add_arguments(subparser)
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

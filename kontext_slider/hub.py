@@ -25,12 +25,13 @@ PROJECTOR_FOLDER = "slider_projector"
 PROJECTOR_FILE = "diffusion_pytorch_model.safetensors"
 AUTHORS_FILE = "slider_projector.pth"
 LORA_FILE = "pytorch_lora_weights.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"  # beside a LoRA that peft wrote
 
 
 def download_slider(source: str | os.PathLike, subfolder: str | None, **options: Any) -> Path:
     """The slider's files of a hub repository, from the cache where they are."""
     name, prefix = os.fspath(source), f"{subfolder}/" if subfolder else ""
-    files = (f"{PROJECTOR_FOLDER}/*", "config.json", PROJECTOR_FILE, AUTHORS_FILE, LORA_FILE)
+    files = (f"{PROJECTOR_FOLDER}/*", "config.json", PROJECTOR_FILE, AUTHORS_FILE, LORA_FILE, ADAPTER_CONFIG)
     if not isinstance(source, str) or name.startswith((".", "/", "~")) or os.path.exists(name):
         raise CheckpointError(f"{name!r} is not a folder. Give the folder or hub id (owner/name) of a slider.")
     try:

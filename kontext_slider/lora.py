@@ -5,10 +5,12 @@ It lives under the peft adapter name "slider" and is inactive except inside `sli
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from peft import LoraConfig
@@ -41,11 +43,19 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class LoraWeights:
-    """A LoRA file's content. Keys start with "transformer."; where no alpha is known, it equals the rank."""
+    """A LoRA file's content, in diffusers' names. Keys of `tensors` and `alphas` start with "transformer."."""
 
-    tensors: dict[str, Tensor]  # <module>.lora_A.weight (rank, in), <module>.lora_B.weight (out, rank)
-    alphas: dict[str, float] | None = None
-    metadata: dict[str, Any] | None = None
+    tensors: dict[str, Tensor]  # <layer>.lora_A.weight (rank, in), <layer>.lora_B.weight (out, rank)
+    alphas: dict[str, float] = field(default_factory=dict)  # by layer; of a layer that is not here: its rank
+    metadata: dict[str, Any] | None = None  # a LoraConfig as a dict, keys with the prefix too; it wins over alphas
+
+    def pairs(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """(lora_A, lora_B) by layer, without the prefix. KeyError where one of the two is missing."""
+        layers = dict.fromkeys(key.removesuffix(".weight").rpartition(".")[0] for key in self.tensors)
+        return {
+            layer.removeprefix(PREFIX): (self.tensors[f"{layer}.lora_A.weight"], self.tensors[f"{layer}.lora_B.weight"])
+            for layer in layers
+        }
 
 
 def slider_layers(transformer: nn.Module) -> list[LoraLayer]:
@@ -126,11 +136,25 @@ def _load(transformer: nn.Module, weights: LoraWeights) -> None:
             dict(weights.tensors),
             prefix=PREFIX.removesuffix("."),
             adapter_name=ADAPTER,
-            network_alphas=None if weights.metadata else weights.alphas,
-            metadata=weights.metadata,
+            metadata=weights.metadata or _exact_config(weights),
         )
+    if len(slider_layers(transformer)) != len(weights.pairs()):
+        raise ValueError("its configuration names other layers than its weights do.")
     for parameter in slider_lora_parameters(transformer):
         parameter.requires_grad_(False)
+
+
+def _exact_config(weights: LoraWeights) -> dict[str, Any]:
+    """A LoraConfig that gives every layer its own rank and alpha. Anchored: "proj_out" is also the end of the names of
+    other layers."""
+    ranks = {layer: down.shape[0] for layer, (down, _) in weights.pairs().items()}
+    alphas = {layer: weights.alphas.get(PREFIX + layer, rank) for layer, rank in ranks.items()}
+    settings: dict[str, Any] = {}
+    for name, pattern, values in (("r", "rank_pattern", ranks), ("lora_alpha", "alpha_pattern", alphas)):
+        settings[name] = usual = Counter(values.values()).most_common(1)[0][0]
+        settings[pattern] = {f"^{re.escape(layer)}": value for layer, value in values.items() if value != usual}
+    settings["target_modules"] = "|".join(map(re.escape, ranks))
+    return {PREFIX + name: value for name, value in settings.items()}
 
 
 def add_lora(transformer: nn.Module, config: LoraConfig) -> None:

@@ -244,7 +244,9 @@ class KontextSliderPipeline(FluxKontextPipeline):
 
         Args:
             folder: made where it does not exist.
-            card: the text of its README.md; None for one from the slider's own facts.
+            card: the text of its README.md; None for one from the slider's own facts, where no other README.md lies.
+
+        Other files in the folder stay as they are.
 
         Raises MissingSlider when there is no projector or no LoRA.
         """
@@ -253,7 +255,9 @@ class KontextSliderPipeline(FluxKontextPipeline):
         if weights is None:
             raise MissingSlider("The slider has no LoRA to save. Load a slider, or add one with add_slider, first.")
         slider = checkpoint.SliderWeights(projector, weights)
-        checkpoint.write_slider(Path(folder), slider, card or checkpoint.slider_card(slider, self._base_model()))
+        if card is None and not checkpoint.has_foreign_card(Path(folder)):
+            card = checkpoint.slider_card(slider, self._base_model())
+        checkpoint.write_slider(Path(folder), slider, card)
 
     def add_slider(self, projector: StrengthProjector, config: LoraConfig | int = 4) -> None:
         """A fresh slider to train, in the place of one that is there; its parameters require gradients.
@@ -341,7 +345,7 @@ class KontextSliderPipeline(FluxKontextPipeline):
             checkpoint.write_lora(home, weights)
         with lora.without_lora_layers(self.transformer):
             super().save_pretrained(save_directory, *args, **kwargs)
-        checkpoint.forget_local_paths(Path(save_directory))
+        checkpoint.forget_local_paths(checkpoint.pipeline_configs(Path(save_directory), self.components))
 
     def _require_slider(self) -> StrengthProjector:
         if self.slider_projector is None:

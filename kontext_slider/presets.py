@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from .errors import CheckpointError, InvalidInput, MissingSlider
+from .shipped import shipped
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,7 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         Preset(
             name="pocket",
-            model=str(Path(__file__).resolve().parent.parent / "weights" / "pocket"),
+            model=str(shipped("weights/pocket")),
             slider=None,
             title="Pocket: the small model in the box",
             needs="any computer",
@@ -153,8 +154,8 @@ def _existing_source(source: str) -> str:
         return str(folder)
     if source == PRESETS["pocket"].model:
         raise CheckpointError(
-            f"The pocket model is not at {source!r}. It comes with the repository: run from a complete clone of it, "
-            "or give the path of a model folder."
+            f"The pocket model is not at {source!r}. It comes with the package: install kontext-slider again, or give "
+            "the path of a model folder."
         )
     if _HUB_ID.fullmatch(source) and not source.startswith("."):
         return source

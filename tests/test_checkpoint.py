@@ -56,6 +56,44 @@ def test_card_says_what_it_is_and_names_no_local_path(pipe, tmp_path):
             assert str(tmp_path).encode() not in file.read_bytes(), file
 
 
+FOREIGN = {
+    "notes.json": b'{"_name_or_path": "/home/me/model",  "b": 1, "a": 2}',
+    "transformer/my_config.json": b'{"name_or_path": "/home/me/model", "b": 1}',
+    "slider_projector/other_config.json": b'{"_name_or_path": "/home/me/model"}',
+    "mine/config.json": b'{"_name_or_path": "/home/me/model"}',
+    "list.json": b"[1, 2]",
+    "broken.json": b'{"a',
+    "latin-1.json": b'{"caf\xe9": 1}',
+    "README.md": b"# My project\n",
+}
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["slider", "pipeline"])
+def test_other_files_of_the_folder_stay_as_they_are(whole, pipe, tmp_path):
+    """Saving rewrote every JSON file that it found, and ended in a traceback at one that was not JSON in UTF-8."""
+    pipe.save_pretrained(tmp_path / "first")
+    again = KontextSliderPipeline.from_pretrained(tmp_path / "first")
+    folder = tmp_path / "second"
+    for name, content in FOREIGN.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    (folder / "folder.json").mkdir()
+    (again.save_pretrained if whole else again.save_slider)(folder)
+    for name, content in FOREIGN.items():
+        assert (folder / name).read_bytes() == content, name
+    tiny_pipeline(slider=False).load_slider(folder)
+
+
+def test_a_card_of_our_own_is_written_anew(pipe, tmp_path):
+    """A slider that is saved over another one keeps the other one's facts on its card."""
+    pipe.save_slider(tmp_path)
+    tiny_pipeline(rank=2).save_slider(tmp_path)
+    assert "LoRA rank | 2" in (tmp_path / "README.md").read_text()
+    (tmp_path / "README.md").write_bytes(b"caf\xe9")
+    pipe.save_slider(tmp_path, card="mine")
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
 def test_authors_layout_round_trips_through_ours(plain_pipe, tmp_path):
     """Sizes of the authors' file are inferred from its tensors; ours carries them."""
     plain_pipe.load_slider(write_authors_layout(tmp_path / "theirs"))

@@ -132,7 +132,7 @@ def test_a_checkout_without_the_pocket_weights(monkeypatch):
     """An installed package without weights asks the hub for the path of a folder."""
     missing = Preset("pocket", "/no/weights/pocket", None, "", "")
     monkeypatch.setitem(PRESETS, "pocket", missing)
-    with pytest.raises(CheckpointError, match="complete clone"):
+    with pytest.raises(CheckpointError, match="install kontext-slider again"):
         load_pipeline(device="cpu")
 
 

@@ -1,4 +1,4 @@
-"""Examples with pictures: `assets/examples/examples.json` of the checkout, or none when it is absent."""
+"""Examples with pictures: `assets/examples/examples.json`, or none when it is absent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples" / "examples.json"
+from kontext_slider.shipped import shipped
+
+EXAMPLES = shipped("assets/examples") / "examples.json"
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Example:
 
 
 def read_examples(path: Path = EXAMPLES) -> list[Example]:
-    """The examples listed in `path`, pictures found beside it. An absent list, as in an installed wheel, is empty."""
+    """The examples listed in `path`, pictures found beside it. An absent list is empty."""
     if not path.is_file():
         return []
     rows = json.loads(path.read_text(encoding="utf-8"))

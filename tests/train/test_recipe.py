@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kontext_slider.cli import main
 from kontext_slider.errors import KontextSliderError
 from kontext_slider.evaluate.truth import Score
 from kontext_slider.train.pocket import recipe
@@ -65,6 +66,25 @@ def test_a_folder_without_photographs_is_refused(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit, match="2"):
         runpy.run_module("kontext_slider.train.pocket", run_name="__main__")
     assert "no photographs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "folder"),
+    [([], "runs/pocket/model"), (["--run", "runs/other"], "runs/other/model"), (["--out", "mine"], "mine")],
+)
+def test_training_writes_where_it_was_told_or_into_its_own_run(tmp_path, photos, monkeypatch, flags, folder):
+    """`train` without --out put its model in the place of the shipped weights."""
+    shipped = tmp_path / "weights" / "pocket"
+    shipped.mkdir(parents=True)
+    written = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(recipe, "train_base", lambda run, folder: {})
+    monkeypatch.setattr(recipe, "build_pipeline", lambda parts: None)
+    monkeypatch.setattr(recipe, "train_slider", lambda pipe, run, folder: None)
+    monkeypatch.setattr(recipe, "save", lambda pipe, base, slider, run, out: written.append(out))
+    monkeypatch.setattr(recipe, "measure", lambda out, *rest: written.append(out))
+    assert main(["train", "--photos", str(photos), *flags]) == 0
+    assert written == [Path(folder)] * 2 and not list(shipped.iterdir())
 
 
 def measured(psnr: float):

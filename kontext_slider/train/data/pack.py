@@ -31,7 +31,7 @@ from kontext_slider.train.files import put_in_place
 try:
     import datasets
 except ImportError as error:
-    raise InvalidInput("Data sets need another package: pip install -r requirements-train.txt") from error
+    raise InvalidInput('Data sets need another package. Run: pip install "kontext-slider[train]"') from error
 
 ROWS_PER_SHARD = 100  # a few hundred megabytes at 512 pixels
 FEATURES = datasets.Features({

@@ -94,7 +94,7 @@ transform of 8x8 patches). It edits pictures of about 256 x 256 pixels with a st
 ```python
 from kontext_slider import KontextSliderPipeline
 
-pipe = KontextSliderPipeline.from_pretrained("weights/pocket")
+pipe = KontextSliderPipeline.from_pretrained("weights/pocket")  # anywhere else: load_pipeline("pocket")
 frames = pipe(image, "make it night", strength=[0.0, 0.5, 1.0]).images
 ```
 

@@ -92,7 +92,9 @@ def put_under_sky(rng: np.random.Generator, picture: Picture) -> Picture:
 def _photograph(name: str) -> Image.Image:
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise InvalidInput("Training draws on sample photographs: pip install -r requirements-train.txt.")
+        raise InvalidInput(
+            'Training draws on sample photographs of scikit-image. Run: pip install "kontext-slider[train]"'
+        )
     with Image.open(Path(spec.origin).parent / "data" / name) as file:
         return file.convert("RGB")
 

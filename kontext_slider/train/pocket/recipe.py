@@ -1,4 +1,4 @@
-"""One command from nothing to `weights/pocket`: draw, fit the codec, train the base, train the slider, measure.
+"""One command from nothing to a pocket model: draw, fit the codec, train the base, train the slider, measure.
 
 Kill it at any time and start it again: it goes on where it was.
 """
@@ -20,6 +20,7 @@ from kontext_slider.evaluate.sheet import photo_sheet
 from kontext_slider.evaluate.sizes import score_sizes
 from kontext_slider.evaluate.truth import find_photos, score_truth, working_edits, write_report
 from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.shipped import shipped
 from kontext_slider.train.pocket.base import BaseRun, train_base
 from kontext_slider.train.pocket.batches import ShardSize
 from kontext_slider.train.pocket.card import write_card
@@ -76,7 +77,7 @@ def measure(out: Path, photos: Path, scenes_per_edit: int) -> None:
     What the model offers is written last. Raises KontextSliderError, and leaves that as it was, where nothing works."""
     pipe = KontextSliderPipeline.from_pretrained(out)
     scores = score_truth(pipe, scenes_per_edit, find_photos(photos))
-    command = f"python -m kontext_slider.train.pocket --only measure --scenes-per-edit {scenes_per_edit}"
+    command = f"kontext-slider train --only measure --out MODEL --scenes-per-edit {scenes_per_edit}"
     write_report(scores, out / "measured", command)
     working = working_edits(scores)
     offered = {name: words for name, words in known_instructions().items() if family(name) in working}
@@ -90,7 +91,7 @@ def measure(out: Path, photos: Path, scenes_per_edit: int) -> None:
     runs = json.loads((out / "training" / RUNS).read_text(encoding="utf-8"))
     write_card(out, runs, scores, score_sizes(pipe), offered)
     pipe.save_config(out)
-    forget_local_paths(out)
+    forget_local_paths([out / "model_index.json"])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,14 +101,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start", type=Path, help="a pocket model's folder to go on from, its codec and slider included"
     )
-    parser.add_argument("--out", type=Path, default=Path("weights/pocket"), help="where the weights go")
-    parser.add_argument("--photos", type=Path, default=Path("assets/photos"), help="photographs to measure on")
+    parser.add_argument("--out", type=Path, help="where the model goes (default: the folder 'model' in that of --run)")
+    parser.add_argument("--photos", type=Path, default=shipped("assets/photos"), help="photographs to measure on")
     parser.add_argument("--scenes-per-edit", type=int, default=4, help="held-out scenes to measure on, per edit")
     parser.add_argument("--only", choices=("train", "measure"), help="one half of the work")
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """InvalidInput for folders that are not there and numbers that measure nothing."""
+    """Complete the flags. InvalidInput for folders that are not there and numbers that measure nothing."""
+    if args.out is None:
+        args.out = args.folder / "model"
     if args.scenes_per_edit < 1:
         raise InvalidInput(f"--scenes-per-edit is a number of at least 1, not {args.scenes_per_edit}.")
     if args.only != "train":
