@@ -28,7 +28,7 @@ import random
 import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,26 +134,25 @@ def engine_calls(pipe, photo: Image.Image, args: argparse.Namespace) -> dict[str
     The first frames of a compiled engine, which wait for the compiler, are in no round that counts."""
     calls: dict[str, Call] = {}
     for name in NAMES:
-        engine = SliderEngine(pipe, speed=name, compiled=args.compile)
-        calls[f"{name}: visit, from 1"] = visit(engine, photo, FROM_ONE)
-        calls[f"{name}: visit, below 1"] = visit(engine, photo, BELOW_ONE)
+        engine, photos = SliderEngine(pipe, speed=name, compiled=args.compile), new_photographs(photo)
+        calls[f"{name}: visit, from 1"] = visit(engine, photos, FROM_ONE)
+        calls[f"{name}: visit, below 1"] = visit(engine, photos, BELOW_ONE)
         if args.visits:
             continue
         for seed, (situation, num_finished) in enumerate({"new strength": 5, "hand": FRAMES}.items()):
             session = engine.open(photo, INSTRUCTION, seed=seed)
             finished = ends_first(FRAMES if num_finished > 5 else 5)[:num_finished]
             calls[f"{name}: {situation}"] = new_strength(session, finished)
-        calls[f"{name}: sweep"] = sweep(engine, photo)
+        calls[f"{name}: sweep"] = sweep(engine, photos)
     return calls
 
 
-def visit(engine: SliderEngine, photo: Image.Image, strengths: dict[str, float]) -> Call:
+def visit(engine: SliderEngine, photos: Iterator[Image.Image], strengths: dict[str, float]) -> Call:
     """Open an edit that the engine has not seen, then render `strengths` (row -> strength), each timed."""
-    steps = iter(range(10**9))
 
     def call(number: int) -> Timed:
-        seconds, start = {}, time.perf_counter()
-        with engine.open(new_photograph(photo, next(steps)), new_instruction(number)) as session:
+        photo, seconds, start = next(photos), {}, time.perf_counter()
+        with engine.open(photo, new_instruction(number)) as session:
             seconds["open"] = time.perf_counter() - start
             for row, strength in strengths.items():
                 start = time.perf_counter()
@@ -164,21 +163,21 @@ def visit(engine: SliderEngine, photo: Image.Image, strengths: dict[str, float])
     return call
 
 
-def sweep(engine: SliderEngine, photo: Image.Image) -> Call:
+def sweep(engine: SliderEngine, photos: Iterator[Image.Image]) -> Call:
     """All frames of a new photograph, and its second one, both from before it is opened."""
 
     def call(number: int) -> Timed:
-        start = time.perf_counter()
-        with engine.open(new_photograph(photo, -1 - number), new_instruction(number)) as session:
+        photo, start = next(photos), time.perf_counter()
+        with engine.open(photo, new_instruction(number)) as session:
             times = [time.perf_counter() - start for _ in session.sweep(FRAMES)]
         return Timed({"sweep": times[-1], "second frame of a sweep": times[1]})
 
     return call
 
 
-def new_photograph(photo: Image.Image, number: int) -> Image.Image:
-    """The photograph, moved by so many pixels: the engine has not seen it."""
-    return ImageChops.offset(photo, number, 0)
+def new_photographs(photo: Image.Image) -> Iterator[Image.Image]:
+    """The photograph, moved by one more pixel each time: an engine has seen none of them."""
+    return (ImageChops.offset(photo, number, 0) for number in range(photo.width))
 
 
 def new_instruction(number: int) -> str:
