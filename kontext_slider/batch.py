@@ -3,33 +3,41 @@
 A result's name ends in a digest of all that made it: the picture's place and bytes, instruction, strengths, model and
 every option. So a name that is there already means that just this work is done; other options give other names.
 `manifest.jsonl` beside the results has one line for each of them.
+
+What goes wrong with one picture becomes a sentence and the batch goes on; at a full or read-only disk it stops.
 """
 
 from __future__ import annotations
 
-import glob
-import hashlib
-import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .errors import InvalidInput, KontextSliderError, UnreadableImage
-from .export import read_metadata, save_sweep
+from PIL import Image
+
+from .errors import DiskError, InvalidInput, KontextSliderError, UnreadableImage
+from .export import ANIMATIONS, Frame, save_sweep
+from .files import append_json_line, cut_to_bytes, file_sha256, json_sha256, read_json_lines
+from .metadata import read_metadata, recipe
 
 if TYPE_CHECKING:
     from .engine import SliderEngine
+    from .engine.session import EditSession
 
 MANIFEST = "manifest.jsonl"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic")
-MAX_STEM = 100  # characters of the source's name in the result's name
+MAX_STEM = 120  # bytes of the source's name in the result's name: an encrypted folder's names have 143 in all
+MAX_WIDTH = 1024  # pixels of an animation's frame, unless a width is asked for
 
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """What makes a sweep besides its picture; None stands for the model's or the format's default."""
+    """What makes a sweep besides its picture; None stands for the model's or the format's default.
+
+    All that changes a pixel belongs here, as a result's name is made of it. Flags that are left out change at most the
+    rounding (device, spare_memory) or nothing in the file.
+    """
 
     instruction: str
     num_strengths: int = 11
@@ -46,11 +54,21 @@ class SweepOptions:
     bounce: bool = False
     lossless: bool = False
     captions: bool = False
+    full_size: bool = False
+    width: int | None = None
+    speed: str = "exact"
+    quantize: str | None = None
+    compile: bool | None = None
 
     @property
     def strengths(self) -> list[float]:
         """Evenly spaced from 0 to 1."""
         return [k / (self.num_strengths - 1) for k in range(self.num_strengths)]
+
+    @property
+    def from_full_size(self) -> bool:
+        """Whether the file shows the photograph at its own size, perhaps scaled down, or the model's frames."""
+        return self.full_size or self.format in ANIMATIONS
 
 
 @dataclass(frozen=True)
@@ -71,19 +89,12 @@ class Plan:
     problems: list[str]
 
 
-def find_images(patterns: Iterable[str], out: Path) -> tuple[list[Path], list[str]]:
-    """The pictures that files, folders (what is directly in them) and globs name, each once, and a sentence for each
-    name that leads nowhere. Results that stand in `out` are not taken from folders and globs."""
-    found: dict[Path, None] = {}  # in the order in which they are named
-    problems = []
-    results = {(out / name).absolute() for name in _listed_files(out / MANIFEST)}
-    for pattern in patterns:
-        named, is_search = _matches(pattern)
-        pictures = [path for path in named if not is_search or path not in results]
-        found.update(dict.fromkeys(pictures))
-        if not pictures:
-            problems.append(_leads_nowhere(pattern))
-    return list(found), problems
+@dataclass(frozen=True)
+class Outcome:
+    """What a batch did, and a sentence for each thing that went wrong."""
+
+    num_written: int
+    problems: list[str]
 
 
 def plan_sweeps(sources: Iterable[Path], options: SweepOptions, out: Path, overwrite: bool = False) -> Plan:
@@ -105,20 +116,18 @@ def plan_sweeps(sources: Iterable[Path], options: SweepOptions, out: Path, overw
 def plan_task(source: Path, options: SweepOptions, out: Path) -> Task:
     """The result's place. UnreadableImage when the source is no file that can be read."""
     try:
-        with open(source, "rb") as file:
-            source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        source_sha256 = file_sha256(source)
     except OSError as error:
         raise UnreadableImage(f"{source} cannot be read ({error.strerror}): check the path and its rights.") from error
-    folder = Path(options.model).expanduser()
-    model = os.path.abspath(folder) if folder.is_dir() else options.model
-    made_of = json.dumps([str(source), source_sha256, asdict(options) | {"model": model}], sort_keys=True)
-    digest = hashlib.sha256(made_of.encode()).hexdigest()[:10]
-    return Task(source, source_sha256, out / f"{source.stem[:MAX_STEM]}-{digest}.{options.format}")
+    folder = Path(os.path.expanduser(options.model))
+    model = os.path.abspath(folder) if os.path.isdir(folder) else options.model
+    digest = json_sha256([str(source), source_sha256, asdict(options) | {"model": model}])[:10]
+    return Task(source, source_sha256, out / f"{cut_to_bytes(source.stem, MAX_STEM)}-{digest}.{options.format}")
 
 
 def is_done(task: Task, options: SweepOptions) -> bool:
     """Whether the task's file is there and says itself that it is this sweep."""
-    if not task.target.exists():
+    if not os.path.exists(task.target):
         return False
     try:
         made = read_metadata(task.target)
@@ -134,108 +143,101 @@ def run_sweeps(
     options: SweepOptions,
     on_task: Callable[[Task], object] = lambda task: None,
     on_frame: Callable[[], object] = lambda: None,
-) -> list[str]:
-    """Make the sweeps and list each in its folder's manifest. Returns a sentence for each picture that failed.
+) -> Outcome:
+    """Make the sweeps and list each in its folder's manifest. A disk that takes no more files ends the batch.
 
     on_task, on_frame: called before each picture and after each finished frame.
     """
-    problems = []
-    for task in tasks:
+    num_written, problems, tasks = 0, [], list(tasks)
+    for number, task in enumerate(tasks, start=1):
         on_task(task)
         try:
             write_sweep(engine, task, options, on_frame)
+            num_written += 1
             list_result(task)
+        except DiskError as error:
+            left = len(tasks) - number
+            problems.append(f"{error} The batch stops here, {left} more to go: the same command goes on from them.")
+            break
         except KontextSliderError as error:
             problems.append(str(error) if str(task.source) in str(error) else f"{task.source}: {error}")
-    return problems
+    return Outcome(num_written, problems)
 
 
 def write_sweep(engine: SliderEngine, task: Task, options: SweepOptions, on_frame: Callable[[], object]) -> None:
-    """Render and write one sweep; strength 0 shows the untouched source."""
-    frames = []
+    """Render and write one sweep, frame by frame; strength 0 shows the untouched source."""
     with engine.open(
         task.source, options.instruction, options.seed, options.steps, options.guidance, options.size
     ) as session:
-        rendered = session.frames([strength for strength in options.strengths if strength != 0])
-        for strength in options.strengths:
-            frames.append((strength, session.source.copy() if strength == 0 else next(rendered)[1]))
-            on_frame()
-    save_sweep(
-        frames,
-        task.target,
-        instruction=session.instruction,
-        seed=session.seed,
-        model=options.model,
-        slider=options.slider,
-        source=str(task.source),
-        steps=session.steps,
-        guidance=session.guidance,
-        fps=options.fps,
-        duration=options.duration,
-        bounce=options.bounce,
-        lossless=options.lossless,
-        captions=options.captions,
-    )
+        save_sweep(
+            _frames(session, options, on_frame),
+            task.target,
+            strengths=options.strengths,
+            source=str(task.source),
+            facts=_facts(session, options),
+            fps=options.fps,
+            duration=options.duration,
+            bounce=options.bounce,
+            lossless=options.lossless,
+            captions=options.captions,
+        )
+
+
+def _frames(session: EditSession, options: SweepOptions, on_frame: Callable[[], object]) -> Iterator[Frame]:
+    """One by one, as the file shows them."""
+    rendered = session.frames([strength for strength in options.strengths if strength != 0])
+    for strength in options.strengths:
+        frame = session.source if strength == 0 else next(rendered)[1]
+        yield strength, _as_shown(session.picture(strength), options) if options.from_full_size else frame
+        on_frame()
+
+
+def _as_shown(picture: Image.Image, options: SweepOptions) -> Image.Image:
+    """The picture at its own size, or scaled down to the width of an animation; never enlarged."""
+    width = picture.width if options.full_size else min(picture.width, options.width or MAX_WIDTH)
+    if width == picture.width:
+        return picture
+    height = max(1, round(picture.height * width / picture.width))
+    return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _facts(session: EditSession, options: SweepOptions) -> dict[str, Any]:
+    """What the file tells: how the edit was made, and what to know of it at the photograph's size."""
+    facts = recipe(session, options.model, options.slider, options.speed, options.quantize)
+    return facts | session.full_size_facts(options.strengths[-1]) if options.from_full_size else facts
+
+
+def list_results(tasks: Iterable[Task]) -> list[str]:
+    """`list_result` of each task, up to the first that fails, as they have one manifest: its sentence, or none.
+
+    Raises DiskError: nothing more could be written there.
+    """
+    for task in tasks:
+        try:
+            list_result(task)
+        except DiskError:
+            raise
+        except InvalidInput as error:
+            return [str(error)]
+    return []
 
 
 def list_result(task: Task) -> None:
     """Add the result's line to its folder's manifest unless it is there. A stop between a file and its line leaves
-    a file without one; the file itself says how it was made."""
+    a file without one; the file itself says how it was made. Raises InvalidInput, or DiskError, with a sentence."""
     manifest = task.target.with_name(MANIFEST)
     if task.target.name in _listed_files(manifest):
         return
     place = {"file": task.target.name, "source": str(task.source), "source_sha256": task.source_sha256}
-    _append_line(manifest, json.dumps(read_metadata(task.target) | place))
+    append_json_line(manifest, read_metadata(task.target) | place)
+
+
+def listed_results(out: Path) -> set[Path]:
+    """The absolute paths of what the manifest of a folder names: results, which are no pictures to edit."""
+    return {(out / name).absolute() for name in _listed_files(out / MANIFEST)}
 
 
 def _listed_files(manifest: Path) -> set[str]:
     """Names that the manifest holds. A line that a kill cut short does not count: its result is listed again."""
-    if not manifest.exists():
-        return set()
-    names = set()
-    for line in manifest.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            names.add(json.loads(line)["file"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return names
-
-
-def _append_line(path: Path, line: str) -> None:
-    """One write, so that two batches into one folder do not mix their lines; a cut last line is closed first."""
-    with open(path, "ab+") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 1))
-        start = b"" if file.read(1) in (b"", b"\n") else b"\n"
-        file.write(start + line.encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def make_folder(out: Path) -> None:
-    """The folder and those above it; InvalidInput where that cannot be."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidInput(f"The folder {out} cannot be made ({error.strerror}): choose another.") from error
-
-
-def _matches(pattern: str) -> tuple[list[Path], bool]:
-    """What a word of the command line names, and whether it was searched for rather than named outright."""
-    path = Path(os.path.abspath(Path(pattern).expanduser()))
-    if path.is_dir():
-        return [file for file in sorted(path.iterdir()) if _looks_like_image(file)], True
-    if path.exists():
-        return [path], False
-    found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-    return [file for file in found if _looks_like_image(file)], True
-
-
-def _looks_like_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _leads_nowhere(pattern: str) -> str:
-    if Path(pattern).expanduser().is_dir():
-        return f"{pattern}: no pictures are in this folder; name one that holds some."
-    return f"{pattern}: there is no such picture or folder; check the path."
+    lines = read_json_lines(manifest)
+    return {line["file"] for line in lines if isinstance(line, dict) and isinstance(line.get("file"), str)}

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
 from . import __version__
-from .errors import InvalidInput, KontextSliderError, UnreadableImage
+from .errors import DiskError, InvalidInput, KontextSliderError, UnreadableImage
 from .threads import limit_spinning
 
 PROGRAM = "kontext-slider"
@@ -46,16 +47,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. 0: done; 1: something failed; 2: wrong use; 130: stopped by Ctrl-C."""
     limit_spinning()
     words = list(sys.argv[1:] if argv is None else argv)
+    _print_any_name()
     try:
         args = build_parser(words[:1]).parse_args(words)
         return import_module(args.module).run(args) or 0
     except KontextSliderError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
-        wrong_use = isinstance(error, InvalidInput) and not isinstance(error, UnreadableImage)
+        wrong_use = isinstance(error, InvalidInput) and not isinstance(error, UnreadableImage | DiskError)
         return WRONG_USE if wrong_use else FAILED
     except KeyboardInterrupt:
         print(f"\n{PROGRAM}: stopped. Finished files are whole: the same command goes on from them.", file=sys.stderr)
         return INTERRUPTED
+
+
+def _print_any_name() -> None:
+    """A file name that the terminal has no letters for is printed with escapes, in place of a UnicodeEncodeError."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def build_parser(chosen: Sequence[str]) -> argparse.ArgumentParser:

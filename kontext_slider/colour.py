@@ -45,7 +45,7 @@ def to_srgb(image: Image.Image, tags: ColourTags, name: str) -> tuple[Image.Imag
     picture is still worth reading. Raises UnreadableImage, which begins with `name`, for code points not known here.
     """
     if image.mode == "LAB":
-        return _through(image, ImageCms.createProfile("LAB")) or image.convert("RGB"), None
+        return _through(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))) or image.convert("RGB"), None
     if tags.icc_profile and image.mode in ("L", "RGB", "CMYK"):
         try:
             converted = _through(image, ImageCms.ImageCmsProfile(BytesIO(tags.icc_profile)))

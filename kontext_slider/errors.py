@@ -13,6 +13,10 @@ class UnreadableImage(InvalidInput):
     """A file or array that is not a picture, or is too large to open safely."""
 
 
+class DiskError(InvalidInput):
+    """A disk that is full, read-only or failing: the next file would not be written to it, either."""
+
+
 class CheckpointError(KontextSliderError, ValueError):
     """Slider weights that are missing, of an unknown layout, or do not fit the model."""
 

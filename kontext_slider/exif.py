@@ -22,6 +22,7 @@ _IMAGE_TAGS = (  # of the first directory: what is not about how pixels are stor
     *(0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x013C),
     *(0x4746, 0x4749, 0x8298, 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F),
 )
+_CAMERA_TAGS = range(0x829A, 0xA500)  # those of the standard; programs put others behind them
 
 
 def kept_exif(
@@ -46,8 +47,8 @@ def kept_exif(
     if _MAKER_NOTE in camera:
         left_out.append("the camera's private notes")
     kept = {tag: value for tag, value in first.items() if tag in _IMAGE_TAGS}
-    for tag in (_MAKER_NOTE, _INTEROPERABILITY):
-        camera.pop(tag, None)
+    private = (_MAKER_NOTE, _INTEROPERABILITY)  # the latter names the colour space of the file as it was
+    camera = {tag: value for tag, value in camera.items() if tag in _CAMERA_TAGS and tag not in private}
     if camera:
         camera |= {_WIDTH: _number(order, size[0]), _HEIGHT: _number(order, size[1])}
         camera[_COLOUR_SPACE] = (_SHORT, 1, struct.pack(f"{order}H", 1 if is_srgb else 0xFFFF))

@@ -6,33 +6,35 @@ A file is written whole or not at all, and `read_metadata` finds in it again wha
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import os
-import uuid
+import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO
 
-import av
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
 
-from .animation import EXIF_DESCRIPTION, gif_bytes, mp4_bytes, webp_bytes
+from .animation import Spool, frame_times, there_and_back, write_gif, write_mp4, write_webp
 from .defaults import MAX_STRENGTH
 from .errors import InvalidInput
-from .xmp import xmp_text
+from .files import check_suffix, open_whole
+from .images import MAX_PIXELS, Photo
+from .metadata import MANIFEST_IN_ZIP, describe, metadata_text, png_text
+from .metadata import read_metadata as read_metadata  # what this module writes is read by it, too
 
 ANIMATIONS = ("gif", "webp", "mp4")
 FORMATS = (*ANIMATIONS, "png", "zip")
 FPS = 10.0
 FPS_RANGE = (0.1, 50.0)  # a GIF counts time in hundredths of a second, and viewers slow down anything under two
-METADATA_KEY = "kontext_slider"
+MAX_SIDE = {"gif": 65_535, "webp": 16_383, "mp4": 16_384}  # pixels that the format can count
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the same sweep gives the same file
 
-Frames = list[tuple[float, Image.Image]]
+Frame = tuple[float, Image.Image]  # strength, picture
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,10 @@ class Look:
 
 
 def save_sweep(
-    frames: Iterable[tuple[float, Image.Image]],
+    frames: Iterable[Frame],
     path: str | os.PathLike[str],
     *,
+    strengths: Sequence[float] | None = None,
     instruction: str | None = None,
     seed: int | None = None,
     model: str | None = None,
@@ -56,6 +59,7 @@ def save_sweep(
     steps: int | None = None,
     guidance: float | None = None,
     slider: str | None = None,
+    facts: Mapping[str, Any] | None = None,
     fps: float | None = None,
     duration: float | None = None,
     bounce: bool = False,
@@ -64,90 +68,76 @@ def save_sweep(
 ) -> Path:
     """Write the frames of one sweep to `path`, in the format of its suffix (one of `FORMATS`).
 
-    frames: (strength in [0, 1.5], picture), all pictures of one size, in the order they are shown.
+    frames: (strength in [0, 1.5], picture), all pictures of one size, in the order they are shown. What is transparent
+        is laid over white, but in a zip.
+    strengths: those of `frames`, where these are made one by one. Then each frame is written as it comes, and only a
+        strip holds more than a few in memory. Without it, all frames are taken first.
     instruction, seed, model, source, steps, guidance, slider: embedded in the file, each unless None; of `source`
-        only the file name.
+        only the file name. facts: more JSON values to embed, by name.
     fps or duration: frames per second (0.1 to 50, 10 by default), or seconds for the whole animation.
     bounce: the animation (gif, webp, mp4) runs forward and back.
     lossless: for webp, every pixel is kept. captions: for png, each frame's strength stands under it.
 
-    Raises InvalidInput, with a sentence, for no frames, unequal sizes, a silly number, an unknown suffix, or a
-    folder that cannot be written to; then nothing is left behind.
+    Raises InvalidInput, with a sentence, for no frames, unequal sizes, a silly number, an unknown suffix, a picture too
+    large for the format, or a folder that cannot be written to (DiskError where it has no room); then nothing is left
+    behind.
     """
-    checked = _check_frames(frames)
-    look = Look(_check_fps(fps, duration, _shown(len(checked), bounce)), bounce, lossless, captions)
-    encode = ENCODERS[check_suffix(path, FORMATS)]
-    metadata = describe(
-        checked,
-        instruction=instruction,
-        seed=seed,
-        model=model,
-        slider=slider,
-        source=source,
-        steps=steps,
-        guidance=guidance,
-    )
-    return write_whole(path, encode(checked, look, metadata))
+    suffix = check_suffix(path, FORMATS)
+    if strengths is None:
+        frames = list(frames)
+        strengths = [strength for strength, _ in frames]
+    strengths = _check_strengths(strengths)
+    look = Look(_check_fps(fps, duration, num_shown(len(strengths), bounce)), bounce, lossless, captions)
+    pictures = _checked_pictures(frames, strengths, suffix)
+    first = next(pictures)
+    size, pictures = first.size, itertools.chain([first], pictures)
+    del first  # it may be large
+    origin = {"instruction": instruction, "seed": seed, "model": model, "slider": slider, "steps": steps}
+    given = {name: value for name, value in (origin | {"guidance": guidance}).items() if value is not None}
+    metadata = describe(strengths, size, source, dict(facts or {}) | given)
+    with open_whole(path) as file:
+        ENCODERS[suffix](file, pictures, look, metadata)
+    return Path(path)
 
 
-def describe(frames: Frames, source: str | os.PathLike[str] | None = None, **origin: Any) -> dict[str, Any]:
-    """What a file embeds: of `origin` what is not None, the source's bare file name, the frames' size and strengths."""
-    told = {name: value for name, value in origin.items() if value is not None}
-    if source is not None:
-        told["source"] = Path(source).name
-    return told | {"size": list(frames[0][1].size), "strengths": [strength for strength, _ in frames]}
+def num_shown(num_frames: int, bounce: bool) -> int:
+    """How many frames an animation shows before it starts again."""
+    return max(num_frames, 2 * num_frames - 2) if bounce else num_frames
 
 
-def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `save_sweep` or `picture_file.save_picture` embedded in the file; InvalidInput when it holds none."""
-    if not Path(path).is_file():
-        raise InvalidInput(f"There is no file {path}. Check the path.")
-    try:
-        text = _embedded_text(path, Path(path).suffix.lower().removeprefix("."))
-        metadata = json.loads(text)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InvalidInput(f"{path} does not say how it was made: it is no file of kontext-slider.") from error
-    return metadata
-
-
-def check_suffix(path: str | os.PathLike[str], known: tuple[str, ...]) -> str:
-    """The lower-case suffix of `path` without its dot; InvalidInput unless it is one of `known`."""
-    suffix = Path(path).suffix.lower().removeprefix(".")
-    if suffix not in known:
-        choices = ", ".join(f".{name}" for name in known)
-        raise InvalidInput(f"{str(path)!r} names no format that can be written: end it in one of {choices}.")
-    return suffix
-
-
-def write_whole(path: str | os.PathLike[str], data: bytes | memoryview) -> Path:
-    """Write `data` to `path` so that nobody ever sees half of it, whatever stops this process."""
-    path = Path(path)
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        with open(part, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InvalidInput(f"Could not write {path} ({reason}): choose a folder that exists and has room.") from error
-    finally:
-        if part.parent.is_dir():
-            part.unlink(missing_ok=True)
-    return path
-
-
-def _check_frames(frames: Iterable[tuple[float, Image.Image]]) -> Frames:
-    checked = [(float(strength), picture.convert("RGB")) for strength, picture in frames]
+def _check_strengths(strengths: Iterable[float]) -> list[float]:
+    checked = [float(strength) for strength in strengths]
     if not checked:
         raise InvalidInput("There are no frames to export: render at least one strength first.")
-    if not all(0 <= strength <= MAX_STRENGTH for strength, _ in checked):
+    if not all(0 <= strength <= MAX_STRENGTH for strength in checked):
         raise InvalidInput(f"Every frame's strength must be a number from 0 to {MAX_STRENGTH}.")
-    sizes = sorted({picture.size for _, picture in checked})
-    if len(sizes) > 1:
-        raise InvalidInput(f"All frames of an export must have one size, but these have {sizes}: use one session.")
     return checked
+
+
+def _checked_pictures(frames: Iterable[Frame], strengths: list[float], suffix: str) -> Iterator[Image.Image]:
+    """The pictures one by one, in the mode that `suffix` takes. InvalidInput unless they are those of `strengths`, and
+    all of one size that the format can hold."""
+    size: tuple[int, int] | None = None
+    for strength, frame in itertools.zip_longest(strengths, frames, fillvalue=None):
+        if strength is None or frame is None or float(frame[0]) != strength:
+            raise InvalidInput("The frames of an export must be those of its strengths, in the same order.")
+        size = size or frame[1].size
+        if frame[1].size != size:
+            raise InvalidInput(
+                f"All frames of an export must have one size, but these have {[size, frame[1].size]}: use one session."
+            )
+        if max(size) > MAX_SIDE.get(suffix, max(size)):
+            raise InvalidInput(
+                f"A .{suffix} file holds at most {MAX_SIDE[suffix]} pixels a side, not {size[0]}x{size[1]}: "
+                "choose a smaller width, or the format zip."
+            )
+        yield _in_mode(frame[1], keeps_alpha=suffix == "zip")
+
+
+def _in_mode(picture: Image.Image, keeps_alpha: bool) -> Image.Image:
+    if picture.mode == "RGB" or (picture.mode == "RGBA" and keeps_alpha):
+        return picture
+    return Photo(picture.convert("RGBA")).on_white() if picture.has_transparency_data else picture.convert("RGB")
 
 
 def _check_fps(fps: float | None, duration: float | None, shown: int) -> float:
@@ -162,91 +152,79 @@ def _check_fps(fps: float | None, duration: float | None, shown: int) -> float:
     return fps
 
 
-def _shown(count: int, bounce: bool) -> int:
-    return max(count, 2 * count - 2) if bounce else count
-
-
-def _in_order_shown(frames: Frames, bounce: bool) -> list[Image.Image]:
-    pictures = [picture for _, picture in frames]
-    return pictures + pictures[-2:0:-1] if bounce else pictures
-
-
-def metadata_text(metadata: dict[str, Any]) -> str:
-    """JSON in ASCII (it escapes the rest), as files embed it."""
-    return json.dumps(metadata, sort_keys=True)
-
-
-def png_text(text: str) -> PngInfo:
-    """The chunk that holds `text` in a PNG file."""
-    info = PngInfo()
-    info.add_text(METADATA_KEY, text)
-    return info
-
-
-def _png_bytes(picture: Image.Image, info: PngInfo | None = None) -> bytes:
+def _png_bytes(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", pnginfo=info)
+    picture.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def _encode_gif(frames: Frames, look: Look, metadata: dict[str, Any]) -> bytes:
-    return gif_bytes(_in_order_shown(frames, look.bounce), look.fps, metadata_text(metadata))
+Pictures = Iterator[Image.Image]
 
 
-def _encode_webp(frames: Frames, look: Look, metadata: dict[str, Any]) -> bytes:
-    return webp_bytes(_in_order_shown(frames, look.bounce), look.fps, metadata_text(metadata), look.lossless)
+def _encode_gif(file: BinaryIO, pictures: Pictures, look: Look, metadata: dict[str, Any]) -> None:
+    with _beside(file) as pixels:
+        spool = Spool(pixels)
+        for picture in pictures:
+            spool.add(picture)
+        numbers = list(range(len(spool)))
+        shown = numbers + numbers[-2:0:-1] if look.bounce else numbers
+        write_gif(file, spool, shown, look.fps, metadata_text(metadata))
 
 
-def _encode_mp4(frames: Frames, look: Look, metadata: dict[str, Any]) -> bytes:
-    return mp4_bytes(_in_order_shown(frames, look.bounce), look.fps, metadata_text(metadata))
+def _encode_webp(file: BinaryIO, pictures: Pictures, look: Look, metadata: dict[str, Any]) -> None:
+    times = frame_times(num_shown(len(metadata["strengths"]), look.bounce), look.fps, 1000)
+    with _beside(file) as pixels:
+        shown = there_and_back(pictures, Spool(pixels)) if look.bounce else pictures
+        write_webp(file, shown, times, metadata_text(metadata), look.lossless)
 
 
-def _encode_strip(frames: Frames, look: Look, metadata: dict[str, Any]) -> bytes:
-    width, height = frames[0][1].size
+def _encode_mp4(file: BinaryIO, pictures: Pictures, look: Look, metadata: dict[str, Any]) -> None:
+    with _beside(file) as pixels:
+        shown = there_and_back(pictures, Spool(pixels)) if look.bounce else pictures
+        write_mp4(file.name, shown, look.fps, metadata_text(metadata))
+
+
+def _beside(file: BinaryIO) -> IO[bytes]:
+    """A nameless file in the result's folder: the one for temporary files is kept in memory on many systems."""
+    return tempfile.TemporaryFile(dir=Path(file.name).parent)
+
+
+def _encode_strip(file: BinaryIO, pictures: Pictures, look: Look, metadata: dict[str, Any]) -> None:
+    (width, height), strengths = metadata["size"], metadata["strengths"]
     font_size = max(10, height // 16)
     caption_height = 2 * font_size if look.captions else 0
-    strip = Image.new("RGB", (width * len(frames), height + caption_height), "white")
+    size = width * len(strengths), height + caption_height
+    if size[0] * size[1] > MAX_PIXELS:
+        raise InvalidInput(
+            f"A strip of {len(strengths)} pictures of {width}x{height} has more pixels than programs open: "
+            "choose the format zip, or fewer or smaller pictures."
+        )
+    strip = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(strip)
-    for k, (strength, picture) in enumerate(frames):
+    for k, (strength, picture) in enumerate(zip(strengths, pictures, strict=True)):
         strip.paste(picture, (k * width, 0))
         if look.captions:
             middle = (k * width + width / 2, height + caption_height / 2)
             draw.text(middle, f"{strength:.2f}", "black", ImageFont.load_default(font_size), anchor="mm")
-    return _png_bytes(strip, png_text(metadata_text(metadata)))
+    strip.save(file, format="PNG", pnginfo=png_text(metadata_text(metadata)))
 
 
-def _encode_zip(frames: Frames, look: Look, metadata: dict[str, Any]) -> bytes:
-    names = [f"frame_{k:03d}_s{strength:.3f}.png" for k, (strength, _) in enumerate(frames)]
-    listed = [{"file": name, "strength": strength} for name, (strength, _) in zip(names, frames, strict=True)]
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, (_, picture) in zip(names, frames, strict=True):
-            archive.writestr(zipfile.ZipInfo(name, ZIP_DATE), _png_bytes(picture))
+def _encode_zip(file: BinaryIO, pictures: Pictures, look: Look, metadata: dict[str, Any]) -> None:
+    listed = [
+        {"file": f"frame_{k:03d}_s{strength:.3f}.png", "strength": strength}
+        for k, strength in enumerate(metadata["strengths"])
+    ]
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for entry, picture in zip(listed, pictures, strict=True):
+            archive.writestr(zipfile.ZipInfo(entry["file"], ZIP_DATE), _png_bytes(picture))
         manifest = json.dumps(metadata | {"frames": listed}, indent=2)
-        archive.writestr(zipfile.ZipInfo("manifest.json", ZIP_DATE), manifest)
-    return buffer.getvalue()
+        archive.writestr(zipfile.ZipInfo(MANIFEST_IN_ZIP, ZIP_DATE), manifest)
 
 
-ENCODERS: dict[str, Callable[[Frames, Look, dict[str, Any]], bytes]] = {
+ENCODERS: dict[str, Callable[[BinaryIO, Pictures, Look, dict[str, Any]], None]] = {
     "gif": _encode_gif,
     "webp": _encode_webp,
     "mp4": _encode_mp4,
     "png": _encode_strip,
     "zip": _encode_zip,
 }
-
-
-def _embedded_text(path: str | os.PathLike[str], suffix: str) -> str | bytes:
-    if suffix == "zip":
-        with zipfile.ZipFile(path) as archive:
-            return archive.read("manifest.json")
-    if suffix == "mp4":
-        with av.open(os.fspath(path)) as container:
-            return container.metadata["comment"]
-    with Image.open(path) as picture:
-        if suffix == "gif":
-            return picture.info["comment"]
-        if suffix == "png":
-            return picture.info[METADATA_KEY]
-        packet = picture.info.get("xmp")  # sweeps and version 0.1 use the description of the EXIF block
-        return xmp_text(packet) if packet else picture.getexif()[EXIF_DESCRIPTION]

@@ -23,7 +23,7 @@ def tone_map(image: Image.Image, transfer: int, to_srgb: np.ndarray) -> None:
 
     to_srgb: (3, 3), from the linear light of the picture's primaries to that of sRGB's.
     """
-    brightest = np.array([high for _, high in image.getextrema()]).max()
+    brightest = np.array(image.getextrema()).max()
     peak = float(_linear(np.full((1, 3), brightest, np.uint8), transfer).max())
     rows = max(1, _STRIP // image.width)
     for top in range(0, image.height, rows):

@@ -82,9 +82,10 @@ def read_photo(source: ImageLike) -> Photo:
     """Read a picture the way a person expects to see it, with what is needed to save a result beside it.
 
     `source` is a path, the bytes of an image file, a PIL image or a numpy array (H x W, or H x W x 1, 2, 3 or 4
-    channels; uint8, uint16, bool, other integers, or floats in 0..1). EXIF rotation is applied, an embedded colour
-    profile is converted to sRGB, 16-bit and float grey are scaled to 8 bits, and of an animation the first frame is
-    taken. A PIL image or array of the caller is never changed.
+    channels; uint8, uint16, bool, other integers, or floats in 0..1). EXIF rotation is applied, colours are converted
+    to sRGB as a browser shows them (profiles, gamma, Display P3, HDR), 16-bit and float grey are scaled to 8 bits, raw
+    photographs are developed, and of an animation the first frame is taken. A PIL image or array of the caller is never
+    changed; an open PNG or AVIF does not tell its code points (cICP, nclx), so give the file where it may have some.
 
     Raises UnreadableImage, with a sentence that names the file and says what to do.
     """
@@ -93,7 +94,7 @@ def read_photo(source: ImageLike) -> Photo:
             raise UnreadableImage(too_large("The image array", MAX_PIXELS))
         with named_errors("The image array", MAX_PIXELS):
             image = image_of_array(source)
-            return _finished(image, ColourTags(), Photo(image), "The image array")
+            return _finished(Photo(image), ColourTags(), "The image array")
     if isinstance(source, Image.Image):
         return _of_image(source)
     if isinstance(source, bytes | bytearray):
@@ -187,15 +188,16 @@ def _open_path(path: str | os.PathLike) -> Photo:
 
 def _open(content: bytes, name: str, filename: str) -> Photo:
     """A file as a photograph; `name` is what sentences call it."""
-    if is_raw(content, filename):
-        return Photo(develop(content, name, MAX_PIXELS), exif=exif_of_tiff(content), name=filename)
     with named_errors(name, MAX_PIXELS):
+        if is_raw(content, filename):
+            return Photo(develop(content, name, MAX_PIXELS), exif=exif_of_tiff(content), name=filename)
         with open_unlimited(content) as image:
-            upright = _decoded(image, name)
+            upright = _decoded(image, name)  # first, as some tags of a PNG stand behind its pixels
             tags = read_colour_tags(image, content)
             exif = exif_of_tiff(content) if image.format == "TIFF" else image.info.get("exif")
-            others = _other_metadata(image)
-        return _finished(upright, tags, Photo(upright, None, exif, filename, others), name)
+            photo = Photo(upright, None, exif, filename, _other_metadata(image))
+        del image, upright, content  # 100 megapixels are 400 MB
+        return _finished(photo, tags, name)
 
 
 def _of_image(image: Image.Image) -> Photo:
@@ -206,8 +208,8 @@ def _of_image(image: Image.Image) -> Photo:
         if _DNG_VERSION in getattr(image, "tag_v2", {}):
             raise UnreadableImage(f"{name} is only the thumbnail of a raw photograph. Give the path of the file.")
         upright = _decoded(image, name)
-        kept = Photo(upright, None, image.info.get("exif"), os.path.basename(path), _other_metadata(image))
-        return _finished(upright, read_colour_tags(image), kept, name)
+        photo = Photo(upright, None, image.info.get("exif"), os.path.basename(path), _other_metadata(image))
+        return _finished(photo, read_colour_tags(image), name)
 
 
 def _decoded(image: Image.Image, name: str) -> Image.Image:
@@ -223,10 +225,10 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
     return image.copy() if turn is None else image.transpose(turn)
 
 
-def _finished(image: Image.Image, tags: ColourTags, photo: Photo, name: str) -> Photo:
-    """`photo` with its upright `image` in sRGB, with alpha where it is needed. What the image said of itself is done:
-    whoever reads the result again must not turn or convert it again."""
-    colour, alpha = _split_alpha(image)
+def _finished(photo: Photo, tags: ColourTags, name: str) -> Photo:
+    """`photo` in sRGB, with alpha where it is needed. What the image said of itself is done: whoever reads the result
+    again must not turn or convert it again."""
+    colour, alpha = _split_alpha(photo.image)
     rgb, own_profile = to_srgb(colour, tags, name)
     rgb.info = {}
     if alpha is not None:

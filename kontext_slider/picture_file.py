@@ -18,8 +18,9 @@ from PIL import Image
 from .colour import SRGB, from_srgb
 from .errors import InvalidInput
 from .exif import kept_exif
-from .export import check_suffix, metadata_text, png_text, write_whole
+from .files import check_suffix, write_whole
 from .images import Photo
+from .metadata import metadata_text, png_text
 from .xmp import xmp_packet
 
 PICTURE_FORMATS = ("png", "jpg", "jpeg", "webp")

@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from .errors import UnreadableImage
+from .opener import too_large
 
 RAW_SUFFIXES = (
     *(".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".sr2", ".orf", ".rw2", ".raf"),
@@ -44,22 +45,20 @@ def develop(content: bytes, name: str, max_pixels: int) -> Image.Image:
     cannot be developed.
     """
     rawpy = _rawpy(name)
+    raw = rawpy.RawPy()
     try:
-        with rawpy.imread(BytesIO(content)) as raw:
-            if raw.sizes.width * raw.sizes.height > max_pixels:
-                raise UnreadableImage(
-                    f"{name} has more than {max_pixels // 1_000_000} megapixels. Export it smaller and try again."
-                )
-            pixels = raw.postprocess(use_camera_wb=True, output_color=rawpy.ColorSpace.sRGB, gamma=(2.4, 12.92))
-    except (rawpy.LibRawError, ValueError) as error:
+        raw.open_buffer(BytesIO(content))  # reads the tags, decodes nothing
+        if raw.sizes.width * raw.sizes.height > max_pixels:
+            raise UnreadableImage(too_large(name, max_pixels))
+        raw.unpack()
+        pixels = raw.postprocess(use_camera_wb=True, output_color=rawpy.ColorSpace.sRGB, gamma=(2.4, 12.92))
+    except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
         raise UnreadableImage(
             f"{name} looks like a raw photograph but cannot be developed here ({_words(error)}). "
             "Export it as JPEG or TIFF with the program of its camera and try again."
         ) from error
-    except MemoryError as error:
-        raise UnreadableImage(
-            f"{name} needs more memory than is free. Close other programs, or export it as JPEG, and try again."
-        ) from error
+    finally:
+        raw.close()
     return Image.fromarray(pixels)
 
 

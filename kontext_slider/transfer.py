@@ -26,8 +26,13 @@ from .errors import InvalidInput
 GRID_SIDE = 320  # pixels: a larger source is fitted at a reduced size, as the maps are smooth
 RADIUS = 4  # of a window, pixels of that size
 RIDGE = 1e-3  # pulls a window's map to the map of the whole picture, as strong as this variance of colour
-NOISE = 0.025  # standard deviation that codec and sampling leave in a frame
-TILE_PIXELS = 1 << 18  # of the photograph, mapped at once
+TILE_PIXELS = 1 << 17  # of the photograph, mapped at once
+# Of the rule for the detail, chosen on 137 edits that no benchmark reports (docs/full-size.md)
+TRIAL_RADIUS = 3  # of the window in which two ways are compared, pixels
+TRIAL_NOISE = 0.03  # differences of that size say little: the whole picture's answer counts there
+BOUNDS = (0.7, 0.95)  # where the frame predicts itself better than the map by this much, the detail begins and is all
+PICTURE_BOUNDS = (0.8, 0.92)  # the same for the whole picture
+PICTURE_PULL = 0.4  # how far the whole picture's answer lowers BOUNDS
 
 
 @dataclass(frozen=True)
@@ -54,14 +59,11 @@ class Transfer:
         if source.size != frame.size:
             raise InvalidInput(f"Source and frame must have one size, not {source.size} and {frame.size}.")
         guide, target = _pixels(source), _pixels(frame)
-        reduced = _grid_size(source.size)
-        affine = _fit_windows(_resized(guide, reduced, "area"), _resized(target, reduced, "area"))
-        explained = _mapped(_enlarged(affine, guide.shape[1:]), guide)
-        unexplained = _unexplained(target - explained)  # (1, h, w), 0 to 1
-        kept = 1 - _resized(unexplained, reduced, "area")
+        affine = _fit_at(guide, target, _grid_size(source.size))
+        detail = _detail_weight(guide, target, affine.shape[1:])  # (1, h, w), 0 to 1
         edit = (target - guide).square().sum(0)
-        share = float((unexplained[0] * edit).sum() / edit.sum().clamp_min(1e-9))
-        return cls(affine * kept, unexplained * target, share)
+        share = float((detail[0] * edit).sum() / edit.sum().clamp_min(1e-9))
+        return cls(affine * (1 - _resized(detail, affine.shape[1:], "area")), detail * target, share)
 
     @classmethod
     def identity(cls, size: tuple[int, int]) -> Transfer:
@@ -73,13 +75,12 @@ class Transfer:
 
     def apply(self, photograph: Image.Image) -> Image.Image:
         """The edit of the photograph (RGB or RGBA of any size; alpha stays), at the photograph's size."""
-        return _by_tiles(photograph, lambda pixels, rows: self._tile(pixels, rows, photograph.height))
+        return _by_tiles(photograph, self._enlarged_to(photograph.size))
 
-    def _tile(self, pixels: Tensor, rows: slice, height: int) -> Tensor:
-        """The edit of some rows of a photograph, (3, T, W)."""
-        width = pixels.shape[2]
-        affine = _enlarged_rows(self.affine, rows, height, width, "bilinear")
-        return _mapped(affine, pixels) + _enlarged_rows(self.detail, rows, height, width, "bicubic")
+    def _enlarged_to(self, size: tuple[int, int]) -> Callable[[Tensor, slice], Tensor]:
+        """A function of some rows of a photograph of `size`, (3, T, W), and of which these are: their edit."""
+        affine_rows, detail_rows = _enlarger(self.affine, size, "bilinear"), _enlarger(self.detail, size, "bicubic")
+        return lambda pixels, rows: _mapped(affine_rows(rows), pixels) + detail_rows(rows)
 
 
 def mix(transfers: Mapping[float, Transfer], strength: float) -> Transfer:
@@ -114,12 +115,14 @@ def apply(transfers: Mapping[float, Transfer], photograph: Image.Image, strength
     if not known or not known[0] <= float(wanted.min()) <= float(wanted.max()) <= known[-1]:
         raise InvalidInput("The strength map goes beyond the strengths that there are transfers for.")
 
+    map_rows = _enlarger(wanted[None], photograph.size, "bilinear")
+    edits = {place: transfers[place]._enlarged_to(photograph.size) for place in known}
+
     def tile(pixels: Tensor, rows: slice) -> Tensor:
-        strengths = _enlarged_rows(wanted[None], rows, photograph.height, photograph.width, "bilinear")
         edited = torch.zeros_like(pixels)
-        for place, weight in zip(known, _hats(known, strengths), strict=True):
+        for place, weight in zip(known, _hats(known, map_rows(rows)), strict=True):
             if weight.any():
-                edited += weight * transfers[place]._tile(pixels, rows, photograph.height)
+                edited += weight * edits[place](pixels, rows)
         return edited
 
     return _by_tiles(photograph, tile)
@@ -145,6 +148,11 @@ def _hats(known: list[float], strengths: Tensor) -> list[Tensor]:
             weight = weight.minimum((known[index + 1] - strengths) / (known[index + 1] - place))
         weights.append(weight.clamp(0, 1))
     return weights
+
+
+def _fit_at(guide: Tensor, target: Tensor, size: tuple[int, int]) -> Tensor:
+    """(12, *size): the maps from `guide` to `target`, (3, h, w) each, fitted at `size` (rows, columns)."""
+    return _fit_windows(_resized(guide, size, "area"), _resized(target, size, "area"))
 
 
 def _fit_windows(guide: Tensor, target: Tensor) -> Tensor:
@@ -173,15 +181,33 @@ def _whole_map(guide: Tensor, target: Tensor) -> Tensor:
     return torch.linalg.solve(covariance + few, cross + few).T
 
 
-def _unexplained(residual: Tensor) -> Tensor:
-    """How much of each place the map fails to explain, (1, h, w) from 0 to 1: Wiener's weight of the residual's energy
-    against the noise that any frame has."""
-    energy = avg_pool2d(residual.square().mean(0, keepdim=True)[None], 3, 1, 1, count_include_pad=False)[0]
-    return (energy - NOISE**2).clamp_min(0) / energy.clamp_min(1e-9)
+def _detail_weight(guide: Tensor, target: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """How much of each place comes from the enlarged frame and not from the map, (1, h, w) from 0 to 1.
+
+    Both ways are tried one octave down, where the answer is known: from pictures of half the size they predict the
+    frame itself. The weight is that of the better mixture of the two predictions, by least squares in small windows;
+    where they hardly differ, and noise decides, by the whole picture's.
+    """
+    half = guide.shape[1] // 2, guide.shape[2] // 2
+    small_guide, small_target = _resized(guide, half, "area"), _resized(target, half, "area")
+    maps = _fit_at(small_guide, small_target, (max(1, grid[0] // 2), max(1, grid[1] // 2)))
+    mapped = _mapped(_enlarged(maps, guide.shape[1:], "bilinear"), guide)
+    difference = _enlarged(small_target, guide.shape[1:], "bicubic") - mapped
+    towards, power = ((target - mapped) * difference).mean(0), difference.square().mean(0)
+    picture = _between(float(towards.mean() / (power.mean() + 1e-5)), *PICTURE_BOUNDS)
+    noise = TRIAL_NOISE**2
+    towards, power = _box(torch.stack([towards, power]), TRIAL_RADIUS)
+    local = (towards + noise * picture) / (power + noise)
+    low, high = (bound - PICTURE_PULL * picture for bound in BOUNDS)
+    return ((local - low) / (high - low)).clamp(0, 1)[None]
 
 
-def _box(planes: Tensor) -> Tensor:
-    return avg_pool2d(planes[None], 2 * RADIUS + 1, 1, RADIUS, count_include_pad=False)[0]
+def _between(value: float, low: float, high: float) -> float:
+    return min(1.0, max(0.0, (value - low) / (high - low)))
+
+
+def _box(planes: Tensor, radius: int = RADIUS) -> Tensor:
+    return avg_pool2d(planes[None], 2 * radius + 1, 1, radius, count_include_pad=False)[0]
 
 
 def _box_of_products(first: Tensor, second: Tensor) -> Tensor:
@@ -228,22 +254,19 @@ def _resized(planes: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     return planes if planes.shape[1:] == size else interpolate(planes[None], size, mode=mode)[0]
 
 
-def _enlarged(planes: Tensor, size: tuple[int, ...]) -> Tensor:
-    if planes.shape[1:] == size:
-        return planes
-    return interpolate(planes[None], size, mode="bilinear", antialias=True)[0]
+def _enlarged(planes: Tensor, size: tuple[int, ...], mode: str) -> Tensor:
+    return planes if planes.shape[1:] == size else interpolate(planes[None], size, mode=mode, antialias=True)[0]
 
 
-def _enlarged_rows(planes: Tensor, rows: slice, height: int, width: int, mode: str) -> Tensor:
-    """The given rows of planes (C, h, w) enlarged to (C, height, width): (C, T, W). Tiles join without a seam."""
-    weights = _row_weights(planes.shape[1], height, mode)[rows]  # (T, h)
-    band = torch.einsum("th,chw->ctw", weights, planes)
-    if band.shape[2] == width:
-        return band
-    return interpolate(band[None], (band.shape[1], width), mode=mode, antialias=True)[0]
+def _enlarger(planes: Tensor, size: tuple[int, int], mode: str) -> Callable[[slice], Tensor]:
+    """A function of rows that enlarges these alone: planes (C, h, w), of the picture of `size` (width, height), to
+    (C, T, W). Tiles join without a seam."""
+    width, height = size
+    unit = torch.eye(planes.shape[1])[None, None]
+    weights = interpolate(unit, (height, planes.shape[1]), mode=mode, antialias=True)[0, 0]  # (H, h)
 
+    def enlarged(rows: slice) -> Tensor:
+        band = torch.einsum("th,chw->ctw", weights[rows], planes)
+        return _enlarged(band, (band.shape[1], width), mode)
 
-def _row_weights(short: int, long: int, mode: str) -> Tensor:
-    """What each of `long` rows takes of each of `short`, (long, short)."""
-    unit = torch.eye(short)[None, None]
-    return interpolate(unit, (long, short), mode=mode, antialias=True)[0, 0]
+    return enlarged

@@ -272,6 +272,8 @@ def test_unknown_instruction_is_told_and_done(
         ["--bounce", "--format", "zip"],
         ["--captions"],
         ["--lossless", "--format", "mp4"],
+        ["--width", "0"],
+        ["--full-size", "--format", "gif"],
         ["--device", "tpu"],
         ["--model", "pockte"],
     ],

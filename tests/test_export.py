@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import weakref
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -12,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kontext_slider import export
-from kontext_slider.errors import InvalidInput
-from kontext_slider.export import ANIMATIONS, FORMATS, read_metadata, save_sweep, write_whole
+from kontext_slider.errors import DiskError, InvalidInput
+from kontext_slider.export import ANIMATIONS, FORMATS, read_metadata, save_sweep
+from tests.mounts import mounted
 
 MADE_WITH = {"instruction": "make it snow — naïve", "seed": 7, "model": "pocket", "steps": 12, "guidance": 2.5}
 
@@ -189,16 +191,6 @@ def test_same_sweep_same_bytes(tmp_path: Path, suffix: str) -> None:
     assert save_sweep(sweep(), tmp_path / f"b.{suffix}").read_bytes() == first
 
 
-def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
-    """A kill between writing and renaming must leave the old file, and a failure no litter."""
-    path = tmp_path / "a.png"
-    write_whole(path, b"old")
-    monkeypatch.setattr("os.replace", lambda *names: (_ for _ in ()).throw(OSError("killed")))
-    with pytest.raises(InvalidInput, match="killed"):
-        write_whole(path, b"new")
-    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["a.png"]
-
-
 def test_alpha_and_grey_frames_are_taken(tmp_path: Path) -> None:
     """Callers hand over what they have; mixed modes must not crash an encoder."""
     frames = [(0.0, Image.new("RGBA", (8, 8), "red")), (1.0, Image.new("L", (8, 8), 128))]
@@ -237,7 +229,7 @@ def test_stopped_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     def fail(_: int) -> None:
         raise stop("stopped")
 
-    monkeypatch.setattr(export.os, "fsync", fail)
+    monkeypatch.setattr("os.fsync", fail)
     with pytest.raises((KeyboardInterrupt, InvalidInput)):
         save_sweep(sweep(3), path)
     assert list(tmp_path.iterdir()) == [path]
@@ -251,3 +243,80 @@ def test_files_of_others_have_no_metadata(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(b"not what the suffix says")
     with pytest.raises(InvalidInput, match="does not say"):
         read_metadata(path)
+
+
+def atoms(data: bytes) -> list[str]:
+    """The names of an MP4 file's top-level boxes, in order."""
+    names, place = [], 0
+    while place < len(data):
+        names.append(data[place + 4 : place + 8].decode())
+        place += int.from_bytes(data[place : place + 4], "big")
+    return names
+
+
+def test_mp4_starts_before_it_is_loaded(tmp_path: Path) -> None:
+    """With the index behind the frames, a browser shows nothing until it has the whole file."""
+    names = atoms(save_sweep(sweep(), tmp_path / "out.mp4", bounce=True).read_bytes())
+    assert names[0] == "ftyp" and names.index("moov") < names.index("mdat")
+
+
+def counted_sweep(count: int, most: list[int]) -> Iterator[tuple[float, Image.Image]]:
+    """A sweep made frame by frame, which notes how many of its pictures are in memory."""
+    alive: weakref.WeakValueDictionary[int, Image.Image] = weakref.WeakValueDictionary()
+    for k in range(count):
+        picture = alive[k] = drawn(k / (count - 1))
+        most.append(len(alive))
+        yield k / (count - 1), picture
+        del picture
+
+
+@pytest.mark.parametrize("options", [{}, {"bounce": True}])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_frames_are_written_as_they_are_made(tmp_path: Path, suffix: str, options: dict) -> None:
+    """A sweep of a large photograph does not fit in memory: eleven pictures of 24 megapixels are 800 MB."""
+    if options and suffix not in ANIMATIONS:
+        options = {"captions": True} if suffix == "png" else {}
+    strengths = [k / 11 for k in range(12)]
+    most: list[int] = []
+    path = save_sweep(counted_sweep(12, most), tmp_path / f"a.{suffix}", strengths=strengths, **options)
+    assert len(most) == 12 and max(most) <= 4
+    held = save_sweep(sweep(12), tmp_path / f"b.{suffix}", **options)
+    assert path.read_bytes() == held.read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("strengths", [[0.0, 0.5], [0.0, 0.5, 1.0, 1.0], [0.0, 0.4, 1.0]])
+def test_frames_that_are_not_the_announced_ones(tmp_path: Path, strengths: list[float]) -> None:
+    """A file that names other strengths than it shows, or too few frames, would be silently wrong."""
+    with pytest.raises(InvalidInput, match="those of its strengths"):
+        save_sweep(iter(sweep(3)), tmp_path / "a.zip", strengths=strengths)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_transparent_is_laid_over_white(tmp_path: Path) -> None:
+    """The colour under transparent pixels is anything; only a zip, for other programs, keeps it with its alpha."""
+    frames = [(s, Image.new("RGBA", (8, 8), (0, 0, 0, 0))) for s in (0.0, 1.0)]
+    pictures, _ = read_frames(save_sweep(frames, tmp_path / "out.webp", lossless=True))
+    assert pictures[0].getpixel((0, 0)) == (255, 255, 255)
+    with zipfile.ZipFile(save_sweep(frames, tmp_path / "out.zip")) as archive:
+        assert Image.open(io.BytesIO(archive.read("frame_000_s0.000.png"))).mode == "RGBA"
+
+
+@pytest.mark.parametrize(("suffix", "size"), [("webp", (16_384, 1)), ("gif", (65_536, 1)), ("png", (40_000, 2_000))])
+def test_a_picture_too_large_for_its_format(tmp_path: Path, suffix: str, size: tuple[int, int]) -> None:
+    """An encoder's own words (struct.error, encoder error -2), or a strip that no program opens."""
+    frame = Image.new("RGB", size)
+    with pytest.raises(InvalidInput, match="zip"):
+        save_sweep([(0.0, frame), (1.0, frame)], tmp_path / f"a.{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_disk_that_fills_during_an_export(tmp_path: Path, suffix: str) -> None:
+    """Each encoder meets a full disk in a place of its own; all must end in the one sentence, with nothing left."""
+    rng = np.random.default_rng(0)
+    frames = [(s, Image.fromarray(rng.integers(0, 255, (128, 128, 3), dtype=np.uint8))) for s in (0.0, 0.5, 1.0)]
+    with mounted(tmp_path / "full", "-t", "tmpfs", "-o", "size=40k", "tmpfs") as folder:
+        with pytest.raises(DiskError, match="No space left"):
+            save_sweep(frames, folder / f"a.{suffix}")
+        assert list(folder.iterdir()) == []

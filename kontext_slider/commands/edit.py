@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ..batch import make_folder
 from ..defaults import MAX_STRENGTH
 from ..errors import InvalidInput
-from ..export import check_suffix, describe
+from ..files import check_suffix, make_folder
+from ..metadata import describe, recipe
 from ..picture_file import PICTURE_FORMATS, save_picture
 from .options import add_edit_arguments, number, open_engine
 
@@ -23,32 +25,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--allow-extrapolation", action="store_true", help=f"strengths up to {MAX_STRENGTH}")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the file to write: .png, .jpg or .webp")
+    parser.add_argument(
+        "--working-size", action="store_true", help="write the model's own frame, not the photograph's full size"
+    )
+    parser.add_argument(
+        "--quality",
+        type=number(int, 1, 100),
+        help="of .jpg and .webp, 1 to 100 (default: 95 for .jpg; .webp keeps every pixel)",
+    )
+    parser.add_argument(
+        "--keep-profile", action="store_true", help="keep the photograph's own colour profile (default: sRGB)"
+    )
+    parser.add_argument(
+        "--keep-location", action="store_true", help="keep where the photograph was taken (default: left out)"
+    )
     add_edit_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Render and write; strength 0 writes the untouched source at the working size."""
-    check_suffix(args.out, PICTURE_FORMATS)
-    if args.strength > 1 and not args.allow_extrapolation:
-        raise InvalidInput(f"A strength of {args.strength:g} is beyond the full edit: add --allow-extrapolation.")
-    if args.out.exists() and args.image.exists() and args.out.samefile(args.image):
-        raise InvalidInput(f"{args.out} is the source itself and would be lost: choose another name for the result.")
+    """Render and write, by default at the photograph's own size; strength 0 writes its own pixels."""
+    _check(args)
     make_folder(args.out.parent)
     engine = open_engine(args)
     settings = (args.seed, args.steps, args.guidance, args.size, args.allow_extrapolation)
     with engine.open(args.image, args.instruction, *settings) as session:
         with tqdm(total=session.steps, unit="step", disable=args.quiet) as bar:
-            picture = session.show(args.strength, lambda step, _: bar.update(step - bar.n))
-        origin = describe(
-            [(args.strength, picture)],
-            instruction=session.instruction,
-            seed=session.seed,
-            model=args.model,
-            slider=args.slider,
-            source=args.image,
-            steps=session.steps,
-            guidance=session.guidance,
+            frame = session.show(args.strength, lambda step, _: bar.update(step - bar.n))
+        facts = recipe(session, args.model, args.slider, args.speed, args.quantize)
+        if not args.working_size:
+            facts |= session.full_size_facts(args.strength)
+        picture = frame if args.working_size else session.picture(args.strength)
+        left_out = save_picture(
+            picture,
+            args.out,
+            describe([args.strength], picture.size, args.image, facts),
+            session.photo,
+            args.keep_profile,
+            args.keep_location,
+            args.quality,
         )
-    save_picture(picture, args.out, origin)
     if not args.quiet:
+        _tell([left_out, facts.get("warning", "")])
         print(args.out)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """InvalidInput, before anything is loaded, for what cannot be written or would destroy the source."""
+    suffix = check_suffix(args.out, PICTURE_FORMATS)
+    if args.quality is not None and suffix == "png":
+        raise InvalidInput("--quality goes with .jpg and .webp: a .png keeps every pixel.")
+    if args.strength > 1 and not args.allow_extrapolation:
+        raise InvalidInput(f"A strength of {args.strength:g} is beyond the full edit: add --allow-extrapolation.")
+    if os.path.isdir(args.out):
+        raise InvalidInput(f"{args.out} is a folder: name a file in it.")
+    if os.path.exists(args.out) and os.path.exists(args.image) and os.path.samefile(args.out, args.image):
+        raise InvalidInput(f"{args.out} is the source itself and would be lost: choose another name for the result.")
+
+
+def _tell(sentences: list[str]) -> None:
+    for sentence in filter(None, sentences):
+        print(sentence, file=sys.stderr)

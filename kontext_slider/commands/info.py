@@ -6,7 +6,7 @@ import argparse
 import json
 
 from ..errors import InvalidInput
-from ..export import read_metadata
+from ..metadata import read_metadata
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

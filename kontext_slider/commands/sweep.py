@@ -9,9 +9,21 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..batch import MANIFEST, Plan, SweepOptions, find_images, list_result, make_folder, plan_sweeps, run_sweeps
+from ..batch import (
+    MANIFEST,
+    MAX_WIDTH,
+    Outcome,
+    Plan,
+    SweepOptions,
+    list_results,
+    listed_results,
+    plan_sweeps,
+    run_sweeps,
+)
 from ..errors import InvalidInput
 from ..export import ANIMATIONS, FORMATS, FPS, FPS_RANGE
+from ..files import make_folder
+from ..image_search import find_images
 from .options import add_edit_arguments, number, open_engine
 
 
@@ -29,6 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bounce", action="store_true", help="an animation runs forward and back")
     parser.add_argument("--lossless", action="store_true", help="for webp: every pixel is kept")
     parser.add_argument("--captions", action="store_true", help="for png: the strength stands under each frame")
+    parser.add_argument(
+        "--full-size", action="store_true", help="for png and zip: the photograph's own size, not the model's"
+    )
+    parser.add_argument(
+        "--width",
+        type=number(int, 16, 16_383),
+        help=f"gif, webp, mp4: at most so many pixels wide and never more than the photograph (default: {MAX_WIDTH})",
+    )
     parser.add_argument("--overwrite", action="store_true", help="make also again what DIR holds already")
     add_edit_arguments(parser)
 
@@ -38,24 +58,23 @@ def run(args: argparse.Namespace) -> int:
     _check_format(args)
     options = SweepOptions(**{field.name: getattr(args, field.name) for field in fields(SweepOptions)})
     make_folder(args.out)
-    sources, problems = find_images(args.images, args.out)
+    sources, problems = find_images(args.images, listed_results(args.out))
     plan = plan_sweeps(sources, options, args.out, args.overwrite)
-    for task in plan.done:
-        list_result(task)
-    failed = _make(plan, options, args)
-    problems += plan.problems + failed
+    unlisted = list_results(plan.done)
+    outcome = _make(plan, options, args)
+    problems += plan.problems + unlisted + outcome.problems
     for problem in problems:
         print(problem, file=sys.stderr)
     if not args.quiet:
-        num_written = len(plan.pending) - len(failed)
-        print(f"{num_written} written, {len(plan.done)} there already, {len(problems)} failed: {args.out / MANIFEST}")
+        done = f"{outcome.num_written} written, {len(plan.done)} there already, {len(problems)} failed"
+        print(f"{done}: {args.out / MANIFEST}")
     return 1 if problems else 0
 
 
-def _make(plan: Plan, options: SweepOptions, args: argparse.Namespace) -> list[str]:
+def _make(plan: Plan, options: SweepOptions, args: argparse.Namespace) -> Outcome:
     """What is pending, under a progress bar; the model is loaded only if there is any."""
     if not plan.pending:
-        return []
+        return Outcome(0, [])
     engine = open_engine(args)
     with tqdm(total=len(plan.pending) * options.num_strengths, unit="frame", disable=args.quiet) as bar:
         return run_sweeps(
@@ -75,7 +94,10 @@ def _check_format(args: argparse.Namespace) -> None:
         "bounce": ANIMATIONS,
         "lossless": ("webp",),
         "captions": ("png",),
+        "full_size": ("png", "zip"),
+        "width": ANIMATIONS,
     }
     for flag, formats in fitting.items():
         if getattr(args, flag) and args.format not in formats:
-            raise InvalidInput(f"--{flag} goes with --format {' or '.join(formats)}, not with {args.format}.")
+            words = flag.replace("_", "-")
+            raise InvalidInput(f"--{words} goes with --format {' or '.join(formats)}, not with {args.format}.")

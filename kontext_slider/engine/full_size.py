@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..drift import Drift, find_drift
 from ..errors import InvalidInput
 from ..images import Photo
 from ..transfer import Transfer, apply, check_strength_map
@@ -21,13 +22,16 @@ UNSURE_SHARE = 0.5  # of the edit that comes from the enlarged frame: from here 
 class FullSize:
     """Maps frames of one edit to the photograph. May be used from several threads.
 
-    photo: the photograph. source: the same at the model's size, which the frames have as well.
+    photo: the photograph. source: the same at the model's size, which the frames have as well. may_drift: whether the
+    model may move or zoom its frames, so that each is checked for it (`drift.py`) and put back in place; frames that
+    are held to the source cannot.
     """
 
-    def __init__(self, photo: Photo, source: Image.Image) -> None:
+    def __init__(self, photo: Photo, source: Image.Image, may_drift: bool) -> None:
         self.photo = photo
         self._source = source
-        self._transfers: ByteCache[Transfer] = ByteCache(TRANSFER_CACHE_BYTES)
+        self._may_drift = may_drift
+        self._fits: ByteCache[tuple[Transfer, Drift | None]] = ByteCache(TRANSFER_CACHE_BYTES)
 
     def picture(self, strength: float, frame: Image.Image) -> Image.Image:
         """The edit at the photograph's own size, RGB or RGBA as the photograph; the photograph itself at strength 0.
@@ -36,36 +40,40 @@ class FullSize:
         """
         if strength == 0:
             return self.photo.image.copy()
-        return self._transfer(strength, frame).apply(self.photo.image)
+        return self._fit(strength, frame)[0].apply(self.photo.image)
 
     def masked(self, frames: Mapping[float, Image.Image], strength_map: np.ndarray) -> Image.Image:
         """The edit with a strength for every pixel, linear between `frames` (by strength). See `transfer.apply`."""
-        transfers = {strength: self._transfer(strength, frame) for strength, frame in frames.items()}
+        transfers = {strength: self._fit(strength, frame)[0] for strength, frame in frames.items()}
         return apply(transfers, self.photo.image, strength_map)
 
     def facts(self, strength: float, frame: Image.Image) -> dict[str, Any]:
-        """What a saved picture says of its size, as JSON values: `size`, `edited_at` (width, height in pixels) and,
-        where much of the edit is taken from the enlarged frame, `warning`, a sentence."""
+        """What a saved picture says of its size, as JSON values: `size`, `edited_at` (width, height in pixels); where a
+        drift was undone, `drift`: its `shift` in pixels (right, down) at the model's size and its `scale`; and, where
+        much of the edit is taken from the enlarged frame, `warning`, a sentence."""
         width, height = self._source.size
         facts: dict[str, Any] = {"size": list(self.photo.image.size), "edited_at": [width, height]}
-        if strength > 0 and self._is_larger() and self._transfer(strength, frame).detail_share > UNSURE_SHARE:
+        if strength == 0:
+            return facts
+        transfer, drift = self._fit(strength, frame)
+        if drift is not None:
+            facts["drift"] = {"shift": [round(pixels, 2) for pixels in drift.shift], "scale": round(drift.scale, 4)}
+        if self.photo.image.width > width and transfer.detail_share > UNSURE_SHARE:
             facts["warning"] = (
                 f"Most of this edit is new texture or shape, which the model drew at {width} x {height} pixels: "
                 "at full size it looks soft."
             )
         return facts
 
-    def _is_larger(self) -> bool:
-        return self.photo.image.width > self._source.width
-
-    def _transfer(self, strength: float, frame: Image.Image) -> Transfer:
+    def _fit(self, strength: float, frame: Image.Image) -> tuple[Transfer, Drift | None]:
         if strength == 0:
-            return Transfer.identity(self._source.size)
-        transfer, generation = self._transfers.get(strength), self._transfers.era
-        if transfer is None:
-            transfer = Transfer.fit(self._source, frame)
-            self._transfers.put(strength, transfer, transfer.num_bytes, generation)
-        return transfer
+            return Transfer.identity(self._source.size), None
+        found, generation = self._fits.get(strength), self._fits.era
+        if found is None:
+            drift = find_drift(self._source, frame) if self._may_drift else None
+            found = Transfer.fit(self._source, drift.undo(frame) if drift else frame), drift
+            self._fits.put(strength, found, found[0].num_bytes, generation)
+        return found
 
 
 def nodes_of(strength_map: np.ndarray, highest: float) -> list[float]:

@@ -73,7 +73,7 @@ class EditSession:
         self._settings = settings
         self._frame_cache = frames
         self._highest = highest
-        self._full_size = FullSize(photo, source)
+        self._full_size = FullSize(photo, source, may_drift=not engine.pipe.defaults.anchor_source)
         self._renderer: EditRenderer | None = EditRenderer(engine, source, settings, edit)
         self._rendered: set[float] = set()  # strengths whose frames were not interpolated
         self._wanted: float | None = None  # the strength of the newest render or preview

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from kontext_slider.export import write_whole
+from kontext_slider.files import write_whole
 
 # How a half-written file of tensors fails.
 TORN = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError)

@@ -11,7 +11,7 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.compare import STRENGTHS, draw_cases
 from kontext_slider.evaluate.distance import find_distance
 from kontext_slider.evaluate.truth import HELD_OUT_SEED, scene_cases
-from kontext_slider.export import write_whole
+from kontext_slider.files import write_whole
 from kontext_slider.train.data.calibrate import calibrated, measure_drawn
 from kontext_slider.train.data.instruct import check_categories
 from kontext_slider.train.data.morph.measure import measure_morphers, table

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from kontext_slider.batch import make_folder
 from kontext_slider.errors import InvalidInput
+from kontext_slider.files import make_folder
 
 try:
     import fcntl

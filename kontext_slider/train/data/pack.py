@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.export import write_whole
+from kontext_slider.files import write_whole
 from kontext_slider.train.data.items import DONE, Item, facts_of
 from kontext_slider.train.data.manifest import png_bytes
 from kontext_slider.train.data.score import Scores

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from kontext_slider.export import write_whole
+from kontext_slider.files import write_whole
 from kontext_slider.train.data.filter import THRESHOLDS
 from kontext_slider.train.data.items import DONE, Item, facts_of
 from kontext_slider.train.data.manifest import png_bytes

@@ -9,9 +9,10 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from kontext_slider.batch import find_images
+from kontext_slider.batch import listed_results
 from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.picture import to_image
+from kontext_slider.image_search import find_images
 from kontext_slider.images import read_image, working_image
 from kontext_slider.train.data import pocket
 from kontext_slider.train.data.items import Rejected
@@ -69,7 +70,7 @@ def open_sources(folder: str | None, size: int, multiple: int, seed: int) -> Sou
     """Drawn sources, or those of a folder. `multiple`: of both sides, pixels. InvalidInput for a folder without any."""
     if folder is None:
         return DrawnSources(size, multiple, seed)
-    paths, problems = find_images([folder], Path(folder))
+    paths, problems = find_images([folder], listed_results(Path(folder)))
     if not paths:
         raise InvalidInput(problems[0])
     return FolderSources(tuple(paths), size, multiple)

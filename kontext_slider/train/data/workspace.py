@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.export import write_whole
+from kontext_slider.files import write_whole
 from kontext_slider.images import read_image
 from kontext_slider.train.data.categories import CATEGORIES
 from kontext_slider.train.data.manifest import Manifest, png_bytes

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.export import write_whole
+from kontext_slider.files import write_whole
 from kontext_slider.train.digest import folder_digest
 from kontext_slider.train.loop import CHECKPOINT
 

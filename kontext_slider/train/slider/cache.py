@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from kontext_slider.arguments import packing
 from kontext_slider.errors import InvalidInput
-from kontext_slider.export import write_whole
+from kontext_slider.files import write_whole
 from kontext_slider.images import read_image, working_image
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.digest import weights_digest

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from kontext_slider.defaults import MAX_STRENGTH
 from kontext_slider.errors import InvalidInput
-from kontext_slider.export import write_whole
+from kontext_slider.files import write_whole
 from kontext_slider.projector import ENCODINGS, Place
 from kontext_slider.train.flow import Weighting
 from kontext_slider.train.loop import Schedule

@@ -1,0 +1,147 @@
+"""How an edit was made, as JSON inside the files that show it: written by exports, read back by `read_metadata`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from .errors import InvalidInput
+from .opener import open_unlimited
+from .xmp import xmp_text
+
+if TYPE_CHECKING:
+    from .engine.session import EditSession
+
+METADATA_KEY = "kontext_slider"
+EXIF_DESCRIPTION = 0x010E
+MANIFEST_IN_ZIP = "manifest.json"
+MAX_BYTES = 16 * 2**20  # of a manifest in a ZIP: a small archive can claim to hold terabytes
+
+
+def recipe(session: EditSession, model: str, slider: str | None, speed: str, quantize: str | None) -> dict[str, Any]:
+    """How an open edit is made, and the size (width, height) at which the model sees it; values that are None are none.
+
+    model, slider, speed, quantize: the flags that the model and its engine were made with.
+    """
+    flags = {"model": model, "slider": slider, "speed": speed, "quantize": quantize}
+    edit = {name: getattr(session, name) for name in ("instruction", "seed", "steps", "guidance")}
+    return edit | flags | {"edited_at": list(session.size)}
+
+
+def describe(
+    strengths: Iterable[float],
+    size: tuple[int, int],
+    source: str | os.PathLike[str] | None,
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a file embeds: of `facts` what is not None, the source's bare file name, and what the file shows.
+
+    strengths: of the pictures in the file. size: (width, height) of each, pixels.
+    """
+    told = {name: value for name, value in facts.items() if value is not None}
+    if source is not None:
+        told["source"] = Path(source).name
+    return told | {"size": list(size), "strengths": list(strengths)}
+
+
+def metadata_text(metadata: dict[str, Any]) -> str:
+    """JSON in ASCII (it escapes the rest), as files embed it."""
+    return json.dumps(metadata, sort_keys=True)
+
+
+def png_text(text: str) -> PngInfo:
+    """The chunk that holds `text` in a PNG file."""
+    info = PngInfo()
+    info.add_text(METADATA_KEY, text)
+    return info
+
+
+def exif_text(text: str) -> Image.Exif:
+    """EXIF data with `text` (ASCII) as the picture's description."""
+    exif = Image.Exif()
+    exif[EXIF_DESCRIPTION] = text
+    return exif
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `save_sweep` or `save_picture` embedded in the file.
+
+    Raises InvalidInput, with a sentence, where there is no file, it cannot be read, or it holds nothing of ours.
+    """
+    if not os.path.isfile(path):
+        raise InvalidInput(f"There is no file {path}. Check the path.")
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read ({error.strerror}): check its rights.") from error
+    try:
+        metadata = json.loads(_embedded_text(path, Path(path).suffix.lower().removeprefix(".")))
+    except Exception as error:  # a stranger's file can break a decoder in any way: each means that it is not ours
+        raise _not_ours(path) from error
+    if not is_ours(metadata):
+        raise _not_ours(path)
+    return metadata
+
+
+def _not_ours(path: str | os.PathLike[str]) -> InvalidInput:
+    return InvalidInput(f"{path} does not say how it was made: it is no file of kontext-slider.")
+
+
+def _embedded_text(path: str | os.PathLike[str], suffix: str) -> str | bytes:
+    """The text in a file of that suffix; any exception where there is none."""
+    if suffix == "zip":
+        with zipfile.ZipFile(path) as archive, archive.open(MANIFEST_IN_ZIP) as file:
+            return file.read(MAX_BYTES)
+    if suffix == "mp4":
+        with av.open(os.fspath(path)) as container:
+            return container.metadata["comment"]
+    with open_unlimited(Path(path).read_bytes()) as picture:
+        if suffix == "gif":
+            return picture.info["comment"]
+        if suffix == "png":
+            return picture.info[METADATA_KEY]
+        packet = picture.info.get("xmp")  # sweeps and version 0.1 use the description of the EXIF block
+        return xmp_text(packet) if packet else picture.getexif()[EXIF_DESCRIPTION]
+
+
+def is_ours(metadata: Any) -> bool:
+    """Whether a JSON value is what an export embeds: an object that tells of an edit, each known name of its type."""
+    if not isinstance(metadata, dict) or not any(name in metadata for name in TELL_OF_AN_EDIT):
+        return False
+    return all(check(metadata[name]) for name, check in CHECKS.items() if name in metadata)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_list_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+TELL_OF_AN_EDIT = ("instruction", "instructions", "strengths")
+CHECKS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("instruction", "model", "slider", "source", "speed", "quantize", "warning"), _is_text),
+    **dict.fromkeys(("seed", "steps"), _is_whole),
+    **dict.fromkeys(("guidance", "strength"), _is_number),
+    **dict.fromkeys(("size", "edited_at"), _is_list_of(_is_whole)),
+    "strengths": _is_list_of(_is_number),
+    "instructions": _is_list_of(_is_text),
+}

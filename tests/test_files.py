@@ -1,0 +1,154 @@
+"""Files on disks that are full, read-only or forbidden: real mounts where the tests run as root."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kontext_slider.errors import DiskError, InvalidInput
+from kontext_slider.files import (
+    append_json_line,
+    cut_to_bytes,
+    file_sha256,
+    json_sha256,
+    make_folder,
+    open_whole,
+    read_json_lines,
+    write_whole,
+)
+from tests.mounts import mounted
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB with 8 KiB left."""
+    with mounted(tmp_path / "full", "-t", "tmpfs", "-o", "size=256k", "tmpfs") as folder:
+        (folder / "filler").write_bytes(b"x" * 248 * 1024)
+        yield folder
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder of a read-only file system that holds one file."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "old.txt").write_bytes(b"old")
+    with mounted(tmp_path / "read_only", "--bind", str(tmp_path / "below")) as folder:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
+        yield folder
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(full: Path) -> None:
+    """Half a file would pass for a result, and its temporary would keep the disk full."""
+    (full / "a.png").write_bytes(b"old")
+    with pytest.raises(DiskError, match="No space left.*make room"):
+        write_whole(full / "a.png", b"x" * 64 * 1024)
+    assert sorted(path.name for path in full.iterdir()) == ["a.png", "filler"]
+    assert (full / "a.png").read_bytes() == b"old"
+
+
+def test_a_read_only_disk_is_told(read_only: Path) -> None:
+    """Removing a temporary that was never made raised EROFS over the sentence: a traceback."""
+    with pytest.raises(DiskError, match="Read-only file system"):
+        write_whole(read_only / "old.txt", b"new")
+    with pytest.raises(DiskError, match="Read-only file system"):
+        append_json_line(read_only / "manifest.jsonl", {})
+    with pytest.raises(DiskError, match="Read-only file system"):
+        make_folder(read_only)
+    with pytest.raises(DiskError, match="Read-only file system"):
+        make_folder(read_only / "deeper")
+    assert (read_only / "old.txt").read_bytes() == b"old"
+
+
+def test_a_line_on_a_full_disk(full: Path) -> None:
+    """The error of a manifest was no sentence, and half its line must not spoil the next one."""
+    lines = full / "manifest.jsonl"
+    append_json_line(lines, {"file": "a"})
+    with pytest.raises(DiskError, match="No space left"):
+        append_json_line(lines, {"file": "b" * 64 * 1024})
+    (full / "filler").unlink()
+    append_json_line(lines, {"file": "c"})
+    assert [value["file"] for value in read_json_lines(lines)] == ["a", "c"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_errors_of_a_disk_are_told_apart(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that takes a full disk for one picture's trouble renders the night through for nothing."""
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
+    with pytest.raises(DiskError, match=os.strerror(number)):
+        write_whole(tmp_path / "a.png", b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_one_name_is_no_error_of_the_disk(tmp_path: Path) -> None:
+    """A folder in a result's place concerns that result only."""
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(InvalidInput, match="Could not write") as told:
+        write_whole(tmp_path / "a.png", b"new")
+    assert not isinstance(told.value, DiskError)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill between writing and renaming must leave the old file, and a failure no litter."""
+    path = tmp_path / "a.png"
+    write_whole(path, b"old")
+    monkeypatch.setattr("os.replace", lambda *names: (_ for _ in ()).throw(OSError("killed")))
+    with pytest.raises(InvalidInput, match="killed"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_the_first_error_is_the_one_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be removed after an error must not hide the error."""
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EROFS, "second")))
+    with pytest.raises(ZeroDivisionError), open_whole(tmp_path / "a.png"):
+        raise ZeroDivisionError
+
+
+def test_nobody_sees_a_file_before_it_is_whole(tmp_path: Path) -> None:
+    """A folder that is watched, or swept again, would take a part for a picture."""
+    with open_whole(tmp_path / ("é" * 127)) as file:  # 254 bytes: the temporary name must not be longer
+        file.write(b"half")
+        assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+        file.write(b" and half")
+    assert (tmp_path / ("é" * 127)).read_bytes() == b"half and half"
+
+
+def test_lines_that_are_cut_or_foreign_are_left_out(tmp_path: Path) -> None:
+    """A kill cuts a line short; an editor leaves an empty one; a deep nest of brackets is a RecursionError."""
+    path = tmp_path / "lines.jsonl"
+    assert read_json_lines(path) == []
+    path.write_bytes(b'{"a": 1}\n\n{"b":\n[2]\n\xff\n' + b"[" * 100_000 + b"\n")
+    assert read_json_lines(path) == [{"a": 1}, [2]]
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        read_json_lines(tmp_path)
+
+
+def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+    """mkdir's FileExistsError and NotADirectoryError are no sentences."""
+    (tmp_path / "file").write_bytes(b"")
+    for folder in (tmp_path / "file", tmp_path / "file" / "deeper", tmp_path / ("x" * 300)):
+        with pytest.raises(InvalidInput, match="cannot be made"):
+            make_folder(folder)
+    make_folder(tmp_path / "deep" / "er")
+    assert list((tmp_path / "deep" / "er").iterdir()) == []
+
+
+def test_a_name_is_cut_between_letters() -> None:
+    """Half a letter is no text, and a limit in letters lets a Chinese name grow beyond what a file system takes."""
+    assert cut_to_bytes("北京", 5) == "北" and cut_to_bytes("北京", 6) == "北京"
+    assert cut_to_bytes("cat", 120) == "cat" and cut_to_bytes("😀a", 3) == ""
+    assert cut_to_bytes("a\udcffb", 9) == "ab"  # a name that is no UTF-8, as Python reads it from a Linux folder
+
+
+def test_digests(tmp_path: Path) -> None:
+    """The order of names in an object is no difference; any value is."""
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "a").startswith("ba7816bf")
+    assert json_sha256({"a": 1, "b": 2}) == json_sha256({"b": 2, "a": 1}) != json_sha256({"a": 1, "b": 3})
+    assert json_sha256(["a\udcff"])  # a name that is no UTF-8

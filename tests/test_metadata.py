@@ -1,0 +1,105 @@
+"""Files of others are told apart from ours, however they are made."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from kontext_slider.errors import InvalidInput
+from kontext_slider.export import save_sweep
+from kontext_slider.metadata import METADATA_KEY, describe, png_text, read_metadata
+
+STRANGE = [
+    '{"title": "my holiday", "rating": 5}',
+    "[1, 2]",
+    '"instruction"',
+    "17",
+    "null",
+    "[" * 100_000,
+    '{"instruction": ["make it snow"]}',
+    '{"instruction": "make it snow", "seed": "7"}',
+    '{"instruction": "make it snow", "strengths": 0.5}',
+    '{"strengths": [true]}',
+    '{"strengths": [NaN]}',
+    '{"instruction": "make it snow", "size": [1.5, 2]}',
+]
+
+
+@pytest.mark.parametrize("text", STRANGE)
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "zip"])
+def test_json_of_somebody_else_is_not_ours(text: str, suffix: str, tmp_path: Path) -> None:
+    """`info` on a GIF whose comment is a JSON list ended in a TypeError."""
+    path = tmp_path / f"a.{suffix}"
+    picture = Image.new("RGB", (8, 8))
+    if suffix == "png":
+        picture.save(path, pnginfo=png_text(text))
+    elif suffix == "gif":
+        picture.save(path, comment=text)
+    elif suffix == "jpg":
+        exif = Image.Exif()
+        exif[0x010E] = text[:60_000]
+        picture.save(path, exif=exif)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("manifest.json", text)
+    with pytest.raises(InvalidInput, match="does not say how it was made"):
+        read_metadata(path)
+
+
+def test_other_things_in_the_place_of_a_text(tmp_path: Path) -> None:
+    """A description that is a number, an archive that asks for a password, a folder."""
+    exif = Image.Exif()
+    exif[0x010E] = 5
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.webp", exif=exif)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("manifest.json", "{}")
+    encrypted = bytearray(buffer.getvalue())
+    encrypted[6] |= 1  # the flag of the local header, and of the central one
+    encrypted[encrypted.index(b"PK\1\2") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(encrypted)
+    for name in ("a.webp", "a.zip"):
+        with pytest.raises(InvalidInput, match="does not say"):
+            read_metadata(tmp_path / name)
+    with pytest.raises(InvalidInput, match="no file"):
+        read_metadata(tmp_path)
+
+
+def test_a_manifest_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
+    """A few kilobytes that unpack to gigabytes would take all memory."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("manifest.json", json.dumps({"instruction": "x" * (17 * 2**20)}))
+    with pytest.raises(InvalidInput, match="does not say"):
+        read_metadata(tmp_path / "a.zip")
+
+
+def test_facts_are_embedded_and_none_is_not(tmp_path: Path) -> None:
+    """The size that is told is the written one, whatever the facts say of the photograph's."""
+    facts = {"speed": "fast", "edited_at": [256, 256], "warning": "A sentence.", "quantize": None, "size": [1, 1]}
+    frames = [(0.0, Image.new("RGB", (16, 8))), (1.0, Image.new("RGB", (16, 8)))]
+    told = read_metadata(save_sweep(frames, tmp_path / "a.png", facts=facts, instruction="add fog"))
+    assert told == {
+        "speed": "fast",
+        "edited_at": [256, 256],
+        "warning": "A sentence.",
+        "instruction": "add fog",
+        "size": [16, 8],
+        "strengths": [0.0, 1.0],
+    }
+    assert describe([0.5], (2, 1), "/home/me/cat.jpg", {}) == {
+        "source": "cat.jpg",
+        "size": [2, 1],
+        "strengths": [0.5],
+    }
+
+
+def test_names_that_come_later_do_not_make_a_file_foreign(tmp_path: Path) -> None:
+    """A newer version's file is read by an older one."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=png_text('{"instruction": "add fog", "new": {}}'))
+    assert read_metadata(tmp_path / "a.png")["new"] == {}
+    assert METADATA_KEY == "kontext_slider"  # files of earlier versions have this name in them
