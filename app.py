@@ -10,11 +10,13 @@ from collections.abc import Sequence
 
 from kontext_slider import __version__
 from kontext_slider.errors import KontextSliderError
+from kontext_slider.threads import limit_spinning
 from kontext_slider.ui.launch import add_arguments, run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the flags, then serve the page until interrupted."""
+    limit_spinning()
     parser = argparse.ArgumentParser(description="Edit a photograph in words, then slide the edit's strength.")
     parser.add_argument("--version", action="version", version=f"kontext-slider {__version__}")
     add_arguments(parser)

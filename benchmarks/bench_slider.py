@@ -7,8 +7,14 @@ something: dB of PSNR to the plain call's pictures, mean over SEEDS seeds (ours:
 not a way to make a frame: it does the matrix products and attention of an exact one and nothing else. Rounds are
 interleaved, so a slow moment of the machine meets all. Prints a table and one line of JSON.
 
-A new strength is asked of a session that has finished the five coarse frames, 0, 1, 1/2, 1/4 and 3/4, as the app's has
-after a moment; "first" is one where nothing is finished, and "hand" one where a strip of eleven frames is.
+A visit is what a user does: a photograph and an instruction that the engine has not seen are opened ("open"), then two
+strengths are asked for, each timed by itself. Below strength 1 the first frame of an edit waits for another one, at 0
+(`anchor.py`), and where steps are skipped, a first frame finds out which. "first at 1" needs no frame at 0, so "second
+below 1, after 1" waits for it; "first below 1" waits for all, and "second below 1" for nothing but itself. A sweep
+opens a new photograph, too, and that is part of its time.
+
+"new strength" is asked of a session that has finished the five coarse frames, 0, 1, 1/2, 1/4 and 3/4, as the app's has
+after a moment; "hand" of one where a strip of eleven frames is finished.
 """
 
 from __future__ import annotations
@@ -16,12 +22,14 @@ from __future__ import annotations
 import argparse
 import copy
 import datetime
+import os
 import platform
 import random
 import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +37,7 @@ import torch
 from diffusers import FirstBlockCacheConfig, FluxKontextPipeline, TaylorSeerCacheConfig
 from floor import products_of
 from line import print_line
-from PIL import Image
+from PIL import Image, ImageChops
 
 from kontext_slider import SliderEngine
 from kontext_slider.engine import EditSession, ends_first
@@ -48,7 +56,28 @@ CACHES = {
     "taylorseer cache": TaylorSeerCacheConfig(taylor_factors_dtype=torch.float32),
 }
 
-Call = Callable[[int], Any]  # (number of the round)
+FROM_ONE = {"first at 1": 1.0, "second below 1, after 1": 0.37}
+BELOW_ONE = {"first below 1": 0.37, "second below 1": 0.61}
+RATIOS = {  # of the JSON line: how many plain calls take as long; of a sweep, how many times its frames as plain calls
+    **{f"{speed}_ratio": f"{speed}: new strength" for speed in NAMES},
+    **{f"{speed}_sweep_ratio": f"{speed}: sweep" for speed in NAMES},
+    **{f"{speed}_first_ratio": f"{speed}: first below 1" for speed in NAMES},
+    **{f"{speed}_second_ratio": f"{speed}: second below 1" for speed in NAMES},
+    "hand_ratio": "fast: hand",
+    "sweep_ratio": "fast: sweep",
+    "floor_ratio": "floor",
+    "first_block_cache_ratio": "plain, first-block cache",
+    "taylorseer_cache_ratio": "plain, taylorseer cache",
+}
+
+Call = Callable[[int], Any]  # (number of the round) -> Timed, or anything where the whole call is one row
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What a call of several rows took, in seconds by row."""
+
+    seconds: dict[str, float]
 
 
 def plain_call(pipe, source: Image.Image) -> Call:
@@ -99,24 +128,60 @@ def settings(pipe, source: Image.Image) -> dict:
     }
 
 
-def engine_calls(pipe, photo: Image.Image, compiled: bool) -> dict[str, Call]:
-    """Ours, by speed: a new strength after none, five and eleven finished ones, and a sweep in a session of its own.
+def engine_calls(pipe, photo: Image.Image, args: argparse.Namespace) -> dict[str, Call]:
+    """Ours, by speed: two visits, a new strength after five and after eleven finished ones, and a sweep.
 
-    compiled: by torch, as the app's --compile; the first frames, which wait for it, are in no round that counts."""
+    The first frames of a compiled engine, which wait for the compiler, are in no round that counts."""
     calls: dict[str, Call] = {}
     for name in NAMES:
-        engine = SliderEngine(pipe, speed=name, compiled=compiled)
-        for seed, (situation, num_finished) in enumerate({"first": 0, "new strength": 5, "hand": FRAMES}.items()):
+        engine, photos = SliderEngine(pipe, speed=name, compiled=args.compile), new_photographs(photo)
+        calls[f"{name}: visit, from 1"] = visit(engine, photos, FROM_ONE)
+        calls[f"{name}: visit, below 1"] = visit(engine, photos, BELOW_ONE)
+        if args.visits:
+            continue
+        for seed, (situation, num_finished) in enumerate({"new strength": 5, "hand": FRAMES}.items()):
             session = engine.open(photo, INSTRUCTION, seed=seed)
             finished = ends_first(FRAMES if num_finished > 5 else 5)[:num_finished]
             calls[f"{name}: {situation}"] = new_strength(session, finished)
-
-        def sweep(number: int, engine=engine) -> object:
-            with engine.open(photo, INSTRUCTION, seed=100 + number) as session:
-                return list(session.sweep(FRAMES))
-
-        calls[f"{name}: sweep"] = sweep
+        calls[f"{name}: sweep"] = sweep(engine, photos)
     return calls
+
+
+def visit(engine: SliderEngine, photos: Iterator[Image.Image], strengths: dict[str, float]) -> Call:
+    """Open an edit that the engine has not seen, then render `strengths` (row -> strength), each timed."""
+
+    def call(number: int) -> Timed:
+        photo, seconds, start = next(photos), {}, time.perf_counter()
+        with engine.open(photo, new_instruction(number)) as session:
+            seconds["open"] = time.perf_counter() - start
+            for row, strength in strengths.items():
+                start = time.perf_counter()
+                session.render(strength)
+                seconds[row] = time.perf_counter() - start
+        return Timed(seconds)
+
+    return call
+
+
+def sweep(engine: SliderEngine, photos: Iterator[Image.Image]) -> Call:
+    """All frames of a new photograph, and its second one, both from before it is opened."""
+
+    def call(number: int) -> Timed:
+        photo, start = next(photos), time.perf_counter()
+        with engine.open(photo, new_instruction(number)) as session:
+            times = [time.perf_counter() - start for _ in session.sweep(FRAMES)]
+        return Timed({"sweep": times[-1], "second frame of a sweep": times[1]})
+
+    return call
+
+
+def new_photographs(photo: Image.Image) -> Iterator[Image.Image]:
+    """The photograph, moved by one more pixel each time: an engine has seen none of them."""
+    return (ImageChops.offset(photo, number, 0) for number in range(photo.width))
+
+
+def new_instruction(number: int) -> str:
+    return f"{INSTRUCTION} {number}"
 
 
 def new_strength(session: EditSession, finished: Sequence[float]) -> Call:
@@ -145,16 +210,20 @@ def strength_of(number: int) -> float:
 
 
 def interleaved(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every call in every round, after one round that does not count. Every round has an order of its own: a
+    """Seconds of every row in every round, after one round that does not count. Every round has an order of its own: a
     call that always follows the same other one pays, or does not pay, for the memory that it let go."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    seconds: dict[str, list[float]] = {}
     for number in range(rounds + 1):
         for name in random.Random(number).sample(list(calls), len(calls)):
             start = time.perf_counter()
-            calls[name](number)
-            if number:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+            answer = calls[name](number)
+            rows = {name: time.perf_counter() - start}
+            if isinstance(answer, Timed):
+                speed = name.split(":")[0]
+                rows = {f"{speed}: {row}": each for row, each in answer.seconds.items()}
+            for row, each in rows.items():
+                seconds.setdefault(row, []).extend([each] * (number > 0))
+    return dict(sorted(seconds.items()))
 
 
 def decibels(cached: Call, plain: Call) -> float:
@@ -169,6 +238,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="denoise steps (default: the model's own)")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--quick", action="store_true", help="five rounds")
+    parser.add_argument("--visits", action="store_true", help="plain calls and visits alone")
     parser.add_argument("--compile", action="store_true", help="let torch compile our blocks")
     parser.add_argument("--out", type=Path, help="also write the JSON line to this file")
     args = parser.parse_args()
@@ -178,15 +248,12 @@ def main() -> None:
     pipe.set_progress_bar_config(disable=True)
     photo = read_image(ROOT / "assets" / "photos" / "cat.jpg")
     source = SliderEngine(pipe).open(photo, INSTRUCTION).source
-    calls = {
-        "plain": plain_call(pipe, source),
-        **{f"plain, {name}": cached_call(pipe, source, config) for name, config in CACHES.items()},
-        "demo": demo_call(pipe, source),
-        "floor": floor_call(pipe, photo),
-        **engine_calls(pipe, photo, args.compile),
-    }
+    calls = {"plain": plain_call(pipe, source), **engine_calls(pipe, photo, args)}
+    if not args.visits:
+        calls |= {f"plain, {name}": cached_call(pipe, source, config) for name, config in CACHES.items()}
+        calls |= {"demo": demo_call(pipe, source), "floor": floor_call(pipe, photo)}
     seconds = interleaved(calls, 5 if args.quick else args.rounds)
-    near = {name: decibels(calls[f"plain, {name}"], calls["plain"]) for name in CACHES}
+    near = {} if args.visits else {name: decibels(calls[f"plain, {name}"], calls["plain"]) for name in CACHES}
     report(seconds, near, source.size, pipe.defaults.steps, args)
 
 
@@ -201,40 +268,31 @@ def report(
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     plain = medians["plain"]
     print(f"{size[0]} x {size[1]} pixels, {steps} steps, {torch.get_num_threads()} threads")
+    ratios = {}
     for name, values in seconds.items():
-        frames = FRAMES if name.endswith("sweep") else 1
-        ratio = frames * plain / medians[name]
-        print(f"{name:26s} {medians[name]:8.4f} s   ({min(values):.4f} to {max(values):.4f})   {ratio:8.2f} x plain")
+        frames = FRAMES if name.endswith(": sweep") else 1
+        ratios[name] = round(frames * plain / medians[name], 3)
+        print(
+            f"{name:34s} {medians[name]:8.4f} s   ({min(values):.4f} to {max(values):.4f})  {ratios[name]:8.2f} x plain"
+        )
     for name, value in near.items():
         print(f"plain, {name}: {value:.1f} dB to plain")
     line = {
-        "exact_ratio": round(plain / medians["exact: new strength"], 3),
-        "floor_ratio": round(plain / medians["floor"], 3),
-        "fast_ratio": round(plain / medians["fast: new strength"], 3),
-        "fastest_ratio": round(plain / medians["fastest: new strength"], 3),
-        "first_ratio": round(plain / medians["fast: first"], 3),
-        "hand_ratio": round(plain / medians["fast: hand"], 3),
-        "sweep_ratio": round(FRAMES * plain / medians["fast: sweep"], 3),
-        "exact_sweep_ratio": round(FRAMES * plain / medians["exact: sweep"], 3),
-        "fastest_sweep_ratio": round(FRAMES * plain / medians["fastest: sweep"], 3),
-        "demo_ratio": round(medians["demo"] / medians["exact: new strength"], 3),
-        "fast_demo_ratio": round(medians["demo"] / medians["fast: new strength"], 3),
-        **{f"{key(name)}_ratio": round(plain / medians[f"plain, {name}"], 3) for name in CACHES},
-        **{f"{key(name)}_psnr": round(value, 1) for name, value in near.items()},
+        **{key: ratios[row] for key, row in RATIOS.items() if row in ratios},
+        **({"demo_ratio": round(medians["demo"] / medians["exact: new strength"], 3)} if "demo" in medians else {}),
+        **{f"{name.replace(' ', '_').replace('-', '_')}_psnr": round(value, 1) for name, value in near.items()},
+        "ratios": ratios,
         "seconds": {name: round(value, 4) for name, value in medians.items()},
         "size": size,
         "steps": steps,
         "compiled": args.compile,
         "rounds": len(seconds["plain"]),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "load": [round(each, 2) for each in os.getloadavg()],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "date": datetime.date.today().isoformat(),
     }
     print_line(line, args.out)
-
-
-def key(name: str) -> str:
-    return name.replace(" ", "_").replace("-", "_")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from kontext_slider import SliderEngine
 from kontext_slider.engine import ends_first
+from kontext_slider.engine.batch_size import BatchSize
 from kontext_slider.engine.order import NUM_COARSE
 from kontext_slider.engine.prepared import Prepared
 from kontext_slider.engine.speed import NAMES, SPEEDS
@@ -54,7 +55,7 @@ def steps_of(pipe, speed: str, source: Image.Image, instruction: str) -> list[in
     """Computed steps by place (PLACES)."""
     engine = SliderEngine(pipe, speed=speed, compiled=False)
     engine.speed = replace(SPEEDS["gpu, large model"][speed], dtype=None, compiled=False)
-    engine.batch = engine.speed.batch
+    engine.batch = BatchSize(engine.speed.batch)
     found = []
     with engine.open(source, instruction, seed=0) as session, counted() as seen:
         list(session.sweep(FRAMES))

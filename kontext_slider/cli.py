@@ -14,6 +14,7 @@ from importlib import import_module
 
 from . import __version__
 from .errors import DiskError, InvalidInput, KontextSliderError, UnreadableImage
+from .threads import limit_spinning
 
 PROGRAM = "kontext-slider"
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
@@ -44,6 +45,7 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. 0: done; 1: something failed; 2: wrong use; 130: stopped by Ctrl-C."""
+    limit_spinning()
     words = list(sys.argv[1:] if argv is None else argv)
     _print_any_name()
     try:

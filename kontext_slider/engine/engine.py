@@ -19,6 +19,7 @@ from ..errors import InvalidInput, MissingSlider
 from ..images import ImageLike, Photo, read_photo, working_image
 from ..placement import has_room
 from ..quantize import is_quantized
+from .batch_size import BatchSize
 from .cache import ByteCache
 from .denoise import Conditioning, SourceEncoding, TextEncoding, draw_noise, encode_source, encode_text
 from .device import Device
@@ -92,7 +93,7 @@ class SliderEngine:
         if compiled is None:
             compiled = preset.compiled and can_compile and not is_quantized(pipe.transformer)
         self.speed = preset.when(compiled)
-        self.batch = self.speed.batch  # of strengths denoised at once; less where memory ran short
+        self.batch = BatchSize(self.speed.batch)
         self._prepared_weights: tuple[Weights | None] | None = None  # None while nobody has asked
 
     def open(

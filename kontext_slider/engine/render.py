@@ -38,7 +38,7 @@ class EditRenderer:
 
     @property
     def looks_for_skips(self) -> bool:
-        """Whether the next frame is computed whole, to see which steps all others can do without."""
+        """Whether the next frame is to show which steps all others can do without."""
         return self._skips.are_wanted(self._settings.steps)
 
     @torch.no_grad()
@@ -49,10 +49,8 @@ class EditRenderer:
         asked = [strength for strength in strengths if not (anchors and strength == 0)]
         frames = {0.0: self._source.copy()} if len(asked) < len(strengths) else {}
         if asked:
-            lost = self._lost(turn) if anchors and min(asked) < 1 else None
-            pixels = self._pixels(asked, turn, on_step)
-            if lost is not None:
-                pixels = anchored(pixels, asked, lost)
+            make = self._anchored if anchors and min(asked) < 1 else self._pixels
+            pixels = make(asked, turn, on_step)
             frames |= {strength: to_picture(pipe, row[None]) for strength, row in zip(asked, pixels, strict=True)}
         return [frames[strength] for strength in strengths]
 
@@ -61,24 +59,33 @@ class EditRenderer:
         """The slider's offsets for this edit's text, (B, D) each."""
         return offsets_at(self._engine.pipe, self._edit, strengths)
 
-    def _lost(self, turn: Turn) -> torch.Tensor:
-        """What the model's frame at strength 0 loses of the source, (1, 3, H, W); denoised once for an edit."""
+    def _anchored(self, strengths: list[float], turn: Turn, on_step: OnStep | None) -> torch.Tensor:
+        """Frames held to the source at strength 0, (B, 3, H, W). What the model's own frame at 0 loses of the source is
+        found once for an edit, in one batch with the first frames where the device takes it."""
         losses = self._engine._losses
         lost, era = losses.get(self._settings), losses.era
+        pixels = None
         if lost is None:
-            frame = self._pixels([0.0], turn, on_step=None)
-            lost = to_pixels(self._engine.pipe, self._source).to(frame) - frame
+            together = len(strengths) < self._engine.batch.size and not self.looks_for_skips
+            at_zero, *others = self._pixels([0.0, *strengths * together], turn, on_step if together else None).split(1)
+            lost = to_pixels(self._engine.pipe, self._source).to(at_zero) - at_zero
             losses.put(self._settings, lost, lost.nbytes, era)
-        return lost
+            pixels = torch.cat(others) if together else None
+        if pixels is None:
+            pixels = self._pixels(strengths, turn, on_step)
+        return anchored(pixels, strengths, lost)
 
     def _pixels(self, strengths: list[float], turn: Turn, on_step: OnStep | None) -> torch.Tensor:
         """The model's own frames, (B, 3, H, W); in two halves where memory is short."""
+        batch, middle = self._engine.batch, len(strengths) // 2
         try:
-            return decode(self._engine.pipe, self._latents(strengths, turn, on_step), self._settings.size)
+            pixels = decode(self._engine.pipe, self._latents(strengths, turn, on_step), self._settings.size)
+            batch.went_well(len(strengths))
+            return pixels
         except torch.OutOfMemoryError:
             if len(strengths) == 1:
                 raise
-        self._engine.batch = middle = len(strengths) // 2
+        batch.ran_short(len(strengths))
         halves = (self._pixels(half, turn, None) for half in (strengths[:middle], strengths[middle:]))
         return torch.cat(list(halves))
 

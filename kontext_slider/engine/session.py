@@ -20,12 +20,14 @@ from .denoise import Conditioning, OnStep
 from .denoiser import projector_of
 from .disk import FrameCache
 from .full_size import FullSize, nodes_of
-from .order import cache_strength, coarse_first, grid
+from .order import cache_strength, grid, streaming_order
 from .render import EditRenderer
 from .speed import Speed
 
 if TYPE_CHECKING:
     from .engine import SliderEngine
+
+MAX_HELD = 32  # finished frames of a sweep that wait for those before them
 
 
 @dataclass(frozen=True)
@@ -187,20 +189,23 @@ class EditSession:
         return self._frames(wanted, on_step)
 
     def _frames(self, strengths: list[float], on_step: OnStep | None) -> Iterator[tuple[float, Image.Image]]:
-        """Makes them in groups, coarse ones first where they tell of those between, and yields them in order."""
+        """Makes them in groups and yields them in order. Coarse frames are made before those between them, where those
+        can be interpolated: at most MAX_HELD frames wait for their turn, and one for which there is no room comes from
+        the frame cache, or is made again."""
         queue = list(dict.fromkeys(cache_strength(strength) for strength in strengths if not self.has(strength)))
         if self._engine.speed.learns:
-            queue = coarse_first(queue)
+            queue = streaming_order(queue, self._engine.speed.leading)
         tell = _counter(on_step, len(queue) * self.steps)
-        made: dict[float, Image.Image] = {}
+        held: dict[float, Image.Image] = {}
         for strength in strengths:
             while cache_strength(strength) in queue:
                 group, left = queue[: self._group_size()], len(queue) * self.steps
                 count = partial(_tell_batch, tell, left, len(group))
-                made |= self._make(group, False, self._check_open, count)
+                held |= self._make(group, False, self._check_open, count)
+                held = dict(list(held.items())[-MAX_HELD:])  # the oldest are the coarse ones, which are due last
                 queue = queue[len(group) :]
                 tell(len(queue) * self.steps)  # of frames that took no step, too
-            frame = made.pop(cache_strength(strength), None)
+            frame = held.pop(cache_strength(strength), None)
             yield strength, frame or self._frame(strength, False, self._check_open, on_step=None)
 
     def _group_size(self) -> int:
@@ -209,7 +214,7 @@ class EditSession:
         if self._check_open().looks_for_skips:
             return 1
         missing = self._engine.speed.nodes - len(self._telling())
-        batch = self._engine.batch
+        batch = self._engine.batch.size
         return min(batch, missing) if self._engine.speed.learns and missing > 0 else batch
 
     def _frame_for_picture(self, strength: float, on_step: OnStep | None) -> Image.Image:

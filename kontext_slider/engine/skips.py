@@ -1,10 +1,11 @@
 """Steps that are not computed: chosen once, on the first frame of an edit, and left out of all that follow.
 
-From step to step a velocity changes little, and what it changes goes on for a while. Once a frame was computed whole,
-one sees which of its velocities could have been told from the two computed before by a straight line over the noise
-level, and what the frame would have lost. The fewest steps that lose little enough are the plan; frames at other
-strengths take nearly the same way and are computed at these steps alone. No decision depends on their data. (TeaCache,
-arXiv 2411.19108, and First-Block-Cache decide anew in every step of every picture.)
+From step to step a velocity changes little, and what it changes goes on for a while. The first frame decides on its way
+which of its steps to compute (`first_steps.py`). Then one sees which velocities could have been told from the two
+computed before by a straight line over the noise level, and what the frame would have lost. The fewest steps that lose
+little enough are the plan; frames at other strengths take nearly the same way and are computed at these steps alone. No
+decision depends on their data. (TeaCache, arXiv 2411.19108, and First-Block-Cache decide anew in every step of every
+picture.)
 
 Legend: B frames, L target tokens, C channels of a packed token, R steps.
 """
@@ -13,12 +14,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from .denoise import Velocity
+from .first_steps import AdaptiveSteps, Floats, extended, filled, slope
 
-Floats = NDArray[np.float64]
+SAFETY = 0.9  # of the bound, as what the first frame skipped is known from its neighbours alone
 MOST_STEPS = 100  # the search for a plan takes .6 s then, and eight times as much for twice the steps
 
 
@@ -44,19 +45,14 @@ class Skips:
             return velocity
         levels = sigmas.double().cpu().numpy()
         if self.plan is None:
-            return self._watched(velocity, levels, self._bound)
+            return self._adaptive(velocity, levels, self._bound)
         return replayed(velocity, self.plan, levels)
 
-    def _watched(self, velocity: Velocity, levels: Floats, bound: float) -> Velocity:
-        seen: list[Tensor] = []
+    def _adaptive(self, velocity: Velocity, levels: Floats, bound: float) -> Velocity:
+        def plan(computed: list[int], velocities: list[Tensor]) -> None:
+            self.plan = fewest_steps(filled(products(velocities), levels, computed), levels, SAFETY * bound)
 
-        def watched(latents: Tensor, step: int) -> Tensor:
-            seen.append(velocity(latents, step))
-            if len(seen) == len(levels) - 1:
-                self.plan = fewest_steps(products(seen), levels, bound)
-            return seen[-1]
-
-        return watched
+        return AdaptiveSteps(velocity, levels, bound, plan)
 
 
 def replayed(velocity: Velocity, plan: tuple[int, ...], levels: Floats) -> Velocity:
@@ -68,17 +64,9 @@ def replayed(velocity: Velocity, plan: tuple[int, ...], levels: Floats) -> Veloc
             known[:] = [*known[-1:], (step, velocity(latents, step))]
             return known[-1][1]
         (before, earlier), (last, latest) = known[0], known[-1]
-        slope = float(line(levels, before, last)[step])
-        return latest + slope * (latest - earlier)
+        return extended(earlier, latest, slope(levels, before, last)[step])
 
     return told
-
-
-def line(levels: Floats, before: int, last: int) -> Floats:
-    """How far the straight line through two steps has gone on at each step, in their distance, (R,); zeros, so that the
-    last one stays, if they are one."""
-    way = levels[:-1] - levels[last]
-    return way / (levels[last] - levels[before]) if before < last else np.zeros_like(way)
 
 
 def products(velocities: list[Tensor]) -> Floats:
@@ -107,14 +95,14 @@ def fewest_steps(products: Floats, levels: Floats, bound: float) -> tuple[int, .
 def losses(products: Floats, levels: Floats, before: int, last: int) -> Floats:
     """What is lost until each step is computed anew, (R,), by telling the steps between from steps `before` and `last`:
     the sum of their velocities' errors, each times its step's length."""
-    slope = line(levels, before, last)
+    on = slope(levels, before, last)
     squares = (
         products.diagonal()
-        + (1 + slope) ** 2 * products[last, last]
-        + slope**2 * products[before, before]
-        - 2 * (1 + slope) * products[last]
-        + 2 * slope * products[before]
-        - 2 * slope * (1 + slope) * products[before, last]
+        + (1 + on) ** 2 * products[last, last]
+        + on**2 * products[before, before]
+        - 2 * (1 + on) * products[last]
+        + 2 * on * products[before]
+        - 2 * on * (1 + on) * products[before, last]
     )
     errors = np.sqrt(squares.clip(0)) * np.abs(np.diff(levels))
     errors[: last + 1] = 0

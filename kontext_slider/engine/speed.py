@@ -26,8 +26,8 @@ class Speed:
     guess_error: root mean square of latents up to which a guess is good enough: frames start as late in their steps as
         what came before is estimated to be as near (`late_start.py`); None: never.
     guess_reach: of strength, the widest gap that is guessed across.
-    skip_error: root mean square of latents that an edit's first frame may lose by steps which later frames skip
-        (`skips.py`); None: none is skipped.
+    skip_error: root mean square of latents that a frame may lose by the steps which it skips (`first_steps.py` for an
+        edit's first frame, `skips.py` for the others); None: none is skipped.
     between: dB of PSNR from which on a whole frame is interpolated where every part of it is estimated to be as near to
         the truth (`between.py`); None: never.
     reach: of strength, the widest gap that frames are interpolated across.
@@ -36,7 +36,10 @@ class Speed:
         made for a hand stays that strength's frame, in strips too.
     nodes: finished frames at least that either is told from; with five, sweeps keep most of their detours
         (benchmarks/LOG.md).
-    batch: most strengths of a sweep that are denoised at once; halved where memory is short.
+    leading: frames at the start of a sweep that are rendered before the coarse ones, so that they are there soon: as
+        many as cost no more in all.
+    batch: most strengths of a sweep that are denoised at once; fewer for a while after memory ran short
+        (`batch_size.py`).
     """
 
     dtype: torch.dtype | None = None
@@ -48,6 +51,7 @@ class Speed:
     reach: float = 0.1
     hand_reach: float = 0.5
     nodes: int = 5
+    leading: int = 2
     batch: int = 1
 
     @property
@@ -67,7 +71,7 @@ class Speed:
 # (benchmarks/LOG.md).
 _EXACT = Speed(batch=8)
 _FAST = replace(_EXACT, guess_error=0.003, skip_error=0.03, between=54.0)
-_FASTEST = replace(_EXACT, guess_error=0.025, skip_error=0.1, between=34.0, reach=0.5, nodes=3)
+_FASTEST = replace(_EXACT, guess_error=0.025, skip_error=0.1, between=34.0, reach=0.5, nodes=3, leading=1)
 SPEEDS: dict[str, dict[str, Speed]] = {
     "gpu": {"exact": _EXACT, "fast": _FAST, "fastest": _FASTEST},
     "gpu, large model": {

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kontext_slider.engine import SliderEngine
+from kontext_slider.engine.batch_size import BatchSize
 from kontext_slider.engine.cache import ByteCache
 from kontext_slider.engine.late_start import LateStart, Trail
 from kontext_slider.engine.session import EditSettings
@@ -111,7 +112,7 @@ def test_frames_of_one_batch_may_start_in_different_places(pipe):
     """A frame gets its neighbour's picture, or the count of steps goes back."""
     settings = {"steps": 4, "size": 32}
     engine = SliderEngine(pipe, speed="fast")
-    engine.batch = 8
+    engine.batch = BatchSize(8)
     session = engine.open(tiny_image(), INSTRUCTION, **settings)
     for strength in (0.0, 0.1, 0.2, 0.5, 0.7):
         session.render(strength)

@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig
 
 from kontext_slider.engine import SliderEngine, blocks
+from kontext_slider.engine.batch_size import PATIENCE, BatchSize
 from kontext_slider.engine.denoise import plain_velocity, prepare_scheduler
 from kontext_slider.engine.denoiser import prepared_denoiser
 from kontext_slider.engine.layers import EIGHT_BITS
@@ -291,7 +292,7 @@ def test_an_open_session_follows_new_weights_after_clear(pipe):
 def test_a_sweep_in_batches_has_the_frames_of_one_at_a_time(pipe):
     """Rows of a batch that are mixed up, or an offset of the first frame for all."""
     single, several = SliderEngine(pipe), SliderEngine(pipe)
-    several.batch = 3
+    several.batch = BatchSize(3)
     frames = [
         [frame for _, frame in engine.open(tiny_image(), INSTRUCTION, steps=2).sweep(8)] for engine in (single, several)
     ]
@@ -302,7 +303,7 @@ def test_a_sweep_in_batches_has_the_frames_of_one_at_a_time(pipe):
 def test_a_batch_counts_its_steps(pipe):
     """A progress bar that ends at an eighth."""
     engine, steps = SliderEngine(pipe), []
-    engine.batch = 3
+    engine.batch = BatchSize(3)
     list(engine.open(tiny_image(), INSTRUCTION, steps=2).sweep(5, lambda *step: steps.append(step)))
     assert steps == [(3, 10), (6, 10), (8, 10), (10, 10)]
 
@@ -316,24 +317,50 @@ def test_frames_that_take_no_step_count_as_done(pipe):
     assert steps[-1] == (36, 36) and steps == sorted(set(steps))
 
 
-def test_a_batch_that_is_too_large_is_halved_and_stays_so(pipe, monkeypatch):
-    """A sweep that fails on a small card, or fails anew at every group."""
-    engine, asked = SliderEngine(pipe), []
-    engine.batch = 4
-    session = engine.open(tiny_image(), INSTRUCTION, steps=2)
-    latents = session._renderer._latents
+def short_of_memory(monkeypatch, fits):
+    """Lets a batch run out of memory unless `fits(number of strengths)`; returns the list of the batches tried."""
+    tried, velocity = [], Prepared.velocity
 
-    def short_of_memory(strengths, turn, on_step):
-        asked.append(len(strengths))
-        if len(strengths) > 1:
+    def limited(self, latents, table):
+        num_strengths = len(table[0][1][3])  # the offsets of the text stream have a row for each
+        tried.append(num_strengths)
+        if not fits(num_strengths):
             raise torch.OutOfMemoryError("too large")
-        return latents(strengths, turn, on_step)
+        return velocity(self, latents, table)
 
-    monkeypatch.setattr(session._renderer, "_latents", short_of_memory)
-    frames = [frame for _, frame in session.sweep(5)]
-    assert asked == [4, 2, 1, 1, 2, 1, 1, 1] and engine.batch == 1
-    monkeypatch.undo()
-    assert all(alike(frame, reference(pipe, session, k / 4)) for k, frame in enumerate(frames))
+    monkeypatch.setattr(Prepared, "velocity", limited)
+    return tried
+
+
+def test_a_batch_that_is_too_large_is_halved(pipe, monkeypatch):
+    """A sweep that fails on a small card, or fails anew at every group."""
+    tried, engine = short_of_memory(monkeypatch, lambda num: num == 1), SliderEngine(pipe)
+    engine.batch = BatchSize(4)
+    with engine.open(tiny_image(), INSTRUCTION, steps=1) as session:
+        frames = [frame for _, frame in session.sweep(5)]
+        assert tried == [4, 2, 1, 1, 2, 1, 1, 1]
+        monkeypatch.undo()
+        assert all(alike(frame, reference(pipe, session, k / 4)) for k, frame in enumerate(frames))
+
+
+def test_one_failure_for_want_of_memory_does_not_last(pipe, monkeypatch):
+    """A neighbour took the memory for a moment, and every later sweep of the engine was made one by one."""
+    failures = iter([False])
+    tried, engine = short_of_memory(monkeypatch, lambda num: next(failures, True)), SliderEngine(pipe)
+    engine.batch = BatchSize(4)
+    with engine.open(tiny_image(), INSTRUCTION, steps=1) as session:
+        assert len(list(session.sweep(48))) == 48
+    assert tried[:3] == [4, 2, 2] and tried.count(2) == PATIENCE and set(tried[PATIENCE + 1 :]) == {4}
+
+
+def test_a_lasting_want_of_memory_is_tried_ever_more_seldom(pipe, monkeypatch):
+    """A batch that never fits and costs its failure every few frames."""
+    tried, engine = short_of_memory(monkeypatch, lambda num: num < 4), SliderEngine(pipe)
+    engine.batch = BatchSize(4)
+    with engine.open(tiny_image(), INSTRUCTION, steps=1) as session:
+        list(session.sweep(100))
+    failures = [place for place, num in enumerate(tried) if num == 4]
+    assert failures[:3] == [0, PATIENCE + 1, 3 * PATIENCE + 2] and len(failures) == 3
 
 
 def test_memory_that_one_frame_lacks_is_an_error(pipe, monkeypatch):

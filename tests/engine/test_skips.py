@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from kontext_slider.engine import SliderEngine
+from kontext_slider.engine.batch_size import BatchSize
+from kontext_slider.engine.first_steps import AdaptiveSteps, filled
 from kontext_slider.engine.prepared import Prepared
 from kontext_slider.engine.skips import MOST_STEPS, Skips, fewest_steps, products, replayed
 from tests.tiny import INSTRUCTION, tiny_image
@@ -95,6 +97,37 @@ def test_only_a_whole_frame_makes_the_plan():
     assert skips.plan == (0, 6)
 
 
+def adaptive(row: list[torch.Tensor], levels: np.ndarray, bound: float) -> tuple[list[int], float]:
+    """The steps that a first frame computes where these are its velocities, and what it loses by the others."""
+    computed: list[int] = []
+    velocity = AdaptiveSteps(lambda _, step: row[step], levels, bound, lambda steps, _: computed.extend(steps))
+    misses = [velocity(row[0], step) - row[step] for step in range(len(row))]
+    errors = [float(miss.square().mean().sqrt()) for miss in misses]
+    return computed, float(np.dot(errors, -np.diff(levels)))
+
+
+def test_a_first_frame_skips_where_its_way_is_straight():
+    """The first frame of an edit computed all of 28 steps to find that seven do."""
+    levels = np.linspace(1, 0, 29)
+    straight = velocities(*(2 * level + 1 for level in levels[:-1]))
+    assert adaptive(straight, levels, 0.01)[0] == [0, 1, 2, 27]
+    wave = velocities(*np.sin(4 * levels[:-1]))
+    steps, loss = adaptive(wave, levels, 0.01)
+    assert len(steps) < 20 and loss < 0.015
+    assert adaptive(wave, levels, 0.0)[0] == list(range(28))
+    random = [torch.randn(SHAPE, generator=torch.Generator().manual_seed(step)) for step in range(28)]
+    assert len(adaptive(random, levels, 0.01)[0]) > 24
+
+
+def test_what_the_first_frame_skipped_is_known_from_its_neighbours():
+    """A plan by what a line told, which is straight by construction: nothing would be lost."""
+    levels = np.linspace(1, 0, 13)
+    cubic = velocities(*(level**3 - level for level in levels[:-1]))
+    computed = [0, 1, 4, 8, 11]
+    known = filled(products([cubic[step] for step in computed]), levels, computed)
+    np.testing.assert_allclose(known, products(cubic), atol=1e-5)
+
+
 def test_no_plan_is_sought_for_very_many_steps():
     """The search grows with the cube of the steps: half a minute at 400, while nothing can be rendered."""
     skips = Skips(100.0)
@@ -127,18 +160,18 @@ def skipping_engine(pipe) -> SliderEngine:
     return engine
 
 
-def test_frames_after_the_first_skip_steps_and_exact_ones_none(pipe, monkeypatch):
+def test_all_frames_skip_steps_and_exact_ones_none(pipe, monkeypatch):
     """A switch that is on where frames must be exact, or a plan that nobody follows."""
-    for engine, number in ((SliderEngine(pipe, speed="exact"), 6), (skipping_engine(pipe), 2)):
+    for engine, first, others in ((SliderEngine(pipe, speed="exact"), 6, 6), (skipping_engine(pipe), 4, 2)):
         with engine.open(tiny_image(), INSTRUCTION, seed=0, steps=6) as session:
-            assert calls_of(session, monkeypatch, 0.9) == 6
-            assert calls_of(session, monkeypatch, 0.4) == number
+            assert calls_of(session, monkeypatch, 0.9) == first
+            assert calls_of(session, monkeypatch, 0.4) == others
 
 
 def test_one_frame_of_a_sweep_makes_the_plan_for_its_batches(pipe, monkeypatch):
     """Eight frames computed whole at once, of which seven could have skipped."""
     engine, asked, velocity = skipping_engine(pipe), [], Prepared.velocity
-    engine.batch = 3
+    engine.batch = BatchSize(3)
 
     def noted(self, latents, table):
         answer = velocity(self, latents, table)
@@ -148,7 +181,7 @@ def test_one_frame_of_a_sweep_makes_the_plan_for_its_batches(pipe, monkeypatch):
     monkeypatch.setattr(Prepared, "velocity", noted)
     with engine.open(tiny_image(), INSTRUCTION, seed=0, steps=6) as session:
         assert len(list(session.sweep(5))) == 5
-    assert asked == [1] * 6 + [3] * 2 + [1] * 2
+    assert asked == [1] * 4 + [3] * 2 + [1] * 2
     asked.clear()
     with engine.open(tiny_image(), INSTRUCTION, seed=0, steps=2) as session:  # of two steps none is skipped
         list(session.sweep(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,11 @@ from PIL import Image
 
 from kontext_slider.commands import options
 from kontext_slider.engine import SliderEngine, speed
+from kontext_slider.engine.batch_size import BatchSize
 from kontext_slider.engine.between import interpolate, mixtures, neighbours, worst_psnr
 from kontext_slider.engine.layers import EIGHT_BITS, Dense, EightBits
-from kontext_slider.engine.order import coarse_first
+from kontext_slider.engine.order import coarse_first, grid, streaming_order
+from kontext_slider.engine.session import MAX_HELD
 from kontext_slider.errors import InvalidInput
 from kontext_slider.projector import ModulationOffsets, lagrange_weights
 from tests.engine.helpers import alike, bent_offsets, reference, same, smooth_offsets
@@ -203,7 +206,7 @@ def test_the_source_is_a_finished_frame_where_a_model_anchors(pipe):
 def test_a_wide_batch_leaves_what_can_be_told(pipe):
     """Eight frames at once are no gain where three tell the other five."""
     engine = SliderEngine(pipe, speed="fastest")
-    engine.batch = 8
+    engine.batch = BatchSize(8)
     session, steps = engine.open(tiny_image(), INSTRUCTION), []
     frames = dict(session.sweep(11, lambda step, total: steps.append((step, total))))
     assert list(frames) == [k / 10 for k in range(11)] and session._rendered == {0.0, 0.5, 1.0}
@@ -239,6 +242,65 @@ def test_strengths_are_halved_whatever_they_are():
     assert coarse_first([0.9, 0.1, 0.3]) == [0.1, 0.9, 0.3]
     assert coarse_first([]) == [] and coarse_first([0.7]) == [0.7] and coarse_first([0.7, 0.2]) == [0.2, 0.7]
     assert sorted(coarse_first([k / 30 for k in range(31)])) == [k / 30 for k in range(31)]
+
+
+@pytest.mark.parametrize("n", [2, 3, 11, 21, 1001])
+@pytest.mark.parametrize("descending", [False, True])
+def test_few_frames_are_made_before_it_is_their_turn(n, descending):
+    """Half of a long sweep, held in memory until the frames before it were there."""
+    wanted = sorted(grid(n), reverse=descending)
+    order = streaming_order(wanted, leading=2)
+    assert sorted(order) == grid(n) and order[:2] == wanted[:2]
+    waiting, due, most = set(), iter(wanted), 0
+    strength = next(due)
+    for made in order:
+        waiting.add(made)
+        most = max(most, len(waiting))
+        while strength in waiting:
+            waiting.remove(strength)
+            strength = next(due, None)
+    assert most <= np.log2(n) + 2
+
+
+def test_any_list_of_strengths_is_ordered():
+    """An order for sweeps only, which loses or repeats some of a list."""
+    assert streaming_order([]) == [] and streaming_order([0.7]) == [0.7]
+    assert streaming_order([0.5, 0.9, 0.1, 0.3]) == [0.5, 0.9, 0.1, 0.3]
+    assert streaming_order([0.5, 0.3, 0.9, 0.1], leading=2) == [0.5, 0.3, 0.9, 0.1]
+
+
+@pytest.mark.parametrize(("speed_name", "most"), [("exact", 2), ("fast", 2), ("fastest", 3)])
+def test_the_second_frame_of_a_sweep_comes_early(pipe, monkeypatch, speed_name, most):
+    """A fast sweep of 21 gave its second frame when three quarters of its work were done."""
+    session, rendered = SliderEngine(pipe, speed=speed_name).open(tiny_image(), INSTRUCTION), []
+    render = session._renderer.render
+    monkeypatch.setattr(
+        session._renderer, "render", lambda strengths, *rest: (rendered.extend(strengths), render(strengths, *rest))[1]
+    )
+    sweep = session.sweep(21)
+    next(sweep), next(sweep)
+    assert len(rendered) <= most
+
+
+@pytest.mark.parametrize("strengths", [grid(1001), np.random.default_rng(0).permutation(grid(301)).tolist()])
+def test_a_sweep_holds_few_frames(pipe, monkeypatch, strengths):
+    """A strip of a thousand frames of a large picture, held in memory until its second frame was there."""
+    engine = SliderEngine(pipe, frame_cache_bytes=20 * 3 * 32 * 32, speed="fastest")
+    session, made, most = engine.open(tiny_image(), INSTRUCTION, size=32, steps=1), [], 0
+    make = session._make
+
+    def noted(*args):
+        frames = make(*args)
+        made.extend(weakref.ref(frame) for frame in frames.values())
+        return frames
+
+    monkeypatch.setattr(session, "_make", noted)
+    num_frames = 0
+    for _ in session.frames(strengths):
+        num_frames += 1
+        made[:] = [frame for frame in made if frame() is not None]
+        most = max(most, len(made))
+    assert num_frames == len(strengths) and most <= MAX_HELD + 2
 
 
 def test_the_same_frame_twice_in_a_list_of_strengths(pipe):
