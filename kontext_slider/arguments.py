@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .defaults import EditDefaults
 from .errors import InvalidInput
-from .images import fitted, read_image, working_size
+from .images import Photo, fitted, read_image, read_photo, working_size
 
 PARENT = inspect.signature(FluxKontextPipeline.__call__)
 # One row serves every strength, or there is one row per strength.
@@ -61,6 +61,19 @@ def complete_arguments(
         given = _with_defaults(pipe, given, defaults)
     unset = {name: p.default for name, p in PARENT.parameters.items() if name not in given and name != "self"}
     return given | unset
+
+
+def photo_for_full_size(given: dict[str, Any]) -> Photo:
+    """The photograph of a call whose results have its size. InvalidInput where the call cannot be one."""
+    image = _the_only("image", given.get("image"))
+    if not isinstance(image, Image.Image | np.ndarray):
+        raise InvalidInput("full_size needs `image`: a path, a PIL image or an array of one photograph.")
+    for name in ("height", "width", "max_area", "_auto_resize"):
+        if given.get(name) is not None:
+            raise InvalidInput(f"full_size chooses the size that the model works at: leave `{name}` out.")
+    if given.get("output_type", "pil") != "pil":
+        raise InvalidInput("full_size returns PIL images: leave output_type out.")
+    return read_photo(image)
 
 
 def parent_output_size(pipe: FluxKontextPipeline, height: int | None, width: int | None, area: int) -> tuple[int, int]:

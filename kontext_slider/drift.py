@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.nn.functional import grid_sample
+from torch.nn.functional import affine_grid, grid_sample
+
+from .transfer import Transfer
 
 BLOCKS = 5  # a side
 LEAST_DRIFT = 1.0  # pixels that the farthest corner moves; less is left as it is
@@ -37,7 +39,7 @@ class Drift:
         pixels = torch.from_numpy(np.array(frame)).permute(2, 0, 1)[None].float()
         shift = [2 * self.shift[0] / width, 2 * self.shift[1] / height]
         theta = torch.tensor([[[self.scale, 0.0, shift[0]], [0.0, self.scale, shift[1]]]], dtype=torch.float32)
-        grid = torch.nn.functional.affine_grid(theta, list(pixels.shape), align_corners=False)
+        grid = affine_grid(theta, list(pixels.shape), align_corners=False)
         moved = grid_sample(pixels, grid, mode="bicubic", padding_mode="border", align_corners=False)
         return Image.fromarray(moved[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy())
 
@@ -53,6 +55,12 @@ def find_drift(source: Image.Image, frame: Image.Image) -> Drift | None:
         return None
     before, after = (_difference(source, picture) for picture in (frame, drift.undo(frame)))
     return drift if after < GAIN * before else None
+
+
+def fit_in_place(source: Image.Image, frame: Image.Image) -> tuple[Transfer, Drift | None]:
+    """The transfer of a frame that may have drifted, and the drift that was undone before the fit."""
+    drift = find_drift(source, frame)
+    return Transfer.fit(source, drift.undo(frame) if drift else frame), drift
 
 
 def _block_shifts(source: NDArray, frame: NDArray) -> tuple[NDArray, NDArray]:

@@ -16,6 +16,7 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxTransformer2DModel
 from diffusers.pipelines.flux.pipeline_output import FluxPipelineOutput
 from peft import LoraConfig
+from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPVisionModelWithProjection, T5EncoderModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -23,10 +24,13 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from . import anchor, arguments, checkpoint, hub, lora
 from .codec import PatchCodec
 from .defaults import MAX_STRENGTH, EditDefaults
+from .drift import fit_in_place
 from .encoding import decode, encode_edit, packed_source
 from .errors import InvalidInput, MissingSlider
+from .images import Photo, fitted
 from .modulation import offsets_attached
 from .projector import StrengthProjector, check_strengths
+from .transfer import Transfer
 
 
 class KontextSliderPipeline(FluxKontextPipeline):
@@ -105,6 +109,7 @@ class KontextSliderPipeline(FluxKontextPipeline):
         strength: float | Sequence[float] | None = None,
         strength_batch_size: int | None = None,
         allow_extrapolation: bool = False,
+        full_size: bool = False,
         **kwargs: Any,
     ) -> FluxPipelineOutput | tuple:
         """Edit a picture, at one strength or at several. The parent's arguments mean what they mean there.
@@ -118,6 +123,8 @@ class KontextSliderPipeline(FluxKontextPipeline):
             strength_batch_size: how many strengths are denoised at a time; None: all. Memory changes with it, frames
                 do not (up to rounding).
             allow_extrapolation: let strengths go on to 1.5.
+            full_size: return pictures of the photograph's own size (`transfer.py`), RGB or RGBA as it is; strength 0 is
+                the photograph itself. The frames have its shape, so leave height, width and output_type out.
 
         Where the model's `edit_defaults` say `anchor_source`, frames are held to the source at strength 0
         (`anchor.py`): one more frame is denoised, first of all, for strength 0 (one more for every row of tensors that
@@ -129,22 +136,29 @@ class KontextSliderPipeline(FluxKontextPipeline):
 
         Raises:
             InvalidInput (a ValueError): a strength outside [0, 1], an empty instruction, several prompts or images;
-                frames of another size than the source, where they are to be held to it.
+                frames of another size than the source, where they are to be held to it; `full_size` without a strength
+                or with what it does not go with.
             MissingSlider (a ValueError): no slider is loaded.
         """
         if strength is None:
+            if full_size:
+                raise InvalidInput("full_size goes with a strength: add strength=1.0 for the full edit.")
             with lora.slider_lora(self.transformer, on=False):
                 return super().__call__(*args, **kwargs)
         strengths = check_strengths(strength, MAX_STRENGTH if allow_extrapolation else 1.0)
         self._require_slider()
-        defaults = self.defaults if self.config.edit_defaults else None
-        call = arguments.complete_arguments(self, arguments.bind_arguments(self, args, kwargs), defaults)
+        given = arguments.bind_arguments(self, args, kwargs)
+        photo = arguments.photo_for_full_size(given) if full_size else None
+        defaults = self.defaults if self.config.edit_defaults or full_size else None
+        call = arguments.complete_arguments(self, given, defaults)
         return_dict = call.pop("return_dict")
         arguments.check_batch_size(strength_batch_size)
         if self.defaults.anchor_source and min(strengths) < 1 and call["image"] is not None:
             frames = self._anchored(call, strengths, strength_batch_size)
         else:
             frames = self._denoised(encode_edit(self, call), strengths, strength_batch_size)
+        if photo is not None:
+            frames = self._full_size(photo, strengths, frames)
         return FluxPipelineOutput(images=frames) if return_dict else (frames,)
 
     def _anchored(self, call: dict[str, Any], strengths: list[float], batch_size: int | None) -> Any:
@@ -174,6 +188,15 @@ class KontextSliderPipeline(FluxKontextPipeline):
                 return frames
             pixels = decode(self, frames, (encoded["width"], encoded["height"]))
         return self.image_processor.postprocess(pixels, output_type, do_denormalize=[False] * len(pixels))
+
+    def _full_size(self, photo: Photo, strengths: list[float], frames: list[Image.Image]) -> list[Image.Image]:
+        """The frames carried over to the photograph."""
+        pictures = []
+        for strength, frame in zip(strengths, frames, strict=False):  # fewer frames, if a callback interrupted
+            source = fitted(photo.on_white(), frame.size)
+            fit = Transfer.fit if self.defaults.anchor_source else lambda *pair: fit_in_place(*pair)[0]
+            pictures.append(photo.image.copy() if strength == 0 else fit(source, frame).apply(photo.image))
+        return pictures
 
     def _denoised(self, call: dict[str, Any], strengths: list[float], batch_size: int | None) -> Any:
         """The frames of an encoded call, batch by batch; of the batches begun, if a callback interrupts."""

@@ -30,8 +30,10 @@ TILE_PIXELS = 1 << 17  # of the photograph, mapped at once
 # Of the rule for the detail, chosen on 137 edits that no benchmark reports (docs/full-size.md)
 TRIAL_RADIUS = 3  # of the window in which two ways are compared, pixels
 TRIAL_NOISE = 0.03  # differences of that size say little: the whole picture's answer counts there
-BOUNDS = (0.7, 0.95)  # where the frame predicts itself better than the map by this much, the detail begins and is all
-PICTURE_BOUNDS = (0.8, 0.92)  # the same for the whole picture
+BOUNDS = (0.75, 1.0)  # of the share of the frame in the better mixture: from here on there is detail, or nothing else
+PICTURE_BOUNDS = (0.85, 0.95)  # the same for the whole picture
+REGION_BOUNDS = (0.5, 0.8)  # the same for a region, without which the whole picture's answer does not count in it
+REGION = 8  # pixels of the side that one pixel of a region's map stands for
 PICTURE_PULL = 0.4  # how far the whole picture's answer lowers BOUNDS
 
 
@@ -185,25 +187,32 @@ def _detail_weight(guide: Tensor, target: Tensor, grid: tuple[int, ...]) -> Tens
     """How much of each place comes from the enlarged frame and not from the map, (1, h, w) from 0 to 1.
 
     Both ways are tried one octave down, where the answer is known: from pictures of half the size they predict the
-    frame itself. The weight is that of the better mixture of the two predictions, by least squares in small windows;
-    where they hardly differ, and noise decides, by the whole picture's.
+    frame itself. The weight is that of the better mixture of the two predictions, by least squares in small windows.
+    Where they hardly differ, and noise decides, the answer of the whole picture counts, if the region agrees.
     """
     half = guide.shape[1] // 2, guide.shape[2] // 2
     small_guide, small_target = _resized(guide, half, "area"), _resized(target, half, "area")
     maps = _fit_at(small_guide, small_target, (max(1, grid[0] // 2), max(1, grid[1] // 2)))
     mapped = _mapped(_enlarged(maps, guide.shape[1:], "bilinear"), guide)
     difference = _enlarged(small_target, guide.shape[1:], "bicubic") - mapped
-    towards, power = ((target - mapped) * difference).mean(0), difference.square().mean(0)
-    picture = _between(float(towards.mean() / (power.mean() + 1e-5)), *PICTURE_BOUNDS)
-    noise = TRIAL_NOISE**2
-    towards, power = _box(torch.stack([towards, power]), TRIAL_RADIUS)
-    local = (towards + noise * picture) / (power + noise)
-    low, high = (bound - PICTURE_PULL * picture for bound in BOUNDS)
-    return ((local - low) / (high - low)).clamp(0, 1)[None]
+    trial = torch.stack([((target - mapped) * difference).mean(0), difference.square().mean(0)])  # (2, h, w)
+    picture = _ramp(_share(trial.mean((1, 2), keepdim=True)), *PICTURE_BOUNDS)
+    regions = _resized(trial, (max(1, guide.shape[1] // REGION), max(1, guide.shape[2] // REGION)), "area")
+    region = _ramp(_share(_enlarged(_box(regions), guide.shape[1:], "bilinear")), *REGION_BOUNDS)
+    expected, noise = picture * region, TRIAL_NOISE**2
+    towards, power = _box(trial, TRIAL_RADIUS)
+    local = (towards + noise * expected) / (power + noise)
+    return _ramp(local + PICTURE_PULL * expected, *BOUNDS)[None]
 
 
-def _between(value: float, low: float, high: float) -> float:
-    return min(1.0, max(0.0, (value - low) / (high - low)))
+def _share(trial: Tensor) -> Tensor:
+    """The share of the frame in the better mixture, of mean products (2, ...)."""
+    return trial[0] / (trial[1] + 1e-5)
+
+
+def _ramp(values: Tensor, low: float, high: float) -> Tensor:
+    """0 up to `low`, 1 from `high` on."""
+    return ((values - low) / (high - low)).clamp(0, 1)
 
 
 def _box(planes: Tensor, radius: int = RADIUS) -> Tensor:
@@ -266,7 +275,9 @@ def _enlarger(planes: Tensor, size: tuple[int, int], mode: str) -> Callable[[sli
     weights = interpolate(unit, (height, planes.shape[1]), mode=mode, antialias=True)[0, 0]  # (H, h)
 
     def enlarged(rows: slice) -> Tensor:
-        band = torch.einsum("th,chw->ctw", weights[rows], planes)
+        needed = (weights[rows] != 0).any(0).nonzero().flatten()  # rows of the planes
+        first, last = int(needed[0]), int(needed[-1])
+        band = torch.einsum("th,chw->ctw", weights[rows, first : last + 1], planes[:, first : last + 1])
         return _enlarged(band, (band.shape[1], width), mode)
 
     return enlarged

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..drift import Drift, find_drift
+from ..drift import Drift, fit_in_place
 from ..errors import InvalidInput
 from ..images import Photo
 from ..transfer import Transfer, apply, check_strength_map
@@ -81,8 +81,8 @@ class FullSize:
             return Transfer.identity(self._source.size), None
         found, generation = self._fits.get(strength), self._fits.era
         if found is None:
-            drift = find_drift(self._source, frame) if self._may_drift else None
-            found = Transfer.fit(self._source, drift.undo(frame) if drift else frame), drift
+            plain = not self._may_drift
+            found = (Transfer.fit(self._source, frame), None) if plain else fit_in_place(self._source, frame)
             self._fits.put(strength, found, found[0].num_bytes, generation)
         return found
 
