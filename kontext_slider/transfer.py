@@ -26,14 +26,16 @@ from .errors import InvalidInput
 GRID_SIDE = 320  # pixels: a larger source is fitted at a reduced size, as the maps are smooth
 RADIUS = 4  # of a window, pixels of that size
 RIDGE = 1e-3  # pulls a window's map to the map of the whole picture, as strong as this variance of colour
-TILE_PIXELS = 1 << 17  # of the photograph, mapped at once
+WHOLE_ERROR = 0.1  # beyond such an error a place counts little for the map of the whole picture
+WHOLE_ROUNDS = 4
+TILE_PIXELS = 1 << 18  # of the photograph, mapped at once
 # Of the rule for the detail, chosen on 137 edits that no benchmark reports (docs/full-size.md)
 TRIAL_RADIUS = 3  # of the window in which two ways are compared, pixels
 TRIAL_NOISE = 0.03  # differences of that size say little: the whole picture's answer counts there
 BOUNDS = (0.75, 1.0)  # of the share of the frame in the better mixture: from here on there is detail, or nothing else
 PICTURE_BOUNDS = (0.85, 0.95)  # the same for the whole picture
 REGION_BOUNDS = (0.5, 0.8)  # the same for a region, without which the whole picture's answer does not count in it
-REGION = 8  # pixels of the side that one pixel of a region's map stands for
+REGION = 4  # what regions are wider than windows
 PICTURE_PULL = 0.4  # how far the whole picture's answer lowers BOUNDS
 
 
@@ -82,7 +84,7 @@ class Transfer:
     def _enlarged_to(self, size: tuple[int, int]) -> Callable[[Tensor, slice], Tensor]:
         """A function of some rows of a photograph of `size`, (3, T, W), and of which these are: their edit."""
         affine_rows, detail_rows = _enlarger(self.affine, size, "bilinear"), _enlarger(self.detail, size, "bicubic")
-        return lambda pixels, rows: _mapped(affine_rows(rows), pixels) + detail_rows(rows)
+        return lambda pixels, rows: _mapped(affine_rows(rows), pixels).add_(detail_rows(rows))
 
 
 def mix(transfers: Mapping[float, Transfer], strength: float) -> Transfer:
@@ -159,8 +161,7 @@ def _fit_at(guide: Tensor, target: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _fit_windows(guide: Tensor, target: Tensor) -> Tensor:
     """(12, h, w) of the map around every place: ridge regression of target on guide (3, h, w) in each window, drawn to
-    the regression over the whole picture where a window's colours say nothing; then the mean of all windows over a
-    place."""
+    the map of most of the picture where a window's colours say nothing; then the mean of all windows over a place."""
     whole = _whole_map(guide, target)  # (3, 3)
     rest = target - torch.einsum("ij,jhw->ihw", whole, guide)
     mean_guide, mean_rest = _box(guide), _box(rest)
@@ -176,11 +177,20 @@ def _fit_windows(guide: Tensor, target: Tensor) -> Tensor:
 
 
 def _whole_map(guide: Tensor, target: Tensor) -> Tensor:
-    """The matrix of the regression over the whole picture, (3, 3); the identity where the picture has one colour."""
-    centred = [(picture - picture.mean((1, 2), keepdim=True)).flatten(1) for picture in (guide, target)]
+    """The matrix of the regression over the whole picture, (3, 3), near the identity where the picture has one colour.
+
+    Robust, by weights that are made anew a few times: what is edited in one place only does not turn the others.
+    """
+    flat, wanted = guide.flatten(1), target.flatten(1)
     few = 1e-4 * torch.eye(3)
-    covariance, cross = (centred[0] @ other.T / other.shape[1] for other in centred)
-    return torch.linalg.solve(covariance + few, cross + few).T
+    weights = torch.ones_like(flat[:1])
+    for _ in range(WHOLE_ROUNDS):
+        total = weights.sum()
+        centred, rest = (each - (weights * each).sum(1, keepdim=True) / total for each in (flat, wanted))
+        covariance, cross = (weights * centred @ other.T / total for other in (centred, rest))
+        matrix = torch.linalg.solve(covariance + few, cross + few).T
+        weights = 1 / (1 + (rest - matrix @ centred).square().sum(0, keepdim=True) / WHOLE_ERROR**2)
+    return matrix
 
 
 def _detail_weight(guide: Tensor, target: Tensor, grid: tuple[int, ...]) -> Tensor:
@@ -197,8 +207,7 @@ def _detail_weight(guide: Tensor, target: Tensor, grid: tuple[int, ...]) -> Tens
     difference = _enlarged(small_target, guide.shape[1:], "bicubic") - mapped
     trial = torch.stack([((target - mapped) * difference).mean(0), difference.square().mean(0)])  # (2, h, w)
     picture = _ramp(_share(trial.mean((1, 2), keepdim=True)), *PICTURE_BOUNDS)
-    regions = _resized(trial, (max(1, guide.shape[1] // REGION), max(1, guide.shape[2] // REGION)), "area")
-    region = _ramp(_share(_enlarged(_box(regions), guide.shape[1:], "bilinear")), *REGION_BOUNDS)
+    region = _ramp(_share(_enlarged(_regional_mean(trial), guide.shape[1:], "bilinear")), *REGION_BOUNDS)
     expected, noise = picture * region, TRIAL_NOISE**2
     towards, power = _box(trial, TRIAL_RADIUS)
     local = (towards + noise * expected) / (power + noise)
@@ -224,11 +233,16 @@ def _box_of_products(first: Tensor, second: Tensor) -> Tensor:
     return _box(products.flatten(0, 1)).reshape(products.shape)
 
 
+def _regional_mean(planes: Tensor) -> Tensor:
+    """Over wide windows, at a reduced size."""
+    return _box(_resized(planes, (max(1, planes.shape[1] // REGION), max(1, planes.shape[2] // REGION)), "area"))
+
+
 def _mapped(affine: Tensor, pixels: Tensor) -> Tensor:
     """`A pixels + b` at every place: affine (12, H, W), pixels (3, H, W)."""
-    mapped = affine[9:].clone()
+    mapped = affine[9:]
     for channel in range(3):
-        mapped += affine[channel:9:3] * pixels[channel]
+        mapped = torch.addcmul(mapped, affine[channel:9:3], pixels[channel])
     return mapped
 
 

@@ -75,12 +75,15 @@ class FakeSession:
         for strength in strengths:
             yield strength, self._render(strength, on_step, lambda: True)
 
-    def picture(self, strength: float) -> Image.Image:
+    def picture(self, strength: float, *, width: int | None = None) -> Image.Image:
         """What `faded` makes of the photograph at its own size; renders the frame as the real session does."""
+        photograph = self.photo.image
+        if width is not None and photograph.width > width:
+            photograph = photograph.resize((width, round(photograph.height * width / photograph.width)))
         if strength == 0:
-            return self.photo.image.copy()
+            return photograph.copy()
         self._render(strength, None, lambda: True)
-        return faded(self.photo.on_white(), strength)
+        return faded(photograph.convert("RGB"), strength)
 
     def full_size_facts(self, strength: float) -> dict[str, Any]:
         facts = {"size": list(self.photo.image.size), "edited_at": list(self.source.size)}

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kontext_slider.errors import InvalidInput
 from kontext_slider.export import read_metadata
 from kontext_slider.images import read_image
 from kontext_slider.ui.handlers import Handlers
-from kontext_slider.ui.saving import FULL_SIZE, Saving, check_room, file_stem
+from kontext_slider.ui.saving import Saving, file_stem
 from kontext_slider.ui.tab import Tab
 from tests.ui.fake_engine import FakeEngine, faded
 
@@ -216,11 +215,3 @@ def test_a_sweep_is_made_of_full_size_pictures(handlers, saving, tmp_path, suffi
             file = io.BytesIO(archive.read(archive.namelist()[-2]))
     with Image.open(file) as saved:
         assert saved.size == size
-
-
-def test_a_sweep_that_would_not_fit_into_memory_is_refused_with_a_sentence():
-    """41 pictures of 48 megapixels take six gigabytes, and the server is killed."""
-    check_room((8000, 6000), 1024, 41)
-    check_room((4032, 3024), FULL_SIZE, 41)
-    with pytest.raises(InvalidInput, match="smaller width"):
-        check_room((8000, 6000), FULL_SIZE, 41)
