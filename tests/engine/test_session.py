@@ -43,7 +43,7 @@ def test_a_frame_of_a_transformer_that_is_asked_itself_is_the_pipelines_own_bit_
     pipe.transformer.register_forward_hook(lambda *_: None)
     session = open_edit(engine, steps=3, guidance=1.0)
     for strength in STRENGTHS:
-        assert same(session.render(strength), reference(pipe, session, strength))
+        assert same(session.render(strength), reference(pipe, session, round(strength, 4)))  # as frames are cached
 
 
 def test_strengths_give_different_frames(engine):

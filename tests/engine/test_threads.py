@@ -37,9 +37,9 @@ def test_a_newer_strength_ends_the_render_under_way_between_two_steps(pipe, engi
     with pytest.raises(Superseded, match="0.2"):
         old.result()
     assert gate.steps == [(1, 4), (2, 4)]
-    assert same(new.result(), reference(pipe, session, 0.8))
+    assert alike(new.result(), reference(pipe, session, 0.8))
     assert not session.has(0.2)
-    assert same(session.render(0.2), reference(pipe, session, 0.2))
+    assert alike(session.render(0.2), reference(pipe, session, 0.2))
 
 
 def test_of_many_waiting_strengths_only_the_newest_is_rendered(pipe, engine, monkeypatch):
@@ -100,8 +100,8 @@ def test_whoever_joined_a_render_that_ends_early_goes_on_alone(pipe, engine):
     gate.opened.set()
     with pytest.raises(Superseded):
         first.result()
-    assert same(joined.result(), reference(pipe, twin, 0.5))
-    assert same(newer.result(), reference(pipe, session, 0.6))
+    assert alike(joined.result(), reference(pipe, twin, 0.5))
+    assert alike(newer.result(), reference(pipe, session, 0.6))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -120,7 +120,7 @@ def test_a_render_goes_first_between_two_steps_of_a_sweep_which_goes_on(pipe, en
     assert seen == [2, 2, 2, 2]  # all its steps fell between the sweep's second and third
     assert gate.steps == [(step, 12) for step in range(1, 13)]
     for strength, frame in sweep.result():
-        assert same(frame, reference(pipe, session, strength))
+        assert alike(frame, reference(pipe, session, strength))
 
 
 def reference_later(pipe, session, strength, busy):
@@ -192,7 +192,7 @@ def test_a_sweeps_own_thread_may_render_between_its_frames(pipe, engine):
     """The loop over a sweep supersedes itself."""
     session = open_edit(engine)
     for strength, _ in session.sweep(3):
-        assert same(session.render(0.1 + strength / 2), reference(pipe, session, 0.1 + strength / 2))
+        assert alike(session.render(0.1 + strength / 2), reference(pipe, session, 0.1 + strength / 2))
 
 
 def test_an_abandoned_sweep_leaves_the_device_free(engine):
@@ -209,7 +209,7 @@ def test_two_sweeps_at_once_are_both_complete(pipe, engine):
     sweeps = [Call(lambda session=session: list(session.sweep(3))) for session in sessions]
     results = [sweep.result() for sweep in sweeps]
     for session, frames in zip(sessions, results, strict=True):
-        assert all(same(frame, reference(pipe, session, strength)) for strength, frame in frames)
+        assert all(alike(frame, reference(pipe, session, strength)) for strength, frame in frames)
 
 
 def test_closing_ends_what_runs_and_what_waits(engine):
@@ -239,7 +239,7 @@ def test_opening_goes_before_a_sweep_and_encodes_once(pipe, engine, monkeypatch)
         gate.opened.set()
         assert [call.result().instruction for call in opened] == ["make it night"] * 2
         assert calls["text_encoder"] == calls["vae.encode"] == 1
-    assert all(same(frame, reference(pipe, session, strength)) for strength, frame in sweep.result())
+    assert all(alike(frame, reference(pipe, session, strength)) for strength, frame in sweep.result())
 
 
 def test_many_threads_get_their_own_right_frames(pipe, engine):
