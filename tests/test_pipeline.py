@@ -132,11 +132,11 @@ def test_without_strength_the_models_own_defaults_are_not_used(plain_pipe, monke
     assert seen == {"args": (None, "snow"), "kwargs": {"guidance_scale": 1.5}}
 
 
-def test_signature_is_the_parents_and_two_more():
+def test_signature_is_the_parents_and_four_more():
     """Tools that read signatures, and callers that pass positions, must find the parent's parameters in place."""
     parent = list(inspect.signature(FluxKontextPipeline.__call__).parameters)
     own = inspect.signature(KontextSliderPipeline.__call__).parameters
-    assert list(own) == [*parent, "strength", "strength_batch_size", "allow_extrapolation"]
+    assert list(own) == [*parent, "strength", "strength_batch_size", "allow_extrapolation", "full_size"]
     assert own["strength"].default is None and own["num_inference_steps"].default == 28
     assert "strength_batch_size" in KontextSliderPipeline.__call__.__doc__
 

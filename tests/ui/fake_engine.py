@@ -133,7 +133,7 @@ class FakeEngine:
         self.opened: list[dict[str, Any]] = []
         self.pipe = SimpleNamespace(
             known_instructions=KNOWN if known is None else known,
-            defaults=SimpleNamespace(size=256, steps=steps, guidance=2.5, max_sequence_length=16),
+            defaults=SimpleNamespace(size=256, steps=steps, guidance=2.5, max_sequence_length=16, anchor_source=True),
             vae_scale_factor=8,
             transformer=SimpleNamespace(config=SimpleNamespace(guidance_embeds=guidance_embeds)),
         )
