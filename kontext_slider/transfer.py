@@ -3,8 +3,9 @@
 Around every place the frame is nearly an affine function of the source's colours, `frame = A source + b` with a 3 x 3
 matrix A and an offset b. The pair is fitted in small windows (guided filter with a colour guide: He et al. 2013; fitted
 at a reduced size: He and Sun 2015; applied at another size: Chen et al. 2016), enlarged smoothly, and applied to the
-photograph, whose own detail it keeps. What no affine map explains (new texture, new or moved things) is the residual:
-where the fit fails, the enlarged frame takes the place of the map.
+photograph, whose own detail it keeps. What no affine map explains (new texture, new or moved things) is the residual,
+which is enlarged and added where the fit fails; if it fails all over, as in pixel art, the enlarged frame takes the map's
+place.
 
 Legend: h, w sides of the model's pictures; H, W sides of the photograph; T rows of one tile; K transfers; values are
 sRGB in [0, 1].
@@ -64,10 +65,12 @@ class Transfer:
             raise InvalidInput(f"Source and frame must have one size, not {source.size} and {frame.size}.")
         guide, target = _pixels(source), _pixels(frame)
         affine = _fit_at(guide, target, _grid_size(source.size))
-        detail = _detail_weight(guide, target, _grid_size(source.size))  # (1, h, w), 0 to 1
+        added, replaced = _detail_weights(guide, target, _grid_size(source.size))  # (1, h, w), 0 to 1
+        residual = target - _mapped(_enlarged(affine, guide.shape[1:], "bilinear"), guide)
         edit = (target - guide).square().sum(0)
-        share = float((detail[0] * edit).sum() / edit.sum().clamp_min(1e-9))
-        return cls(affine * (1 - _resized(detail, _grid_size(source.size), "area")), detail * target, share)
+        share = float(((added + replaced)[0] * edit).sum() / edit.sum().clamp_min(1e-9))
+        kept = affine * (1 - _resized(replaced, _grid_size(source.size), "area"))
+        return cls(kept, replaced * target + added * residual, share)
 
     @classmethod
     def identity(cls, size: tuple[int, int]) -> Transfer:
@@ -193,12 +196,14 @@ def _whole_map(guide: Tensor, target: Tensor) -> Tensor:
     return matrix
 
 
-def _detail_weight(guide: Tensor, target: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """How much of each place comes from the enlarged frame and not from the map, (1, h, w) from 0 to 1.
+def _detail_weights(guide: Tensor, target: Tensor, grid: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """How much of each place the map does not explain, (1, h, w) from 0 to 1, in two parts: where the residual is added
+    to the map, so that the photograph keeps its detail, and where the enlarged frame takes the map's place.
 
     Both ways are tried one octave down, where the answer is known: from pictures of half the size they predict the
     frame itself. The weight is that of the better mixture of the two predictions, by least squares in small windows.
-    Where they hardly differ, and noise decides, the answer of the whole picture counts, if the region agrees.
+    Where they hardly differ, and noise decides, the answer of the whole picture counts, if the region agrees; there,
+    and only there, the frame takes the map's place.
     """
     half = guide.shape[1] // 2, guide.shape[2] // 2
     small_guide, small_target = _resized(guide, half, "area"), _resized(target, half, "area")
@@ -211,7 +216,8 @@ def _detail_weight(guide: Tensor, target: Tensor, grid: tuple[int, ...]) -> Tens
     expected, noise = picture * region, TRIAL_NOISE**2
     towards, power = _box(trial, TRIAL_RADIUS)
     local = (towards + noise * expected) / (power + noise)
-    return _ramp(local + PICTURE_PULL * expected, *BOUNDS)[None]
+    weight = _ramp(local + PICTURE_PULL * expected, *BOUNDS)[None]
+    return weight * (1 - expected), weight * expected
 
 
 def _share(trial: Tensor) -> Tensor:
