@@ -4,8 +4,8 @@ Around every place the frame is nearly an affine function of the source's colour
 matrix A and an offset b. The pair is fitted in small windows (guided filter with a colour guide: He et al. 2013; fitted
 at a reduced size: He and Sun 2015; applied at another size: Chen et al. 2016), enlarged smoothly, and applied to the
 photograph, whose own detail it keeps. What no affine map explains (new texture, new or moved things) is the residual,
-which is enlarged and added where the fit fails; if it fails all over, as in pixel art, the enlarged frame takes the map's
-place.
+which is enlarged and added where the fit fails; if it fails all over, as in pixel art, the enlarged frame takes the
+map's place.
 
 Legend: h, w sides of the model's pictures; H, W sides of the photograph; T rows of one tile; K transfers; values are
 sRGB in [0, 1].
