@@ -62,9 +62,10 @@ class Photo:
     other_metadata: tuple[str, ...] = ()
 
     def on_white(self) -> Image.Image:
-        """The picture as RGB, what is transparent laid over white; always a new image."""
+        """The picture as RGB, what is transparent laid over white; `image` itself where nothing is transparent, as a
+        large photograph is not copied for nothing: copy it before you change it."""
         if self.image.mode == "RGB":
-            return self.image.copy()
+            return self.image
         canvas = Image.new("RGB", self.image.size, "white")
         canvas.paste(self.image, mask=self.image.getchannel("A"))
         return canvas

@@ -191,12 +191,14 @@ class KontextSliderPipeline(FluxKontextPipeline):
 
     def _full_size(self, photo: Photo, strengths: list[float], frames: list[Image.Image]) -> list[Image.Image]:
         """The frames carried over to the photograph."""
-        pictures = []
-        for strength, frame in zip(strengths, frames, strict=False):  # fewer frames, if a callback interrupted
-            source = fitted(photo.on_white(), frame.size)
-            fit = Transfer.fit if self.defaults.anchor_source else lambda *pair: fit_in_place(*pair)[0]
-            pictures.append(photo.image.copy() if strength == 0 else fit(source, frame).apply(photo.image))
-        return pictures
+        if not frames:  # a callback interrupted
+            return []
+        source = fitted(photo.on_white(), frames[0].size)
+        fit = Transfer.fit if self.defaults.anchor_source else lambda *pair: fit_in_place(*pair)[0]
+        return [
+            photo.image.copy() if strength == 0 else fit(source, frame).apply(photo.image)
+            for strength, frame in zip(strengths, frames, strict=False)
+        ]
 
     def _denoised(self, call: dict[str, Any], strengths: list[float], batch_size: int | None) -> Any:
         """The frames of an encoded call, batch by batch; of the batches begun, if a callback interrupts."""
