@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
         from kontext_slider.ui.layout import create_app
 
         edits = OpenEdits(folder)
-        app = create_app(load_engine(args), model=args.model, slider=args.slider, edits=edits)
+        app = create_app(load_engine(args), args.model, args.slider, args.speed, edits=edits)
         try:
             print(f"Kontext Slider is at {_serve(app, args)}", flush=True)
             while True:

@@ -41,12 +41,16 @@ NEW_SEED = f"() => Math.floor(Math.random() * {MAX_SEED})"
 
 
 def create_app(
-    engine: Any, model: str | None = None, slider: str | None = None, edits: OpenEdits | None = None
+    engine: Any,
+    model: str | None = None,
+    slider: str | None = None,
+    speed: str | None = None,
+    edits: OpenEdits | None = None,
 ) -> gr.Blocks:
     """Build the page over a `SliderEngine`. Nothing is rendered or served yet: call `launch()` on the result.
 
-    `model` and `slider` are the weights' names as exported files shall tell them. `edits` says how long
-    an edit stays open and how much room all have; the page's own look is in `launch.launch_options()`.
+    `model` and `slider` are the weights' names, and `speed` the engine's, as exported files shall tell them. `edits`
+    says how long an edit stays open and how much room all have; the page's own look is in `launch.launch_options()`.
     """
     examples, opening = read_examples(), read_opening(model, slider)
     with gr.Blocks(title="Kontext Slider", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as app:
@@ -62,7 +66,7 @@ def create_app(
         _wire(handlers, tab, inputs, strip, panel)
         _wire_photograph(Looking(engine.pipe), Picking(examples, handlers.folder), inputs)
         wire_keeping(app, handlers, tab, [inputs[name] for name in EDIT_INPUTS])
-        saving = Saving(handlers.find, model, slider)
+        saving = Saving(handlers.find, model, slider, speed)
         wire_saving(saving, panel, tab, strip, inputs["sentence"], inputs["num_frames"])
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS)
 

@@ -50,14 +50,17 @@ def choice(value: Any, known: Any, name: str) -> Any:
 class Saving:
     """The save handlers.
 
-    `find(tab, serial)` is the tab's open edit of that serial; `model` and `slider` are the weights' names as files
-    shall tell them.
+    `find(tab, serial)` is the tab's open edit of that serial; `model` and `slider` are the weights' names, and `speed`
+    that of the engine's, as files shall tell them.
     """
 
-    def __init__(self, find: Find, model: str | None = None, slider: str | None = None) -> None:
+    def __init__(
+        self, find: Find, model: str | None = None, slider: str | None = None, speed: str | None = None
+    ) -> None:
         self.find = find
         self.model = model
         self.slider = slider
+        self.speed = speed
 
     def picture(
         self, tab: Tab, place: Any, suffix: Any, quality: Any, keep_profile: Any, keep_location: Any
@@ -119,7 +122,7 @@ class Saving:
         picture, facts = edit.session.picture(strength), edit.session.full_size_facts(strength)
         path = edit.folder / picture_name(edit.recipe.source, edit.recipe.instruction, strength, suffix)
         origin = self._origin(edit)
-        metadata = describe([strength], picture.size, origin.pop("source"), origin | facts)
+        metadata = describe([strength], picture.size, origin.pop("source"), origin | facts | {"speed": self.speed})
         left_out = save_picture(picture, path, metadata, photo=photo, **keep)
         saved = f"Saved {picture.width} x {picture.height} at strength {strength:.2f}."
         written.append((path, note(saved, left_out, facts.get("warning", ""))))
@@ -129,6 +132,7 @@ class Saving:
     ) -> Iterator[Busy]:
         yield from fill(edit, len(strengths))
         session, facts = edit.session, edit.session.full_size_facts(strengths[-1])
+        facts |= {} if self.speed is None else {"speed": self.speed}
         widest = None if width == FULL_SIZE else width
         path = edit.folder / f"{file_stem(edit.recipe.instruction)}.{suffix}"
 

@@ -79,6 +79,14 @@ def test_export_completes_the_sweep_first(handlers, saving, photograph):
     assert told["strengths"] == [k / 8 for k in range(9)]
 
 
+def test_files_say_the_speed_that_made_them(handlers, photograph):
+    """A frame of "fastest" and an exact one differ, and the files looked the same."""
+    tab, saving = Tab(), Saving(handlers.find, model="fake", speed="fast")
+    edit(handlers, tab, photograph)
+    for message in (sweep(saving, tab)[-1], picture(saving, tab, 0.5)[-1]):
+        assert read_metadata(message[3]["value"])["speed"] == "fast"
+
+
 def test_the_file_of_a_replaced_edit_is_not_offered_any_more(handlers, saving, photograph):
     """The next edit deletes it: the button that stays would answer a press with nothing."""
     tab = Tab()
