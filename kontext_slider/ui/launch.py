@@ -19,7 +19,7 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.ui.folder import claim_folder
 from kontext_slider.ui.gpu import on_zero_gpu
 
-MAX_UPLOAD = "40mb"
+MAX_UPLOAD = "200mb"  # raw files and PNGs of large cameras have more than a hundred
 TEMPORARY = "GRADIO_TEMP_DIR"  # gradio's variable for its temporary folder
 FOREVER = 3600.0  # seconds
 
