@@ -224,6 +224,7 @@ def test_saving_downloads_the_sweep(browser, photograph, tmp_path):
         open_edit(browser, address, photograph, "make it night")
         browser.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
         browser.click("#save-options button")
+        browser.wait("document.querySelector('#save-gif')?.offsetHeight")  # gradio mounts it when the part is unfolded
         browser.click("#save-gif")
         browser.wait("document.querySelector('#download').textContent.includes('Download GIF')")
         browser.wait_for_file(folder / "make-it-night.gif")
