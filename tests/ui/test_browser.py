@@ -87,7 +87,10 @@ def shown(browser: Browser, folder: Path) -> np.ndarray:
 
 
 def open_edit(browser: Browser, address: str, photograph: Path, instruction: str) -> None:
-    """Upload, type, press Edit, and wait for the eleven frames of the strip."""
+    """Upload, type, press Edit, and wait for the eleven frames of the strip.
+
+    As a new visitor: what an earlier page has kept would come back over what is typed here."""
+    browser.run("try { sessionStorage.clear() } catch (error) {}")  # there is none on about:blank
     browser.open(
         address, "document.querySelector('#filmstrip .stage') && document.querySelector('#photograph input').accept"
     )
