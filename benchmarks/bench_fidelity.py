@@ -21,14 +21,15 @@ from PIL import Image
 from kontext_slider import SliderEngine
 from kontext_slider.engine.order import NUM_COARSE, ends_first
 from kontext_slider.engine.speed import NAMES, SPEEDS
-from kontext_slider.evaluate.compare import draw_cases
-from kontext_slider.evaluate.distance import find_distance
-from kontext_slider.evaluate.picture import to_image, to_picture
-from kontext_slider.evaluate.statistics import interval
-from kontext_slider.evaluate.trajectory import second_order
-from kontext_slider.evaluate.truth import HELD_OUT_SEED, find_photos, psnr
+from kontext_slider.evaluate.truth import find_photos
+from kontext_slider.features import find_distance
 from kontext_slider.images import read_image
+from kontext_slider.metrics.distances import psnr
+from kontext_slider.metrics.picture import to_image, to_picture
+from kontext_slider.metrics.statistics import interval
+from kontext_slider.metrics.trajectory import second_order
 from kontext_slider.presets import load_pipeline
+from kontext_slider.world.cases import HELD_OUT_SEED, draw_cases
 
 ROOT = Path(__file__).resolve().parents[1]
 STRIP = 11

@@ -28,14 +28,16 @@ from PIL import Image
 from tqdm import tqdm
 
 from kontext_slider import SliderEngine
-from kontext_slider.evaluate.picture import to_image, to_picture
-from kontext_slider.evaluate.truth import HELD_OUT_SEED, find_photos, psnr
+from kontext_slider.evaluate.truth import find_photos
 from kontext_slider.images import read_image, working_size
+from kontext_slider.metrics.distances import psnr
+from kontext_slider.metrics.picture import to_image, to_picture
 from kontext_slider.picture_file import save_picture
 from kontext_slider.presets import load_pipeline
-from kontext_slider.train.pocket.edits import EDITS, PICTURE_EDITS
-from kontext_slider.train.pocket.paint import Picture
-from kontext_slider.train.pocket.world import draw, random_scene
+from kontext_slider.world.cases import HELD_OUT_SEED
+from kontext_slider.world.edits import EDITS, PICTURE_EDITS
+from kontext_slider.world.paint import Picture
+from kontext_slider.world.scene import draw, random_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 FACTOR = 4  # sides of the photograph over sides of the model's picture

@@ -27,10 +27,9 @@ from kontext_slider.engine.batch_size import BatchSize
 from kontext_slider.engine.order import NUM_COARSE
 from kontext_slider.engine.prepared import Prepared
 from kontext_slider.engine.speed import NAMES, SPEEDS
-from kontext_slider.evaluate.compare import draw_cases
-from kontext_slider.evaluate.picture import to_image
-from kontext_slider.evaluate.truth import HELD_OUT_SEED
+from kontext_slider.metrics.picture import to_image
 from kontext_slider.presets import load_pipeline
+from kontext_slider.world.cases import HELD_OUT_SEED, draw_cases
 
 FRAMES = 11
 PLACES = ("sweep", "second strength", "after five", "after five, not mixed")

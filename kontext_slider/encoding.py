@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
 from diffusers import FluxKontextPipeline
+from numpy.typing import NDArray
 from torch import Tensor
 
 from . import arguments
@@ -52,6 +55,14 @@ def decode(pipe: FluxKontextPipeline, latents: Tensor, size: tuple[int, int]) ->
     unpacked = unpacked / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
     pixels = pipe.vae.decode(unpacked, return_dict=False)[0]
     return pipe.image_processor.postprocess(pixels, output_type="pt")
+
+
+@torch.no_grad()
+def coded(pipe: FluxKontextPipeline, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the codec alone leaves of a picture: (H, W, 3) in [0, 1], encoded and decoded, not clipped."""
+    pixels = torch.from_numpy(picture.transpose(2, 0, 1))[None].to(pipe.device, pipe.vae.dtype) * 2 - 1
+    decoded = pipe.vae.decode(pipe.vae.encode(pixels).latent_dist.mode()).sample
+    return ((decoded[0].float().cpu().numpy().transpose(1, 2, 0)) + 1) / 2
 
 
 def packed_source(pipe: FluxKontextPipeline, call: dict[str, Any]) -> Tensor | None:

@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
+# The words for no edit, in place of an empty instruction: pocket is trained on them, and FLUX understands them too.
+NO_EDIT = "change nothing"
+
 FILLER = frozenset(
     ("a", "an", "the", "this", "that", "it", "its", "my", "to", "into", "in", "of", "on", "with", "as", "like", "some")
     + ("please", "make", "turn", "change", "give", "put", "let", "get", "add", "look", "looks", "be", "become", "is")

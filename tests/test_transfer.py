@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.truth import psnr
+from kontext_slider.metrics.distances import psnr
 from kontext_slider.transfer import TILE_PIXELS, Transfer, apply, mix
 from tests.tiny import tiny_image
 

@@ -23,13 +23,10 @@ from kontext_slider.engine.denoise import (
 )
 from kontext_slider.lora import slider_lora
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.pocket.paint import Picture
+from kontext_slider.world.paint import Picture
 
 Method = Callable[[KontextSliderPipeline, Image.Image, str, Sequence[float], int], list[Picture]]
 Velocity = Callable[[Tensor, float], Tensor]  # (latents, sigma) -> velocity
-
-# Stands for the empty instruction: pocket is trained on these words and never on none, and FLUX understands them too.
-NO_EDIT = "change nothing"
 
 
 def base_edit(pipe: KontextSliderPipeline, image: Image.Image, instruction: str, seed: int) -> Picture:

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from kontext_slider.evaluate.picture import to_image
-from kontext_slider.evaluate.truth import Case, psnr
+from kontext_slider.metrics.distances import psnr
+from kontext_slider.metrics.picture import to_image
 from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.world.cases import Case
 
 STRENGTHS = (1.0, 1.25, 1.5)
 

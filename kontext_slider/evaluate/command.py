@@ -11,18 +11,20 @@ from typing import Any
 from kontext_slider.commands.options import number
 from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.beyond import score_beyond
-from kontext_slider.evaluate.compare import CEILING, Result, draw_cases
-from kontext_slider.evaluate.distance import CLIP, DINO, DISTANCES, default_distance
+from kontext_slider.evaluate.compare import CEILING, Result
 from kontext_slider.evaluate.jobs import compare_seed
 from kontext_slider.evaluate.kit import Kit, distances_of, load, make_kit
-from kontext_slider.evaluate.networks import ClipEmbedder
 from kontext_slider.evaluate.pie_report import choose_cases, measure_pie_bench, pie_figures, write_pie_report
 from kontext_slider.evaluate.report import OURS, Comparison, figures, write_report
 from kontext_slider.evaluate.rivals import RIVALS, ours
 from kontext_slider.evaluate.selection import held_out_losses
-from kontext_slider.evaluate.truth import HELD_OUT_SEED, find_photos, score_truth, summary
+from kontext_slider.evaluate.truth import find_photos, score_truth, summary
 from kontext_slider.evaluate.truth import write_report as write_truth
+from kontext_slider.features import DISTANCES, default_distance
+from kontext_slider.metrics.distances import CLIP, DINO
+from kontext_slider.metrics.networks import ClipEmbedder
 from kontext_slider.presets import DTYPES
+from kontext_slider.world.cases import HELD_OUT_SEED, draw_cases
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,16 +14,16 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from kontext_slider.evaluate import trajectory
+from kontext_slider.encoding import coded
 from kontext_slider.evaluate.base_run import Method, base_edit
-from kontext_slider.evaluate.distance import Distance, Matrix
-from kontext_slider.evaluate.picture import to_image
 from kontext_slider.evaluate.selection import right_object
-from kontext_slider.evaluate.trajectory import Smoothness
-from kontext_slider.evaluate.truth import Case, coded, psnr, scene_cases
+from kontext_slider.metrics import trajectory
+from kontext_slider.metrics.distances import Distance, Matrix, psnr
+from kontext_slider.metrics.picture import to_image
+from kontext_slider.metrics.trajectory import Smoothness
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.pocket.edits import EDITS
-from kontext_slider.train.pocket.paint import Picture
+from kontext_slider.world.cases import Case
+from kontext_slider.world.paint import Picture
 
 NUM_STEPS = 6  # N of the paper
 NUM_LEVELS = 42  # of the truth, to read strengths from
@@ -33,7 +33,7 @@ CEILING = "truth-through-codec"
 
 @dataclass(frozen=True)
 class Measures(Smoothness):
-    """One method on one edit. Decibels are PSNR; everything else is a share, see `evaluate.trajectory`."""
+    """One method on one edit. Decibels are PSNR; everything else is a share, see `metrics.trajectory`."""
 
     calibration_error: float
     truth_psnr: float  # mean over strengths 1/N to 1; what returns the source itself at 0 would drown the rest
@@ -69,14 +69,6 @@ class Ruler:
     def truths(self) -> list[Picture]:
         """At STRENGTHS."""
         return self.scale[:: NUM_LEVELS // NUM_STEPS]
-
-
-def draw_cases(num_edits: int, size: int, seed: int, held_out: bool = False) -> list[Case]:
-    """`num_edits` held-out cases, every edit of the world in turn; `held_out`: the same scenes in phrasings that
-    training never saw."""
-    per_edit = -(-num_edits // len(EDITS))
-    by_edit = list(scene_cases(per_edit, size, seed, held_out))
-    return [by_edit[edit * per_edit + k] for k in range(per_edit) for edit in range(len(EDITS))][:num_edits]
 
 
 def compare(

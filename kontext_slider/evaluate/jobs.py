@@ -14,9 +14,9 @@ from threading import Thread
 
 import torch
 
-from kontext_slider.evaluate.compare import Result, compare, draw_cases
+from kontext_slider.evaluate.compare import Result, compare
 from kontext_slider.evaluate.kit import Kit, make_kit
-from kontext_slider.evaluate.truth import HELD_OUT_SEED
+from kontext_slider.world.cases import HELD_OUT_SEED, draw_cases
 
 Found = dict[str, list[Result]]  # by method, in the order of the cases
 

@@ -1,4 +1,4 @@
-"""`python -m kontext_slider.evaluate.pace`: measure how evenly the drawn edits move, for `train/pocket/pace.py`."""
+"""`python -m kontext_slider.evaluate.pace`: measure how evenly the drawn edits move, for `world/reparametrisation.py`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kontext_slider.evaluate.distance import Distance, find_distance, rms
-from kontext_slider.evaluate.truth import draw_case
-from kontext_slider.train.pocket.edits import EDITS
-from kontext_slider.train.pocket.pace import SHAPES, family
-from kontext_slider.train.pocket.paint import Picture
-from kontext_slider.train.pocket.pictures import crop_photograph
+from kontext_slider.features import find_distance
+from kontext_slider.metrics.distances import Distance, rms
+from kontext_slider.world.cases import draw_case
+from kontext_slider.world.edits import EDITS
+from kontext_slider.world.paint import Picture
+from kontext_slider.world.pictures import crop_photograph
+from kontext_slider.world.reparametrisation import SHAPES, family
 
 NUM_STEPS = 8
 SEED = 555

@@ -15,23 +15,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from kontext_slider.encoding import coded
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate import trajectory
 from kontext_slider.evaluate.base_run import Method
 from kontext_slider.evaluate.compare import STRENGTHS
-from kontext_slider.evaluate.direction import clip_direction, identity_curve
-from kontext_slider.evaluate.distance import Distance
-from kontext_slider.evaluate.networks import TextImageEmbedder
-from kontext_slider.evaluate.picture import to_picture
 from kontext_slider.evaluate.pie_bench import PieCase, read_pie_bench
 from kontext_slider.evaluate.plots import line_plot
 from kontext_slider.evaluate.report import OURS, write_csv
-from kontext_slider.evaluate.statistics import half_widths, means, table
-from kontext_slider.evaluate.trajectory import Smoothness
-from kontext_slider.evaluate.truth import coded, psnr
 from kontext_slider.images import working_image
+from kontext_slider.metrics import trajectory
+from kontext_slider.metrics.direction import clip_direction, identity_curve
+from kontext_slider.metrics.distances import Distance, psnr
+from kontext_slider.metrics.networks import TextImageEmbedder
+from kontext_slider.metrics.picture import to_picture
+from kontext_slider.metrics.statistics import half_widths, means, table
+from kontext_slider.metrics.trajectory import Smoothness
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.pocket.paint import Picture
+from kontext_slider.world.paint import Picture
 
 
 @dataclass(frozen=True)

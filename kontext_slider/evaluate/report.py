@@ -14,8 +14,8 @@ from kontext_slider.evaluate import beyond
 from kontext_slider.evaluate.compare import CEILING, STRENGTHS, Measures, Result
 from kontext_slider.evaluate.plots import line_plot, strips
 from kontext_slider.evaluate.rivals import TRICKS
-from kontext_slider.evaluate.statistics import cell, half_widths, means, paired, table
 from kontext_slider.evaluate.truth import family
+from kontext_slider.metrics.statistics import cell, half_widths, means, paired, table
 from kontext_slider.train.slider.ablations import ABLATIONS
 
 OURS = "ours"

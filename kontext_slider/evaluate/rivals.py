@@ -19,13 +19,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from kontext_slider.errors import MissingSlider
-from kontext_slider.evaluate.base_run import NO_EDIT, BaseRun, Method, Velocity, base_edit
-from kontext_slider.evaluate.picture import to_image, to_picture
+from kontext_slider.evaluate.base_run import BaseRun, Method, Velocity, base_edit
+from kontext_slider.instructions import NO_EDIT
 from kontext_slider.lora import ADAPTER, slider_layers
+from kontext_slider.metrics.picture import to_image, to_picture
 from kontext_slider.modulation import offsets_attached
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import ModulationOffsets
-from kontext_slider.train.pocket.paint import Picture
+from kontext_slider.world.paint import Picture
 
 if TYPE_CHECKING:
     from kontext_slider.train.data.morph.registry import Morpher

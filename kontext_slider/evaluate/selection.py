@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kontext_slider.evaluate.base_run import Method
-from kontext_slider.evaluate.picture import to_image
-from kontext_slider.evaluate.trajectory import edited_mask
-from kontext_slider.evaluate.truth import Case, psnr
+from kontext_slider.metrics.distances import psnr
+from kontext_slider.metrics.picture import to_image
+from kontext_slider.metrics.trajectory import edited_mask
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.pocket.paint import Picture
+from kontext_slider.world.cases import Case
+from kontext_slider.world.paint import Picture
 
 REACHED = 0.5  # of the truth's change, that the intended object must show
 FACTOR = 3.0  # by which it must change more than the other objects

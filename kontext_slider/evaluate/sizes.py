@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kontext_slider.evaluate.truth import HELD_OUT_SEED, Score, draw_case, score_case
+from kontext_slider.evaluate.truth import Score, score_case
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.pocket.edits import EDITS
+from kontext_slider.world.cases import HELD_OUT_SEED, draw_case
+from kontext_slider.world.edits import EDITS
 
 SIZES = (192, 256, 384, 512)
 STRENGTHS = (0.5, 1.0)

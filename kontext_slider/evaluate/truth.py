@@ -16,38 +16,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from kontext_slider.encoding import coded
 from kontext_slider.errors import InvalidInput
 from kontext_slider.images import read_image, working_image
+from kontext_slider.metrics.distances import psnr
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.pocket.edits import EDITS, PICTURE_EDITS, Edit
-from kontext_slider.train.pocket.pace import family
-from kontext_slider.train.pocket.paint import Picture
-from kontext_slider.train.pocket.world import Scene, draw, draw_mask, random_scene
+from kontext_slider.world.cases import HELD_OUT_SEED, Case, scene_cases
+from kontext_slider.world.edits import PICTURE_EDITS, Edit
+from kontext_slider.world.paint import Picture
+from kontext_slider.world.reparametrisation import family
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-HELD_OUT_SEED = 1_000_000  # held-out scenes have seeds from here on; training's are small: pocket's runs had 0 to 8
-
-
-@dataclass(frozen=True)
-class Case:
-    """One source, one instruction, and the truth at any strength from 0 to 1, or to 1.5 where the edit `goes_on`.
-
-    `mask` is where the object stands that the instruction names, (H, W), None for other edits; `others` is where any
-    other object stands. `held_out`: whether the phrasing is one that training never saw."""
-
-    kind: str  # "scene" or "photo"
-    edit: str
-    instruction: str
-    source: Picture
-    truth: Callable[[float], Picture]
-    mask: NDArray[np.bool_] | None = None
-    others: NDArray[np.bool_] | None = None
-    held_out: bool = False
-    goes_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,58 +44,6 @@ class Score:
     untouched: float
     progress: float
     true_progress: float
-
-
-def psnr(picture: Picture, truth: Picture) -> float:
-    """Peak signal-to-noise ratio in dB of two pictures in [0, 1]; 99 where they are equal."""
-    error = float(np.mean((np.clip(picture, 0, 1) - truth) ** 2))
-    return min(99.0, -10 * float(np.log10(max(error, 1e-12))))
-
-
-def scene_cases(per_edit: int, size: int, seed: int = HELD_OUT_SEED, held_out: bool = False) -> Iterable[Case]:
-    """`per_edit` held-out scenes for every edit the world knows; `held_out`: in phrasings that training never saw.
-
-    A scene is a function of seed, edit and its number: more per edit begin with the same ones. Those of HELD_OUT_SEED
-    itself have chosen the edits that pocket offers, see `score_truth`."""
-    for number, edit in enumerate(EDITS.values()):
-        for index in range(per_edit):
-            yield draw_case(edit, np.random.default_rng((seed, number, index)), size, held_out)
-
-
-@dataclass(frozen=True)
-class SceneTruth:
-    """The truth of a case on a drawn scene; values alone, so that it can go to another process."""
-
-    edit: str
-    scene: Scene
-    size: int
-    target: int
-    paced: bool
-
-    def __call__(self, strength: float) -> Picture:
-        return EDITS[self.edit].apply(self.scene, strength, self.size, self.size, self.target, self.paced)
-
-
-def draw_case(edit: Edit, rng: np.random.Generator, size: int, held_out: bool = False, paced: bool = True) -> Case:
-    """A scene that the edit can be done to, and one of its objects; `paced` as in `Edit.apply`."""
-    scene = random_scene(rng)
-    while not edit.targets(scene):
-        scene = random_scene(rng)
-    target = int(rng.choice(edit.targets(scene)))
-    noun = scene.name_of(target) if edit.kinds else None
-    words = edit.held_out_instructions(noun) if held_out else edit.instructions(noun)
-    masks = [draw_mask(scene, number, size, size) for number in range(len(scene.things))] if edit.kinds else []
-    return Case(
-        kind="scene",
-        edit=edit.name,
-        instruction=words[rng.integers(len(words))],
-        source=draw(scene, size, size),
-        truth=SceneTruth(edit.name, scene, size, target, paced),
-        mask=masks.pop(target) if masks else None,
-        others=np.any(masks, axis=0) if masks else None,
-        held_out=held_out,
-        goes_on=edit.goes_on,
-    )
 
 
 def photo_cases(paths: Sequence[Path], size: int, multiple: int) -> Iterable[Case]:
@@ -181,13 +111,6 @@ def _progress(pictures: list[Picture]) -> list[float]:
     """Root-mean-square distance to the first picture as a share of the last one's."""
     distances = [float(np.sqrt(np.mean((picture - pictures[0]) ** 2))) for picture in pictures]
     return [distance / max(distances[-1], 1e-6) for distance in distances]
-
-
-@torch.no_grad()
-def coded(pipe: KontextSliderPipeline, picture: Picture) -> Picture:
-    pixels = torch.from_numpy(picture.transpose(2, 0, 1))[None].to(pipe.device, pipe.vae.dtype) * 2 - 1
-    decoded = pipe.vae.decode(pipe.vae.encode(pixels).latent_dist.mode()).sample
-    return ((decoded[0].float().cpu().numpy().transpose(1, 2, 0)) + 1) / 2
 
 
 def table(scores: Sequence[Score], kind: str) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from kontext_slider.evaluate.beyond import STRENGTHS, score_beyond, table, trained_up_to
-from kontext_slider.evaluate.truth import Case, scene_cases
+from kontext_slider.world.cases import Case, scene_cases
 from tests.tiny import INSTRUCTION, tiny_pipeline
 
 

@@ -14,8 +14,8 @@ from kontext_slider.evaluate.command import command_line, spread
 from kontext_slider.evaluate.kit import load_free_morph, parse_ablations
 from kontext_slider.evaluate.truth import Score
 from kontext_slider.images import read_image
-from tests.evaluate.networks import save_tiny_clip
 from tests.evaluate.pie import original_folder
+from tests.metrics.networks import save_tiny_clip
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
 
 DEMANDED = {

@@ -12,16 +12,15 @@ from kontext_slider.evaluate.compare import (
     Measures,
     Result,
     Ruler,
-    draw_cases,
     make_ruler,
     measure_case,
     measure_sweep,
 )
-from kontext_slider.evaluate.distance import rms, ssim
 from kontext_slider.evaluate.rivals import RIVALS, ours
-from kontext_slider.evaluate.statistics import half_widths, interval, means, paired, table
-from kontext_slider.evaluate.truth import Case
-from kontext_slider.train.pocket.edits import EDITS
+from kontext_slider.metrics.distances import rms, ssim
+from kontext_slider.metrics.statistics import half_widths, interval, means, paired, table
+from kontext_slider.world.cases import Case, draw_cases
+from kontext_slider.world.edits import EDITS
 from tests.tiny import tiny_pipeline
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kontext_slider.evaluate.distance import rms
 from kontext_slider.evaluate.pace import LEVELS, even_pace, measure_way
+from kontext_slider.metrics.distances import rms
 
 
 def test_an_even_pace_undoes_an_uneven_way():

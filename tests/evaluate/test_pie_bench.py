@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from kontext_slider.errors import InvalidInput, UnreadableImage
-from kontext_slider.evaluate.distance import rms
 from kontext_slider.evaluate.pie_bench import TYPES, PieCase, decode_mask, difference, plain_prompt, read_pie_bench
 from kontext_slider.evaluate.pie_report import (
     choose_cases,
@@ -19,6 +18,7 @@ from kontext_slider.evaluate.pie_report import (
     resized_mask,
 )
 from kontext_slider.evaluate.rivals import RIVALS, ours
+from kontext_slider.metrics.distances import rms
 from tests.evaluate.pie import hub_folder, original_folder
 from tests.tiny import tiny_pipeline
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from kontext_slider.evaluate.compare import CEILING, STRENGTHS, Measures, Result
 from kontext_slider.evaluate.report import OURS, Comparison, figures, report
-from kontext_slider.evaluate.truth import Case
+from kontext_slider.world.cases import Case
 
 SOURCE = np.zeros((4, 4, 3), np.float32)
 ROW = Measures(0.1, 0.2, 0.1, 1.0, 0.05, 30.0, 29.0, None, 0.1, 0.2, None)

@@ -5,7 +5,7 @@ import pytest
 
 from kontext_slider.evaluate.rivals import ours
 from kontext_slider.evaluate.selection import held_out_losses, right_object
-from kontext_slider.evaluate.truth import Case
+from kontext_slider.world.cases import Case
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
 
 SOURCE = np.zeros((8, 8, 3), np.float32)

@@ -13,14 +13,14 @@ from kontext_slider.evaluate.truth import (
     family,
     find_photos,
     photo_cases,
-    psnr,
-    scene_cases,
     score_truth,
     summary,
     table,
     working_edits,
     write_report,
 )
+from kontext_slider.metrics.distances import psnr
+from kontext_slider.world.cases import scene_cases
 from tests.tiny import tiny_pipeline
 
 

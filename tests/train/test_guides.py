@@ -6,7 +6,7 @@ from torch import nn
 
 from kontext_slider.train.flow import flow_loss
 from kontext_slider.train.pocket.guides import guided
-from kontext_slider.train.pocket.things import KINDS
+from kontext_slider.world.things import KINDS
 from tests.tiny import loud, tiny_transformer
 
 

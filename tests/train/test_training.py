@@ -32,7 +32,6 @@ from kontext_slider.train.pocket.batches import (
     channel_weights,
 )
 from kontext_slider.train.pocket.card import write_card
-from kontext_slider.train.pocket.edits import EDITS
 from kontext_slider.train.pocket.model import PocketSizes, build_parts
 from kontext_slider.train.pocket.pairs import (
     HIGHEST,
@@ -45,8 +44,9 @@ from kontext_slider.train.pocket.pairs import (
     shown_kinds,
 )
 from kontext_slider.train.pocket.slider import SliderRun, train_slider
-from kontext_slider.train.pocket.things import KINDS
-from kontext_slider.train.pocket.world import random_scene
+from kontext_slider.world.edits import EDITS
+from kontext_slider.world.scene import random_scene
+from kontext_slider.world.things import KINDS
 
 TINY = PocketSizes(heads=2, double_blocks=1, single_blocks=1, latent_channels=16, text=32)
 

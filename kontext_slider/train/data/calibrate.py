@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from kontext_slider.evaluate.distance import Distance
-from kontext_slider.evaluate.truth import Case, coded
+from kontext_slider.encoding import coded
+from kontext_slider.metrics.distances import Distance
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.data.filter import Threshold
-from kontext_slider.train.pocket.edits import EDITS
+from kontext_slider.world.cases import Case
+from kontext_slider.world.edits import EDITS
 
 SHARE = 0.02
 

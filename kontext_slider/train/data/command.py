@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.compare import STRENGTHS, draw_cases
-from kontext_slider.evaluate.distance import find_distance
-from kontext_slider.evaluate.truth import HELD_OUT_SEED, scene_cases
+from kontext_slider.evaluate.compare import STRENGTHS
+from kontext_slider.features import find_distance
 from kontext_slider.files import write_whole
 from kontext_slider.train.data.calibrate import calibrated, measure_drawn
 from kontext_slider.train.data.instruct import check_categories
@@ -20,6 +19,7 @@ from kontext_slider.train.data.pack import kept_rows, write_dataset
 from kontext_slider.train.data.run import FREEMORPH_MODEL, GRAMMAR, PACK, PACKED, Tools, run_stages, title
 from kontext_slider.train.data.strips import open_strips
 from kontext_slider.train.data.workspace import ENDS, STAGES, Recipe, reopen
+from kontext_slider.world.cases import HELD_OUT_SEED, draw_cases, scene_cases
 
 DEFAULT = Recipe()
 

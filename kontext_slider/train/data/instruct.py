@@ -17,7 +17,7 @@ from kontext_slider.train.data import pocket
 from kontext_slider.train.data.categories import CATEGORIES
 from kontext_slider.train.data.items import Rejected
 from kontext_slider.train.data.sources import Source
-from kontext_slider.train.pocket.edits import Edit
+from kontext_slider.world.edits import Edit
 
 NOTHING_FITS = "no edit fits"
 

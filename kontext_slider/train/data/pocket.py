@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from kontext_slider.train.pocket.edits import EDITS, NO_EDIT, Edit
-from kontext_slider.train.pocket.paint import Picture
 from kontext_slider.train.pocket.pairs import draw_source
-from kontext_slider.train.pocket.world import Scene
+from kontext_slider.world.edits import EDITS, NO_EDIT, Edit
+from kontext_slider.world.paint import Picture
+from kontext_slider.world.scene import Scene
 
 KEEP = NO_EDIT[0]  # the words for "no edit at all"
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from kontext_slider.errors import CheckpointError, InvalidInput
-from kontext_slider.evaluate.distance import Distance, find_distance
+from kontext_slider.features import find_distance
 from kontext_slider.images import working_size
+from kontext_slider.metrics.distances import Distance
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import choose_device, choose_dtype, find_preset
 from kontext_slider.train.data import stages

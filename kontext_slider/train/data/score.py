@@ -2,7 +2,7 @@
 
 Paper, section 3.1 and appendix A.2; the names of the authors' columns are given beside ours.
 
-Legend: N + 1 frames y_0 .. y_N between source and edit; d a distance of `evaluate.distance`.
+Legend: N + 1 frames y_0 .. y_N between source and edit; d a distance of `metrics.distances`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from kontext_slider.evaluate.distance import Distance, Matrix
-from kontext_slider.evaluate.picture import to_picture
-from kontext_slider.evaluate.trajectory import TINY, second_order
-from kontext_slider.train.pocket.paint import Picture
+from kontext_slider.metrics.distances import Distance, Matrix
+from kontext_slider.metrics.picture import to_picture
+from kontext_slider.metrics.trajectory import TINY, second_order
+from kontext_slider.world.paint import Picture
 
 
 @dataclass(frozen=True)

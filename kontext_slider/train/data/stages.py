@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kontext_slider.evaluate.distance import Distance
+from kontext_slider.metrics.distances import Distance
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.data import filter as filters
 from kontext_slider.train.data.instruct import Writer

@@ -39,7 +39,7 @@ class Recipe:
         categories: kinds of edits to draw from.
         morpher: a name of `morph.registry`.
         ends: frames 0 and N are the morpher's reconstructions (the paper) or the true source and edit.
-        distance: a name of `evaluate.distance`, behind scores and filter.
+        distance: a name of `metrics.distances`, behind scores and filter.
         size: side in pixels of a square with the area of the pictures; None for the model's own.
         num_steps: N; strengths are k / N.
         max_kl: the most that adjacent distances may be apart from even.

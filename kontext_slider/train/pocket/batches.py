@@ -20,9 +20,9 @@ from kontext_slider.train.flow import (
     shown_error,
     weighted_square,
 )
-from kontext_slider.train.pocket.edits import NO_EDIT, trained_instructions
-from kontext_slider.train.pocket.pace import family
 from kontext_slider.train.pocket.pairs import Mix, Shard, full_strength, load_or_draw
+from kontext_slider.world.edits import NO_EDIT, trained_instructions
+from kontext_slider.world.reparametrisation import family
 
 FOCUS = 6.0  # weight of a token on an object, in an edit of one, against 1 elsewhere
 PIXELS = 5.0  # weight of an error's square as pixels show it, against 1 as latents do

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from kontext_slider.evaluate import sizes
 from kontext_slider.evaluate.truth import Score, table
-from kontext_slider.train.pocket.edits import EDITS
 from kontext_slider.train.pocket.pairs import EDITS_PER_SOURCE
+from kontext_slider.world.edits import EDITS
 
 
 def write_card(

@@ -18,7 +18,7 @@ from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from kontext_slider.train.pocket.things import KINDS
+from kontext_slider.world.things import KINDS
 
 
 class _Tap(nn.Module):

@@ -28,11 +28,11 @@ from kontext_slider.codec import PatchCodec
 from kontext_slider.train.digest import weights_digest
 from kontext_slider.train.files import put_in_place
 from kontext_slider.train.flow import pack
-from kontext_slider.train.pocket.edits import NO_EDIT, PICTURE_EDITS, SCENE_EDITS, Edit
-from kontext_slider.train.pocket.paint import Picture
-from kontext_slider.train.pocket.pictures import crop_photograph, draw_collage, put_under_sky
-from kontext_slider.train.pocket.things import KINDS
-from kontext_slider.train.pocket.world import Scene, draw, draw_mask, random_scene
+from kontext_slider.world.edits import NO_EDIT, PICTURE_EDITS, SCENE_EDITS, Edit
+from kontext_slider.world.paint import Picture
+from kontext_slider.world.pictures import crop_photograph, draw_collage, put_under_sky
+from kontext_slider.world.scene import Scene, draw, draw_mask, random_scene
+from kontext_slider.world.things import KINDS
 
 EDITS_PER_SOURCE = 3
 NO_EDIT_SHARE = 0.05

@@ -24,11 +24,11 @@ from kontext_slider.shipped import shipped
 from kontext_slider.train.pocket.base import BaseRun, train_base
 from kontext_slider.train.pocket.batches import ShardSize
 from kontext_slider.train.pocket.card import write_card
-from kontext_slider.train.pocket.edits import known_instructions
 from kontext_slider.train.pocket.folder import allow_start
 from kontext_slider.train.pocket.model import PocketSizes
-from kontext_slider.train.pocket.pace import family
 from kontext_slider.train.pocket.slider import SliderRun, train_slider
+from kontext_slider.world.edits import known_instructions
+from kontext_slider.world.reparametrisation import family
 
 EDIT_DEFAULTS = {
     "size": 256,

@@ -32,7 +32,7 @@ from kontext_slider.train.data.vision import (
     parse_answer,
     system_prompt,
 )
-from kontext_slider.train.pocket.edits import EDITS
+from kontext_slider.world.edits import EDITS
 from tests.tiny import tiny_image
 
 ALL = tuple(CATEGORIES)

@@ -20,9 +20,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.distance import CLIP, DINO, Distance, Matrix
-from kontext_slider.evaluate.picture import to_image
-from kontext_slider.train.pocket.paint import Picture
+from kontext_slider.metrics.distances import CLIP, DINO, Distance, Matrix
+from kontext_slider.metrics.picture import Picture, to_image
 
 
 class ImageEmbedder(Protocol):

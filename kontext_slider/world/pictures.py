@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.train.pocket.paint import Picture, cover, grid, mix, noise, rgb
+
+from .paint import Picture, cover, grid, mix, noise, rgb
 
 # Sample pictures of scikit-image (public domain or CC0), none of them in assets/photos.
 PHOTOGRAPHS = (

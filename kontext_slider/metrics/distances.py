@@ -1,7 +1,7 @@
 """Image distances: pictures to the matrix of distances between any two of them.
 
 One signature, `(pictures) -> matrix`, so that a network embeds each picture once. `rms` and `ssim` need nothing;
-`evaluate.features` looks through the base model's own blocks, `evaluate.networks` through other people's networks.
+`networks` has those of other people's networks, `kontext_slider.features` those of the base model's own blocks.
 
 Legend: n pictures (H, W, 3) float32 in [0, 1] of one size; matrices (n, n), symmetric, zero on the diagonal.
 """
@@ -9,8 +9,6 @@ Legend: n pictures (H, W, 3) float32 in [0, 1] of one size; matrices (n, n), sym
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,15 +17,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.train.pocket.paint import Picture
-
-if TYPE_CHECKING:
-    from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.metrics.picture import Picture
 
 Matrix = NDArray[np.float64]
 Distance = Callable[[Sequence[Picture]], Matrix]
 
-DISTANCES = ("dreamsim", "lpips", "clip", "dino", "pocket", "ssim", "rms")
 CLIP = "openai/clip-vit-base-patch32"  # the paper's for CLIP-dir
 DINO = "facebook/dinov2-base"
 
@@ -52,37 +46,10 @@ def ssim(pictures: Sequence[Picture]) -> Matrix:
     )
 
 
-def default_distance() -> str:
-    """The paper's choice where it is installed, else what comes with every model."""
-    return "dreamsim" if find_spec("dreamsim") else "pocket"
-
-
-def find_distance(name: str, pipe: KontextSliderPipeline | None = None, clip: str = CLIP, dino: str = DINO) -> Distance:
-    """The distance of that name, ready to use on the pipeline's device.
-
-    Args:
-        name: one of DISTANCES; "pocket" is `features.block_distance` of a pipeline's base model.
-        pipe: the model under test. None: the pocket model in the box, on the CPU.
-        clip, dino: a folder or hub id, for the distances of these names.
-
-    Raises InvalidInput for a name that is none, a package that is not installed, weights that cannot be read.
-    """
-    from kontext_slider.evaluate import features, networks
-    from kontext_slider.presets import load_pipeline
-
-    device = pipe._execution_device if pipe else torch.device("cpu")
-    makers: dict[str, Callable[[], Distance]] = {
-        "dreamsim": lambda: networks.dreamsim_distance(device),
-        "lpips": lambda: networks.lpips_distance(device),
-        "clip": lambda: networks.cosine_distance(networks.ClipEmbedder(clip, device)),
-        "dino": lambda: networks.cosine_distance(networks.DinoEmbedder(dino, device)),
-        "pocket": lambda: features.block_distance(pipe or load_pipeline("pocket", device=device)),
-        "ssim": lambda: ssim,
-        "rms": lambda: rms,
-    }
-    if name not in makers:
-        raise InvalidInput(f"There is no distance '{name}'. Choose one of: {', '.join(DISTANCES)}.")
-    return makers[name]()
+def psnr(picture: Picture, truth: Picture) -> float:
+    """Peak signal-to-noise ratio in dB of two pictures in [0, 1]; 99 where they are equal."""
+    error = float(np.mean((np.clip(picture, 0, 1) - truth) ** 2))
+    return min(99.0, -10 * float(np.log10(max(error, 1e-12))))
 
 
 def pairwise(count: int, between: Callable[[int, int], float]) -> Matrix:

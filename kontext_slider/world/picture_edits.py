@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
-from kontext_slider.train.pocket.paint import Picture
+from .paint import Picture
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from kontext_slider.evaluate.features import block_distance, blocks_watched, feature_distances
-from kontext_slider.evaluate.picture import to_picture
+from kontext_slider.features import block_distance, blocks_watched, feature_distances
+from kontext_slider.metrics.picture import to_picture
 from tests.tiny import tiny_image, tiny_pipeline
 
 

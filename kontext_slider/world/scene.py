@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kontext_slider.train.pocket.paint import Colour, Picture, clip_colour, cover, grid, mix, noise, rgb
-from kontext_slider.train.pocket.things import KINDS, Thing, draw_glow, draw_shadow, draw_thing, silhouette
+from .paint import Colour, Picture, clip_colour, cover, grid, mix, noise, rgb
+from .things import KINDS, Thing, draw_glow, draw_shadow, draw_thing, silhouette
 
 COLOURS: dict[str, Colour] = {
     "red": (0.80, 0.13, 0.12),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kontext_slider.evaluate.direction import clip_direction, identity_curve
+from kontext_slider.metrics.direction import clip_direction, identity_curve
 
 
 class Compass:

@@ -1,7 +1,7 @@
 """Measures of a sweep, from the distances between its pictures and from the truth where there is one.
 
 A sweep is y_0, y_1, ..., y_N: the source itself and the frames at strengths i/N (paper, appendix A.6). Smoothness needs
-nothing but the matrix of distances d(i, j), so any image distance will do (`evaluate.distance`).
+nothing but the matrix of distances d(i, j), so any image distance will do (`metrics.distances`).
 
 Legend: N + 1 pictures (H, W, 3) of a sweep, float32 in [0, 1]; distances (N + 1, N + 1), symmetric, with a diagonal
 of zeros.
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kontext_slider.evaluate.distance import Matrix
-from kontext_slider.train.pocket.paint import Picture
+from kontext_slider.metrics.distances import Matrix
+from kontext_slider.metrics.picture import Picture
 
 TINY = 1e-9
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.distance import default_distance, find_distance
-from kontext_slider.evaluate.networks import CLIP_LENS, ClipEmbedder, DinoEmbedder, through_lens
-from kontext_slider.evaluate.picture import to_picture
-from tests.evaluate.networks import fake_dreamsim, fake_lpips, save_tiny_clip, save_tiny_dino
+from kontext_slider.features import default_distance, find_distance
+from kontext_slider.metrics.networks import CLIP_LENS, ClipEmbedder, DinoEmbedder, through_lens
+from kontext_slider.metrics.picture import to_picture
+from tests.metrics.networks import fake_dreamsim, fake_lpips, save_tiny_clip, save_tiny_dino
 from tests.tiny import tiny_image
 
 
@@ -108,7 +108,7 @@ def test_a_network_that_is_not_there_is_said(tmp_path):
 
 def test_the_papers_distance_is_used_where_it_is_installed(monkeypatch):
     """Figures by another distance do not compare with the paper's."""
-    monkeypatch.setattr("kontext_slider.evaluate.distance.find_spec", lambda name: None)
+    monkeypatch.setattr("kontext_slider.features.find_spec", lambda name: None)
     assert default_distance() == "pocket"
-    monkeypatch.setattr("kontext_slider.evaluate.distance.find_spec", lambda name: name)
+    monkeypatch.setattr("kontext_slider.features.find_spec", lambda name: name)
     assert default_distance() == "dreamsim"

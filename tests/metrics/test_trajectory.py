@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.distance import find_distance, rms, ssim
-from kontext_slider.evaluate.trajectory import (
+from kontext_slider.features import find_distance
+from kontext_slider.metrics.distances import rms, ssim
+from kontext_slider.metrics.trajectory import (
     apparent_strengths,
     calibration_error,
     edited_mask,

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.nn.functional import cosine_similarity
 
-from kontext_slider.evaluate.networks import ImageEmbedder, TextImageEmbedder
-from kontext_slider.train.pocket.paint import Picture
+from kontext_slider.metrics.networks import ImageEmbedder, TextImageEmbedder
+from kontext_slider.metrics.picture import Picture
 
 
 def clip_direction(embedder: TextImageEmbedder, sweep: Sequence[Picture], captions: tuple[str, str]) -> float:

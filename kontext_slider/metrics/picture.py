@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from kontext_slider.train.pocket.paint import Picture
+Picture = NDArray[np.float32]
 
 
 def to_image(picture: Picture) -> Image.Image:

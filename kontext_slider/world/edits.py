@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from kontext_slider.train.pocket import picture_edits, scene_edits
-from kontext_slider.train.pocket.pace import parameter_at
-from kontext_slider.train.pocket.paint import Picture
-from kontext_slider.train.pocket.phrasings import (
+from . import picture_edits, scene_edits
+from .paint import Picture
+from .phrasings import (
     ADD,
     BECOME,
     COLOUR,
@@ -29,8 +28,9 @@ from kontext_slider.train.pocket.phrasings import (
     SKY,
     split,
 )
-from kontext_slider.train.pocket.things import KINDS, SOLIDS
-from kontext_slider.train.pocket.world import COLOURS, Scene, draw
+from .reparametrisation import parameter_at
+from .scene import COLOURS, Scene, draw
+from .things import KINDS, SOLIDS
 
 NOT_TREES = tuple(kind for kind in KINDS if kind != "tree")
 NOUNS = tuple(f"{side}{kind}" for side in ("", "left ", "right ") for kind in KINDS)

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kontext_slider.evaluate.distance import find_distance
-from kontext_slider.train.pocket.edits import EDITS, PICTURE_EDITS, known_instructions, trained_instructions
-from kontext_slider.train.pocket.pace import PACES, family, parameter_at
+from kontext_slider.features import find_distance
 from kontext_slider.train.pocket.pairs import Mix, choose_edit, draw_edit, draw_source
-from kontext_slider.train.pocket.pictures import crop_photograph, draw_collage, put_under_sky
-from kontext_slider.train.pocket.things import KINDS
-from kontext_slider.train.pocket.world import draw, draw_mask, random_scene
+from kontext_slider.world.edits import EDITS, PICTURE_EDITS, known_instructions, trained_instructions
+from kontext_slider.world.pictures import crop_photograph, draw_collage, put_under_sky
+from kontext_slider.world.reparametrisation import PACES, family, parameter_at
+from kontext_slider.world.scene import draw, draw_mask, random_scene
+from kontext_slider.world.things import KINDS
 
 CATEGORIES = {
     "stylization",

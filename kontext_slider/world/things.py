@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kontext_slider.train.pocket.paint import Colour, cover, ease, mix, noise, rgb, shade
+from .paint import Colour, cover, ease, mix, noise, rgb, shade
 
 SOLIDS = ("ball", "box", "cone")
 KINDS = (*SOLIDS, "tree", "house", "car", "lamp")

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -32,15 +33,50 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from kontext_slider.engine.denoise import encode_source, encode_text
-from kontext_slider.evaluate.base_run import NO_EDIT
-from kontext_slider.evaluate.distance import Distance, Matrix, pairwise
-from kontext_slider.evaluate.picture import to_image
+from kontext_slider.errors import InvalidInput
+from kontext_slider.instructions import NO_EDIT
 from kontext_slider.lora import slider_lora
+from kontext_slider.metrics import networks
+from kontext_slider.metrics.distances import CLIP, DINO, Distance, Matrix, pairwise, rms, ssim
+from kontext_slider.metrics.picture import to_image
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.pocket.paint import Picture
+from kontext_slider.world.paint import Picture
 
+DISTANCES = ("dreamsim", "lpips", "clip", "dino", "pocket", "ssim", "rms")
 SIGMA = 1.0
 PYRAMID = (1, 2, 4)  # squares along each side
+
+
+def default_distance() -> str:
+    """The paper's choice where it is installed, else what comes with every model."""
+    return "dreamsim" if find_spec("dreamsim") else "pocket"
+
+
+def find_distance(name: str, pipe: KontextSliderPipeline | None = None, clip: str = CLIP, dino: str = DINO) -> Distance:
+    """The distance of that name, ready to use on the pipeline's device.
+
+    Args:
+        name: one of DISTANCES; "pocket" is `block_distance` of a pipeline's base model.
+        pipe: the model under test. None: the pocket model in the box, on the CPU.
+        clip, dino: a folder or hub id, for the distances of these names.
+
+    Raises InvalidInput for a name that is none, a package that is not installed, weights that cannot be read.
+    """
+    from kontext_slider.presets import load_pipeline
+
+    device = pipe._execution_device if pipe else torch.device("cpu")
+    makers: dict[str, Callable[[], Distance]] = {
+        "dreamsim": lambda: networks.dreamsim_distance(device),
+        "lpips": lambda: networks.lpips_distance(device),
+        "clip": lambda: networks.cosine_distance(networks.ClipEmbedder(clip, device)),
+        "dino": lambda: networks.cosine_distance(networks.DinoEmbedder(dino, device)),
+        "pocket": lambda: block_distance(pipe or load_pipeline("pocket", device=device)),
+        "ssim": lambda: ssim,
+        "rms": lambda: rms,
+    }
+    if name not in makers:
+        raise InvalidInput(f"There is no distance '{name}'. Choose one of: {', '.join(DISTANCES)}.")
+    return makers[name]()
 
 
 def block_distance(pipe: KontextSliderPipeline) -> Distance:

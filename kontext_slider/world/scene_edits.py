@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kontext_slider.train.pocket.paint import Colour, clip_colour
-from kontext_slider.train.pocket.world import COLOURS, Scene
+from .paint import Colour, clip_colour
+from .scene import COLOURS, Scene
 
 # Björn Ottosson, 2020: linear RGB to cone responses, and their cube roots to OKLab.
 _TO_CONES = np.array([[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]])

@@ -1,0 +1,1 @@
+"""Measures of pictures and sweeps: distances, smoothness, PSNR, statistics."""

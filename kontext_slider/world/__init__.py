@@ -1,0 +1,1 @@
+"""Synthetic scenes and their edits: ground truth at every strength. Imports nothing else of this package."""
