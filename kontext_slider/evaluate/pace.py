@@ -1,4 +1,4 @@
-"""`python -m kontext_slider.evaluate.pace`: measure how evenly the drawn edits move, for `world/reparametrisation.py`."""
+"""`python -m kontext_slider.evaluate.pace`: measure how evenly the synthetic edits move, for `world`."""
 
 from __future__ import annotations
 
