@@ -24,8 +24,8 @@ from kontext_slider.engine.speed import NAMES, SPEEDS
 from kontext_slider.evaluate.truth import find_photos
 from kontext_slider.features import find_distance
 from kontext_slider.images import read_image
+from kontext_slider.metrics import to_image, to_picture
 from kontext_slider.metrics.distances import psnr
-from kontext_slider.metrics.picture import to_image, to_picture
 from kontext_slider.metrics.statistics import interval
 from kontext_slider.metrics.trajectory import second_order
 from kontext_slider.presets import load_pipeline

@@ -30,8 +30,8 @@ from tqdm import tqdm
 from kontext_slider import SliderEngine
 from kontext_slider.evaluate.truth import find_photos
 from kontext_slider.images import read_image, working_size
+from kontext_slider.metrics import to_image, to_picture
 from kontext_slider.metrics.distances import psnr
-from kontext_slider.metrics.picture import to_image, to_picture
 from kontext_slider.picture_file import save_picture
 from kontext_slider.presets import load_pipeline
 from kontext_slider.world.cases import HELD_OUT_SEED

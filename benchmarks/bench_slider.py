@@ -43,8 +43,8 @@ from kontext_slider import SliderEngine
 from kontext_slider.engine import EditSession, ends_first
 from kontext_slider.engine.speed import NAMES
 from kontext_slider.images import read_image
+from kontext_slider.metrics import to_picture
 from kontext_slider.metrics.distances import psnr
-from kontext_slider.metrics.picture import to_picture
 from kontext_slider.presets import load_pipeline
 
 ROOT = Path(__file__).resolve().parents[1]

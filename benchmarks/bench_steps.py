@@ -27,7 +27,7 @@ from kontext_slider.engine.batch_size import BatchSize
 from kontext_slider.engine.order import NUM_COARSE
 from kontext_slider.engine.prepared import Prepared
 from kontext_slider.engine.speed import NAMES, SPEEDS
-from kontext_slider.metrics.picture import to_image
+from kontext_slider.metrics import to_image
 from kontext_slider.presets import load_pipeline
 from kontext_slider.world.cases import HELD_OUT_SEED, draw_cases
 

@@ -36,9 +36,9 @@ from kontext_slider.engine.denoise import encode_source, encode_text
 from kontext_slider.errors import InvalidInput
 from kontext_slider.instructions import NO_EDIT
 from kontext_slider.lora import slider_lora
-from kontext_slider.metrics import networks
-from kontext_slider.metrics.distances import CLIP, DINO, Distance, Matrix, pairwise, rms, ssim
-from kontext_slider.metrics.picture import to_image
+from kontext_slider.metrics import networks, to_image
+from kontext_slider.metrics.distances import Distance, Matrix, pairwise, rms, ssim
+from kontext_slider.metrics.networks import CLIP, DINO
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.world.paint import Picture
 

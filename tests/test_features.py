@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from kontext_slider.features import block_distance, blocks_watched, feature_distances
-from kontext_slider.metrics.picture import to_picture
+from kontext_slider.errors import InvalidInput
+from kontext_slider.features import block_distance, blocks_watched, default_distance, feature_distances, find_distance
+from kontext_slider.metrics import to_picture
 from tests.tiny import tiny_image, tiny_pipeline
 
 
@@ -69,3 +70,17 @@ def test_a_small_move_is_a_small_change():
         places[picture, 2:4, column] = torch.tensor([0.0, 1.0])
     matrix = feature_distances(places)
     assert matrix[0, 1] < 0.1 * matrix[0, 2]
+
+
+def test_the_papers_distance_is_used_where_it_is_installed(monkeypatch):
+    """Figures by another distance do not compare with the paper's."""
+    monkeypatch.setattr("kontext_slider.features.find_spec", lambda name: None)
+    assert default_distance() == "pocket"
+    monkeypatch.setattr("kontext_slider.features.find_spec", lambda name: name)
+    assert default_distance() == "dreamsim"
+
+
+def test_an_unknown_distance_names_those_there_are():
+    """A typo should not become a traceback."""
+    with pytest.raises(InvalidInput, match="ssim, rms"):
+        find_distance("ssmi")

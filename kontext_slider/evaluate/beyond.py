@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from kontext_slider.metrics import to_image
 from kontext_slider.metrics.distances import psnr
-from kontext_slider.metrics.picture import to_image
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.world.cases import Case
 

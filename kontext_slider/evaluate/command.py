@@ -21,8 +21,7 @@ from kontext_slider.evaluate.selection import held_out_losses
 from kontext_slider.evaluate.truth import find_photos, score_truth, summary
 from kontext_slider.evaluate.truth import write_report as write_truth
 from kontext_slider.features import DISTANCES, default_distance
-from kontext_slider.metrics.distances import CLIP, DINO
-from kontext_slider.metrics.networks import ClipEmbedder
+from kontext_slider.metrics.networks import CLIP, DINO, ClipEmbedder
 from kontext_slider.presets import DTYPES
 from kontext_slider.world.cases import HELD_OUT_SEED, draw_cases
 

@@ -17,9 +17,8 @@ from tqdm import tqdm
 from kontext_slider.encoding import coded
 from kontext_slider.evaluate.base_run import Method, base_edit
 from kontext_slider.evaluate.selection import right_object
-from kontext_slider.metrics import trajectory
+from kontext_slider.metrics import to_image, trajectory
 from kontext_slider.metrics.distances import Distance, Matrix, psnr
-from kontext_slider.metrics.picture import to_image
 from kontext_slider.metrics.trajectory import Smoothness
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.world.cases import Case

@@ -16,7 +16,8 @@ from kontext_slider.evaluate.compare import CEILING
 from kontext_slider.evaluate.report import NOT_ANCHORED, OURS
 from kontext_slider.evaluate.rivals import RIVALS, morph_rival, not_anchored, ours
 from kontext_slider.features import find_distance
-from kontext_slider.metrics.distances import CLIP, Distance
+from kontext_slider.metrics.distances import Distance
+from kontext_slider.metrics.networks import CLIP
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import load_pipeline
 

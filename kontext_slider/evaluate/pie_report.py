@@ -23,11 +23,9 @@ from kontext_slider.evaluate.pie_bench import PieCase, read_pie_bench
 from kontext_slider.evaluate.plots import line_plot
 from kontext_slider.evaluate.report import OURS, write_csv
 from kontext_slider.images import working_image
-from kontext_slider.metrics import trajectory
-from kontext_slider.metrics.direction import clip_direction, identity_curve
+from kontext_slider.metrics import to_picture, trajectory
 from kontext_slider.metrics.distances import Distance, psnr
-from kontext_slider.metrics.networks import TextImageEmbedder
-from kontext_slider.metrics.picture import to_picture
+from kontext_slider.metrics.networks import TextImageEmbedder, clip_direction, identity_curve
 from kontext_slider.metrics.statistics import half_widths, means, table
 from kontext_slider.metrics.trajectory import Smoothness
 from kontext_slider.pipeline import KontextSliderPipeline

@@ -22,7 +22,7 @@ from kontext_slider.errors import MissingSlider
 from kontext_slider.evaluate.base_run import BaseRun, Method, Velocity, base_edit
 from kontext_slider.instructions import NO_EDIT
 from kontext_slider.lora import ADAPTER, slider_layers
-from kontext_slider.metrics.picture import to_image, to_picture
+from kontext_slider.metrics import to_image, to_picture
 from kontext_slider.modulation import offsets_attached
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import ModulationOffsets

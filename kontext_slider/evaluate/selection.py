@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kontext_slider.evaluate.base_run import Method
+from kontext_slider.metrics import to_image
 from kontext_slider.metrics.distances import psnr
-from kontext_slider.metrics.picture import to_image
 from kontext_slider.metrics.trajectory import edited_mask
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.world.cases import Case

@@ -1,9 +1,10 @@
 """Distances and embedders of other people's networks, each behind a small protocol; nothing is imported before use.
 
 CLIP and DINOv2 come with transformers; pictures are scaled and normalised here, since transformers' own image
-processors ask for torchvision. LPIPS and DreamSim are packages of their own, called as their authors document it.
+processors need torchvision. LPIPS and DreamSim are packages of their own, called as their authors document it.
 
-Legend: n pictures (H, W, 3) in [0, 1], F values of an embedding.
+Legend: n pictures (H, W, 3) in [0, 1], F values of an embedding; a sweep is y_0, the source, and y_1..y_N, frames at
+strengths i/N.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import cosine_similarity, normalize
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.metrics.distances import CLIP, DINO, Distance, Matrix
-from kontext_slider.metrics.picture import Picture, to_image
+from kontext_slider.metrics import Picture, to_image
+from kontext_slider.metrics.distances import Distance, Matrix
+
+CLIP = "openai/clip-vit-base-patch32"  # the paper's for CLIP-dir
+DINO = "facebook/dinov2-base"
 
 
 class ImageEmbedder(Protocol):
@@ -38,7 +43,7 @@ class TextImageEmbedder(ImageEmbedder, Protocol):
         """n sentences -> (n, F), of unit length, on the CPU."""
 
 
-class Lens(NamedTuple):
+class Preprocessing(NamedTuple):
     """How a network wants its pictures: shorter side scaled to `side`, the middle `crop` pixels, normalised."""
 
     side: int
@@ -47,8 +52,8 @@ class Lens(NamedTuple):
     std: tuple[float, float, float]
 
 
-CLIP_LENS = Lens(224, 224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-DINO_LENS = Lens(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP_PIXELS = Preprocessing(224, 224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+DINO_PIXELS = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class ClipEmbedder:
@@ -60,11 +65,11 @@ class ClipEmbedder:
         self.model = _loaded(CLIPModel.from_pretrained, source, "--clip").to(device).eval()
         self.tokenizer = _loaded(AutoTokenizer.from_pretrained, source, "--clip")
         side = self.model.config.vision_config.image_size
-        self.lens = CLIP_LENS._replace(side=side, crop=side)
+        self.pixels = CLIP_PIXELS._replace(side=side, crop=side)
 
     @torch.no_grad()
     def embed_images(self, pictures: Sequence[Picture]) -> Tensor:
-        pixels = through_lens(pictures, self.lens).to(self.model.device)
+        pixels = preprocess(pictures, self.pixels).to(self.model.device)
         return _unit(self.model.get_image_features(pixel_values=pixels).pooler_output)
 
     @torch.no_grad()
@@ -83,8 +88,29 @@ class DinoEmbedder:
 
     @torch.no_grad()
     def embed_images(self, pictures: Sequence[Picture]) -> Tensor:
-        pixels = through_lens(pictures, DINO_LENS).to(self.model.device)
+        pixels = preprocess(pictures, DINO_PIXELS).to(self.model.device)
         return _unit(self.model(pixel_values=pixels).last_hidden_state[:, 0])
+
+
+def clip_direction(embedder: TextImageEmbedder, sweep: Sequence[Picture], captions: tuple[str, str]) -> float:
+    """CLIP-dir of y_0..y_N: mean over i >= 1 of c_i / (i/N), c_i = cos(E(y_i) - E(y_0), T(target) - T(source)).
+
+    The division is the paper's: a change that points the right way counts for more the earlier it comes. So the
+    figure is no cosine; for cosines that are all 1 it is N (1 + 1/2 + ... + 1/N) / N. 0 for frames that do not move.
+
+    Args:
+        captions: of the source and of the target, different ones.
+    """
+    images, texts = embedder.embed_images(sweep), embedder.embed_texts(captions)
+    cosines = cosine_similarity(images[1:] - images[0], texts[1:] - texts[0], eps=1e-8).double().numpy()  # (N,)
+    strengths = np.arange(1, len(sweep)) / (len(sweep) - 1)
+    return float(np.mean(cosines / strengths))
+
+
+def identity_curve(embedder: ImageEmbedder, sweep: Sequence[Picture]) -> NDArray[np.float64]:
+    """Cosine of E(y_i) and E(y_0) for i = 0..N, (N + 1,); 1 at the source."""
+    images = embedder.embed_images(sweep).double()
+    return (images @ images[0]).numpy()
 
 
 def cosine_distance(embedder: ImageEmbedder) -> Distance:
@@ -92,7 +118,7 @@ def cosine_distance(embedder: ImageEmbedder) -> Distance:
 
     def distance(pictures: Sequence[Picture]) -> Matrix:
         embeddings = embedder.embed_images(pictures).double()
-        return _hollow((1 - embeddings @ embeddings.T).clamp_min(0))
+        return (1 - embeddings @ embeddings.T).clamp_min(0).fill_diagonal_(0).numpy()
 
     return distance
 
@@ -101,12 +127,12 @@ def dreamsim_distance(device: str | torch.device = "cpu") -> Distance:
     """DreamSim's default ensemble (Fu et al. 2023), the paper's choice: 1 - cosine of its embeddings."""
     dreamsim = _package("dreamsim").dreamsim
     cache = str(Path(torch.hub.get_dir()) / "dreamsim")
-    model, preprocess = dreamsim(pretrained=True, device=str(device), cache_dir=cache)
+    model, preprocessing = dreamsim(pretrained=True, device=str(device), cache_dir=cache)
 
     class Embedder:
         @torch.no_grad()
         def embed_images(self, pictures: Sequence[Picture]) -> Tensor:
-            pixels = torch.cat([preprocess(to_image(picture)) for picture in pictures])  # (n, 3, 224, 224)
+            pixels = torch.cat([preprocessing(to_image(picture)) for picture in pictures])  # (n, 3, 224, 224)
             return _unit(model.embed(pixels.to(device)))
 
     return cosine_distance(Embedder())
@@ -120,36 +146,31 @@ def lpips_distance(device: str | torch.device = "cpu") -> Distance:
     @torch.no_grad()
     def distance(pictures: Sequence[Picture]) -> Matrix:
         pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(device) * 2 - 1
-        pairs = list(combinations(range(len(pictures)), 2))
-        left, right = zip(*pairs, strict=True)
+        left, right = zip(*combinations(range(len(pictures)), 2), strict=True)
         matrix = torch.zeros(len(pictures), len(pictures), dtype=torch.float64)
         matrix[left, right] = model(pixels[list(left)], pixels[list(right)]).flatten().double().cpu()
-        return _hollow(matrix + matrix.T)
+        return (matrix + matrix.T).numpy()
 
     return distance
 
 
-def through_lens(pictures: Sequence[Picture], lens: Lens) -> Tensor:
+def preprocess(pictures: Sequence[Picture], how: Preprocessing) -> Tensor:
     """(n, 3, crop, crop), bicubic and normalised, as the networks' own processors do it."""
-    return torch.stack([_scaled(to_image(picture), lens) for picture in pictures])
+    return torch.stack([_scaled(to_image(picture), how) for picture in pictures])
 
 
-def _scaled(image: Image.Image, lens: Lens) -> Tensor:
-    ratio = lens.side / min(image.size)
-    width, height = (max(lens.crop, round(side * ratio)) for side in image.size)
+def _scaled(image: Image.Image, how: Preprocessing) -> Tensor:
+    ratio = how.side / min(image.size)
+    width, height = (max(how.crop, round(side * ratio)) for side in image.size)
     image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - lens.crop) // 2, (height - lens.crop) // 2
-    pixels = np.asarray(image.crop((left, top, left + lens.crop, top + lens.crop)), dtype=np.float32) / 255
-    mean, std = np.array(lens.mean, dtype=np.float32), np.array(lens.std, dtype=np.float32)
+    left, top = (width - how.crop) // 2, (height - how.crop) // 2
+    pixels = np.asarray(image.crop((left, top, left + how.crop, top + how.crop)), dtype=np.float32) / 255
+    mean, std = np.array(how.mean, dtype=np.float32), np.array(how.std, dtype=np.float32)
     return torch.from_numpy((pixels - mean) / std).permute(2, 0, 1)
 
 
 def _unit(embeddings: Tensor) -> Tensor:
     return normalize(embeddings.float().cpu(), dim=-1)
-
-
-def _hollow(matrix: Tensor) -> Matrix:
-    return matrix.fill_diagonal_(0).numpy()
 
 
 def _package(name: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import bootstrap
 
 Values = NDArray[np.float64]
 
@@ -23,11 +24,11 @@ def half_widths(rows: Sequence[Any]) -> dict[str, float]:
 
 
 def interval(values: Values, num_draws: int = 2000) -> tuple[float, float]:
-    """Bootstrap interval of the mean at 95 %."""
-    rng = np.random.default_rng(0)
-    draws = rng.choice(values, (num_draws, len(values))).mean(1)
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return float(low), float(high)
+    """Bootstrap interval of the mean at 95 %, by percentiles; a single value is its own."""
+    if len(values) < 2:
+        return float(values[0]), float(values[0])
+    drawn = bootstrap((values,), np.mean, n_resamples=num_draws, method="percentile", rng=np.random.default_rng(0))
+    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
 
 
 def half_width(values: Values) -> float:
@@ -35,15 +36,21 @@ def half_width(values: Values) -> float:
     return (high - low) / 2
 
 
-def table(results: Mapping[str, Sequence[Any]], names: Sequence[str] | None = None) -> str:
+def table(results: Mapping[str, Sequence[Any]], names: Sequence[str] | None = None, head: str = "method") -> str:
     """Markdown: one row per method, mean and half the width of its interval; `names` chooses measures."""
     chosen = list(names or (field.name for field in fields(next(iter(results.values()))[0])))
-    lines = ["| method | " + " | ".join(name.replace("_", " ") for name in chosen) + " |"]
-    lines.append("|---" * (len(chosen) + 1) + "|")
-    for method, rows in results.items():
-        values = columns(rows)
-        lines.append(f"| {method} | " + " | ".join(cell(values[name]) for name in chosen) + " |")
-    return "\n".join(lines)
+    rows = []
+    for method, measures in results.items():
+        values = columns(measures)
+        rows.append((method, *(cell(values[name]) for name in chosen)))
+    return markdown((head, *(name.replace("_", " ") for name in chosen)), rows)
+
+
+def markdown(heads: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table."""
+    lines = [heads, *rows]
+    text = ["| " + " | ".join(map(str, line)) + " |" for line in lines]
+    return "\n".join([text[0], "|---" * len(heads) + "|", *text[1:]])
 
 
 def cell(values: Values) -> str:
@@ -55,9 +62,9 @@ def _short(value: float, digits: int) -> str:
     return f"{value:.{digits}g}" if abs(value) >= 5e-5 else "0"
 
 
-def paired(ours: Sequence[Any], rival: Sequence[Any], name: str) -> str:
-    """Rival minus ours of one measure, edit by edit, as a cell."""
-    pairs = [(getattr(a, name), getattr(b, name)) for a, b in zip(ours, rival, strict=True)]
+def paired(ours: Sequence[Any], other: Sequence[Any], name: str) -> str:
+    """The other minus ours of one measure, edit by edit, as a cell."""
+    pairs = [(getattr(a, name), getattr(b, name)) for a, b in zip(ours, other, strict=True)]
     return cell(np.array([b - a for a, b in pairs if a is not None and b is not None], dtype=np.float64))
 
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
+from kontext_slider.metrics import Picture
 from kontext_slider.metrics.distances import Matrix
-from kontext_slider.metrics.picture import Picture
 
 TINY = 1e-9
 
@@ -72,8 +73,7 @@ def monotonicity(distances: Matrix) -> float:
     """Spearman's rank correlation of strength and distance to the source, in [-1, 1]; equal distances share their mean
     rank, and 0 if nothing moves."""
     way = distances[0]
-    ranks = (way[:, None] > way).sum(1) + 0.5 * (way[:, None] == way).sum(1)
-    return float(np.corrcoef(ranks, np.arange(len(way)))[0, 1]) if np.ptp(ranks) else 0.0
+    return float(spearmanr(way, np.arange(len(way))).statistic) if np.ptp(way) else 0.0
 
 
 def apparent_strengths(frames: Sequence[Picture], scale: Sequence[Picture]) -> list[float]:

@@ -8,9 +8,16 @@ import pytest
 import torch
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.features import default_distance, find_distance
-from kontext_slider.metrics.networks import CLIP_LENS, ClipEmbedder, DinoEmbedder, through_lens
-from kontext_slider.metrics.picture import to_picture
+from kontext_slider.features import find_distance
+from kontext_slider.metrics import to_picture
+from kontext_slider.metrics.networks import (
+    CLIP_PIXELS,
+    ClipEmbedder,
+    DinoEmbedder,
+    clip_direction,
+    identity_curve,
+    preprocess,
+)
 from tests.metrics.networks import fake_dreamsim, fake_lpips, save_tiny_clip, save_tiny_dino
 from tests.tiny import tiny_image
 
@@ -63,8 +70,8 @@ def test_pictures_are_cut_and_normalised_as_the_networks_learned_it():
     """Pictures in another range, or squeezed, are not what the network knows."""
     wide = np.zeros((30, 60, 3), np.float32)
     wide[:, 15:45] = 1
-    pixels = through_lens([wide], CLIP_LENS)
-    white = (1 - np.array(CLIP_LENS.mean)) / np.array(CLIP_LENS.std)
+    pixels = preprocess([wide], CLIP_PIXELS)
+    white = (1 - np.array(CLIP_PIXELS.mean)) / np.array(CLIP_PIXELS.std)
     assert pixels.shape == (1, 3, 224, 224)
     assert np.allclose(pixels[0, :, 112, 112], white, atol=1e-5) and np.allclose(pixels[0, :, 112, 8], white, atol=0.1)
 
@@ -106,9 +113,36 @@ def test_a_network_that_is_not_there_is_said(tmp_path):
         ClipEmbedder(str(tmp_path))
 
 
-def test_the_papers_distance_is_used_where_it_is_installed(monkeypatch):
-    """Figures by another distance do not compare with the paper's."""
-    monkeypatch.setattr("kontext_slider.features.find_spec", lambda name: None)
-    assert default_distance() == "pocket"
-    monkeypatch.setattr("kontext_slider.features.find_spec", lambda name: name)
-    assert default_distance() == "dreamsim"
+class Compass:
+    """Pictures are points (their first two values); the word "east" points along the first axis."""
+
+    def embed_images(self, pictures):
+        return torch.tensor([[float(p[0, 0, 0]), float(p[0, 0, 1])] for p in pictures])
+
+    def embed_texts(self, texts):
+        return torch.tensor([{"here": [0.0, 0.0], "east": [1.0, 0.0]}[text] for text in texts])
+
+
+def points(*places):
+    pictures = np.zeros((len(places), 1, 1, 3), np.float32)
+    pictures[:, 0, 0, :2] = places
+    return list(pictures)
+
+
+def test_the_direction_is_the_papers_sum():
+    """(1/N) sum of c_i / (i/N): for steps that all go the right way it is N's harmonic number."""
+    right = points((0, 0), (1, 0), (2, 0))
+    assert clip_direction(Compass(), right, ("here", "east")) == pytest.approx((1 / 0.5 + 1) / 2)
+    aside = points((0, 0), (0, 1), (1, 0))
+    assert clip_direction(Compass(), aside, ("here", "east")) == pytest.approx((0 / 0.5 + 1) / 2)
+
+
+def test_a_frame_that_does_not_move_has_no_direction():
+    """0 / 0 would be NaN and swallow the mean of 540 edits."""
+    assert clip_direction(Compass(), points((0, 0), (0, 0), (1, 0)), ("here", "east")) == pytest.approx(0.5)
+
+
+def test_identity_starts_at_one_and_falls():
+    """The curve begins at the source itself, or it would hide what strength 1/N costs."""
+    curve = identity_curve(Compass(), points((1, 0), (0.8, 0.6), (0, 1)))
+    assert np.allclose(curve, [1, 0.8, 0])

@@ -3,9 +3,6 @@
 import numpy as np
 import pytest
 
-from kontext_slider.errors import InvalidInput
-from kontext_slider.features import find_distance
-from kontext_slider.metrics.distances import rms, ssim
 from kontext_slider.metrics.trajectory import (
     apparent_strengths,
     calibration_error,
@@ -93,20 +90,3 @@ def test_leakage_counts_what_changes_outside_the_edit():
     tinted[4:] = 0.1
     assert leakage([source, tinted], mask) == pytest.approx(0.2)
     assert leakage([source, truth], np.ones((8, 8), bool)) is None
-
-
-@pytest.mark.parametrize("distance", [rms, ssim])
-def test_distances_are_symmetric_and_grow_with_the_change(distance):
-    """A matrix that is not a distance makes every measure meaningless."""
-    rng = np.random.default_rng(0)
-    picture = rng.random((48, 48, 3)).astype(np.float32)
-    noise = rng.normal(0, 1, picture.shape).astype(np.float32)
-    matrix = distance([picture, picture + 0.02 * noise, picture + 0.2 * noise])
-    assert np.allclose(matrix, matrix.T) and np.allclose(np.diagonal(matrix), 0)
-    assert 0 < matrix[0, 1] < matrix[0, 2]
-
-
-def test_an_unknown_distance_names_those_there_are():
-    """A typo should not become a traceback."""
-    with pytest.raises(InvalidInput, match="ssim, rms"):
-        find_distance("ssmi")

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from kontext_slider.metrics import to_picture
 from kontext_slider.metrics.distances import Distance, Matrix
-from kontext_slider.metrics.picture import to_picture
 from kontext_slider.metrics.trajectory import TINY, second_order
 from kontext_slider.world.paint import Picture
 

@@ -13,7 +13,7 @@ from kontext_slider.batch import listed_results
 from kontext_slider.errors import InvalidInput
 from kontext_slider.image_search import find_images
 from kontext_slider.images import read_image, working_image
-from kontext_slider.metrics.picture import to_image
+from kontext_slider.metrics import to_image
 from kontext_slider.train.data import pocket
 from kontext_slider.train.data.items import Rejected
 from kontext_slider.world.scene import Scene

@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
 from kontext_slider.errors import CheckpointError
-from kontext_slider.metrics.picture import to_picture
+from kontext_slider.metrics import to_picture
 from kontext_slider.train.data.morph.freemorph import DOWN, UP, FreeMorph, look_at, with_fresh_detail
 from kontext_slider.train.data.morph.registry import find_morpher
 from kontext_slider.train.data.morph.shared_attention import Gaze, Look, shared_attention

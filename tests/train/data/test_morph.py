@@ -10,7 +10,7 @@ from kontext_slider.encoding import decode
 from kontext_slider.engine.denoise import encode_source
 from kontext_slider.engine.denoise import to_picture as as_frame
 from kontext_slider.errors import InvalidInput
-from kontext_slider.metrics.picture import to_image, to_picture
+from kontext_slider.metrics import to_image, to_picture
 from kontext_slider.train.data.morph.flow import FlowModel, follow_straight
 from kontext_slider.train.data.morph.measure import Row, table
 from kontext_slider.train.data.morph.registry import MORPHERS, find_morpher

@@ -8,8 +8,8 @@ from PIL import Image
 
 from kontext_slider.cli import main
 from kontext_slider.errors import InvalidInput
+from kontext_slider.metrics import to_image
 from kontext_slider.metrics.distances import rms
-from kontext_slider.metrics.picture import to_image
 from kontext_slider.train.data import filter as filters
 from kontext_slider.train.data.calibrate import Drawn, calibrated
 from kontext_slider.train.data.categories import CATEGORIES

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 
-from kontext_slider.metrics.picture import to_image, to_picture
+from kontext_slider.metrics import to_image, to_picture
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.data.morph.flow_model import FlowModel, check_pair
 

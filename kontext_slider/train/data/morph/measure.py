@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from kontext_slider.metrics import to_image, to_picture
 from kontext_slider.metrics.distances import Distance, psnr
-from kontext_slider.metrics.picture import to_image, to_picture
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.data.morph.registry import Morpher
 from kontext_slider.train.data.score import score_tiles

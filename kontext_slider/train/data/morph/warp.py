@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate
 
-from kontext_slider.metrics.picture import to_image, to_picture
+from kontext_slider.metrics import to_image, to_picture
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.data.morph.flow_model import check_pair
 
