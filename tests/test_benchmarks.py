@@ -104,7 +104,7 @@ def test_one_wild_edit_does_not_hide_in_the_mean(scripts, capsys):
 
 
 def test_the_most_steps_stand_beside_their_means(scripts):
-    """The table of benchmarks/README.md has both, and half of it could be found in no file."""
+    """The table of docs/results.md has both, and half of it could be found in no file."""
     from bench_steps import figures_of
 
     figures = figures_of({"fast": np.array([[80, 7, 0, 3], [124, 10, 0, 4]])})
