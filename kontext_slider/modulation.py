@@ -1,12 +1,12 @@
-"""Attach modulation offsets to an unmodified FluxTransformer2DModel, and take them off again.
+"""Attach a slider's offsets to an unmodified transformer, and take them off again.
 
-Three places. "text_stream", the paper's: in a double block, `norm1_context` answers `(x, gate_msa, shift_mlp,
-scale_mlp, gate_mlp)` for the text stream; while offsets are attached, a wrapper stands in its place, asks it and adds
-to `shift_mlp` and `scale_mlp`. "time_text_embed": the vector of time and pooled text, which drives every modulation of
-the transformer, is scaled and shifted once. "every_block": each block hears that vector scaled and shifted by a pair of
-its own. Nothing else of the transformer changes, its state-dict keys included.
+The base model says where they go (`base.modulation_sites`). "text_stream", the paper's place: the modulation of a
+double block's text stream answers with shifts, scales and gates; a wrapper adds to the shift and scale of the MLP.
+"time_text_embed": the vector of time and pooled text, which drives every modulation of the transformer, is scaled and
+shifted once. "every_block": each block gets that vector scaled and shifted by a pair of its own. Nothing else of the
+transformer changes, its state-dict keys included.
 
-Why a stand-in module and not a forward hook: dynamo does not guard on hooks (`skip_nnmodule_hook_guards`), so a
+Why a wrapper module and not a forward hook: dynamo does not guard on hooks (`skip_nnmodule_hook_guards`), so a
 compiled block keeps the hooks it was traced with, present or not. It does guard on submodules, and takes the wrapper's
 tensors as inputs, so that new values of the same shape need no new compilation.
 
@@ -17,43 +17,48 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .base import Place, Site, family_of
 from .checkpointing import wrap_checkpointing
 from .errors import InvalidInput
-from .projector import ModulationOffsets, Place
+from .projector import ModulationOffsets
+
+Replaced = list[tuple[nn.Module, str, nn.Module]]  # owner, name, and the module that stood there
 
 
-class StandIn(nn.Module):
-    """In the place of a plain module: same parameters under the same names, its answer offset."""
+class Wrapper(nn.Module):
+    """Takes the place of a plain module: same parameters under the same names; its answer is offset."""
 
-    def __init__(self, plain: nn.Module, offsets: ModulationOffsets) -> None:
+    def __init__(self, plain: nn.Module, offsets: ModulationOffsets, mlp: tuple[int, int]) -> None:
         super().__init__()
-        self.__dict__.update(plain=plain, offsets=offsets)  # not a submodule: names in the state dict stay as they are
+        # not a submodule: names in the state dict stay as they are
+        self.__dict__.update(plain=plain, offsets=offsets, mlp=mlp)
         self._parameters, self._buffers, self._modules = plain._parameters, plain._buffers, plain._modules
         self.training = plain.training
 
 
-class _OffsetNorm(StandIn):
-    """For a block's `norm1_context`."""
+class _OffsetText(Wrapper):
+    """For the modulation of a block's text stream: the MLP's shift and scale, in places `mlp` of its answer."""
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
-        x, gate_msa, shift_mlp, scale_mlp, gate_mlp = self.plain(*args, **kwargs)
-        shift, scale = _added(shift_mlp, self.offsets.shift), _added(scale_mlp, self.offsets.scale)
-        return x, gate_msa, shift, scale, gate_mlp
+        answer = list(self.plain(*args, **kwargs))
+        for place, offset in zip(self.mlp, (self.offsets.shift, self.offsets.scale), strict=True):
+            answer[place] = _added(answer[place], offset)
+        return tuple(answer)
 
 
-class _OffsetEmbedding(StandIn):
-    """For the transformer's `time_text_embed`."""
+class _OffsetEmbedding(Wrapper):
+    """For the module that embeds time and pooled text."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         return offset_embedding(self.plain(*args, **kwargs), self.offsets)
 
 
-class _OffsetModulation(StandIn):
+class _OffsetModulation(Wrapper):
     """For a modulation layer: the vector of time and pooled text, by whatever name it is given, is offset."""
 
     def forward(self, x: Tensor, *given: Tensor, **named: Tensor) -> Any:
@@ -61,13 +66,7 @@ class _OffsetModulation(StandIn):
         return self.plain(x, *(offset_embedding(vector, self.offsets) for vector in given), **vectors)
 
 
-class _Home(NamedTuple):
-    """Modules of one owner that offsets go to, and what stands in for them."""
-
-    owner: nn.Module
-    names: tuple[str, ...]
-    stand_in: type[StandIn]
-    offsets: ModulationOffsets
+_WRAPPERS = {"text_stream": _OffsetText, "time_text_embed": _OffsetEmbedding, "every_block": _OffsetModulation}
 
 
 class OffsetsHandle:
@@ -77,14 +76,13 @@ class OffsetsHandle:
         @contextmanager
         def recomputed(block: nn.Module, *tensors: Tensor) -> Iterator[None]:
             """A block of the backward pass: these offsets, whatever is attached by then."""
-            homes = _homes(transformer, ModulationOffsets(*tensors), place)
-            replaced = _attach([home for home in homes if home.owner is block])
+            replaced = _attach(transformer, ModulationOffsets(*tensors), place, only=block)
             try:
                 yield
             finally:
                 _put_back(replaced)
 
-        self._replaced = _attach(_homes(transformer, offsets, place))
+        self._replaced = _attach(transformer, offsets, place)
         self._unwrap = wrap_checkpointing(transformer, recomputed, *offsets)
 
     def detach(self) -> None:
@@ -101,17 +99,18 @@ def attach_offsets(transformer: nn.Module, offsets: ModulationOffsets, place: Pl
     sees the offsets of its forward pass, even when they are detached by then.
 
     Args:
-        transformer: a FluxTransformer2DModel, compiled or not, with or without LoRA.
-        offsets: scale and shift, (B, D) each, or (B, N D) for "every_block", in the order of `modulations`; B is the
-            batch of the coming calls, or 1 for all frames alike.
+        transformer: of a family that `base` knows, compiled or not, with or without LoRA.
+        offsets: scale and shift, (B, D) each, or (B, N D) for "every_block", in the order of the base model's sites; B
+            is the batch of the coming calls, or 1 for all frames alike.
         place: "text_stream" (every double block, as in the paper), "time_text_embed" or "every_block".
 
     Raises InvalidInput for offsets of another width and when offsets are attached already.
     """
     transformer = getattr(transformer, "_orig_mod", transformer)  # torch.compile(transformer)
     _check_fit(transformer, offsets, place)
-    owners = [(transformer, ("time_text_embed",)), *modulations(transformer)]
-    if any(isinstance(getattr(owner, name), StandIn) for owner, names in owners for name in names):
+    family = family_of(transformer)
+    sites = [site for kind in ("time_text_embed", "every_block") for site in family.modulation_sites(transformer, kind)]
+    if any(isinstance(getattr(owner, name), Wrapper) for owner, names in sites for name in names):
         raise InvalidInput("This transformer has offsets attached. Detach them before attaching others.")
     return OffsetsHandle(transformer, offsets, place)
 
@@ -128,44 +127,37 @@ def offsets_attached(
         handle.detach()
 
 
-def modulations(transformer: nn.Module) -> list[tuple[nn.Module, tuple[str, ...]]]:
-    """The N owners of modulation layers and what they call them: double blocks, single blocks, the last modulation."""
-    double = [(block, ("norm1", "norm1_context")) for block in transformer.transformer_blocks]
-    single = [(block, ("norm",)) for block in transformer.single_transformer_blocks]
-    return [*double, *single, (transformer, ("norm_out",))]
-
-
 def offsets_width(transformer: nn.Module, place: Place) -> int:
     """How many numbers the scale has, and the shift: D, or N D for "every_block"."""
-    return transformer.inner_dim * (len(modulations(transformer)) if place == "every_block" else 1)
+    num_pairs = len(_sites(transformer, place)) if place == "every_block" else 1
+    return transformer.inner_dim * num_pairs
 
 
-def _homes(transformer: nn.Module, offsets: ModulationOffsets, place: Place) -> list[_Home]:
-    if place == "time_text_embed":
-        return [_Home(transformer, ("time_text_embed",), _OffsetEmbedding, offsets)]
-    if place == "text_stream":
-        return [_Home(block, ("norm1_context",), _OffsetNorm, offsets) for block in transformer.transformer_blocks]
-    owners = modulations(transformer)
-    pairs = zip(*(part.chunk(len(owners), dim=1) for part in offsets), strict=True)
-    return [
-        _Home(owner, names, _OffsetModulation, ModulationOffsets(*pair))
-        for (owner, names), pair in zip(owners, pairs, strict=True)
-    ]
+def _sites(transformer: nn.Module, place: Place) -> list[Site]:
+    return family_of(transformer).modulation_sites(transformer, place)
 
 
-def _attach(homes: list[_Home]) -> list[tuple[nn.Module, str, nn.Module]]:
-    """Put the stand-ins in their places. Returns what stood there, for `_put_back`."""
-    replaced = []
-    for owner, names, stand_in, offsets in homes:
-        for name in names:
-            before = owner._modules[name]
+def _attach(
+    transformer: nn.Module, offsets: ModulationOffsets, place: Place, only: nn.Module | None = None
+) -> Replaced:
+    """Put the wrappers in their places, those of one owner alone or all. Returns what `_put_back` takes."""
+    sites, mlp = _sites(transformer, place), family_of(transformer).mlp_shift_scale
+    pairs = [offsets] * len(sites)
+    if place == "every_block":
+        chunks = zip(*(part.chunk(len(sites), dim=1) for part in offsets), strict=True)
+        pairs = [ModulationOffsets(*pair) for pair in chunks]
+    replaced: Replaced = []
+    for site, pair in zip(sites, pairs, strict=True):
+        for name in site.names if only in (None, site.owner) else ():
+            before = site.owner._modules[name]
             assert before is not None
-            owner._modules[name] = stand_in(before.plain if isinstance(before, StandIn) else before, offsets)
-            replaced.append((owner, name, before))
+            plain = before.plain if isinstance(before, Wrapper) else before
+            site.owner._modules[name] = _WRAPPERS[place](plain, pair, mlp)
+            replaced.append((site.owner, name, before))
     return replaced
 
 
-def _put_back(replaced: list[tuple[nn.Module, str, nn.Module]]) -> None:
+def _put_back(replaced: Replaced) -> None:
     for owner, name, before in replaced:
         before.training = getattr(owner, name).training
         owner._modules[name] = before

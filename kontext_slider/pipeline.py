@@ -22,10 +22,11 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPVisionModelWithP
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from . import anchor, arguments, checkpoint, hub, lora
+from .base import BaseModel, base_of
 from .codec import PatchCodec
 from .defaults import MAX_STRENGTH, EditDefaults
 from .drift import fit_in_place
-from .encoding import decode, encode_edit, packed_source
+from .encoding import encode_edit, packed_source
 from .errors import InvalidInput, MissingSlider
 from .images import Photo, fitted
 from .modulation import offsets_attached
@@ -95,6 +96,11 @@ class KontextSliderPipeline(FluxKontextPipeline):
     def known_instructions(self) -> dict[str, list[str]]:
         """Edit name -> phrasings the model was trained on; empty where it takes any instruction."""
         return copy.deepcopy(dict(self.config.known_instructions or {}))
+
+    @property
+    def base(self) -> BaseModel:
+        """What depends on the base model's family: encoders, schedule, velocity, codec."""
+        return base_of(self)
 
     @property
     def has_slider(self) -> bool:
@@ -186,7 +192,7 @@ class KontextSliderPipeline(FluxKontextPipeline):
             frames = anchor.given_back(frames, strengths[: len(frames)], kept - untouched)
             if output_type == "latent":
                 return frames
-            pixels = decode(self, frames, (encoded["width"], encoded["height"]))
+            pixels = self.base.decode(frames, (encoded["width"], encoded["height"]))
         return self.image_processor.postprocess(pixels, output_type, do_denormalize=[False] * len(pixels))
 
     def _full_size(self, photo: Photo, strengths: list[float], frames: list[Image.Image]) -> list[Image.Image]:
@@ -298,7 +304,7 @@ class KontextSliderPipeline(FluxKontextPipeline):
         checkpoint.check_projector_fit(projector, self.transformer)
         if isinstance(config, int):
             config = LoraConfig(
-                r=config, lora_alpha=config, target_modules=list(lora.TARGETS), init_lora_weights="gaussian"
+                r=config, lora_alpha=config, target_modules=list(self.base.lora_targets), init_lora_weights="gaussian"
             )
         with self._offload_paused():
             lora.add_lora(self.transformer, config)

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 from accelerate import cpu_offload
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
-from diffusers import FluxTransformer2DModel
 from torch import nn
 
-from .modulation import modulations
+from .base import family_of
 
 if TYPE_CHECKING:
     from .pipeline import KontextSliderPipeline
@@ -26,9 +25,10 @@ if TYPE_CHECKING:
 WORKING_BYTES = 8 * 1024**3  # that frames of the 12-billion model are computed in, eight at once at 1024 pixels
 
 
-def modulation_layers(transformer: FluxTransformer2DModel) -> list[nn.Module]:
+def modulation_layers(transformer: nn.Module) -> list[nn.Module]:
     """The linear layers that turn a time and a pooled text into shifts, scales and gates."""
-    return [getattr(owner, name).linear for owner, names in modulations(transformer) for name in names]
+    sites = family_of(transformer).modulation_sites(transformer, "every_block")
+    return [getattr(owner, name).linear for owner, names in sites for name in names]
 
 
 def place_sparingly(pipe: KontextSliderPipeline, device: torch.device) -> KontextSliderPipeline:
@@ -51,7 +51,7 @@ def is_lent(module: nn.Module) -> bool:
     return isinstance(getattr(module, "_hf_hook", None), AlignDevicesHook)
 
 
-def has_room(transformer: FluxTransformer2DModel) -> bool:
+def has_room(transformer: nn.Module) -> bool:
     """Whether copies of the blocks' matrices fit beside them, and nobody asked to spare the device's memory."""
     device, modulating = transformer.device, modulation_layers(transformer)
     if device.type != "cuda":

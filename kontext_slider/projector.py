@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from .base import Place
 from .errors import InvalidInput
 
 ENCODINGS = ("release", "sinusoidal")
-Place = Literal["text_stream", "time_text_embed", "every_block"]
 TANGENT = 0.1  # of strength, over which the direction of the offsets is taken at the highest trained strength
 
 

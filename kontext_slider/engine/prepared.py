@@ -26,8 +26,8 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from torch.nn.functional import silu
 
+from ..base import family_of
 from ..lora import slider_lora
-from ..modulation import modulations
 from ..placement import modulation_layers
 from ..projector import ModulationOffsets, Place
 from .blocks import Parts, compiled_blocks, double_block, joined, modulated, single_block
@@ -113,7 +113,7 @@ class Prepared:
 
 def tables(transformer: FluxTransformer2DModel, embeddings: Tensor, dtype: torch.dtype) -> list[Table]:
     """The answers of all modulation layers, step by step, in `dtype`. embeddings: (R, B, blocks or 1 for all, D)."""
-    owners, width = modulations(transformer), embeddings.shape[-1]
+    owners, width = family_of(transformer).modulation_sites(transformer, "every_block"), embeddings.shape[-1]
     hidden = silu(embeddings).expand(-1, -1, len(owners), -1).unbind(2)  # of each block, (R, B, D)
 
     def answers(layer: torch.nn.Linear, heard: Tensor) -> Tensor:

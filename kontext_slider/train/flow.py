@@ -12,6 +12,7 @@ from diffusers import FluxKontextPipeline, FluxTransformer2DModel
 from torch import Tensor
 
 from kontext_slider import anchor
+from kontext_slider.base import Conditioning, TextEncoding, Tokens, family_of
 
 Rows = TypeVar("Rows", bound=Any)
 Weighting = Literal["none", "sigma_squared"]
@@ -97,17 +98,16 @@ def velocity(
     guidance: float,
 ) -> Tensor:
     """What the model predicts for target tokens `noisy` beside the source's, (B, L, K) in float32."""
-    dtype, (height, width) = transformer.dtype, source.shape[-2:]
-    return transformer(
-        hidden_states=torch.cat([noisy, pack(source)], dim=1).to(dtype),  # (B, 2 L, K)
-        timestep=sigmas,
+    dtype, base = transformer.dtype, family_of(transformer)
+    height, width = source.shape[-2:]
+    no_ids = torch.zeros(text.shape[1], 3, device=noisy.device)
+    edit = Conditioning(
+        TextEncoding(text.to(dtype), pooled.to(dtype), no_ids),
+        source=Tokens(pack(source).to(dtype), base.token_ids(height, width, True, noisy.device)),
+        noise=Tokens(noisy, base.token_ids(height, width, False, noisy.device)),
         guidance=torch.full_like(sigmas, guidance) if transformer.config.guidance_embeds else None,
-        pooled_projections=pooled.to(dtype),
-        encoder_hidden_states=text.to(dtype),
-        img_ids=token_positions(height, width, noisy.device),
-        txt_ids=torch.zeros(text.shape[1], 3, device=noisy.device),
-        return_dict=False,
-    )[0][:, : noisy.shape[1]].float()
+    )
+    return base.velocity(transformer, noisy.to(dtype), sigmas, edit).float()
 
 
 @torch.no_grad()

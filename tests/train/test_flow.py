@@ -1,23 +1,23 @@
 """The error of a velocity, whatever the noise hides."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from kontext_slider.train.flow import first_guess, flow_error, pack
+from tests.tiny import tiny_pipeline
 
 
 def leading_to(picture: torch.Tensor):
-    """A stand-in for a transformer whose velocity leads from whatever is noisy to `picture` (B, C, h, w)."""
+    """A transformer whose velocity leads from whatever is noisy to `picture` (B, C, h, w)."""
+    transformer = tiny_pipeline(slider=False).transformer
 
     def forward(hidden_states, timestep, **_rest):
         noisy = hidden_states[:, : hidden_states.shape[1] // 2]
         velocity = (noisy - pack(picture)) / timestep[:, None, None]
         return (torch.cat([velocity, torch.full_like(velocity, torch.nan)], dim=1),)
 
-    forward.dtype, forward.config = torch.float32, SimpleNamespace(guidance_embeds=False)
-    return forward
+    transformer.forward = forward
+    return transformer
 
 
 @pytest.mark.parametrize("weighting", ["none", "sigma_squared"])

@@ -1,0 +1,149 @@
+"""The one door to a base model: everything that depends on its family is asked here.
+
+A family is one file beside this one and one entry in `_FAMILIES`. `base_of(pipe)` gives the family's object for a
+pipeline, `family_of(transformer)` the class, whose static methods need a transformer alone (as training does).
+
+Legend: B rows of a batch, T text tokens, W text width, P pooled width, L target tokens, S source tokens, C channels of
+a packed token, H and W sides in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+from diffusers import SchedulerMixin
+from PIL import Image
+from torch import Tensor, device, dtype, nn
+
+Place = Literal["text_stream", "time_text_embed", "every_block"]  # where offsets go, see `modulation.py`
+
+
+@dataclass(frozen=True)
+class TextEncoding:
+    """What the text encoders make of an instruction."""
+
+    embeds: Tensor  # (1 or B, T, W)
+    pooled: Tensor  # (1 or B, P)
+    ids: Tensor  # (T, 3)
+
+    @property
+    def num_bytes(self) -> int:
+        return self.embeds.nbytes + self.pooled.nbytes + self.ids.nbytes
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Packed latents and their position ids: a source, or the noise that the target starts from."""
+
+    latents: Tensor  # (1 or B, L, C)
+    ids: Tensor  # (L, 3); the first entry is 0 for target tokens, 1 for source tokens
+
+    @property
+    def num_bytes(self) -> int:
+        return self.latents.nbytes + self.ids.nbytes
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """All that a denoise needs and that does not depend on the strength."""
+
+    text: TextEncoding
+    source: Tokens
+    noise: Tokens
+    guidance: Tensor | None  # (1 or B,), only for transformers that embed it
+
+
+class Site(NamedTuple):
+    """Modules of one owner that one pair of offsets goes to."""
+
+    owner: nn.Module
+    names: tuple[str, ...]
+
+
+class BaseModel(Protocol):
+    """One pipeline's base model."""
+
+    lora_targets: ClassVar[tuple[str, ...]]  # the modules that a slider's LoRA adapts
+    modulation_names: ClassVar[tuple[str, ...]]  # what the transformer calls its modulation layers
+    mlp_shift_scale: ClassVar[tuple[int, int]]  # places of the MLP's shift and scale in a text modulation's answer
+
+    def __init__(self, pipe: Any) -> None: ...
+
+    def encode_text(self, instruction: str, max_sequence_length: int) -> TextEncoding: ...
+
+    def encode_source(self, image: Image.Image, dtype: dtype) -> Tokens:
+        """`image` has sides that are multiples of the packing; `dtype` is that of the text's embeddings."""
+
+    def draw_noise(self, size: tuple[int, int], seed: int, dtype: dtype) -> Tokens:
+        """Noise of a picture of `size` (width, height). A seed means the same on every device."""
+
+    def guidance(self, scale: float) -> Tensor | None:
+        """(1,); None for a transformer that takes none."""
+
+    def schedule(self, steps: int, num_tokens: int) -> SchedulerMixin:
+        """A scheduler of its own for one render, with `timesteps` (steps,) and `sigmas` (steps + 1,)."""
+
+    def decode(self, latents: Tensor, size: tuple[int, int]) -> Tensor:
+        """Packed latents (B, L, C) to pixels (B, 3, H, W) in [0, 1]."""
+
+    def round_trip(self, pixels: Tensor) -> Tensor:
+        """What the codec leaves of pixels (B, 3, H, W) in [0, 1], not clipped."""
+
+    def to_picture(self, pixels: Tensor) -> Image.Image:
+        """Pixels (1, 3, H, W) in [0, 1] to a picture, as the pipeline rounds them."""
+
+    def to_pixels(self, picture: Image.Image) -> Tensor:
+        """A picture to pixels (1, 3, H, W) in [0, 1], as the pipeline sees it."""
+
+    @staticmethod
+    def velocity(
+        transformer: nn.Module,
+        latents: Tensor,
+        time: Tensor,
+        edit: Conditioning,
+        attention: dict[str, Any] | None = None,
+    ) -> Tensor:
+        """The velocity at target latents (B, L, C), (B, L, C). `time`: the noise level in (0, 1], () or (B,)."""
+
+    @staticmethod
+    def pack(latents: Tensor) -> Tensor:
+        """(B, channels, h, w) -> tokens (B, L, C)."""
+
+    @staticmethod
+    def token_ids(height: int, width: int, is_source: bool, device: device | None = None) -> Tensor:
+        """Position ids (L, 3) of latents of h x w."""
+
+    @staticmethod
+    def modulation_sites(transformer: nn.Module, place: Place) -> list[Site]:
+        """Where offsets go: one pair for each site of "every_block", the same pair for all sites of the others."""
+
+    @staticmethod
+    def blocks(transformer: nn.Module) -> Sequence[nn.Module]:
+        """In the order in which they run; each answers (text tokens, image tokens)."""
+
+
+_FAMILIES = {"FluxTransformer2DModel": "flux1_kontext.Flux1Kontext"}
+
+
+def base_of(pipe: Any) -> BaseModel:
+    """The base model of a pipeline."""
+    return family_of(pipe.transformer)(pipe)
+
+
+def family_of(transformer: nn.Module) -> type[BaseModel]:
+    """The family of a transformer, compiled or not. Raises TypeError for one that no file here knows."""
+    plain = getattr(transformer, "_orig_mod", transformer)  # torch.compile(transformer)
+    for kind in type(plain).__mro__:
+        if kind.__name__ in _FAMILIES:
+            return _load(_FAMILIES[kind.__name__])
+    raise TypeError(f"{type(plain).__name__} is no transformer that kontext_slider.base knows.")
+
+
+@cache
+def _load(name: str) -> Any:
+    module, _, kind = name.partition(".")
+    return getattr(import_module(f"{__name__}.{module}"), kind)
