@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .defaults import EditDefaults
+    from .edit import EditDefaults, EditSpec, check_strengths
     from .engine import EditSession, SliderEngine
     from .errors import (
         CheckpointError,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .modulation import attach_offsets, offsets_attached
     from .pipeline import KontextSliderPipeline
     from .presets import PRESETS, Preset, load_pipeline
-    from .projector import ModulationOffsets, StrengthProjector, check_strengths
+    from .projector import ModulationOffsets, StrengthProjector
 
 __version__ = "0.1.0"
 
@@ -32,6 +32,7 @@ __all__ = [
     "CheckpointError",
     "EditDefaults",
     "EditSession",
+    "EditSpec",
     "InvalidInput",
     "KontextSliderError",
     "KontextSliderPipeline",
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "defaults": ("EditDefaults",),
+    "edit": ("EditDefaults", "EditSpec", "check_strengths"),
     "engine": ("EditSession", "SliderEngine"),
     "errors": (
         "CheckpointError",
@@ -66,7 +67,7 @@ _HOMES = {
     "presets": ("PRESETS", "Preset", "load_pipeline"),
     # diffusers resolves a component entry ["kontext_slider", "StrengthProjector"] of a model_index.json by asking
     # the named module for the class and for its base class, ModelMixin.
-    "projector": ("ModelMixin", "ModulationOffsets", "StrengthProjector", "check_strengths"),
+    "projector": ("ModelMixin", "ModulationOffsets", "StrengthProjector"),
 }
 
 

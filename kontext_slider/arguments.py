@@ -18,7 +18,7 @@ from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RES
 from PIL import Image
 from torch import Tensor
 
-from .defaults import EditDefaults
+from .edit import EditDefaults, check_instruction
 from .errors import InvalidInput
 from .images import Photo, fitted, read_image, read_photo, working_size
 
@@ -56,7 +56,8 @@ def complete_arguments(
     Raises InvalidInput for what has no meaning with strengths: several instructions, images, noises or seeds.
     """
     given = {name: _the_only(name, value) for name, value in given.items()}
-    _check_instruction(given)
+    if isinstance(given.get("prompt"), str):
+        check_instruction(given["prompt"])
     if defaults is not None:
         given = _with_defaults(pipe, given, defaults)
     unset = {name: p.default for name, p in PARENT.parameters.items() if name not in given and name != "self"}
@@ -184,12 +185,6 @@ def _the_only(name: str, value: Any) -> Any:
             "instruction and one noise. Call once per edit."
         )
     return value[0]
-
-
-def _check_instruction(given: dict[str, Any]) -> None:
-    prompt = given.get("prompt")
-    if isinstance(prompt, str) and not prompt.strip():
-        raise InvalidInput("The instruction is empty. Say what to change, for example 'make it snow'.")
 
 
 def _with_defaults(pipe: FluxKontextPipeline, given: dict[str, Any], defaults: EditDefaults) -> dict[str, Any]:

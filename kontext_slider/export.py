@@ -20,7 +20,7 @@ from typing import IO, Any, BinaryIO
 from PIL import Image, ImageDraw, ImageFont
 
 from .animation import Spool, frame_times, there_and_back, write_gif, write_mp4, write_webp
-from .defaults import MAX_STRENGTH
+from .edit import MAX_STRENGTH, check_strengths
 from .errors import InvalidInput
 from .files import check_suffix, open_whole
 from .images import MAX_PIXELS, Photo
@@ -106,12 +106,10 @@ def num_shown(num_frames: int, bounce: bool) -> int:
 
 
 def _check_strengths(strengths: Iterable[float]) -> list[float]:
-    checked = [float(strength) for strength in strengths]
-    if not checked:
+    strengths = list(strengths)
+    if not strengths:
         raise InvalidInput("There are no frames to export: render at least one strength first.")
-    if not all(0 <= strength <= MAX_STRENGTH for strength in checked):
-        raise InvalidInput(f"Every frame's strength must be a number from 0 to {MAX_STRENGTH}.")
-    return checked
+    return check_strengths(strengths, MAX_STRENGTH)
 
 
 def _checked_pictures(frames: Iterable[Frame], strengths: list[float], suffix: str) -> Iterator[Image.Image]:

@@ -17,6 +17,7 @@ from PIL import Image
 from .colour import to_srgb
 from .colour_tags import ColourTags, read_colour_tags
 from .depth import grey_of_depth, image_of_array, is_deep
+from .edit import check_size
 from .errors import InvalidInput, UnreadableImage
 from .exif import exif_of_tiff
 from .opener import named_errors, open_unlimited, too_large
@@ -27,7 +28,6 @@ ImageLike = str | os.PathLike | bytes | bytearray | Image.Image | np.ndarray
 MAX_PIXELS = 110_000_000  # cameras of 100 and telephones of 108 megapixels
 MIN_SIDE = 8  # pixels; below that there is nothing to edit
 MAX_ASPECT = 64  # longer side over shorter side
-MAX_SIZE = 2048  # side of the square of the working area, pixels
 
 _VECTOR_FORMATS = {"EPS", "WMF"}  # Pillow hands these to other programs to draw
 _EXIF_ORIENTATION = 0x0112
@@ -114,7 +114,7 @@ def working_size(size_of_source: tuple[int, int], size: int, multiple: int) -> t
 
     Raises InvalidInput for a size no model can use and for a strip longer than 64 times its other side.
     """
-    size = _checked_size(size, multiple)
+    size = check_size(size, multiple)
     width, height = size_of_source
     if min(width, height) < 1:
         raise UnreadableImage("The image has no pixels. Choose another file.")
@@ -149,12 +149,6 @@ def _check_sides(image: Image.Image) -> None:
             f"The image is {image.width} x {image.height} pixels, too small to edit. "
             f"Choose one of at least {MIN_SIDE} pixels on each side."
         )
-
-
-def _checked_size(size: int, multiple: int) -> int:
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or not multiple <= size <= MAX_SIZE:
-        raise InvalidInput(f"The size must be a whole number of pixels from {multiple} to {MAX_SIZE}, not {size!r}.")
-    return int(size)
 
 
 def _best_sides(aspect: float, size: int, multiple: int) -> tuple[int, int]:

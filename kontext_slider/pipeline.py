@@ -24,13 +24,13 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from . import anchor, arguments, checkpoint, hub, lora
 from .base import BaseModel, base_of
 from .codec import PatchCodec
-from .defaults import MAX_STRENGTH, EditDefaults
 from .drift import fit_in_place
+from .edit import MAX_STRENGTH, EditDefaults, check_strengths
 from .encoding import encode_edit, packed_source
 from .errors import InvalidInput, MissingSlider
 from .images import Photo, fitted
 from .modulation import offsets_attached
-from .projector import StrengthProjector, check_strengths
+from .projector import StrengthProjector
 from .transfer import Transfer
 
 

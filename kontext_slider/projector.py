@@ -7,7 +7,6 @@ D width of the transformer (`inner_dim`), K places of a polynomial.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from numbers import Real
 from typing import Any, NamedTuple, get_args
 
@@ -28,25 +27,6 @@ class ModulationOffsets(NamedTuple):
 
     scale: Tensor  # (B, D), or (B, N D) with a pair for each of N blocks
     shift: Tensor  # as the scale
-
-
-def check_strengths(value: float | Sequence[float], highest: float = 1.0) -> list[float]:
-    """One strength or several (list, tuple, array, tensor) as a list of floats in [0, `highest`].
-
-    Raises InvalidInput (a ValueError) for an empty list, text, booleans, NaN and numbers outside the range.
-    """
-    plain: Any = value.tolist() if hasattr(value, "tolist") else value
-    items = list(plain) if isinstance(plain, Sequence) and not isinstance(plain, str | bytes) else [plain]
-    if not items:
-        raise InvalidInput("The list of strengths is empty. Give at least one number from 0 (untouched) to 1 (full).")
-    return [_check_strength(item, highest) for item in items]
-
-
-def _check_strength(item: Any, highest: float) -> float:
-    if isinstance(item, bool) or not isinstance(item, Real) or not 0.0 <= float(item) <= highest:  # NaN fails here too
-        beyond = "" if highest == 1 else f", or up to {highest:g} beyond it"
-        raise InvalidInput(f"A strength is a number from 0 (untouched) to 1 (full edit){beyond}, not {item!r}.")
-    return float(item)
 
 
 def encode_periodic(strength: Tensor) -> Tensor:

@@ -291,8 +291,8 @@ def test_wrong_flags_get_a_sentence(
 @pytest.mark.parametrize(
     ("flags", "status", "words"),
     [
-        (["-s", "1.6"], 2, "from 0.0 to 1.5"),
-        (["-s", "nan"], 2, "from 0.0 to 1.5"),
+        (["-s", "1.6"], 2, "or up to 1.5"),
+        (["-s", "nan"], 2, "or up to 1.5"),
         (["-o", "out.avi"], 2, ".png"),
         (["-o", "PHOTO"], 2, "the source itself"),
         (["--model", "/no/such/folder"], 2, "no model"),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from kontext_slider import StrengthProjector, check_strengths
+from kontext_slider import StrengthProjector
 from kontext_slider.errors import InvalidInput
 from tests.tiny import INNER_DIM, POOLED_DIM, tiny_projector
 
@@ -108,33 +107,6 @@ def test_impossible_sizes_are_refused(sizes):
         tiny_projector(**sizes)
 
 
-@pytest.mark.parametrize(
-    ("value", "strengths"),
-    [
-        (0, [0.0]),
-        (0.5, [0.5]),
-        (np.float32(0.25), [0.25]),
-        ((0, 1), [0.0, 1.0]),
-        (np.linspace(0, 1, 3), [0.0, 0.5, 1.0]),
-        (torch.tensor([0.0, 1.0]), [0.0, 1.0]),
-        (torch.tensor(0.5), [0.5]),
-    ],
-)
-def test_strengths_of_many_kinds(value, strengths):
-    """Arrays and tensors are how people make sweeps."""
-    assert check_strengths(value) == strengths
-
-
-@pytest.mark.parametrize(
-    "value",
-    [[], (), -0.01, 1.01, float("nan"), float("inf"), True, [0.5, False], "0.5", ["a"], None, [None], [[0.5]], 1j],
-)
-def test_silly_strengths_get_a_sentence(value):
-    """True is 1 and NaN passes `x < 0 or x > 1`: both would render something nobody asked for."""
-    with pytest.raises(ValueError, match="strength"):
-        check_strengths(value)
-
-
 def test_beyond_the_trained_strengths_offsets_go_on_straight():
     """The released encoding turns back at 1: 1.3 would look like 0.7."""
     projector, pooled = tiny_projector(), torch.randn(1, POOLED_DIM)
@@ -179,10 +151,3 @@ def test_a_projector_trained_further_is_asked_further():
     encoded = projector.pe_extender(projector.encode_strength(torch.tensor([1.3])))
     plain = projector.projector(torch.cat([encoded, pooled], dim=-1))
     torch.testing.assert_close(torch.cat(projector(torch.tensor([1.3]), pooled), dim=-1), plain)
-
-
-def test_extrapolation_has_to_be_asked_for():
-    """A slider that leaves its range by a typing error edits too much."""
-    assert check_strengths([1.5], highest=1.5) == [1.5]
-    with pytest.raises(ValueError, match="1.5"):
-        check_strengths(1.6, highest=1.5)

@@ -5,23 +5,28 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ..defaults import MAX_STRENGTH
+from ..edit import MAX_STRENGTH, check_strength
 from ..errors import InvalidInput
 from ..files import check_suffix, make_folder
 from ..metadata import describe, recipe
 from ..picture_file import PICTURE_FORMATS, save_picture
-from .options import add_edit_arguments, number, open_engine
+from .options import add_edit_arguments, checked, number, open_engine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `edit`."""
     parser.add_argument("image", metavar="IMAGE", type=Path, help="the picture to edit")
     parser.add_argument(
-        "-s", "--strength", type=number(float, 0.0, MAX_STRENGTH), default=1.0, help="from 0, untouched, to 1 (default)"
+        "-s",
+        "--strength",
+        type=checked(float, partial(check_strength, highest=MAX_STRENGTH)),
+        default=1.0,
+        help="from 0, untouched, to 1 (default)",
     )
     parser.add_argument("--allow-extrapolation", action="store_true", help=f"strengths up to {MAX_STRENGTH}")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the file to write: .png, .jpg or .webp")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..edit import MIN_SIZE, check_guidance, check_instruction, check_seed, check_size, check_steps
+from ..errors import InvalidInput
 from ..instructions import advise
 
 if TYPE_CHECKING:
     from ..engine import SliderEngine
 
 Number = TypeVar("Number", int, float)
+Value = TypeVar("Value")
 # engine.speed and quantize have them too, but importing those takes seconds
 SPEEDS = ("exact", "fast", "fastest")
 QUANTIZED = ("int8",)
@@ -22,17 +27,19 @@ CHATTY = ("torchao", "torch.utils._pytree")  # loggers
 
 def add_edit_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of an edit and of the model that makes it."""
-    parser.add_argument("-i", "--instruction", required=True, type=instruction, help='such as "make it snow"')
+    parser.add_argument(
+        "-i", "--instruction", required=True, type=checked(str, check_instruction), help='such as "make it snow"'
+    )
     parser.add_argument("--model", default="pocket", help="pocket, kontext-dev, a model folder or a hub id")
     parser.add_argument("--slider", help="slider weights, a folder or a hub id (default: the model's own)")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the first that is there)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: by the device")
-    parser.add_argument("--seed", type=number(int, 0, 2**63 - 1), default=0, help="of the noise (default: 0)")
-    parser.add_argument("--steps", type=number(int, 1, 1000), help="denoise steps (default: the model's)")
-    parser.add_argument("--guidance", type=number(float, 0, 1000), help="guidance scale (default: the model's)")
+    parser.add_argument("--seed", type=checked(int, check_seed), default=0, help="of the noise (default: 0)")
+    parser.add_argument("--steps", type=checked(int, check_steps), help="denoise steps (default: the model's)")
+    parser.add_argument("--guidance", type=checked(float, check_guidance), help="guidance scale (default: the model's)")
     parser.add_argument(
         "--size",
-        type=number(int, 16, 2048),
+        type=checked(int, partial(check_size, least=MIN_SIZE)),
         help="side in pixels of a square of the same area as the result (default: the model's)",
     )
     add_engine_arguments(parser)
@@ -69,11 +76,19 @@ def add_engine_arguments(parser: argparse.ArgumentParser, speed: str = "exact") 
     )
 
 
-def instruction(text: str) -> str:
-    """The type of an instruction flag: some words."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError('the instruction must say what to change, such as "make it snow"')
-    return text
+def checked(kind: Callable[[str], Any], check: Callable[[Any], Value]) -> Callable[[str], Value]:
+    """The type of a flag whose value `check` of `edit.py` takes, as a `kind`."""
+
+    def parse(text: str) -> Value:
+        value: Any = text
+        with contextlib.suppress(ValueError):
+            value = kind(text)
+        try:
+            return check(value)
+        except InvalidInput as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parse
 
 
 def number(kind: Callable[[str], Number], low: Number, high: Number) -> Callable[[str], Number]:

@@ -20,18 +20,23 @@ from ..batch import (
     plan_sweeps,
     run_sweeps,
 )
+from ..edit import check_num_frames
 from ..errors import InvalidInput
 from ..export import ANIMATIONS, FORMATS, FPS, FPS_RANGE
 from ..files import make_folder
 from ..image_search import find_images
-from .options import add_edit_arguments, number, open_engine
+from .options import add_edit_arguments, checked, number, open_engine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `sweep`."""
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="pictures, folders of pictures, or patterns")
     parser.add_argument(
-        "-n", dest="num_strengths", type=number(int, 2, 1001), default=11, help="strengths from 0 to 1 (default: 11)"
+        "-n",
+        dest="num_strengths",
+        type=checked(int, check_num_frames),
+        default=11,
+        help="strengths from 0 to 1 (default: 11)",
     )
     parser.add_argument("--format", choices=FORMATS, default="gif", help="default: gif; png is a strip")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("outputs"), help="default: outputs")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import shutil
 from collections.abc import Callable, Hashable
-from numbers import Real
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 import torch
 from PIL import Image
 
-from ..defaults import MAX_STRENGTH
+from ..edit import MAX_STRENGTH, EditSpec
 from ..errors import InvalidInput, MissingSlider
 from ..images import ImageLike, Photo, read_photo, working_image
 from ..placement import has_room
@@ -32,8 +29,6 @@ from .weights import Weights, is_plain
 if TYPE_CHECKING:
     from ..pipeline import KontextSliderPipeline
 
-MAX_STEPS = 1000
-MAX_SEED = 2**63 - 1
 MB = 1024**2
 PREVIEW_CACHE_BYTES = 64 * MB  # a preview is looked at until its exact frame is there
 LOSS_CACHE_BYTES = 64 * MB  # of what frames at strength 0 lose of their sources, on the pipeline's device
@@ -122,21 +117,17 @@ class SliderEngine:
         """
         if not self.pipe.has_slider:
             raise MissingSlider("This model has no slider weights. Load some with pipe.load_slider(...) first.")
-        defaults = self.pipe.defaults
-        instruction, seed = check_instruction(instruction), check_seed(seed)
-        steps = check_steps(defaults.steps if steps is None else steps)
-        guidance = check_guidance(defaults.guidance if guidance is None else guidance)
-        size = defaults.size if size is None else size
+        spec = EditSpec.from_defaults(self.pipe.defaults, instruction, seed, steps, guidance, size)
         photo = image if isinstance(image, Photo) else read_photo(image)
-        source = working_image(photo.on_white(), size, self.pipe.vae_scale_factor * 2)
+        source = working_image(photo.on_white(), spec.size, self.pipe.vae_scale_factor * 2)
         settings = EditSettings(
             source_digest=digest(source),
             size=source.size,
-            instruction=instruction,
-            max_sequence_length=defaults.max_sequence_length,
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
+            instruction=spec.instruction,
+            max_sequence_length=spec.max_sequence_length,
+            seed=spec.seed,
+            steps=spec.steps,
+            guidance=spec.guidance,
             speed=self.speed,
         )
         highest = MAX_STRENGTH if allow_extrapolation else 1.0
@@ -207,33 +198,6 @@ class SliderEngine:
 def digest(image: Image.Image) -> str:
     """A name for the pixels of an image."""
     return hashlib.sha256(image.tobytes()).hexdigest()
-
-
-def check_instruction(instruction: str) -> str:
-    if not isinstance(instruction, str) or not instruction.strip():
-        raise InvalidInput(f'The instruction must say what to change, such as "make it snow", not {instruction!r}.')
-    return instruction
-
-
-def check_seed(seed: int) -> int:
-    return _check_whole("seed", seed, 0, MAX_SEED)
-
-
-def check_steps(steps: int) -> int:
-    return _check_whole("number of steps", steps, 1, MAX_STEPS)
-
-
-def check_guidance(guidance: float) -> float:
-    valid = isinstance(guidance, Real) and not isinstance(guidance, bool)
-    if not valid or not math.isfinite(guidance) or guidance < 0:
-        raise InvalidInput(f"The guidance must be a number of 0 or more, such as 2.5, not {guidance!r}.")
-    return float(guidance)
-
-
-def _check_whole(name: str, value: int, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
-        raise InvalidInput(f"The {name} must be a whole number from {low} to {high}, not {value!r}.")
-    return int(value)
 
 
 def _always_wanted() -> None:

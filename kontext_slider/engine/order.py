@@ -12,9 +12,8 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
-from ..errors import InvalidInput
+from ..edit import check_num_frames
 
-MAX_FRAMES = 1001  # of a sweep
 NUM_COARSE = 5  # ends, middle, quarters: gaps wider than that may hide anything between two frames that look alike
 SKETCH_SIDE = 64  # pixels; a change too small to be seen at this size is no reason to render a frame sooner
 
@@ -33,7 +32,7 @@ def next_strength(
     difference x width, and a frame in the middle takes half of it away: the largest product is the best buy.
 
     Args:
-        n: frames of the strip, 2 to `MAX_FRAMES`.
+        n: frames of the strip, 2 or more.
         finished: strengths, as `cache_strength` rounds them.
         difference: how unlike the frames of two finished, neighbouring strengths are, 0 or more.
         hand: where the hand rests.
@@ -120,12 +119,6 @@ def sketch(frame: Image.Image) -> np.ndarray:
 def sketch_difference(first: np.ndarray, second: np.ndarray) -> float:
     """Mean absolute difference of the pixels of two sketches, 0 to 255."""
     return float(np.abs(first - second).mean())
-
-
-def check_num_frames(n: int) -> int:
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 2 <= n <= MAX_FRAMES:
-        raise InvalidInput(f"A sweep needs a whole number of frames from 2 to {MAX_FRAMES}, not {n!r}.")
-    return int(n)
 
 
 def cache_strength(strength: float) -> float:

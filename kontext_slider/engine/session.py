@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from ..edit import check_strength
 from ..errors import InvalidInput, SessionClosed, Superseded
 from ..images import Photo
-from ..projector import check_strengths
 from .between import interpolate, neighbours
 from .cache import ByteCache
 from .denoise import Conditioning, OnStep
@@ -298,13 +297,6 @@ class EditSession:
         if not near or len(frames) < len(near):
             return None
         return interpolate(frames, strength, speed.between, self._check_open().offsets_at)
-
-
-def check_strength(strength: float, highest: float = 1.0) -> float:
-    """One number in [0, `highest`]; InvalidInput for anything else, a list included."""
-    if not isinstance(strength, Real):
-        raise InvalidInput(f"The strength must be one number from 0 to {highest:g}, not {strength!r}.")
-    return check_strengths(strength, highest)[0]
 
 
 def _counter(on_step: OnStep | None, total: int) -> Callable[[int], None]:

@@ -8,7 +8,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from kontext_slider.commands.options import number
+from kontext_slider.commands.options import checked
+from kontext_slider.edit import check_seed
 from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.beyond import score_beyond
 from kontext_slider.evaluate.compare import CEILING, Result
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=DTYPES, help="default: by the device")
     parser.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="the report's folder")
     parser.add_argument("--json", type=Path, help="write all means as one JSON object")
-    parser.add_argument("--seed", type=number(int, 0, 2**63 - 1), default=0, help="draws scenes and noise (default: 0)")
+    parser.add_argument("--seed", type=checked(int, check_seed), default=0, help="draws scenes and noise (default: 0)")
     truth = parser.add_argument_group("against the truth, edit by edit (without --edits and --pie-bench)")
     truth.add_argument("--scenes-per-edit", type=int, default=4, help="held-out scenes per edit (default: 4)")
     truth.add_argument("--photos", type=Path, help="a folder of photographs to measure on as well")

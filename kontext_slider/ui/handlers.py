@@ -18,6 +18,7 @@ from typing import Any
 
 import gradio as gr
 
+from kontext_slider.edit import check_instruction, check_num_frames, check_seed, check_steps
 from kontext_slider.engine import grid
 from kontext_slider.errors import InvalidInput, KontextSliderError, SessionClosed, Superseded
 from kontext_slider.instructions import Advice, advise
@@ -29,13 +30,11 @@ from kontext_slider.ui.kept import kept_edit, uploaded
 from kontext_slider.ui.opening import OPENING_SERIAL, Opening
 from kontext_slider.ui.photograph import sizes
 from kontext_slider.ui.progress import watched
-from kontext_slider.ui.sentences import named, no_download, note, notice, position, whole_number
+from kontext_slider.ui.sentences import named, no_download, note, notice, position, whole
 from kontext_slider.ui.tab import OpenEdit, Recipe, Tab
 
-MAX_SEED = 2**32 - 1
-MAX_FRAMES = 41
-MAX_STEPS = 200
-MAX_LETTERS = 500
+MAX_FRAMES = 41  # of a strip
+MAX_LETTERS = 500  # of an instruction
 MOST_QUOTED = 80  # letters of an instruction in a sentence about it
 LOST = "The server does not have this edit any more. It is opened again; if nothing happens, press Edit."
 BACK = "The page was loaded again. Your photograph, settings and frames are back."
@@ -193,18 +192,14 @@ class Handlers:
     ) -> OpenEdit:
         if not photograph:
             raise InvalidInput("Add a photograph first: drop it on the upload box, choose a file, or paste it.")
-        if not isinstance(instruction, str) or not instruction.strip():
-            raise InvalidInput("Say what to change: type an instruction or click one of the suggestions.")
-        if len(instruction) > MAX_LETTERS:
-            raise InvalidInput(f"An instruction has at most {MAX_LETTERS} letters; this one has {len(instruction)}.")
         pipe = self.engine.pipe
         recipe = Recipe(
-            instruction=instruction.strip(),
-            seed=whole_number(seed, "The seed", 0, MAX_SEED),
-            steps=whole_number(steps, "The number of steps", 1, MAX_STEPS),
+            instruction=check_instruction(instruction, MAX_LETTERS).strip(),
+            seed=check_seed(whole(seed)),
+            steps=check_steps(whole(steps)),
             guidance=guidance if pipe.transformer.config.guidance_embeds else pipe.defaults.guidance,
             source=Path(photograph).name,
-            strengths=tuple(grid(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))),
+            strengths=tuple(grid(check_num_frames(whole(num_frames), MAX_FRAMES))),
             photograph=photograph,
         )
         return self._start(tab, photograph, recipe)

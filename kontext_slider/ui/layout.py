@@ -7,12 +7,13 @@ from typing import Any
 
 import gradio as gr
 
+from kontext_slider.edit import MAX_SEED
 from kontext_slider.images import read_image
 from kontext_slider.instructions import whole_picture_first
 from kontext_slider.ui.edits import OpenEdits
 from kontext_slider.ui.examples import Example, Gallery, Picking, credits, read_examples
 from kontext_slider.ui.filmstrip import Chips, Filmstrip
-from kontext_slider.ui.handlers import MAX_FRAMES, MAX_SEED, Handlers
+from kontext_slider.ui.handlers import MAX_FRAMES, Handlers
 from kontext_slider.ui.kept import wire_keeping
 from kontext_slider.ui.opening import Opening, read_opening
 from kontext_slider.ui.photograph import Looking, Photograph, look, sizes
@@ -37,7 +38,7 @@ HEADER = """<header class="masthead"><h1>Kontext Slider</h1>
 <p>Edit a photograph in words, then slide from untouched to fully edited.</p></header>
 <style>@media (pointer: coarse) { footer a, footer button { min-height: 44px !important; } }</style>"""  # page.css ends
 # above gradio's own footer
-NEW_SEED = f"() => Math.floor(Math.random() * {MAX_SEED})"
+NEW_SEED = "() => Math.floor(Math.random() * 2 ** 32)"
 
 
 def create_app(

@@ -15,6 +15,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from kontext_slider.edit import check_num_frames, check_whole
 from kontext_slider.engine import grid
 from kontext_slider.errors import InvalidInput, KontextSliderError
 from kontext_slider.export import save_sweep
@@ -23,7 +24,7 @@ from kontext_slider.picture_file import picture_name, save_picture
 from kontext_slider.ui.filmstrip import Busy
 from kontext_slider.ui.handlers import MAX_FRAMES, fill, told
 from kontext_slider.ui.progress import watched
-from kontext_slider.ui.sentences import no_download, note, notice, position, whole_number
+from kontext_slider.ui.sentences import no_download, note, notice, position, whole
 from kontext_slider.ui.tab import OnStep, OpenEdit, Tab
 
 FORMAT_NAMES = {"gif": "GIF", "webp": "WebP", "mp4": "MP4", "zip": "ZIP"}
@@ -68,7 +69,7 @@ class Saving:
         """Write the picture on the slider at the photograph's own size. Outputs: filmstrip, notice, note, download."""
         try:
             choice(suffix, PICTURE_NAMES, "The format")
-            quality = whole_number(quality, "The quality", 1, 100)
+            quality = check_whole("quality", whole(quality), 1, 100)
             edit, strength = self._find(tab, place)
         except KontextSliderError as error:
             yield gr.skip(), notice(str(error), "error"), gr.skip(), no_download()
@@ -88,7 +89,7 @@ class Saving:
     ) -> Iterator[tuple[Any, Any, Any, Any]]:
         """Complete the sweep and write it. Outputs: filmstrip, notice, note, download."""
         try:
-            strengths = grid(whole_number(num_frames, "The number of frames", 2, MAX_FRAMES))
+            strengths = grid(check_num_frames(whole(num_frames), MAX_FRAMES))
             choice(width, WIDTHS, "The width")
             edit, _ = self._find(tab, place)
         except KontextSliderError as error:

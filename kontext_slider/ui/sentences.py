@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from kontext_slider.edit import check_strength
 from kontext_slider.errors import InvalidInput, UnreadableImage
 
 
@@ -28,15 +29,9 @@ def no_download() -> Any:
     return gr.update(value=None, visible=False)
 
 
-def whole_number(value: Any, name: str, low: int, high: int) -> int:
-    """`value` as an int in [low, high], or `InvalidInput`. Values come from a browser and may be anything."""
-    number = value if isinstance(value, int) and not isinstance(value, bool) else None
-    if isinstance(value, float) and value.is_integer():
-        number = int(value)
-    if number is None or not low <= number <= high:
-        got = "nothing" if value is None else repr(value)
-        raise InvalidInput(f"{name} is a whole number from {low} to {high}; got {got}.")
-    return number
+def whole(value: Any) -> Any:
+    """A whole number from a browser as an int: JSON has no integers, so 3 may come as 3.0. Anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 @contextmanager
@@ -52,7 +47,6 @@ def position(data: Any) -> tuple[int, float]:
     """(edit, strength) of a `commit` from the browser, or `InvalidInput`."""
     values: dict[str, Any] = data if isinstance(data, dict) else {}
     edit, strength = values.get("edit"), values.get("strength")
-    is_number = isinstance(strength, (int, float)) and not isinstance(strength, bool)
-    if not isinstance(edit, int) or strength is None or not is_number or not 0 <= strength <= 1:
-        raise InvalidInput(f"A strength is a number from 0 to 1; got {strength!r}.")
-    return edit, round(float(strength), 4)
+    if not isinstance(edit, int):
+        raise InvalidInput("The browser names no edit: press Edit.")
+    return edit, round(check_strength(strength), 4)

@@ -76,5 +76,5 @@ def test_numpy_counts_too():
 def test_bad_numbers_of_frames_are_refused(n):
     """A strip of one frame divides by zero."""
     for ask in (grid, lambda n: next_strength(n, [], lambda a, b: 0.0)):
-        with pytest.raises(InvalidInput, match="whole number of frames"):
+        with pytest.raises(InvalidInput, match="number of frames"):
             ask(n)

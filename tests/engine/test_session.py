@@ -213,23 +213,11 @@ def test_frames_have_the_size_of_the_working_image(engine, size):
     assert abs(np.log(session.size[0] / session.size[1] * size[1] / size[0])) < 0.2
 
 
-BAD_SETTINGS = [
-    ({"instruction": ""}, "what to change"),
-    ({"instruction": " \n"}, "what to change"),
-    ({"instruction": None}, "what to change"),
-    ({"instruction": ["snow"]}, "what to change"),
-    *[({"seed": seed}, "seed must be a whole number") for seed in (-1, 1.5, "0", None, True, 2**64)],
-    *[({"steps": steps}, "number of steps") for steps in (0, -3, 2.0, "4", True, 10**6)],
-    *[({"guidance": value}, "guidance must be") for value in (-1, float("nan"), float("inf"), "3", True)],
-    *[({"size": size}, "size must be") for size in (0, 3, -32, 10**6, 32.0, "32", False)],
-]
-
-
-@pytest.mark.parametrize(("settings", "words"), BAD_SETTINGS)
-def test_bad_settings_are_refused_with_a_sentence(engine, settings, words):
-    """A silly value dies as a traceback deep in torch, after minutes of loading, or runs for hours."""
-    with pytest.raises(InvalidInput, match=words):
-        open_edit(engine, **settings)
+@pytest.mark.parametrize(("name", "value"), [("instruction", " "), ("seed", -1), ("steps", 0), ("size", 3)])
+def test_bad_settings_are_refused_before_anything_is_encoded(engine, name, value):
+    """A silly value dies as a traceback deep in torch. `tests/test_edit.py` tries all kinds of them."""
+    with pytest.raises(InvalidInput, match=name if name != "instruction" else "Say what to change"):
+        open_edit(engine, **{name: value})
 
 
 @pytest.mark.parametrize("strength", [-0.01, 1.01, float("nan"), float("inf"), "0.5", None, True, [0.5], (), 1j])
@@ -244,9 +232,9 @@ def test_bad_strengths_are_refused_with_a_sentence(engine, strength):
 @pytest.mark.parametrize("n", [1, 0, -1, 2.0, True, None, 10**7])
 def test_bad_numbers_of_frames_are_refused_at_the_call(engine, n):
     """A sweep of one frame divides by zero, or fails only when it is first iterated."""
-    with pytest.raises(InvalidInput, match="whole number of frames"):
+    with pytest.raises(InvalidInput, match="number of frames"):
         open_edit(engine).sweep(n)
-    with pytest.raises(InvalidInput, match="whole number of frames"):
+    with pytest.raises(InvalidInput, match="number of frames"):
         ends_first(n)
 
 

@@ -174,8 +174,8 @@ def test_the_page_says_what_was_saved_and_where_full_size_is_not_to_be_trusted(p
         ({"suffix": "exe"}, "format"),
         ({"suffix": ["jpg"]}, "format"),
         ({"quality": 101}, "quality"),
-        ({"strength": 1.5}, "0 to 1"),
-        ({"strength": None}, "0 to 1"),
+        ({"strength": 1.5}, "A strength is a number"),
+        ({"strength": None}, "A strength is a number"),
     ],
 )
 def test_what_the_browser_sends_is_checked_before_a_picture_is_written(handlers, saving, photograph, wrong, said):

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 from kontext_slider import lora
 from kontext_slider.checkpoint import SliderWeights, read_lora, slider_card, write_slider
-from kontext_slider.defaults import MAX_STRENGTH
+from kontext_slider.edit import MAX_STRENGTH, check_strengths
 from kontext_slider.errors import CheckpointError, MissingSlider
 from kontext_slider.hub import PROJECTOR_FILE, PROJECTOR_FOLDER
 from kontext_slider.modulation import offsets_attached
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.projector import ModulationOffsets, StrengthProjector, check_strengths
+from kontext_slider.projector import ModulationOffsets, StrengthProjector
 from kontext_slider.train.slider.projectors import (
     NoPooledProjector,
     TextSpaceProjector,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from kontext_slider.defaults import MAX_STRENGTH
+from kontext_slider.edit import MAX_STRENGTH
 from kontext_slider.errors import InvalidInput
 from kontext_slider.files import write_whole
 from kontext_slider.projector import ENCODINGS, Place

@@ -1,0 +1,174 @@
+"""The settings of an edit: what they are, their limits, and the sentence for a value that cannot be used.
+
+Every part of the package (command line, page, engine, pipeline, exports) checks its values here. All checks return the
+value as a plain Python number or text, and raise InvalidInput. Importing this file loads no library.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import Any
+
+from .errors import CheckpointError, InvalidInput
+
+MAX_STRENGTH = 1.5  # where extrapolation is allowed; 1 is the full edit
+MAX_SEED = 2**63 - 1  # of torch's generators
+MAX_STEPS = 1000  # the models are trained on as many noise levels
+MAX_FRAMES = 1001  # of a sweep
+MIN_SIZE, MAX_SIZE = 16, 2048  # side in pixels of a square of the same area as the model's frames
+
+
+@dataclass(frozen=True)
+class EditDefaults:
+    """Settings of an edit; a model folder may carry its own under "edit_defaults" of its `model_index.json`.
+
+    Attributes:
+        size: side in pixels of a square with the area of the working image.
+        steps: denoise steps.
+        guidance: distilled guidance (ignored by transformers without a guidance input).
+        max_sequence_length: tokens of the second text encoder, at most 512.
+        anchor_source: whether strength 0 is the source itself (`anchor.py`) or, as in the paper, the model's frame.
+    """
+
+    size: int = 512
+    steps: int = 28
+    guidance: float = 2.5
+    max_sequence_length: int = 512
+    anchor_source: bool = False
+
+    @classmethod
+    def from_config(cls, values: Mapping[str, Any] | None) -> EditDefaults:
+        """Defaults with the given ones in place. Raises CheckpointError for a name that does not exist."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values or {}) - known)
+        if unknown:
+            raise CheckpointError(
+                f"The model's edit_defaults name {', '.join(unknown)}; only {', '.join(sorted(known))} exist. "
+                "Correct model_index.json."
+            )
+        return cls(**(values or {}))
+
+
+@dataclass(frozen=True)
+class EditSpec:
+    """What the frames of an edit depend on besides picture, strength and model: values, so it can be in a cache key.
+
+    Attributes:
+        instruction: what to change, in words.
+        seed: of the noise that all strengths start from.
+        steps: denoise steps of a frame.
+        guidance: guidance scale; without effect on models that take none.
+        size: side in pixels of a square of the same area as the frames, which keep the source's aspect ratio.
+        max_sequence_length: tokens of the second text encoder.
+
+    Raises InvalidInput for a value that no model can use.
+    """
+
+    instruction: str
+    seed: int
+    steps: int
+    guidance: float
+    size: int
+    max_sequence_length: int = 512
+
+    def __post_init__(self) -> None:
+        for name, check in CHECKS.items():
+            object.__setattr__(self, name, check(getattr(self, name)))
+
+    @classmethod
+    def from_defaults(
+        cls,
+        defaults: EditDefaults,
+        instruction: str,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        size: int | None = None,
+    ) -> EditSpec:
+        """The given settings, and the model's own in place of None."""
+        return cls(
+            instruction,
+            seed,
+            defaults.steps if steps is None else steps,
+            defaults.guidance if guidance is None else guidance,
+            defaults.size if size is None else size,
+            defaults.max_sequence_length,
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What exported files embed of it, as JSON values by name."""
+        return {name: getattr(self, name) for name in ("instruction", "seed", "steps", "guidance")}
+
+
+def check_instruction(instruction: Any, most_letters: int | None = None) -> str:
+    """The instruction as it is. `most_letters`: a limit of the caller's own."""
+    if not isinstance(instruction, str) or not instruction.strip():
+        raise InvalidInput('Say what to change, such as "make it snow": the instruction is empty or not text.')
+    if most_letters is not None and len(instruction) > most_letters:
+        raise InvalidInput(f"An instruction has at most {most_letters} letters; this one has {len(instruction)}.")
+    return instruction
+
+
+def check_seed(seed: Any) -> int:
+    return check_whole("seed", seed, 0, MAX_SEED)
+
+
+def check_steps(steps: Any) -> int:
+    return check_whole("number of steps", steps, 1, MAX_STEPS)
+
+
+def check_guidance(guidance: Any) -> float:
+    if isinstance(guidance, bool) or not isinstance(guidance, Real) or not 0 <= float(guidance) < math.inf:
+        raise InvalidInput(f"The guidance must be a number of 0 or more, such as 2.5, not {guidance!r}.")
+    return float(guidance)
+
+
+def check_size(size: Any, least: int = 1) -> int:
+    """`least`: pixels that a token of the model covers."""
+    return check_whole("size", size, least, MAX_SIZE, " of pixels")
+
+
+def check_num_frames(num_frames: Any, most: int = MAX_FRAMES) -> int:
+    """`most`: a limit of the caller's own, at most MAX_FRAMES."""
+    return check_whole("number of frames", num_frames, 2, most)
+
+
+def check_whole(name: str, value: Any, low: int, high: int, unit: str = "") -> int:
+    """A whole number in [low, high]; `name` is what the sentence calls it."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not low <= int(value) <= high:
+        raise InvalidInput(f"The {name} must be a whole number{unit} from {low} to {high}, not {value!r}.")
+    return int(value)
+
+
+def check_strength(strength: Any, highest: float = 1.0) -> float:
+    """One number in [0, `highest`]."""
+    number = isinstance(strength, Real) and not isinstance(strength, bool)
+    if not number or not 0.0 <= float(strength) <= highest:  # NaN fails here too
+        beyond = "" if highest == 1 else f", or up to {highest:g} to extrapolate"
+        raise InvalidInput(f"A strength is a number from 0 (untouched) to 1 (full edit){beyond}, not {strength!r}.")
+    return float(strength)
+
+
+def check_strengths(value: float | Sequence[float], highest: float = 1.0) -> list[float]:
+    """One strength or several (list, tuple, array, tensor) as a list of floats in [0, `highest`].
+
+    Raises InvalidInput (a ValueError) for an empty list, text, booleans, NaN and numbers outside the range.
+    """
+    plain: Any = value.tolist() if hasattr(value, "tolist") else value
+    items = list(plain) if isinstance(plain, Sequence) and not isinstance(plain, str | bytes) else [plain]
+    if not items:
+        raise InvalidInput("The list of strengths is empty. Give at least one number from 0 (untouched) to 1 (full).")
+    return [check_strength(item, highest) for item in items]
+
+
+CHECKS: dict[str, Callable[[Any], Any]] = {
+    "instruction": check_instruction,
+    "seed": check_seed,
+    "steps": check_steps,
+    "guidance": check_guidance,
+    "size": check_size,
+}
