@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from kontext_slider.features import find_distance
 from kontext_slider.metrics.distances import Distance, rms
 from kontext_slider.world.cases import draw_case
-from kontext_slider.world.edits import EDITS
+from kontext_slider.world.edits import EDITS, SHAPES, family
 from kontext_slider.world.paint import Picture
 from kontext_slider.world.pictures import crop_photograph
-from kontext_slider.world.reparametrisation import SHAPES, family
 
 NUM_STEPS = 8
 SEED = 555
@@ -26,8 +25,8 @@ def frames_of(name: str, index: int, size: int) -> list[Picture]:
     edit, rng = EDITS[name], np.random.default_rng((SEED, list(EDITS).index(name), index))
     if edit.is_global and index % 2:
         photograph = crop_photograph(rng, size, size)
-        return [edit.apply_to(photograph, level, paced=False) for level in LEVELS]
-    case = draw_case(edit, rng, size, paced=False)
+        return [edit.apply_to(photograph, level, reparametrised=False) for level in LEVELS]
+    case = draw_case(edit, rng, size, reparametrised=False)
     return [case.truth(level) for level in LEVELS]
 
 

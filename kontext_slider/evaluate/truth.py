@@ -25,9 +25,8 @@ from kontext_slider.images import read_image, working_image
 from kontext_slider.metrics.distances import psnr
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.world.cases import HELD_OUT_SEED, Case, scene_cases
-from kontext_slider.world.edits import PICTURE_EDITS, Edit
+from kontext_slider.world.edits import PICTURE_EDITS, Edit, family
 from kontext_slider.world.paint import Picture
-from kontext_slider.world.reparametrisation import family
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 

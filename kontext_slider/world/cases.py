@@ -20,7 +20,7 @@ HELD_OUT_SEED = 1_000_000  # held-out scenes have seeds from here on; training u
 
 @dataclass(frozen=True)
 class Case:
-    """One source, one instruction, and the truth at any strength from 0 to 1, or to 1.5 where the edit `goes_on`.
+    """A source, an instruction, and the ground truth at any strength from 0 to 1, or to 1.5 where the edit `goes_on`.
 
     `mask` is where the object stands that the instruction names, (H, W), None for other edits; `others` is where any
     other object stands. `held_out`: whether the phrasing is one that training never saw."""
@@ -37,7 +37,7 @@ class Case:
 
 
 def scene_cases(per_edit: int, size: int, seed: int = HELD_OUT_SEED, held_out: bool = False) -> Iterable[Case]:
-    """`per_edit` held-out scenes for every edit the world knows; `held_out`: in phrasings that training never saw.
+    """`per_edit` held-out scenes for every edit; `held_out`: in phrasings that training never saw.
 
     A scene is a function of seed, edit and its number: more per edit begin with the same ones. Those of HELD_OUT_SEED
     itself have chosen the edits that pocket offers, see `score_truth`."""
@@ -48,20 +48,22 @@ def scene_cases(per_edit: int, size: int, seed: int = HELD_OUT_SEED, held_out: b
 
 @dataclass(frozen=True)
 class SceneTruth:
-    """The truth of a case on a drawn scene; values alone, so that it can go to another process."""
+    """The ground truth of a case on a synthetic scene; values alone, so that it can go to another process."""
 
     edit: str
     scene: Scene
     size: int
     target: int
-    paced: bool
+    reparametrised: bool
 
     def __call__(self, strength: float) -> Picture:
-        return EDITS[self.edit].apply(self.scene, strength, self.size, self.size, self.target, self.paced)
+        return EDITS[self.edit].apply(self.scene, strength, self.size, self.size, self.target, self.reparametrised)
 
 
-def draw_case(edit: Edit, rng: np.random.Generator, size: int, held_out: bool = False, paced: bool = True) -> Case:
-    """A scene that the edit can be done to, and one of its objects; `paced` as in `Edit.apply`."""
+def draw_case(
+    edit: Edit, rng: np.random.Generator, size: int, held_out: bool = False, reparametrised: bool = True
+) -> Case:
+    """A scene that the edit can be done to, and one of its objects; `reparametrised` as in `Edit.apply`."""
     scene = random_scene(rng)
     while not edit.targets(scene):
         scene = random_scene(rng)
@@ -74,7 +76,7 @@ def draw_case(edit: Edit, rng: np.random.Generator, size: int, held_out: bool = 
         edit=edit.name,
         instruction=words[rng.integers(len(words))],
         source=draw(scene, size, size),
-        truth=SceneTruth(edit.name, scene, size, target, paced),
+        truth=SceneTruth(edit.name, scene, size, target, reparametrised),
         mask=masks.pop(target) if masks else None,
         others=np.any(masks, axis=0) if masks else None,
         held_out=held_out,
@@ -83,7 +85,7 @@ def draw_case(edit: Edit, rng: np.random.Generator, size: int, held_out: bool = 
 
 
 def draw_cases(num_edits: int, size: int, seed: int, held_out: bool = False) -> list[Case]:
-    """`num_edits` held-out cases, every edit of the world in turn; `held_out`: the same scenes in phrasings that
+    """`num_edits` held-out cases, every edit in turn; `held_out`: the same scenes in phrasings that
     training never saw."""
     per_edit = -(-num_edits // len(EDITS))
     by_edit = list(scene_cases(per_edit, size, seed, held_out))

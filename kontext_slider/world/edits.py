@@ -1,8 +1,15 @@
-"""The edits of the small world, each a function of its own strength: ground truth at every position of the slider.
+"""The edits of the synthetic scenes, one row each: function, category, phrasings and reparametrisation.
 
-A *picture edit* maps any picture and a strength to a picture, so it has a truth on photographs too (`picture_edits`). A
-*scene edit* changes the numbers of a scene, which is then drawn again (`scene_edits`). Strength 0 is the source itself,
-1 the whole edit. An edit's phrasings are its frames times its words; one in five is held out from training.
+A *picture edit* maps any picture and a parameter to a picture, so it has a ground truth on photographs too
+(`picture_edits`). A *scene edit* changes the numbers of a scene, which is then drawn again (`scene_edits`). Strength 0
+is the source itself, 1 the whole edit. An edit's phrasings are its frames times its words; one in five is held out from
+training.
+
+An exposure, a haze or a size that grows evenly does not look as if it did. So each edit has a *reparametrisation*: its
+own parameter at strengths 1/8 to 7/8, where the distance to the source is that share of the whole way, by the mean of
+two distances: the pocket model's features, which see little of how much lighter or paler a picture is, and the root
+mean square of pixels, which sees little else. Measured on held-out scenes and, for edits of the whole picture, on crops
+of photographs. SHAPES go only half of that way: distances between pictures say little of how much larger a thing looks.
 """
 
 from __future__ import annotations
@@ -11,43 +18,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from . import picture_edits, scene_edits
+import numpy as np
+
+from . import picture_edits as pictures
+from . import scene_edits as scenes
 from .paint import Picture
-from .phrasings import (
-    ADD,
-    BECOME,
-    COLOUR,
-    DRAW,
-    LIGHT,
-    MATERIAL,
-    MORE,
-    MOUNTAINS,
-    PATTERN,
-    SHAPE,
-    SIZE,
-    SKY,
-    split,
-)
-from .reparametrisation import parameter_at
+from .phrasings import ADD, BECOME, COLOUR, DRAW, LIGHT, MATERIAL, MOUNTAINS, PATTERN, SHAPE, SIZE, SKY, split
 from .scene import COLOURS, Scene, draw
-from .things import KINDS, SOLIDS
+from .things import KINDS
 
 NOT_TREES = tuple(kind for kind in KINDS if kind != "tree")
 NOUNS = tuple(f"{side}{kind}" for side in ("", "left ", "right ") for kind in KINDS)
+STRENGTHS = np.linspace(0, 1, 9)  # the reparametrisation holds the parameter at those between the ends
+UNCHANGED = tuple(STRENGTHS[1:-1].tolist())  # for a new edit, until its own is measured
 
 
 @dataclass(frozen=True)
 class Edit:
     """A named edit with its phrasings ("{thing}" stands for the object) and exactly one of two functions.
 
-    category: the paper's name for its kind. kinds: objects it can be done to; none for edits of the whole scene.
-    goes_on: whether it has a truth beyond strength 1, up to 1.5. more: phrasings of no frame, all of them trained.
-    has_strokes: whether `on_picture` takes a `unit`, as its strokes have a size in pixels."""
+    category: the paper's name for its kind. reparametrisation: the parameter at strengths 1/8 to 7/8. kinds: objects it
+    can be done to; none for edits of the whole scene. goes_on: whether it has a ground truth beyond strength 1, up to
+    1.5. more: phrasings of no frame, all of them trained. has_strokes: whether `on_picture` takes a `unit`, as its
+    strokes have a size in pixels.
+
+    Raises ValueError where the reparametrisation is missing or does not rise, or there is not one function."""
 
     name: str
     category: str
     frames: tuple[str, ...]
     words: tuple[str, ...] = ("",)
+    reparametrisation: tuple[float, ...] = ()
     on_picture: Callable[..., Picture] | None = None
     on_scene: Callable[[Scene, int, float], Scene] | None = None
     kinds: tuple[str, ...] = ()
@@ -56,9 +57,19 @@ class Edit:
     more: tuple[str, ...] = ()
     has_strokes: bool = False
 
+    def __post_init__(self) -> None:
+        ways = (0.0, *self.reparametrisation, 1.0)
+        if len(ways) != len(STRENGTHS) or any(a >= b for a, b in zip(ways, ways[1:], strict=False)):
+            raise ValueError(
+                f"The edit {self.name!r} has no reparametrisation of {len(STRENGTHS) - 2} rising numbers between 0 "
+                "and 1. Begin with UNCHANGED and replace it by what python -m kontext_slider.evaluate.pace prints."
+            )
+        if (self.on_picture is None) == (self.on_scene is None):
+            raise ValueError(f"The edit {self.name!r} needs one function: on_picture or on_scene.")
+
     @property
     def is_global(self) -> bool:
-        """Whether the edit has a truth on any picture, not only on drawn scenes."""
+        """Whether the edit has a ground truth on any picture, not only on synthetic scenes."""
         return self.on_picture is not None
 
     def targets(self, scene: Scene) -> list[int]:
@@ -67,33 +78,45 @@ class Edit:
             return [0]
         return [n for n, thing in enumerate(scene.things) if thing.kind in self.kinds and self.fits(scene, n)]
 
-    def apply(
-        self, scene: Scene, strength: float, width: int, height: int, index: int = 0, paced: bool = True, unit: int = 1
-    ) -> Picture:
-        """The truth: this edit at `strength` on a drawn scene, or on one object of it, (H, W, 3).
+    def parameter_at(self, strength: float) -> float:
+        """The edit's own parameter at a strength; beyond 1 it is the strength itself."""
+        if strength >= 1:
+            return strength
+        return float(np.interp(strength, STRENGTHS, (0.0, *self.reparametrisation, 1.0)))
 
-        Not `paced`, the strength is the edit's own parameter, which moves less evenly (`pace.py`). `unit` as in
-        `picture_edits`."""
+    def apply(
+        self,
+        scene: Scene,
+        strength: float,
+        width: int,
+        height: int,
+        index: int = 0,
+        reparametrised: bool = True,
+        unit: int = 1,
+    ) -> Picture:
+        """The ground truth: this edit at `strength` on a synthetic scene, or on one object of it, (H, W, 3).
+
+        Not `reparametrised`, the strength is the edit's own parameter. `unit` as in `picture_edits`."""
         if self.on_scene is None:
-            return self.apply_to(draw(scene, width, height), strength, paced, unit)
-        parameter = parameter_at(self.name, strength) if paced else strength
+            return self.apply_to(draw(scene, width, height), strength, reparametrised, unit)
+        parameter = self.parameter_at(strength) if reparametrised else strength
         return draw(self.on_scene(scene, index, parameter), width, height)
 
-    def apply_to(self, picture: Picture, strength: float, paced: bool = True, unit: int = 1) -> Picture:
-        """The truth of an edit of the whole picture, (H, W, 3), as `apply`."""
+    def apply_to(self, picture: Picture, strength: float, reparametrised: bool = True, unit: int = 1) -> Picture:
+        """The ground truth of an edit of the whole picture, (H, W, 3), as `apply`."""
         assert self.on_picture is not None
-        parameter = parameter_at(self.name, strength) if paced else strength
+        parameter = self.parameter_at(strength) if reparametrised else strength
         return self.on_picture(picture, parameter, unit) if self.has_strokes else self.on_picture(picture, parameter)
 
     def instructions(self, noun: str | None = None) -> list[str]:
         """Phrasings that are trained on, for one noun ("tree", "left tree") or for all that the edit fits."""
-        return self._say(noun, held_out=False)
+        return self._phrasings(noun, held_out=False)
 
     def held_out_instructions(self, noun: str | None = None) -> list[str]:
         """Phrasings that training never sees, made of words that it does see."""
-        return self._say(noun, held_out=True)
+        return self._phrasings(noun, held_out=True)
 
-    def _say(self, noun: str | None, held_out: bool) -> list[str]:
+    def _phrasings(self, noun: str | None, held_out: bool) -> list[str]:
         nouns = [n for n in NOUNS if n.split()[-1] in self.kinds] if noun is None else [noun]
         pairs = [(i, j) for j in range(len(self.words)) for i in range(len(self.frames))]
         chosen = [(i, j) for i, j in pairs if ((i + 2 * j) % 5 == 4) == held_out]
@@ -101,144 +124,108 @@ class Edit:
         return list(dict.fromkeys(text.replace("{thing}", noun) for text in texts for noun in nouns or [""]))
 
 
-STROKES = ("pencil", "comic", "oil", "watercolour", "pixel-art", "dreamy", "rain")
-PICTURE_EDITS = tuple(
-    Edit(
-        name,
-        category,
-        frames,
-        split(words),
-        on_picture=function,
-        goes_on=goes_on,
-        more=MORE[name],
-        has_strokes=name in STROKES,
+def _picture(name, category, frames, words, function, reparametrisation, more, **rest) -> Edit:
+    return Edit(name, category, frames, split(words), reparametrisation, on_picture=function, more=split(more), **rest)
+
+
+def _object(name, category, frames, words, function, reparametrisation, kinds=KINDS, more=(), **rest) -> Edit:
+    more = split(more) if more else ()
+    return Edit(
+        name, category, frames, split(words), reparametrisation, on_scene=function, kinds=kinds, more=more, **rest
     )
-    for name, category, frames, words, function, goes_on in (
-        ("night", "environment_change", BECOME, "night|nighttime|a night scene|dark", picture_edits.night, True),
-        ("sepia", "stylization", BECOME, "sepia|an old photo|old and brown", picture_edits.sepia, False),
-        (
-            "black-and-white",
-            "stylization",
-            BECOME,
-            "black and white|greyscale|monochrome",
-            picture_edits.black_and_white,
-            False,
-        ),
-        ("fog", "environment_change", ADD, "fog|mist|haze", picture_edits.fog, True),
-        ("snow", "environment_change", ADD, "snow|winter|snow and ice", picture_edits.snow, False),
-        ("sunset", "environment_change", BECOME, "sunset|a sunset|evening", picture_edits.sunset, False),
-        ("pencil", "stylization", DRAW, "a pencil sketch|a pencil drawing|a sketch", picture_edits.pencil, False),
-        ("autumn", "environment_change", BECOME, "autumn|fall|an autumn scene", picture_edits.autumn, False),
-        ("rain", "environment_change", ADD, "rain|rainy weather|wet weather", picture_edits.rain, False),
-        ("underwater", "reimagining", BECOME, "underwater|an underwater scene|the sea", picture_edits.underwater, True),
-        ("desert", "reimagining", BECOME, "a desert|the desert|a sandy desert", picture_edits.desert, False),
-        ("neon", "reimagining", BECOME, "neon|a neon scene|cyberpunk", picture_edits.neon, False),
-        ("comic", "stylization", DRAW, "a comic|a cartoon|a comic book", picture_edits.comic, False),
-        ("posterise", "stylization", DRAW, "a poster|a screen print|flat colors", picture_edits.posterise, False),
-        ("oil", "stylization", DRAW, "an oil painting|a painting|oil paint", picture_edits.oil, False),
-        ("watercolour", "stylization", DRAW, "a watercolor|a watercolour|a wash", picture_edits.watercolour, False),
-        ("pixel-art", "stylization", DRAW, "pixel art|pixelated|big pixels", picture_edits.pixel_art, False),
-        ("dreamy", "stylization", BECOME, "dreamy|glow softly|a soft dream", picture_edits.dreamy, True),
-        ("brighter", "attribute_change", BECOME, "brighter|bright|full of light", picture_edits.brighter, True),
-    )
+
+
+# fmt: off
+PICTURE_EDITS = (
+    _picture("night", "environment_change", BECOME, "night|nighttime|a night scene|dark", pictures.night,
+             (0.176, 0.252, 0.315, 0.379, 0.462, 0.557, 0.677), "turn day into night|change the time to night",
+             goes_on=True),
+    _picture("sepia", "stylization", BECOME, "sepia|an old photo|old and brown", pictures.sepia,
+             (0.211, 0.307, 0.392, 0.475, 0.557, 0.64, 0.731), "add a sepia tone|make it look like an old photo"),
+    _picture("black-and-white", "stylization", BECOME, "black and white|greyscale|monochrome", pictures.black_and_white,
+             (0.125, 0.246, 0.364, 0.481, 0.6, 0.724, 0.857), "remove the color|remove the colour"),
+    _picture("fog", "environment_change", ADD, "fog|mist|haze", pictures.fog,
+             (0.057, 0.115, 0.185, 0.261, 0.37, 0.516, 0.709), "make it foggy|cover it in fog", goes_on=True),
+    _picture("snow", "environment_change", ADD, "snow|winter|snow and ice", pictures.snow,
+             (0.297, 0.374, 0.441, 0.509, 0.579, 0.653, 0.732), "make it snow|cover it in snow"),
+    _picture("sunset", "environment_change", BECOME, "sunset|a sunset|evening", pictures.sunset,
+             (0.278, 0.367, 0.44, 0.511, 0.583, 0.659, 0.742), "add a sunset|change the time to sunset"),
+    _picture("pencil", "stylization", DRAW, "a pencil sketch|a pencil drawing|a sketch", pictures.pencil,
+             (0.107, 0.201, 0.296, 0.397, 0.507, 0.637, 0.821),
+             "draw it with a pencil|make it look like a pencil sketch", has_strokes=True),
+    _picture("autumn", "environment_change", BECOME, "autumn|fall|an autumn scene", pictures.autumn,
+             (0.114, 0.226, 0.341, 0.46, 0.584, 0.715, 0.853), "change the season to autumn|make it look like autumn"),
+    _picture("rain", "environment_change", ADD, "rain|rainy weather|wet weather", pictures.rain,
+             (0.098, 0.202, 0.311, 0.427, 0.549, 0.68, 0.832), "make it rain|make it rainy", has_strokes=True),
+    _picture("underwater", "reimagining", BECOME, "underwater|an underwater scene|the sea", pictures.underwater,
+             (0.053, 0.106, 0.178, 0.261, 0.36, 0.486, 0.674), "put it under water|sink it in the sea", goes_on=True),
+    _picture("desert", "reimagining", BECOME, "a desert|the desert|a sandy desert", pictures.desert,
+             (0.243, 0.355, 0.443, 0.524, 0.598, 0.683, 0.785), "turn it into sand|cover it in sand"),
+    _picture("neon", "reimagining", BECOME, "neon|a neon scene|cyberpunk", pictures.neon,
+             (0.229, 0.305, 0.371, 0.444, 0.52, 0.601, 0.693), "add neon light|make it look like cyberpunk"),
+    _picture("comic", "stylization", DRAW, "a comic|a cartoon|a comic book", pictures.comic,
+             (0.088, 0.179, 0.274, 0.376, 0.496, 0.644, 0.82), "make it look like a cartoon|make it look like a comic",
+             has_strokes=True),
+    _picture("posterise", "stylization", DRAW, "a poster|a screen print|flat colors", pictures.posterise,
+             (0.065, 0.131, 0.211, 0.305, 0.421, 0.566, 0.743), "posterize it|posterise it"),
+    _picture("oil", "stylization", DRAW, "an oil painting|a painting|oil paint", pictures.oil,
+             (0.104, 0.209, 0.331, 0.453, 0.584, 0.716, 0.862), "paint it in oil|make it look like an oil painting",
+             has_strokes=True),
+    _picture("watercolour", "stylization", DRAW, "a watercolor|a watercolour|a wash", pictures.watercolour,
+             (0.27, 0.347, 0.422, 0.497, 0.575, 0.657, 0.743), "paint it in watercolor|paint it in watercolour",
+             has_strokes=True),
+    _picture("pixel-art", "stylization", DRAW, "pixel art|pixelated|big pixels", pictures.pixel_art,
+             (0.106, 0.215, 0.329, 0.447, 0.571, 0.701, 0.843), "make it look pixelated|draw it with big pixels",
+             has_strokes=True),
+    _picture("dreamy", "stylization", BECOME, "dreamy|glow softly|a soft dream", pictures.dreamy,
+             (0.116, 0.233, 0.351, 0.472, 0.597, 0.727, 0.862), "add a soft glow|make it glow",
+             goes_on=True, has_strokes=True),
+    _picture("brighter", "attribute_change", BECOME, "brighter|bright|full of light", pictures.brighter,
+             (0.077, 0.159, 0.249, 0.352, 0.472, 0.613, 0.787), "add more light|brighten it", goes_on=True),
 )
-
-
-def _object_edit(name, category, frames, words, function, kinds=KINDS, goes_on=False, fits=lambda scene, index: True):
-    shared = {
-        "on_scene": function,
-        "kinds": kinds,
-        "goes_on": goes_on,
-        "fits": fits,
-        "more": MORE.get(name, ()),
-    }
-    return Edit(name, category, frames, split(words), **shared)
-
-
 SCENE_EDITS = (
-    *(
-        _object_edit(
-            f"recolour-{colour}",
-            "appearance_change",
-            COLOUR,
-            colour,
-            partial(scene_edits.recolour, colour),
-            NOT_TREES if colour == "white" else KINDS,
-            fits=partial(scene_edits.is_far_from, colour),
-        )
-        for colour in COLOURS
-    ),
-    *(
-        _object_edit(
-            pattern,
-            "appearance_change",
-            PATTERN,
-            words,
-            partial(scene_edits.add_pattern, pattern),
-            goes_on=True,
-            fits=partial(scene_edits.is_far_from, "white"),
-        )
-        for pattern, words in (("stripes", "stripes|white stripes"), ("dots", "dots|white dots"))
-    ),
-    *(
-        _object_edit(finish, "material_change", MATERIAL, words, partial(scene_edits.refinish, finish), NOT_TREES)
-        for finish, words in (("metal", "metal|steel"), ("wood", "wood|timber"), ("glass", "glass|clear glass"))
-    ),
-    *(
-        _object_edit(
-            f"into-{kind}",
-            "object_morphing",
-            SHAPE,
-            kind,
-            partial(scene_edits.become, kind),
-            tuple(other for other in SOLIDS if other != kind),
-        )
-        for kind in SOLIDS
-    ),
-    _object_edit(
-        "bigger",
-        "attribute_change",
-        SIZE,
-        "bigger|larger|big",
-        partial(scene_edits.resize, 1.6),
-        goes_on=True,
-    ),
-    _object_edit(
-        "smaller",
-        "attribute_change",
-        SIZE,
-        "smaller|tiny|small",
-        partial(scene_edits.resize, 0.55),
-        goes_on=True,
-    ),
-    _object_edit(
-        "lamp-on",
-        "attribute_change",
-        LIGHT,
-        "",
-        scene_edits.light_up,
-        ("lamp",),
-        goes_on=True,
-    ),
-    Edit(
-        "taller-mountains",
-        "attribute_change",
-        MOUNTAINS,
-        split("taller|higher|tall"),
-        on_scene=scene_edits.raise_mountains,
-        goes_on=True,
-        more=MORE["taller-mountains"],
-    ),
-    Edit(
-        "cloudy",
-        "environment_change",
-        SKY,
-        split("cloudy|overcast|grey"),
-        on_scene=scene_edits.cloud_over,
-    ),
+    *(_object(f"recolour-{colour}", "appearance_change", COLOUR, colour, partial(scenes.recolour, colour),
+              (0.079, 0.169, 0.275, 0.396, 0.535, 0.69, 0.852),
+              NOT_TREES if colour == "white" else KINDS, fits=partial(scenes.is_far_from, colour))
+      for colour in COLOURS),
+    _object("stripes", "appearance_change", PATTERN, "stripes|white stripes", partial(scenes.add_pattern, "stripes"),
+            (0.084, 0.168, 0.253, 0.361, 0.48, 0.613, 0.778), goes_on=True, fits=partial(scenes.is_far_from, "white")),
+    _object("dots", "appearance_change", PATTERN, "dots|white dots", partial(scenes.add_pattern, "dots"),
+            (0.164, 0.3, 0.418, 0.534, 0.643, 0.75, 0.868), goes_on=True, fits=partial(scenes.is_far_from, "white")),
+    _object("metal", "material_change", MATERIAL, "metal|steel", partial(scenes.refinish, "metal"),
+            (0.119, 0.239, 0.358, 0.476, 0.596, 0.722, 0.855), NOT_TREES),
+    _object("wood", "material_change", MATERIAL, "wood|timber", partial(scenes.refinish, "wood"),
+            (0.133, 0.262, 0.388, 0.512, 0.635, 0.758, 0.879), NOT_TREES),
+    _object("glass", "material_change", MATERIAL, "glass|clear glass", partial(scenes.refinish, "glass"),
+            (0.075, 0.153, 0.24, 0.34, 0.454, 0.589, 0.756), NOT_TREES),
+    _object("into-ball", "object_morphing", SHAPE, "ball", partial(scenes.become, "ball"),
+            (0.102, 0.209, 0.322, 0.445, 0.572, 0.714, 0.859), ("box", "cone")),
+    _object("into-box", "object_morphing", SHAPE, "box", partial(scenes.become, "box"),
+            (0.103, 0.215, 0.342, 0.473, 0.613, 0.74, 0.864), ("ball", "cone")),
+    _object("into-cone", "object_morphing", SHAPE, "cone", partial(scenes.become, "cone"),
+            (0.092, 0.184, 0.295, 0.412, 0.541, 0.675, 0.832), ("ball", "box")),
+    _object("bigger", "attribute_change", SIZE, "bigger|larger|big", partial(scenes.resize, 1.6),
+            (0.1, 0.211, 0.346, 0.483, 0.617, 0.753, 0.878), more="enlarge the {thing}|grow the {thing}", goes_on=True),
+    _object("smaller", "attribute_change", SIZE, "smaller|tiny|small", partial(scenes.resize, 0.55),
+            (0.082, 0.163, 0.245, 0.348, 0.468, 0.606, 0.785), more="shrink the {thing}|make the {thing} shrink",
+            goes_on=True),
+    _object("lamp-on", "attribute_change", LIGHT, "", scenes.light_up,
+            (0.223, 0.391, 0.525, 0.639, 0.74, 0.832, 0.918), ("lamp",), goes_on=True),
+    _object("taller-mountains", "attribute_change", MOUNTAINS, "taller|higher|tall", scenes.raise_mountains,
+            (0.103, 0.21, 0.327, 0.459, 0.595, 0.733, 0.869), (), "raise the mountains|grow the mountains",
+            goes_on=True),
+    _object("cloudy", "environment_change", SKY, "cloudy|overcast|grey", scenes.cloud_over,
+            (0.1, 0.194, 0.288, 0.382, 0.482, 0.595, 0.742), ()),
 )
+# fmt: on
 EDITS = {edit.name: edit for edit in (*PICTURE_EDITS, *SCENE_EDITS)}
+SHAPES = ("bigger", "smaller", "into-ball", "into-box", "into-cone", "taller-mountains", "stripes")
 NO_EDIT = ("change nothing", "keep it as it is", "do nothing", "leave it alone")
+
+
+def family(edit: str) -> str:
+    """All colours of "recolour" are one family."""
+    return edit.split("-")[0] if edit.startswith("recolour-") else edit
 
 
 def trained_instructions() -> dict[str, list[str]]:

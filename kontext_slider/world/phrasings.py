@@ -51,27 +51,3 @@ MOUNTAINS = split(
     "i want the mountains {}|raise the mountains and make them {}"
 )
 SKY = split("make it {}|make the sky {}|the sky should be {}|i want a {} sky|i want the sky {}|give it a {} sky")
-MORE = {  # phrasings of no frame, all of them trained
-    "night": ("turn day into night", "change the time to night"),
-    "sepia": ("add a sepia tone", "make it look like an old photo"),
-    "black-and-white": ("remove the color", "remove the colour"),
-    "fog": ("make it foggy", "cover it in fog"),
-    "snow": ("make it snow", "cover it in snow"),
-    "sunset": ("add a sunset", "change the time to sunset"),
-    "pencil": ("draw it with a pencil", "make it look like a pencil sketch"),
-    "autumn": ("change the season to autumn", "make it look like autumn"),
-    "rain": ("make it rain", "make it rainy"),
-    "underwater": ("put it under water", "sink it in the sea"),
-    "desert": ("turn it into sand", "cover it in sand"),
-    "neon": ("add neon light", "make it look like cyberpunk"),
-    "comic": ("make it look like a cartoon", "make it look like a comic"),
-    "posterise": ("posterize it", "posterise it"),
-    "oil": ("paint it in oil", "make it look like an oil painting"),
-    "watercolour": ("paint it in watercolor", "paint it in watercolour"),
-    "pixel-art": ("make it look pixelated", "draw it with big pixels"),
-    "dreamy": ("add a soft glow", "make it glow"),
-    "brighter": ("add more light", "brighten it"),
-    "bigger": ("enlarge the {thing}", "grow the {thing}"),
-    "smaller": ("shrink the {thing}", "make the {thing} shrink"),
-    "taller-mountains": ("raise the mountains", "grow the mountains"),
-}

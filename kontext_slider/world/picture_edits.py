@@ -1,7 +1,7 @@
-"""Edits of the whole picture, as functions of their own strength: a truth on any picture, photographs included.
+"""Edits of the whole picture, as functions of their own parameter: a ground truth on any picture, photographs included.
 
 In between, a picture edit moves as the thing itself would: light by exposure, haze and water by Beer's law, and many
-by a *front*, so that shadows fall asleep before lights and near dunes rise before far ones. A cross-fade of source and
+by a *front*, so that shadows darken before lights and near dunes rise before far ones. A cross-fade of source and
 edit is therefore not the truth. Edits that the slider may carry beyond 1 are defined up to strength 1.5.
 
 Edits whose strokes, lines or blur have a size in pixels take `unit`: how many pixels of this picture stand for one at

@@ -13,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kontext_slider.errors import InvalidInput
-
 from .paint import Picture, cover, grid, mix, noise, rgb
 
 # Sample pictures of scikit-image (public domain or CC0), none of them in assets/photos.
@@ -56,7 +54,7 @@ def draw_collage(rng: np.random.Generator, width: int, height: int) -> Picture:
 def crop_photograph(rng: np.random.Generator, width: int, height: int) -> Picture:
     """A random crop of a sample photograph, mirrored, tinted and lit at random, (H, W, 3) in [0, 1].
 
-    InvalidInput if scikit-image, which carries the photographs, is not installed."""
+    ImportError if scikit-image, which carries the photographs, is not installed."""
     photo = _photograph(PHOTOGRAPHS[rng.integers(len(PHOTOGRAPHS))])
     most = min(photo.width / width, photo.height / height)
     scale = min(most, 1.0) if most < 1 else np.exp(rng.uniform(0, np.log(most)))
@@ -93,7 +91,7 @@ def put_under_sky(rng: np.random.Generator, picture: Picture) -> Picture:
 def _photograph(name: str) -> Image.Image:
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise InvalidInput(
+        raise ImportError(
             'Training draws on sample photographs of scikit-image. Run: pip install "kontext-slider[train]"'
         )
     with Image.open(Path(spec.origin).parent / "data" / name) as file:

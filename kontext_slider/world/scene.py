@@ -1,4 +1,4 @@
-"""The drawn world: landscapes with one to three objects, as functions of a few numbers, at any size.
+"""Synthetic scenes: landscapes with one to three objects, as functions of a few numbers, at any size.
 
 A `Scene` is its own description; `draw` turns it into a picture. Shapes are signed distances with analytic
 antialiasing, so a scene needs no supersampling and looks the same at 128 and at 512 pixels; that, exact masks and no

@@ -1,4 +1,4 @@
-"""The objects of the drawn world: shapes, surfaces, and how one turns into another.
+"""The objects of synthetic scenes: shapes, surfaces, and how one turns into another.
 
 Balls, boxes and cones are *solids*: a silhouette and a lighting each, so that any of them can turn into any other by
 mixing both. Trees, houses, cars and lamps are built of parts. Every object has one colour of its own, a finish (metal,

@@ -1,15 +1,16 @@
-"""The drawn world and its edits: truth at every strength."""
+"""Synthetic scenes and their edits: ground truth at every strength."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from kontext_slider.errors import InvalidInput
 from kontext_slider.features import find_distance
 from kontext_slider.train.pocket.pairs import Mix, choose_edit, draw_edit, draw_source
-from kontext_slider.world.edits import EDITS, PICTURE_EDITS, known_instructions, trained_instructions
+from kontext_slider.world import pictures
+from kontext_slider.world.edits import EDITS, PICTURE_EDITS, Edit, family, known_instructions, trained_instructions
 from kontext_slider.world.pictures import crop_photograph, draw_collage, put_under_sky
-from kontext_slider.world.reparametrisation import PACES, family, parameter_at
 from kontext_slider.world.scene import draw, draw_mask, random_scene
 from kontext_slider.world.things import KINDS
 
@@ -168,18 +169,36 @@ def test_every_instruction_belongs_to_one_edit():
 def test_equal_steps_look_equal(name):
     """A haze whose density grows evenly is nearly whole at half the slider."""
     drawn, target = scene_for(name, 4)
-    distance = find_distance("pocket")  # one of the two that the pace is measured by
+    distance = find_distance("pocket")  # one of the two that the reparametrisation is measured by
 
-    def unevenness(paced: bool) -> float:
-        way = distance([EDITS[name].apply(drawn, s, 256, 256, target, paced) for s in np.linspace(0, 1, 7)])[0]
+    def unevenness(reparametrised: bool) -> float:
+        frames = [EDITS[name].apply(drawn, s, 256, 256, target, reparametrised) for s in np.linspace(0, 1, 7)]
+        way = distance(frames)[0]
         return float(np.abs(way / way[-1] - np.linspace(0, 1, 7)).mean())
 
     assert unevenness(True) < min(0.09, 0.8 * unevenness(False))
 
 
-def test_paces_rise_and_end_where_the_edit_ends():
+def test_parameters_rise_and_end_where_the_edit_ends():
     """A parameter that falls would turn the slider back; one that misses 1 would never finish the edit."""
-    assert set(PACES) == {family(name) for name in EDITS}
-    for name in EDITS:
-        values = [parameter_at(name, s) for s in np.linspace(0, 1.5, 31)]
-        assert values == sorted(values) and values[0] == 0 and parameter_at(name, 1.0) == 1 and values[-1] == 1.5
+    assert len({edit.reparametrisation for edit in EDITS.values()}) == len({family(name) for name in EDITS})
+    for edit in EDITS.values():
+        values = [edit.parameter_at(s) for s in np.linspace(0, 1.5, 31)]
+        assert values == sorted(values) and values[0] == 0 and edit.parameter_at(1.0) == 1 and values[-1] == 1.5
+
+
+@pytest.mark.parametrize("numbers", [(), (0.1, 0.2), (0.1, 0.2, 0.3, 0.3, 0.5, 0.6, 0.7)])
+def test_an_edit_without_reparametrisation_says_so(numbers):
+    """A new row of the table, and a KeyError at its first training pair."""
+    with pytest.raises(ValueError, match="'haze' has no reparametrisation.*UNCHANGED"):
+        Edit("haze", "stylization", ("add {}",), ("haze",), numbers, on_picture=lambda picture, s: picture)
+
+
+def test_photographs_name_the_package_that_is_missing(monkeypatch):
+    """A FileNotFoundError of a path that nobody chose; the command line shows the sentence of an InvalidInput."""
+    monkeypatch.setattr(pictures, "find_spec", lambda name: None)
+    pictures._photograph.cache_clear()
+    with pytest.raises(ImportError, match="pip install"):
+        crop_photograph(np.random.default_rng(0), 32, 32)
+    with pytest.raises(InvalidInput, match="pip install"):
+        draw_source(np.random.default_rng(0), 32, 32, Mix(collages=0.0, photographs=1.0))

@@ -1,1 +1,1 @@
-"""The pocket model: its small drawn world, its training, its weights. `python -m kontext_slider.train.pocket`."""
+"""The pocket model: its training on synthetic scenes. `python -m kontext_slider.train.pocket`."""

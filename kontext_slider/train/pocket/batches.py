@@ -21,8 +21,7 @@ from kontext_slider.train.flow import (
     weighted_square,
 )
 from kontext_slider.train.pocket.pairs import Mix, Shard, full_strength, load_or_draw
-from kontext_slider.world.edits import NO_EDIT, trained_instructions
-from kontext_slider.world.reparametrisation import family
+from kontext_slider.world.edits import NO_EDIT, family, trained_instructions
 
 FOCUS = 6.0  # weight of a token on an object, in an edit of one, against 1 elsewhere
 PIXELS = 5.0  # weight of an error's square as pixels show it, against 1 as latents do

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.multiprocessing import get_context
 
 from kontext_slider.codec import PatchCodec
+from kontext_slider.errors import InvalidInput
 from kontext_slider.train.digest import weights_digest
 from kontext_slider.train.files import put_in_place
 from kontext_slider.train.flow import pack
@@ -104,10 +105,15 @@ def choose_edit(rng: np.random.Generator, scene: Scene | None, object_share: flo
 
 
 def draw_source(rng: np.random.Generator, width: int, height: int, mix: Mix = Mix()) -> tuple[Picture, Scene | None]:
-    """A landscape with its scene, or a collage or a crop of a photograph and None."""
+    """A landscape with its scene, or a collage or a crop of a photograph and None.
+
+    InvalidInput if scikit-image, which carries the photographs, is not installed."""
     kind = rng.random()
     if kind < mix.collages + mix.photographs:
-        picture = (draw_collage if kind < mix.collages else crop_photograph)(rng, width, height)
+        try:
+            picture = (draw_collage if kind < mix.collages else crop_photograph)(rng, width, height)
+        except ImportError as error:
+            raise InvalidInput(str(error)) from error
         return (put_under_sky(rng, picture) if rng.random() < mix.skies else picture), None
     scene = random_scene(rng, width / height)
     return draw(scene, width, height), scene

@@ -27,8 +27,7 @@ from kontext_slider.train.pocket.card import write_card
 from kontext_slider.train.pocket.folder import allow_start
 from kontext_slider.train.pocket.model import PocketSizes
 from kontext_slider.train.pocket.slider import SliderRun, train_slider
-from kontext_slider.world.edits import known_instructions
-from kontext_slider.world.reparametrisation import family
+from kontext_slider.world.edits import family, known_instructions
 
 EDIT_DEFAULTS = {
     "size": 256,
