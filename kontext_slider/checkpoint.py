@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from .lora_file import read_lora, write_lora
 from .modulation import offsets_width
 from .projector import StrengthProjector
 
+CORRUPT = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError)  # a half-written file of tensors
 CARD_FILE = "README.md"
 CARD_TITLE = "# Edit strength slider"
 # of models, schedulers, tokenizers and image processors

@@ -1,6 +1,7 @@
 """Files that survive a full disk, a kill and a power cut: write whole or not at all, append a JSON line, digest.
 
-Every error of a disk becomes a sentence here. A `DiskError` is one that the next file would meet, too.
+Also the note of a run's folder, which keeps another run from going on in it. Every error of a disk becomes a sentence
+here. A `DiskError` is one that the next file would meet, too. Importing this file loads no library.
 """
 
 from __future__ import annotations
@@ -12,12 +13,19 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import DiskError, InvalidInput
 
+if TYPE_CHECKING:
+    from torch import nn
+
+LOCAL_FACTS = frozenset(  # of a module's configuration: they depend on the way it was made
+    ("_name_or_path", "name_or_path", "transformers_version", "_diffusers_version", "dtype", "torch_dtype")
+    + ("_use_default_values",)
+)
 EVERY_FILE_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # full, quota used up, read-only, failing disk
 
 
@@ -60,17 +68,85 @@ def write_whole(path: str | os.PathLike[str], data: bytes | memoryview) -> Path:
     return Path(path)
 
 
+def write_json(path: str | os.PathLike[str], value: Any) -> Path:
+    """`write_whole` of a value that people read as well."""
+    return write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Rename a complete file or folder to `path` once its bytes are on the disk, so that no power cut leaves half."""
+    for file in [partial, *partial.rglob("*")]:
+        if file.is_file():
+            with open(file, "r+b") as opened:
+                os.fsync(opened.fileno())
+    os.replace(partial, path)
+
+
+def open_run(note: Path, facts: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Write into a run's folder what the run is made of, or compare it with the `note` that is there. Returns the note.
+
+    facts: JSON values by name, which must be those of the run that is there. extra: noted, and not compared.
+    Raises InvalidInput where the folder holds another run, or the note cannot be read.
+    """
+    if note.exists():
+        return check_run(note, facts)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    noted = _as_json({**facts, **(extra or {})})
+    write_json(note, noted)
+    return noted
+
+
+def check_run(note: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The note of a run that is there, whose `facts` must be these; InvalidInput as `open_run`."""
+    noted, wanted = read_run(note), _as_json(facts)
+    other = [name for name in wanted if noted.get(name) != wanted[name]]
+    if other:
+        raise other_run(note, [f"{name} ({_short(noted.get(name))}, not {_short(wanted[name])})" for name in other])
+    return noted
+
+
+def other_run(note: Path, differences: list[str]) -> InvalidInput:
+    """The sentence for a folder that holds another run."""
+    return InvalidInput(
+        f"The run in {str(note.parent)!r} has another {', '.join(differences)}. Use its own settings again "
+        f"({note.name}), or choose another folder."
+    )
+
+
+def read_run(note: Path) -> dict[str, Any]:
+    """What a run is made of. InvalidInput where its note cannot be read."""
+    try:
+        return dict(json.loads(note.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidInput(
+            f"{note}, which says what run the folder holds, cannot be read ({error}). Where you know the run's "
+            "settings, delete the file and give them all again; else choose another folder."
+        ) from error
+
+
+def _as_json(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as it is read back: tuples as lists, paths as text."""
+    return json.loads(json.dumps(dict(facts), default=str))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
 def append_json_line(path: Path, value: Any) -> None:
     """Add `value` as one line of JSON, in one write, so that two batches do not mix their lines.
 
-    A last line that a kill cut short is closed first. Raises InvalidInput, or DiskError, with a sentence.
+    A last line that a kill cut short is closed first. Raises InvalidInput, or DiskError, with a sentence; ValueError
+    for NaN and infinity, which are no JSON.
     """
+    line = json.dumps(value, allow_nan=False).encode() + b"\n"
     try:
         with open(path, "ab+") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 1))
             start = b"" if file.read(1) in (b"", b"\n") else b"\n"
-            file.write(start + json.dumps(value).encode() + b"\n")
+            file.write(start + line)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -99,6 +175,16 @@ def _json_values(line: str) -> list[Any]:
         return []
 
 
+def cut_json_lines(path: Path, step: int) -> None:
+    """Drop those lines of a log that are about later steps than `step`, which a resumed run writes again, and those
+    that are cut short."""
+    if path.exists():
+        kept = [
+            value for value in read_json_lines(path) if isinstance(value, dict) and value.get("step", step + 1) <= step
+        ]
+        write_whole(path, "".join(f"{json.dumps(value)}\n" for value in kept).encode())
+
+
 def make_folder(folder: Path) -> None:
     """Make the folder and those above it, and see that it takes files, before hours of work are lost to it.
 
@@ -123,6 +209,30 @@ def file_sha256(path: Path) -> str:
 def json_sha256(value: Any) -> str:
     """The SHA-256 of a JSON value, in hexadecimal; the order of an object's names does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def folder_sha256(folder: Path) -> str:
+    """Digest of the safetensors anywhere in a folder, by their names and bytes; 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(bytes.fromhex(file_sha256(path)))
+    return digest.hexdigest()[:16]
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """The SHA-256 of names, shapes, precision and values of a module's tensors, and of its configuration, but for what
+    depends on the way the module was made; hexadecimal."""
+    import torch
+
+    config = module.config
+    facts = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    facts = {name: value for name, value in facts.items() if name not in LOCAL_FACTS}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def check_suffix(path: str | os.PathLike[str], known: tuple[str, ...]) -> str:

@@ -13,12 +13,16 @@ import pytest
 from kontext_slider.errors import DiskError, InvalidInput
 from kontext_slider.files import (
     append_json_line,
+    cut_json_lines,
     cut_to_bytes,
     file_sha256,
     json_sha256,
     make_folder,
+    open_run,
     open_whole,
+    put_in_place,
     read_json_lines,
+    read_run,
     write_whole,
 )
 from tests.mounts import mounted
@@ -117,6 +121,44 @@ def test_nobody_sees_a_file_before_it_is_whole(tmp_path: Path) -> None:
         assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
         file.write(b" and half")
     assert (tmp_path / ("é" * 127)).read_bytes() == b"half and half"
+
+
+def test_what_is_put_in_place_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renamed before its bytes are written, a file is empty after a power cut, and the old one gone."""
+    happened: list[str] = []
+    synced, replaced = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (happened.append("fsync"), synced(file))[1])
+    monkeypatch.setattr(os, "replace", lambda *names: (happened.append("replace"), replaced(*names))[1])
+    (tmp_path / "new.partial").mkdir()
+    (tmp_path / "new.partial" / "weights").write_bytes(b"1")
+    put_in_place(tmp_path / "new.partial", tmp_path / "new")
+    assert happened == ["fsync", "replace"] and (tmp_path / "new" / "weights").exists()
+
+
+def test_a_run_keeps_to_what_it_was_begun_with(tmp_path: Path) -> None:
+    """Half a run with one seed and half with another, and no word of it."""
+    note = tmp_path / "run" / "run.json"
+    facts = {"seed": 1, "sizes": (32, 64), "place": Path("model")}
+    noted = open_run(note, facts, {"starts": ["abc"]})
+    assert open_run(note, facts) == noted == read_run(note) and noted["starts"] == ["abc"]
+    with pytest.raises(InvalidInput, match=r"another seed \(1, not 2\).*run.json"):
+        open_run(note, facts | {"seed": 2})
+    with pytest.raises(InvalidInput, match="another rate"):
+        open_run(note, facts | {"rate": 1.0})
+    for corrupt in ("{", "", "3"):
+        note.write_text(corrupt)
+        with pytest.raises(InvalidInput, match="cannot be read.*delete the file"):
+            open_run(note, facts)
+
+
+def test_a_resumed_log_says_nothing_twice(tmp_path: Path) -> None:
+    """Lines after the checkpoint are written again; a line that a kill cut short must not stay."""
+    log = tmp_path / "log.jsonl"
+    cut_json_lines(log, 3)
+    assert not log.exists()
+    log.write_text('{"step": 1}\n{"step": 3, "loss": 0.5}\n{"step": 4}\n{"st')
+    cut_json_lines(log, 3)
+    assert log.read_text() == '{"step": 1}\n{"step": 3, "loss": 0.5}\n'
 
 
 def test_lines_that_are_cut_or_foreign_are_left_out(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from kontext_slider.checkpoint import CORRUPT
 from kontext_slider.errors import CheckpointError
-from kontext_slider.train.files import TORN, cut_log, put_in_place
+from kontext_slider.files import cut_json_lines, put_in_place
 
 CHECKPOINT = "checkpoint.pt"
 MOST_SIZES = 32  # of pictures, that one compiled block is made for
@@ -76,7 +77,7 @@ def train(
     peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     folder.mkdir(parents=True, exist_ok=True)
     step = load_checkpoint(folder / CHECKPOINT, parameters, optimizers)
-    cut_log(folder / "log.jsonl", step)
+    cut_json_lines(folder / "log.jsonl", step)
     losses, since = [], time.monotonic()
     while step < schedule.steps:
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
@@ -123,7 +124,7 @@ def load_checkpoint(path: Path, parameters: list[nn.Parameter], optimizers: Sequ
         return 0
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except TORN as error:
+    except CORRUPT as error:
         raise CheckpointError(f"{path} cannot be read ({error}). Delete it to train from the start.") from error
     with torch.no_grad():
         for parameter, saved in zip(parameters, state["parameters"], strict=True):

@@ -63,10 +63,10 @@ def test_a_start_whose_weights_have_changed_is_another(tmp_path):
 def test_checkpoints_of_which_nothing_is_noted_are_not_gone_on_from(tmp_path):
     """Whose are they? Those of a run before notes were kept, or of a note that is torn."""
     (tmp_path / CHECKPOINT).touch()
-    with pytest.raises(InvalidInput, match="cannot be read.*--run"):
+    with pytest.raises(InvalidInput, match="cannot be read.*another folder"):
         open_run(tmp_path, BASE)
     (tmp_path / RUN_FILE).write_text("{")
-    with pytest.raises(InvalidInput, match="cannot be read.*--run"):
+    with pytest.raises(InvalidInput, match="cannot be read.*another folder"):
         open_run(tmp_path, BASE)
 
 

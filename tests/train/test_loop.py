@@ -1,7 +1,6 @@
 """The loop that can be killed: the same weights, one log, whole files."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import torch
 from torch import nn
 
 from kontext_slider.errors import CheckpointError
-from kontext_slider.train.files import put_in_place
 from kontext_slider.train.loop import CHECKPOINT, Schedule, make_optimizers, train
 
 
@@ -76,18 +74,6 @@ def test_a_torn_checkpoint_is_a_sentence(tmp_path):
     module = nn.Linear(2, 1)
     with pytest.raises(CheckpointError, match="Delete it"):
         train([module], make_optimizers([module], 1e-2), module, Schedule(1), tmp_path, seed=0)
-
-
-def test_what_is_put_in_place_is_on_the_disk_first(tmp_path, monkeypatch):
-    """Renamed before its bytes are written, a file is empty after a power cut, and the old one gone."""
-    happened: list[str] = []
-    synced, replaced = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda file: (happened.append("fsync"), synced(file))[1])
-    monkeypatch.setattr(os, "replace", lambda *names: (happened.append("replace"), replaced(*names))[1])
-    (tmp_path / "new.partial").mkdir()
-    (tmp_path / "new.partial" / "weights").write_bytes(b"1")
-    put_in_place(tmp_path / "new.partial", tmp_path / "new")
-    assert happened == ["fsync", "replace"] and (tmp_path / "new" / "weights").exists()
 
 
 def test_learning_rate_warms_up_and_ends_at_zero():

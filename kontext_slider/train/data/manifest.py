@@ -7,8 +7,6 @@ that, and a line that was cut short counts for nothing: its item is done again, 
 from __future__ import annotations
 
 import io
-import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.files import make_folder
+from kontext_slider.files import append_json_line, make_folder, read_json_lines
 
 try:
     import fcntl
@@ -33,30 +31,14 @@ class Manifest:
     def read(self) -> dict[str, dict]:
         """id -> record, in the order in which they were written. Lines that are no record are passed over."""
         records: dict[str, dict] = {}
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-                record = _record(line)
-                if record is not None:
-                    records.setdefault(record["id"], record)
+        for record in read_json_lines(self.path):
+            if isinstance(record, dict) and isinstance(record.get("id"), str):
+                records.setdefault(record["id"], record)
         return records
 
     def append(self, record: dict) -> None:
-        """Add a record, on the disk when this returns. A cut last line is closed first."""
-        with open(self.path, "ab+") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 1))
-            start = b"" if file.read(1) in (b"", b"\n") else b"\n"
-            file.write(start + json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _record(line: str) -> dict | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and isinstance(record.get("id"), str) else None
+        """Add a record, on the disk when this returns."""
+        append_json_line(self.path, record)
 
 
 def png_bytes(picture: Image.Image) -> bytes:

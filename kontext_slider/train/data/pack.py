@@ -20,13 +20,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.files import write_whole
+from kontext_slider.files import put_in_place, write_whole
 from kontext_slider.train.data.items import DONE, Item, facts_of
 from kontext_slider.train.data.manifest import png_bytes
 from kontext_slider.train.data.score import Scores
 from kontext_slider.train.data.stages import scores_of
 from kontext_slider.train.data.workspace import STAGES, Workspace
-from kontext_slider.train.files import put_in_place
 
 try:
     import datasets

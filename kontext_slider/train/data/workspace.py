@@ -9,20 +9,19 @@ packed/  report/             made anew from the above
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.files import write_whole
+from kontext_slider.files import open_run, read_run, write_whole
 from kontext_slider.images import read_image
 from kontext_slider.train.data.categories import CATEGORIES
 from kontext_slider.train.data.manifest import Manifest, png_bytes
 
+RECIPE = "recipe.json"
 STAGES = ("instruct", "edit", "morph", "score", "filter")
 RECONSTRUCTION, TRUE = "reconstruction", "true"
 ENDS = (RECONSTRUCTION, TRUE)
@@ -92,37 +91,20 @@ class Workspace:
 
 def open_workspace(root: Path, recipe: Recipe) -> Workspace:
     """A folder for this recipe, new or one that was begun with the same. InvalidInput where it was another."""
-    path = root / "recipe.json"
-    wanted = json.loads(json.dumps(asdict(recipe)))
-    if path.exists():
-        begun = _read(path)
-        other = [name for name in wanted if begun.get(name) != wanted[name]]
-        if other:
-            words = ", ".join(f"{name} {begun.get(name)!r}, not {wanted[name]!r}" for name in other)
-            raise InvalidInput(f"{root} was begun with {words}. Use the same again, or choose another folder.")
-    else:
-        root.mkdir(parents=True, exist_ok=True)
-        write_whole(path, (json.dumps(wanted, indent=2) + "\n").encode())
+    open_run(root / RECIPE, asdict(recipe))
     return Workspace(root, recipe)
 
 
 def reopen(root: Path) -> Workspace:
     """The folder of an earlier run with its recipe. InvalidInput where there is none."""
-    path = root / "recipe.json"
+    path = root / RECIPE
     if not path.is_file():
         raise InvalidInput(f"{root} holds no data of 'kontext-slider data run'. Name the folder given there as --out.")
-    values = _read(path)
+    values = read_run(path)
     try:
         return Workspace(root, Recipe(**values | {name: tuple(values[name]) for name in ("categories", "share")}))
     except (KeyError, TypeError) as error:
         raise InvalidInput(f"{path} is of another version ({error}). Make the data anew in another folder.") from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise InvalidInput(f"{path} cannot be read ({error}). Repair it, or choose another folder.") from error
 
 
 def join_strip(tiles: Sequence[Image.Image]) -> Image.Image:

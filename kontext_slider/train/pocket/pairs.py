@@ -26,8 +26,7 @@ from torch.multiprocessing import get_context
 
 from kontext_slider.codec import PatchCodec
 from kontext_slider.errors import InvalidInput
-from kontext_slider.train.digest import weights_digest
-from kontext_slider.train.files import put_in_place
+from kontext_slider.files import put_in_place, weights_sha256
 from kontext_slider.train.flow import pack
 from kontext_slider.world.edits import NO_EDIT, PICTURE_EDITS, SCENE_EDITS, Edit
 from kontext_slider.world.paint import Picture
@@ -240,7 +239,7 @@ def origin_of(**how) -> str:
     call = signature(draw_shard).bind(**how)
     call.apply_defaults()
     facts = {name: value for name, value in call.arguments.items() if name != "workers"}
-    facts |= {"codec": weights_digest(facts["codec"]).hex(), "strengths": facts["strengths"].__name__}
+    facts |= {"codec": weights_sha256(facts["codec"]), "strengths": facts["strengths"].__name__}
     return json.dumps(facts | {"mix": asdict(facts["mix"])}, sort_keys=True)
 
 

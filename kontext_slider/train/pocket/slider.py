@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from kontext_slider import lora
 from kontext_slider.checkpoint import read_slider
+from kontext_slider.files import weights_sha256
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import Place
-from kontext_slider.train.digest import weights_digest
 from kontext_slider.train.flow import beside_untouched
 from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
 from kontext_slider.train.pocket.base import HOME, PRACTISED
@@ -66,7 +66,7 @@ class SliderRun:
 def train_slider(pipe: KontextSliderPipeline, run: SliderRun, folder: Path) -> None:
     """Train (or resume) projector and LoRA in place. InvalidInput where the folder holds another run, or one on another
     base."""
-    base = [weights_digest(part).hex() for part in (pipe.transformer, pipe.text_encoder, pipe.text_encoder_2, pipe.vae)]
+    base = [weights_sha256(part) for part in (pipe.transformer, pipe.text_encoder, pipe.text_encoder_2, pipe.vae)]
     open_run(folder / "slider", run, base=base)
     pipe.to(run.device)
     settings = {"hidden_dim": run.hidden_dim, "place": run.place, "highest_strength": HIGHEST, "degree": run.degree}

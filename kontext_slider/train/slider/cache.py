@@ -30,11 +30,9 @@ from tqdm import tqdm
 
 from kontext_slider.arguments import packing
 from kontext_slider.errors import InvalidInput
-from kontext_slider.files import write_whole
+from kontext_slider.files import file_sha256, put_in_place, weights_sha256, write_whole
 from kontext_slider.images import read_image, working_image
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.digest import weights_digest
-from kontext_slider.train.files import put_in_place
 from kontext_slider.train.slider.config import SliderConfig
 
 ROWS = 32  # of one shard
@@ -158,10 +156,9 @@ def cache_key(pipe: KontextSliderPipeline, config: SliderConfig, files: list[Pat
     """Digest of all that the encoded rows depend on."""
     digest = hashlib.sha256(json.dumps([config.size, config.max_sequence_length]).encode())
     for file in files:
-        with open(file, "rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
+        digest.update(bytes.fromhex(file_sha256(file)))
     for module in (pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
-        digest.update(weights_digest(module))
+        digest.update(bytes.fromhex(weights_sha256(module)))
     for tokenizer in (pipe.tokenizer, pipe.tokenizer_2):
         digest.update(json.dumps(sorted(tokenizer.get_vocab().items())).encode())
     return digest.hexdigest()[:16]

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
 def chosen_config(args: argparse.Namespace) -> SliderConfig:
     """The preset with the settings; where neither is given and the run is there, the run's own."""
     if args.preset is None and not args.settings and (args.folder / RUN_FILE).exists():
-        return read_run(args.folder)[0]
+        return read_run(args.folder)
     return with_settings(PRESETS[args.preset or "pocket"], args.settings)
 
 

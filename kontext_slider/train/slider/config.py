@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from kontext_slider import files
 from kontext_slider.edit import MAX_STRENGTH
 from kontext_slider.errors import InvalidInput
-from kontext_slider.files import write_whole
 from kontext_slider.projector import ENCODINGS, Place
 from kontext_slider.train.flow import Weighting
 from kontext_slider.train.loop import Schedule
@@ -22,6 +22,7 @@ Tracker = Literal["tensorboard", "none"]
 Decay = Literal["constant", "linear"]
 
 RUN_FILE = "run.json"
+INPUTS = "data_or_base_model"  # their digest, in that file
 
 
 @dataclass(frozen=True)
@@ -173,43 +174,24 @@ def with_settings(config: SliderConfig, settings: list[str]) -> SliderConfig:
 
 
 def open_run(folder: Path, config: SliderConfig, inputs: str) -> None:
-    """Note in `folder/run.json` what the run is made of, or hold a run that is there against it (`check_run`).
+    """Note in `folder/run.json` what the run is made of, or compare it with the note of a run that is there.
 
     inputs: a digest of data and base model."""
+    files.open_run(folder / RUN_FILE, asdict(config) | {INPUTS: inputs})
+
+
+def check_run(folder: Path, config: SliderConfig) -> None:
+    """Raise InvalidInput when a run is in the folder and was begun with other settings."""
     if (folder / RUN_FILE).exists():
-        check_run(folder, config, inputs)
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"config": asdict(config), "inputs": inputs}, indent=2)
-    write_whole(folder / RUN_FILE, (text + "\n").encode())
+        files.check_run(folder / RUN_FILE, asdict(config))
 
 
-def check_run(folder: Path, config: SliderConfig, inputs: str | None = None) -> None:
-    """Raise InvalidInput when a run is in the folder and was begun with other settings (or `inputs`, where given)."""
-    if not (folder / RUN_FILE).exists():
-        return
-    before, before_inputs = read_run(folder)
-    changed = [f.name for f in fields(config) if getattr(config, f.name) != getattr(before, f.name)]
-    changed += ["data or base model"] if inputs not in (None, before_inputs) else []
-    if changed:
-        raise InvalidInput(
-            f"The run in {str(folder)!r} has another {', '.join(changed)}. Go on with its own settings ({RUN_FILE}), "
-            "or give another folder."
-        )
-
-
-def read_run(folder: Path) -> tuple[SliderConfig, str]:
-    """Configuration and digest of the inputs of a run. InvalidInput where the file cannot be read."""
-    try:
-        noted = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-        config, inputs = noted["config"], noted["inputs"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(
-            f"{folder / RUN_FILE}, which says what run the folder holds, cannot be read ({error}). Where you know the "
-            "run's settings, delete the file and give them all again; else give another folder."
-        ) from error
+def read_run(folder: Path) -> SliderConfig:
+    """Configuration of a run. InvalidInput where the file cannot be read."""
+    config = files.read_run(folder / RUN_FILE)
+    config.pop(INPUTS, None)
     _check_names(config)
-    return SliderConfig(**config), inputs
+    return SliderConfig(**config)
 
 
 def _check_names(values: dict[str, Any]) -> None:

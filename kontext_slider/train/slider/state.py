@@ -21,8 +21,9 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from kontext_slider.checkpoint import CORRUPT
 from kontext_slider.errors import CheckpointError
-from kontext_slider.train.files import TORN, cut_log, put_in_place
+from kontext_slider.files import cut_json_lines, put_in_place
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class Checkpoints:
             try:
                 self._accelerator.load_state(str(checkpoint))
                 return _step_of(checkpoint)
-            except TORN as error:
+            except CORRUPT as error:
                 if checkpoint == saved[0]:
                     raise CheckpointError(
                         f"No checkpoint in {str(self.folder)!r} can be read ({checkpoint.name}: {error}). Delete them "
@@ -137,7 +138,7 @@ class LossLog:
 
     def __init__(self, folder: Path, step: int) -> None:
         self.path = folder / LOSSES
-        cut_log(self.path, step)
+        cut_json_lines(self.path, step)
 
     def add(self, step: int, loss: float) -> None:
         """The loss of step number `step`, counted from 1."""

@@ -20,8 +20,8 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from kontext_slider.errors import InvalidInput, KontextSliderError
+from kontext_slider.files import weights_sha256
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.digest import weights_digest
 from kontext_slider.train.slider.ablations import save_slider_of
 from kontext_slider.train.slider.batches import BatchPlan, draw_batch, held_out_rows, part_of_batch
 from kontext_slider.train.slider.cache import EncodedRows, encode_rows
@@ -62,7 +62,7 @@ def fit_slider(
     config.rows_per_part(accelerator.num_processes)
     rows = encode_rows(pipe, config, data, cache or folder / "cache", accelerator)
     pipe.unload_slider()
-    inputs = f"{rows.key}-{weights_digest(pipe.transformer).hex()[:16]}"
+    inputs = f"{rows.key}-{weights_sha256(pipe.transformer)[:16]}"
     with accelerator.main_process_first():
         open_run(folder, config, inputs)
     with _made_to_train(pipe):

@@ -12,9 +12,9 @@ from PIL import Image
 
 from kontext_slider.arguments import source_pixels
 from kontext_slider.errors import InvalidInput
+from kontext_slider.files import weights_sha256
 from kontext_slider.train.data.pack import Row, write_dataset
 from kontext_slider.train.data.score import Scores
-from kontext_slider.train.digest import weights_digest
 from kontext_slider.train.slider import cache
 from kontext_slider.train.slider.batches import BatchPlan, draw_batch, draw_row, held_out_rows, part_of_batch
 from kontext_slider.train.slider.cache import cache_key, encode_rows, parquet_files, read_table
@@ -120,7 +120,7 @@ def test_a_digest_is_the_same_in_every_process():
     transformer, digests = tiny_transformer(), set()
     for left in (["num_layers", "patch_size"], ["patch_size", "num_layers"]):
         transformer.register_to_config(_use_default_values=left)
-        digests.add(weights_digest(transformer))
+        digests.add(weights_sha256(transformer))
     assert len(digests) == 1
 
 

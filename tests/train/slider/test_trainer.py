@@ -166,7 +166,7 @@ def test_another_base_does_not_go_on(data, tmp_path):
         fit_slider(pipe, CONFIG, data, tmp_path / "run", on_step=die_after(4))
     other = tiny_pipeline(slider=False)
     loud(other.transformer)
-    with pytest.raises(InvalidInput, match="another data or base model"):
+    with pytest.raises(InvalidInput, match="another data_or_base_model"):
         fit_slider(other, CONFIG, data, tmp_path / "run")
 
 
