@@ -33,8 +33,8 @@ COMMANDS = (
     Command("app", "open the app", "kontext_slider.ui.launch"),
     Command("edit", "one picture at one strength", "kontext_slider.commands.edit"),
     Command("sweep", "many pictures, each from untouched to fully edited", "kontext_slider.commands.sweep"),
-    Command("evaluate", "a model's frames against the drawn truth", "kontext_slider.evaluate.command"),
-    Command("train", "train the pocket model", "kontext_slider.train.pocket.recipe"),
+    Command("evaluate", "a model's frames against the ground truth", "kontext_slider.evaluate.command"),
+    Command("train", "train the pocket model", "kontext_slider.commands.train"),
     Command("data", "make training data for a slider", "kontext_slider.train.data.command"),
     Command(
         "train-slider", "train a slider for any Kontext model on prepared data", "kontext_slider.train.slider.command"

@@ -1,8 +1,10 @@
-"""How torch's threads wait for each other: set before torch is imported, which reads it once."""
+"""How torch's threads wait for each other, set before torch is imported, which reads it once; and worker processes."""
 
 from __future__ import annotations
 
 import os
+from multiprocessing import parent_process
+from threading import Thread
 
 SPIN_COUNT = "10000"  # benchmarks/bench_neighbours.py
 
@@ -16,3 +18,15 @@ def limit_spinning() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+
+
+def end_with_parent() -> None:
+    """Make this process end when the one that started it does, be it killed; alone it would wait for work for ever."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()

@@ -16,6 +16,7 @@ from kontext_slider import SliderEngine
 from kontext_slider.engine.layers import EIGHT_BITS
 from kontext_slider.engine.prepared import Prepared
 from kontext_slider.engine.speed import find_speed
+from kontext_slider.metrics.distances import rms
 from tests.tiny import tiny_image
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -159,3 +160,23 @@ def test_sizes_and_speeds_of_other_devices_can_be_asked_for(scripts, pipe):
     engine = engine_of(pipe, "fastest", "gpu, large model")
     assert engine.speed.dtype is EIGHT_BITS and engine.speed.batch == 1
     assert engine_of(pipe, "fast", "cpu").speed == find_speed("fast", torch.device("cpu"))
+
+
+def test_even_parameters_undo_an_uneven_progress(scripts):
+    """The table turned the wrong way round would make edits twice as uneven."""
+    from measure_reparametrisation import LEVELS, even_parameters
+
+    progress = LEVELS**0.5
+    even = even_parameters(progress, is_shape=False)
+    assert np.abs(np.interp(even, LEVELS, progress) - LEVELS[1:-1]).max() < 0.01
+    assert even_parameters(progress, is_shape=True) == pytest.approx((np.array(even) + LEVELS[1:-1]) / 2, abs=1e-3)
+    back = even_parameters(np.array([0, 0.2, 0.1, 0.3, 0.5, 0.5, 0.8, 0.9, 1.0]), is_shape=False)
+    assert list(back) == sorted(back)
+
+
+def test_progress_is_measured_on_the_edits_own_parameter(scripts):
+    """Measured on edits that are reparametrised already, the table would undo itself."""
+    from measure_reparametrisation import measure_progress
+
+    progress = measure_progress("fog", [rms], 1, 64)
+    assert progress[0] == 0 and progress[-1] == 1 and progress[4] > 0.6

@@ -11,11 +11,11 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel
 
 from kontext_slider import KontextSliderPipeline, SliderEngine
-from kontext_slider.evaluate.rivals import ours
-from kontext_slider.evaluate.selection import right_object
+from kontext_slider.evaluate.baselines import ours
 from kontext_slider.evaluate.truth import photo_cases, score_case
 from kontext_slider.metrics import to_image
 from kontext_slider.metrics.distances import psnr
+from kontext_slider.metrics.trajectory import right_object
 from kontext_slider.presets import PRESETS
 from kontext_slider.world.cases import HELD_OUT_SEED, draw_case, scene_cases
 from kontext_slider.world.edits import EDITS

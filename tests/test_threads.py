@@ -45,3 +45,19 @@ def test_what_the_user_has_set_stays(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     limit_spinning()
     assert {name: os.environ[name] for name in VARIABLES if name in os.environ} == {name: value}
+
+
+def test_workers_end_with_the_run_that_started_them(tmp_path):
+    """A killed run leaves two processes that hold a gigabyte each and wait for ever."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import os\nfrom concurrent.futures import ProcessPoolExecutor\nfrom multiprocessing import get_context\n"
+        "from kontext_slider.threads import end_with_parent\n"
+        "if __name__ == '__main__':\n"
+        "    pool = ProcessPoolExecutor(1, get_context('spawn'), end_with_parent)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    ran = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, timeout=120)
+    assert ran.returncode == -9 and ran.stdout.strip().isdigit()
+    # The worker has the pipe too, so `run` came back when the worker was gone, and has raised TimeoutExpired otherwise.

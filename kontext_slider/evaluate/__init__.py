@@ -1,7 +1,6 @@
 """Measures.
 
-On drawn scenes: `truth` (frames against the truth), `compare` (ours, `rivals` and ablations by every measure),
-`selection` (the right object, words never trained on), `beyond` (past strength 1), written by `report`. On real
-pictures: `pie_bench` and `pie_report`. Behind both: `trajectory` (a sweep's figures from any `distance`, of `features`
-or of `networks`), `direction` (CLIP-dir, identity), `statistics`, `plots`.
+On synthetic scenes: `truth` (frames against the ground truth), `compare` (ours, `baselines` and ablations by every
+measure). On real pictures: `pie_bench`. What they are written as: `report`, `plots`, `model_card`. The measures
+themselves are in `kontext_slider.metrics`.
 """

@@ -1,30 +1,34 @@
-"""`kontext-slider evaluate`: a model against the drawn truth, against other sliders, and on PIE-Bench."""
+"""`kontext-slider evaluate`: a model against the ground truth, against other sliders, and on PIE-Bench."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kontext_slider.commands.options import checked
 from kontext_slider.edit import check_seed
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.beyond import score_beyond
-from kontext_slider.evaluate.compare import CEILING, Result
-from kontext_slider.evaluate.jobs import compare_seed
-from kontext_slider.evaluate.kit import Kit, distances_of, load, make_kit
-from kontext_slider.evaluate.pie_report import choose_cases, measure_pie_bench, pie_figures, write_pie_report
-from kontext_slider.evaluate.report import OURS, Comparison, figures, write_report
-from kontext_slider.evaluate.rivals import RIVALS, ours
-from kontext_slider.evaluate.selection import held_out_losses
+from kontext_slider.evaluate.baselines import BASELINES, Method, by_morpher, not_anchored, ours
+from kontext_slider.evaluate.compare import CEILING, OURS, Setup, compare_all
+from kontext_slider.evaluate.pie_bench import choose_cases, measure_pie_bench
+from kontext_slider.evaluate.plots import check_matplotlib
+from kontext_slider.evaluate.report import figures, pie_figures, write_pie_report, write_report, write_truth
 from kontext_slider.evaluate.truth import find_photos, score_truth, summary
-from kontext_slider.evaluate.truth import write_report as write_truth
-from kontext_slider.features import DISTANCES, default_distance
+from kontext_slider.features import DISTANCES, default_distance, find_distance
+from kontext_slider.metrics.distances import Distance
 from kontext_slider.metrics.networks import CLIP, DINO, ClipEmbedder
-from kontext_slider.presets import DTYPES
-from kontext_slider.world.cases import HELD_OUT_SEED, draw_cases
+from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.presets import DTYPES, load_pipeline
+from kontext_slider.train.data.morph.registry import FREEMORPH, find_morpher
+from kontext_slider.train.slider.ablations import ABLATIONS, ablation_method, load_slider_of
+from kontext_slider.train.slider.pocket_ablations import trained_ablations
+
+FREE_MORPH, NOT_ANCHORED = "free-morph", "not-anchored"
+NOT_ANCHORED_NOTE = "ours, strength 0 being what the model makes of it and not the source itself."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,22 +43,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     truth = parser.add_argument_group("against the truth, edit by edit (without --edits and --pie-bench)")
     truth.add_argument("--scenes-per-edit", type=int, default=4, help="held-out scenes per edit (default: 4)")
     truth.add_argument("--photos", type=Path, help="a folder of photographs to measure on as well")
-    rivals = parser.add_argument_group("smoothness, calibration, rivals and ablations (with --edits)")
-    rivals.add_argument("--edits", type=int, help="number of held-out edits per seed")
-    rivals.add_argument("--seeds", type=int, default=1, help="so many seeds from --seed on, pooled (default: 1)")
-    rivals.add_argument("--rivals", nargs="*", choices=list(RIVALS), help="default: all, and none on PIE-Bench")
-    rivals.add_argument("--ablation", action="append", default=[], metavar="NAME=FOLDER", help="a slider to compare")
-    rivals.add_argument(
+    compared = parser.add_argument_group("smoothness, calibration, baselines and ablations (with --edits)")
+    compared.add_argument("--edits", type=int, help="number of held-out edits per seed")
+    compared.add_argument("--seeds", type=int, default=1, help="so many seeds from --seed on, pooled (default: 1)")
+    compared.add_argument("--baselines", nargs="*", choices=list(BASELINES), help="default: all, and none on PIE-Bench")
+    compared.add_argument(  # the former name
+        "--rivals",
+        dest="baselines",
+        nargs="*",
+        choices=list(BASELINES),
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )
+    compared.add_argument("--ablation", action="append", default=[], metavar="NAME=FOLDER", help="a slider to compare")
+    compared.add_argument(
         "--trained-ablations", type=Path, metavar="FOLDER", help="the paper's, trained there where missing"
     )
-    rivals.add_argument("--ablation-steps", type=int, default=300, help="steps to train each (default: 300)")
-    rivals.add_argument(
+    compared.add_argument("--ablation-steps", type=int, default=300, help="steps to train each (default: 300)")
+    compared.add_argument(
         "--ablation-sequences", type=int, default=200,
         help="made by the data pipeline for those that are about its sequences, 3 seconds each (default: 200)",
     )  # fmt: skip
-    rivals.add_argument("--free-morph-model", type=Path, help="Stable Diffusion 2.1, for the rival free-morph")
-    rivals.add_argument("--jobs", type=int, default=1, help="processes that share the edits (default: 1)")
-    rivals.add_argument("--strips", type=int, default=4, help="edits to show side by side (default: 4)")
+    compared.add_argument("--free-morph-model", type=Path, help="Stable Diffusion 2.1, for the baseline free-morph")
+    compared.add_argument("--jobs", type=int, default=1, help="processes that share the edits (default: 1)")
+    compared.add_argument("--strips", type=int, default=4, help="edits to show side by side (default: 4)")
     pie = parser.add_argument_group("on PIE-Bench")
     pie.add_argument("--pie-bench", type=Path, help="its folder, in its original layout or the hub's (parquet)")
     pie.add_argument("--num", type=int, help="this many of its edits, spread over it (default: the paper's 540)")
@@ -76,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
     if args.pie_bench is not None:
         means = report_pie_bench(args)
     else:
-        means = report_truth(args) if args.edits is None else report_rivals(args)
+        means = report_truth(args) if args.edits is None else report_comparison(args)
     if args.json:
         args.json.write_text(json.dumps(means, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(means))
@@ -101,54 +113,77 @@ def report_truth(args: argparse.Namespace) -> dict[str, Any]:
     return summary(scores)
 
 
-def report_rivals(args: argparse.Namespace) -> dict[str, Any]:
+def report_comparison(args: argparse.Namespace) -> dict[str, Any]:
     """`report.md`, `edits.csv` and plots; returns the means."""
-    kit = make_kit(args)
-    comparison = run_comparison(kit, args)
-    write_report(comparison, args.out, command_line(args))
+    check_matplotlib()
+    seeds = range(args.seed, args.seed + args.seeds)
+    comparison = compare_all(partial(make_setup, args), args.edits, seeds, args.jobs, args.strips)
+    write_report(comparison, args.out, command_line(args), {**ABLATIONS, NOT_ANCHORED: NOT_ANCHORED_NOTE})
     return figures(comparison)
-
-
-def run_comparison(kit: Kit, args: argparse.Namespace) -> Comparison:
-    """All methods on `--edits` scenes for each of `--seeds` seeds."""
-    results: dict[str, list[Result]] = {name: [] for name in (*kit.methods, CEILING)}
-    losses: list[float] = []
-    for seed in range(args.seed, args.seed + args.seeds):
-        keep = spread(args.strips, args.edits) if seed == args.seed else frozenset()
-        found = compare_seed(kit, args, seed, keep)
-        for name, rows in found.items():
-            results[name] += rows
-        seen = [row.measures.full_psnr for row in found[OURS]]
-        other_words = draw_cases(args.edits, kit.pipe.defaults.size, HELD_OUT_SEED + seed, held_out=True)
-        losses += held_out_losses(kit.pipe, ours, seen, other_words, seed)
-    going_on = [row.case for row in results[OURS] if row.case.goes_on]
-    further = score_beyond(kit.pipe, going_on, args.seed) if going_on else {}
-    return Comparison(
-        results=results,
-        rivals=tuple(kit.rivals),
-        ablations=tuple(kit.ablations),
-        distances=tuple(kit.distances),
-        phrasing_losses=tuple(losses),
-        beyond=further,
-        offered=frozenset(kit.pipe.known_instructions),
-    )
 
 
 def report_pie_bench(args: argparse.Namespace) -> dict[str, Any]:
     """`pie-bench.md`, `pie-bench.csv` and plots; returns the means."""
+    check_matplotlib()
     cases, pipe = choose_cases(args.pie_bench, args.num), load(args)
-    name, distance = next(iter(distances_of(pipe, args).items()))
+    name, distance = next(iter(find_distances(pipe, args).items()))
     embedder = ClipEmbedder(args.clip, pipe._execution_device) if args.clip else None
-    methods = {OURS: ours, **{rival: RIVALS[rival] for rival in args.rivals or ()}}
+    methods = {OURS: ours, **{name: BASELINES[name] for name in args.baselines or ()}}
     results = measure_pie_bench(pipe, cases, methods, distance, embedder, args.seed)
     write_pie_report(results, args.out, command_line(args), name)
     return pie_figures(results, name)
 
 
-def spread(num: int, count: int) -> frozenset[int]:
-    """At most `num` of the numbers below `count`, evenly."""
-    num = min(num, count)
-    return frozenset(k * count // num for k in range(num)) if num > 0 else frozenset()
+def make_setup(args: argparse.Namespace) -> Setup:
+    """The model, the methods and the distances that the flags name. Every process of a run makes its own.
+
+    Ablations that are to be trained are, where they are not there."""
+    ablations = find_ablations(args)
+    pipe = load(args)
+    if pipe.defaults.anchor_source:
+        ablations[NOT_ANCHORED] = not_anchored
+    baselines = {name: BASELINES[name] for name in (BASELINES if args.baselines is None else args.baselines)}
+    if args.free_morph_model:
+        baselines[FREE_MORPH] = load_free_morph(pipe, args.free_morph_model)
+    return Setup(pipe, find_distances(pipe, args), baselines, ablations)
+
+
+def load(args: argparse.Namespace) -> KontextSliderPipeline:
+    """The model under test."""
+    return load_pipeline(args.model, slider=args.slider, device=args.device, dtype=args.dtype)
+
+
+def find_distances(pipe: KontextSliderPipeline, args: argparse.Namespace) -> dict[str, Distance]:
+    """Those of --distance, by name."""
+    return {name: find_distance(name, pipe, args.clip or CLIP, args.dino) for name in args.distance}
+
+
+def parse_ablations(words: list[str]) -> dict[str, Path]:
+    """ "NAME=FOLDER" -> {NAME: FOLDER}. Raises InvalidInput for other words and for names that are taken."""
+    pairs = [word.partition("=") for word in words]
+    for name, sign, folder in pairs:
+        if not name or not sign or not folder:
+            raise InvalidInput(f"--ablation takes NAME=FOLDER, not '{name}{sign}{folder}'.")
+    names = [name for name, _, _ in pairs]
+    reserved = (OURS, CEILING, FREE_MORPH, NOT_ANCHORED, *BASELINES)
+    taken = [name for name in names if names.count(name) > 1 or name in reserved]
+    if taken:
+        raise InvalidInput(f"The name '{taken[0]}' is taken. Give every --ablation a name of its own.")
+    return {name: Path(folder) for name, _, folder in pairs}
+
+
+def find_ablations(args: argparse.Namespace) -> dict[str, Method]:
+    """Those in named folders, and those that are trained here."""
+    folders = parse_ablations(args.ablation)
+    if args.trained_ablations:
+        trained = (args.model, args.trained_ablations, args.ablation_steps, args.ablation_sequences)
+        folders = trained_ablations(*trained) | folders
+    return {name: ablation_method(load_slider_of(folder)) for name, folder in folders.items()}
+
+
+def load_free_morph(pipe: KontextSliderPipeline, folder: Path) -> Method:
+    """FreeMorph on a Stable Diffusion 2.1, between the source and this pipeline's edit."""
+    return by_morpher(find_morpher(FREEMORPH, pipe._execution_device, pipe.transformer.dtype, str(folder)))
 
 
 def command_line(args: argparse.Namespace) -> str:

@@ -1,17 +1,20 @@
-"""PIE-Bench (Ju et al. 2024): 700 pictures of 512 x 512 with prompts, instructions and masks, in either layout.
+"""Sliders on PIE-Bench (Ju et al. 2024): 700 real pictures of 512 x 512 with prompts, instructions and masks.
 
-The original one has `mapping_file.json` and `annotation_images/`. The hub's (`UB-CVML-Group/PIE_Bench_pp`) is a folder
-of Parquet files per type (`9_change_style_80/V1-*.parquet`) with prompts but no instructions: there the instruction is
-made from what differs between the two prompts. Nothing is downloaded here.
+There is no ground truth between the ends, so smoothness, direction, identity and background are measured. Two layouts
+are read. The original one has `mapping_file.json` and `annotation_images/`. The hub's (`UB-CVML-Group/PIE_Bench_pp`) is
+a folder of Parquet files per type (`9_change_style_80/V1-*.parquet`) with prompts but no instructions: there the
+instruction is made from what differs between the two prompts. Nothing is downloaded here.
+
+Legend: y_0 the source at the model's working size, y_1..y_N frames at strengths i/N, all (H, W, 3) in [0, 1].
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -19,9 +22,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from tqdm import tqdm
 
+from kontext_slider.base_edit import coded
 from kontext_slider.errors import InvalidInput, UnreadableImage
-from kontext_slider.images import read_image
+from kontext_slider.evaluate.baselines import Method
+from kontext_slider.evaluate.compare import STRENGTHS
+from kontext_slider.images import read_image, working_image
+from kontext_slider.metrics import Picture, to_picture, trajectory
+from kontext_slider.metrics.distances import Distance, psnr
+from kontext_slider.metrics.networks import TextImageEmbedder, clip_direction, identity_curve
+from kontext_slider.metrics.trajectory import Smoothness
+from kontext_slider.pipeline import KontextSliderPipeline
 
 SIDE = 512
 TYPES = ("random", "object", "add", "delete", "content", "pose", "colour", "material", "background", "style")
@@ -91,10 +103,10 @@ def difference(source: str, target: str) -> str:
 
 def _original(folder: Path, kinds: Sequence[str]) -> Iterator[PieCase]:
     path = folder / "mapping_file.json"
-    with _sound(str(path)):
+    with _checked(str(path)):
         entries = sorted(json.loads(path.read_text(encoding="utf-8")).items())
     for name, entry in entries:
-        with _sound(f"the entry '{name}' of {path}"):
+        with _checked(f"the entry '{name}' of {path}"):
             case = _original_case(name, entry, kinds, folder / "annotation_images")
         if case:
             yield case
@@ -125,7 +137,7 @@ def _hub(files: Sequence[Path], folder: Path, kinds: Sequence[str]) -> Iterator[
     for path in files:
         kind = TYPES[int(path.relative_to(folder).parts[0][0])]
         for number, row in enumerate(_rows(path) if kind in kinds else ()):
-            with _sound(f"row {number} of {path}"):
+            with _checked(f"row {number} of {path}"):
                 case = _hub_case(row, kind)
             yield case
 
@@ -143,7 +155,10 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _hub_case(row: dict[str, Any], kind: str) -> PieCase:
     source, target = plain_prompt(row["source_prompt"]), plain_prompt(row["target_prompt"])
-    image = row["image"]  # a picture, or the bytes of its file where the Parquet file does not say that it is one
+    mask, image = (
+        row["mask"],
+        row["image"],
+    )  # a picture, or the bytes of its file where the Parquet file does not say that it is one
     return PieCase(
         id=row["id"],
         kind=kind,
@@ -151,17 +166,13 @@ def _hub_case(row: dict[str, Any], kind: str) -> PieCase:
         source_prompt=source,
         target_prompt=target,
         instruction=difference(source, target),
-        mask=decode_mask(_numbers(row["mask"])),
+        mask=decode_mask([int(n) for n in mask.split()] if isinstance(mask, str) else mask),
     )
 
 
-def _numbers(mask: str | Sequence[int]) -> Sequence[int]:
-    return [int(word) for word in mask.split()] if isinstance(mask, str) else mask
-
-
 @contextmanager
-def _sound(what: str) -> Iterator[None]:
-    """Where the block finds something else than it reads, a sentence that names `what` it reads."""
+def _checked(what: str) -> Iterator[None]:
+    """Errors of damaged data in the block become a sentence that names `what` is read there."""
     try:
         yield
     except UnreadableImage as error:
@@ -174,3 +185,95 @@ def _sound(what: str) -> Iterator[None]:
 
 def _why(what: str, error: Exception) -> str:
     return f"{DAMAGED}: {what} cannot be read ({type(error).__name__}: {error})."
+
+
+@dataclass(frozen=True)
+class PieMeasures(Smoothness):
+    """One method on one edit."""
+
+    clip_dir: float | None  # None without CLIP
+    background_psnr: float | None  # dB to the source outside the mask, mean over y_1..y_N; None without an outside
+    background_codec: float | None  # dB that the codec alone leaves there
+
+
+@dataclass(frozen=True)
+class PieResult:
+    """With what its row and its curves are made of."""
+
+    id: str
+    kind: str
+    measures: PieMeasures
+    progress: tuple[float, ...]  # distance to y_0 as a share of y_N's
+    identity: tuple[float, ...] | None  # cosine to y_0; None without CLIP
+
+
+def choose_cases(folder: Path, num: int | None) -> Iterator[PieCase]:
+    """All cases of the paper's types, or `num` of them, spread over the types as they lie. Raises InvalidInput for a
+    folder without any."""
+    count = sum(1 for _ in read_pie_bench(folder))
+    if not count:
+        raise InvalidInput(f"{folder} has none of the edits that the paper measures on. Download all of PIE-Bench.")
+    chosen = {k * count // num for k in range(num)} if num and num < count else set(range(count))
+    return (case for number, case in enumerate(read_pie_bench(folder)) if number in chosen)
+
+
+def measure_pie_bench(
+    pipe: KontextSliderPipeline,
+    cases: Iterable[PieCase],
+    methods: Mapping[str, Method],
+    distance: Distance,
+    embedder: TextImageEmbedder | None,
+    seed: int,
+) -> dict[str, list[PieResult]]:
+    """All methods on all cases, at the model's working size; `seed` draws the noise."""
+    pipe.set_progress_bar_config(disable=True)
+    results: dict[str, list[PieResult]] = {name: [] for name in methods}
+    for case in tqdm(cases, unit="edit"):
+        image = working_image(case.image, pipe.defaults.size, 2 * pipe.vae_scale_factor)
+        source = to_picture(image)
+        background = ~resized_mask(case.mask, image.size)
+        codec = outside_psnr([coded(pipe, source)], source, background)
+        for name, method in methods.items():
+            sweep = [source, *method(pipe, image, case.instruction, STRENGTHS[1:], seed)]
+            results[name].append(measure_pie_sweep(case, sweep, background, codec, distance, embedder))
+    return results
+
+
+def measure_pie_sweep(
+    case: PieCase,
+    sweep: Sequence[Picture],
+    background: NDArray[np.bool_],
+    codec: float | None,
+    distance: Distance,
+    embedder: TextImageEmbedder | None,
+) -> PieResult:
+    """Measures of y_0..y_N. `codec`: what the codec alone leaves of the background, dB."""
+    matrix = distance(sweep)
+    captions = (case.source_prompt, case.target_prompt)
+    measures = PieMeasures(
+        **asdict(trajectory.smoothness(matrix)),
+        clip_dir=clip_direction(embedder, sweep, captions) if embedder else None,
+        background_psnr=outside_psnr(sweep[1:], sweep[0], background),
+        background_codec=codec,
+    )
+    identity = tuple(identity_curve(embedder, sweep).tolist()) if embedder else None
+    return PieResult(case.id, case.kind, measures, tuple(trajectory.progress(matrix).tolist()), identity)
+
+
+def outside_psnr(frames: Sequence[Picture], source: Picture, background: NDArray[np.bool_]) -> float | None:
+    """Mean dB of frames to the source where the edit is not; None where less than a hundredth is left."""
+    if background.mean() < 0.01:
+        return None
+    return float(np.mean([psnr(frame[background], source[background]) for frame in frames]))
+
+
+def resized_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """(512, 512) -> (H, W) for a size of (W, H): True wherever any of it was, so that its rim is no background."""
+    grown = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
+    return np.asarray(grown) > 0
+
+
+def mean_curve(curves: Sequence[tuple[float, ...] | None]) -> list[float] | None:
+    """The mean curve, None where there is none."""
+    known = [curve for curve in curves if curve is not None]
+    return [round(float(value), 4) for value in np.mean(known, axis=0)] if known else None

@@ -1,95 +1,65 @@
-"""Plots of a comparison, drawn with Pillow: curves over the strength, and strips of frames side by side."""
+"""Curves over the strength, and strips of frames side by side, drawn by matplotlib."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-PALETTE = (
-    "#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2", "#bcbd22", "#4c5b8f",
-    "#0b7a5e", "#a0522d", "#7f7f7f", "#c71585",
-)  # fmt: skip
-INK, FAINT = "#333333", "#dddddd"
-DETAIL = 3  # drawn this much larger, then scaled down: Pillow's lines have no soft edges
-WIDTH, HEIGHT = 860, 460
-LEFT, RIGHT, TOP, BOTTOM = 60, 620, 44, 404  # of the field
-FRAME, GAP, LABEL = 128, 3, 150  # of strips
+from kontext_slider.errors import InvalidInput
 
 
-def line_plot(curves: Mapping[str, Sequence[float]], title: str, emphasis: Mapping[str, int]) -> Image.Image:
-    """One line per name over strengths from 0 to 1 (first to last value of each), named at its right end.
+def check_matplotlib() -> None:
+    """InvalidInput, with the command that installs it, where matplotlib is missing. Call it before hours of work."""
+    _figure(1, 1)
 
-    `emphasis`: a line's width in pixels, where it is not 2."""
+
+def plot_curves(curves: Mapping[str, Sequence[float]], title: str, path: Path, emphasis: str) -> str:
+    """One line per name over strengths from 0 to 1 (first to last value of each); returns the file's name.
+
+    `emphasis`: the curve that is drawn thick, on top of the others."""
+    figure = _figure(9, 5)
+    axes = figure.subplots()
+    markers = "osv^<>DPX*"
+    for number, (name, curve) in enumerate(curves.items()):
+        width, order = (3.0, 3) if name == emphasis else (1.2, 2)
+        strengths = np.linspace(0, 1, len(curve))
+        axes.plot(strengths, curve, label=name, linewidth=width, zorder=order, marker=markers[number % len(markers)])
     top = max(1.05, 1.05 * min(2.0, max(max(curve) for curve in curves.values())))
-    image = Image.new("RGB", (WIDTH * DETAIL, HEIGHT * DETAIL), "white")
-    draw = ImageDraw.Draw(image)
-    _axes(draw, title, top)
-    ends = _spread({name: _y(curve[-1], top) for name, curve in curves.items()}, gap=19)
-    for number, (name, curve) in reversed(list(enumerate(curves.items()))):  # the first lies on top
-        colour, width = PALETTE[number % len(PALETTE)], emphasis.get(name, 2)
-        points = [(_x(i / (len(curve) - 1)), _y(value, top)) for i, value in enumerate(curve)]
-        draw.line([_large(point) for point in points], fill=colour, width=width * DETAIL, joint="curve")
-        draw.line([_large(points[-1]), _large((RIGHT + 24, ends[name]))], fill=colour, width=DETAIL)
-        draw.text(_large((RIGHT + 28, ends[name])), name, fill=colour, font=_font(14 * DETAIL), anchor="lm")
-    return image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+    axes.set(title=title, xlabel="strength", xlim=(0, 1), ylim=(0, top))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    figure.savefig(path, dpi=100, bbox_inches="tight")
+    return path.name
 
 
-def strips(rows: Mapping[str, Sequence[Image.Image]], strengths: Sequence[float], title: str) -> Image.Image:
-    """One row of frames per name, one column per strength, all rows of one length."""
-    first = next(iter(rows.values()))[0]
-    height = round(FRAME * first.height / first.width)
-    sheet = Image.new("RGB", (LABEL + len(strengths) * (FRAME + GAP), 46 + len(rows) * (height + GAP)), "white")
-    draw = ImageDraw.Draw(sheet)
-    draw.text((8, 6), title, fill=INK, font=_font(15))
-    for column, strength in enumerate(strengths):
-        middle = LABEL + column * (FRAME + GAP) + FRAME // 2
-        draw.text((middle, 34), f"{strength:.2g}", fill=INK, font=_font(13), anchor="mm")
-    for row, (name, frames) in enumerate(rows.items()):
-        y = 46 + row * (height + GAP)
-        draw.text((8, y + height // 2), name, fill=INK, font=_font(13), anchor="lm")
-        for column, frame in enumerate(frames):
-            scaled = frame.resize((FRAME, height), Image.Resampling.LANCZOS)
-            sheet.paste(scaled, (LABEL + column * (FRAME + GAP), y))
-    return sheet
+def plot_strips(
+    rows: Mapping[str, Sequence[Image.Image]], columns: Sequence[float | str], title: str, path: Path
+) -> str:
+    """One row of frames per name, one column per strength or name, all rows of one length; returns the file's name."""
+    figure = _figure(1.4 * len(columns) + 1.6, 1.4 * len(rows) + 0.6)
+    figure.suptitle(title)
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    for axes, (name, frames) in zip(grid, rows.items(), strict=True):
+        axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        for place, frame in zip(axes, frames, strict=True):
+            place.imshow(np.asarray(frame))
+            place.set(xticks=[], yticks=[])
+    for place, column in zip(grid[0], columns, strict=True):
+        place.set_title(column if isinstance(column, str) else f"{column:.2g}", fontsize=9)
+    figure.savefig(path, dpi=100, bbox_inches="tight")
+    return path.name
 
 
-def _axes(draw: ImageDraw.ImageDraw, title: str, top: float) -> None:
-    draw.text(_large((LEFT, 22)), title, fill=INK, font=_font(16 * DETAIL), anchor="lm")
-    for value in np.arange(0, top, 0.25):
-        y = _y(float(value), top)
-        draw.line([_large((LEFT, y)), _large((RIGHT, y))], fill=FAINT, width=DETAIL)
-        draw.text(_large((LEFT - 8, y)), f"{value:g}", fill=INK, font=_font(13 * DETAIL), anchor="rm")
-    for value in np.linspace(0, 1, 5):
-        draw.text(_large((_x(float(value)), BOTTOM + 14)), f"{value:g}", fill=INK, font=_font(13 * DETAIL), anchor="mm")
-    draw.text(_large(((LEFT + RIGHT) / 2, BOTTOM + 36)), "strength", fill=INK, font=_font(14 * DETAIL), anchor="mm")
-
-
-def _spread(heights: Mapping[str, float], gap: float) -> dict[str, float]:
-    """Heights of labels, in the order of their lines, at least `gap` apart and within the field where they fit."""
-    names = sorted(heights, key=lambda name: heights[name])
-    placed: list[float] = []
-    for name in names:
-        placed.append(max(heights[name], placed[-1] + gap) if placed else max(heights[name], TOP))
-    excess = max(0.0, placed[-1] - BOTTOM)
-    for number in range(len(placed) - 1, -1, -1):
-        limit = BOTTOM if number == len(placed) - 1 else placed[number + 1] - gap
-        placed[number] = min(placed[number], limit) if excess else placed[number]
-    return dict(zip(names, placed, strict=True))
-
-
-def _x(strength: float) -> float:
-    return LEFT + strength * (RIGHT - LEFT)
-
-
-def _y(value: float, top: float) -> float:
-    return BOTTOM - min(value, top) / top * (BOTTOM - TOP)
-
-
-def _large(point: tuple[float, float]) -> tuple[float, float]:
-    return point[0] * DETAIL, point[1] * DETAIL
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+def _figure(width: float, height: float) -> Any:
+    """A figure of inches, which belongs to no window and to no global state."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InvalidInput(
+            'Reports need matplotlib for their plots. Run: pip install "kontext-slider[train]"'
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained")

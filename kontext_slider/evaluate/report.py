@@ -1,32 +1,33 @@
-"""What a comparison is written as: `report.md` with its tables, `edits.csv`, one JSON object, curves and strips."""
+"""What measurements are written as: Markdown pages with tables, CSV and JSON lines, curves and strips of frames.
+
+`report.md` of a comparison, `pie-bench.md` of PIE-Bench, `truth.md` of frames against the ground truth.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kontext_slider.evaluate import beyond
-from kontext_slider.evaluate.compare import CEILING, STRENGTHS, Measures, Result
-from kontext_slider.evaluate.plots import line_plot, strips
-from kontext_slider.evaluate.rivals import TRICKS
-from kontext_slider.evaluate.truth import family
-from kontext_slider.metrics.statistics import cell, half_widths, means, paired, table
-from kontext_slider.train.slider.ablations import ABLATIONS
+from kontext_slider.evaluate import truth
+from kontext_slider.evaluate.baselines import INFERENCE_TIME
+from kontext_slider.evaluate.compare import CEILING, OURS, STRENGTHS, Comparison, Measures, Result
+from kontext_slider.evaluate.pie_bench import PieResult, mean_curve
+from kontext_slider.evaluate.plots import plot_curves, plot_strips
+from kontext_slider.metrics.statistics import cell, half_widths, markdown, means, paired, table
+from kontext_slider.world.edits import family
 
-OURS = "ours"
-NOT_ANCHORED = "not-anchored"
-NOTES = {**ABLATIONS, NOT_ANCHORED: "ours, strength 0 being what the model makes of it and not the source itself."}
 LEGEND = """
 - delta smooth: the largest triangle deficit of a sweep. A cross-fade is straight by construction and has less than the
   truth has.
-- delta first: the largest step's share of the way. Linearity error: the way gone against the strength. Monotonicity:
-  rank correlation of strength and way.
-- calibration error: the strength asked for against the strength that a frame looks like, by the drawn truth.
+- delta first: the largest step's share of the path. Linearity error: the progress against the strength. Monotonicity:
+  rank correlation of strength and distance to the source.
+- calibration error: the strength set against the strength that a frame looks like, by the ground truth.
 - truth psnr: dB to the truth at strengths above 0; full psnr: at 1.
 - leakage: change outside the edit as a share of the change inside.
 - zero and full psnr gap: dB lost at 0 to the codec's own source, and at 1 to the base model's edit; below 0 is won.
@@ -34,26 +35,9 @@ LEGEND = """
 """.strip()
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """All results, edit by edit in one order for every method, and what they are called in tables."""
-
-    results: dict[str, list[Result]]  # OURS, rivals, ablations, CEILING
-    rivals: tuple[str, ...]
-    ablations: tuple[str, ...]
-    distances: tuple[str, ...]  # the first is that of the measures
-    phrasing_losses: tuple[float, ...]  # dB per edit, see `selection.held_out_losses`
-    beyond: dict[str, dict[float, float]]  # dB beyond strength 1, of the edits that go on; see `beyond.score_beyond`
-    offered: frozenset[str]  # edits that the model is said to be able to do; none of them: all
-
-    def measures(self, *names: str, offered: bool = False) -> dict[str, list[Measures]]:
-        """Of some methods, on all edits or on those that the model offers."""
-        chosen = self.offered if offered and self.offered else {row.case.edit for row in self.results[OURS]}
-        return {name: [row.measures for row in self.results[name] if row.case.edit in chosen] for name in names}
-
-
 def figures(comparison: Comparison) -> dict[str, Any]:
-    """The means: ours flat, then per rival and per ablation; `intervals` are half widths at 95 % of ours."""
+    """The means: ours flat, then per baseline (under "rivals", as in all reports so far) and per ablation; `intervals`
+    are half widths at 95 % of ours."""
     ours = comparison.measures(OURS)[OURS]
     return {
         **means(ours),
@@ -62,12 +46,16 @@ def figures(comparison: Comparison) -> dict[str, Any]:
         "distance": comparison.distances[0],
         "num_edits": len(ours),
         "intervals": half_widths(ours),
-        "rivals": _all_means(comparison, comparison.rivals),
+        "rivals": _all_means(comparison, comparison.baselines),
         "ablations": _all_means(comparison, comparison.ablations),
         "offered": means(comparison.measures(OURS, offered=True)[OURS]),
         "beyond": comparison.beyond,
         "ceiling": means(comparison.measures(CEILING)[CEILING]),
     }
+
+
+def _all_means(comparison: Comparison, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    return {name: means(measures) for name, measures in comparison.measures(*names).items()}
 
 
 def full_edits(results: Sequence[Result]) -> dict[str, float]:
@@ -78,69 +66,40 @@ def full_edits(results: Sequence[Result]) -> dict[str, float]:
     return {name: round(float(np.mean(values)), 2) for name, values in sorted(groups.items())}
 
 
-def write_report(comparison: Comparison, folder: Path, command: str) -> None:
-    """Everything into `folder`, which is made."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = write_plots(comparison, folder)
-    write_rows(folder / "edits.csv", comparison.results)
-    (folder / "report.md").write_text(report(comparison, command, names), encoding="utf-8")
-
-
-def report(comparison: Comparison, command: str, plots: Sequence[str]) -> str:
-    """The Markdown page. `plots`: file names beside it."""
-    shown = (*comparison.rivals, CEILING)
-    tricks = [name for name in comparison.rivals if name in TRICKS]
-    parts = ["# Sliders compared", f"`{command}`", _preface(comparison)]
-    parts += [LEGEND, "## Rivals", table(comparison.measures(OURS, *shown)), _versus(comparison)]
-    parts += _of_offered(comparison, shown)
-    if comparison.ablations:
-        parts += ["## Ablations", table(comparison.measures(OURS, *comparison.ablations)), *_notes(comparison)]
-    if tricks:
-        parts += ["## Inference-time tricks", table(comparison.measures(OURS, *tricks))]
-    for name in comparison.distances[1:]:
-        rows = {method: [row.others[name] for row in rows] for method, rows in comparison.results.items()}
-        parts += [f"## The same frames by the distance {name}", table(rows)]
-    if comparison.beyond:
-        parts += ["## Ours beyond strength 1", beyond.table(comparison.beyond)]
-    parts += ["## Ours, edit by edit", _by_edit(comparison.results[OURS])]
-    parts += ["## Plots", *(f"![{name}]({name})" for name in plots)]
-    return "\n\n".join(parts) + "\n"
-
-
-def write_plots(comparison: Comparison, folder: Path) -> list[str]:
-    """The curves and the strips of the cases whose frames were kept; returns the file names."""
-    title = f"Distance to the source ({comparison.distances[0]}), as a share of the full truth's"
-    curves = {name: np.mean([row.curve for row in rows], axis=0) for name, rows in comparison.results.items()}
-    line_plot(curves, title, {OURS: 4, CEILING: 1}).save(folder / "distance.png")
-    names = ["distance.png"]
-    for number, result in enumerate(comparison.results[OURS]):
-        if result.frames is None:
-            continue
-        order = dict.fromkeys((OURS, CEILING, *comparison.results))
-        rows = {name: comparison.results[name][number].frames or () for name in order}
-        names.append(f"strip-{number}-{result.case.edit}.jpg")
-        strips(rows, STRENGTHS, result.case.instruction).save(folder / names[-1], quality=85)
-    return names
-
-
-def write_rows(path: Path, results: Mapping[str, Sequence[Result]]) -> None:
-    """Every edit's measures by every method, as CSV."""
+def write_report(comparison: Comparison, folder: Path, command: str, notes: Mapping[str, str] | None = None) -> None:
+    """`report.md`, `edits.csv` and plots, into a folder that exists. `notes`: what an ablation is, by its name."""
+    plots = _write_plots(comparison, folder)
     rows = [
         {"method": method, "edit": result.case.edit, "instruction": result.case.instruction, "seed": result.seed}
         | asdict(result.measures)
         | {f"distance_{strength:.2f}": value for strength, value in zip(STRENGTHS, result.curve, strict=True)}
-        for method, measures in results.items()
-        for result in measures
+        for method, results in comparison.results.items()
+        for result in results
     ]
-    write_csv(path, rows)
+    _write_csv(folder / "edits.csv", rows)
+    (folder / "report.md").write_text(report(comparison, command, plots, notes or {}), encoding="utf-8")
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows with the same columns."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+def report(comparison: Comparison, command: str, plots: Sequence[str], notes: Mapping[str, str]) -> str:
+    """The Markdown page. `plots`: file names beside it."""
+    shown = (*comparison.baselines, CEILING)
+    parts = ["# Sliders compared", f"`{command}`", _preface(comparison)]
+    parts += [LEGEND, "## Baselines", table(comparison.measures(OURS, *shown)), _differences(comparison)]
+    parts += _of_offered(comparison, shown)
+    if comparison.ablations:
+        parts += ["## Ablations", table(comparison.measures(OURS, *comparison.ablations))]
+        lines = [f"- {name}: {notes[name]}" for name in comparison.ablations if name in notes]
+        parts += ["\n".join(lines)] if lines else []
+    if known := [name for name in comparison.baselines if name in INFERENCE_TIME]:
+        parts += ["## Inference-time methods", table(comparison.measures(OURS, *known))]
+    for name in comparison.distances[1:]:
+        others = {method: [row.others[name] for row in rows] for method, rows in comparison.results.items()}
+        parts += [f"## The same frames by the distance {name}", table(others)]
+    if comparison.beyond:
+        rows = [(name, *(f"{value:.1f}" for value in row.values())) for name, row in comparison.beyond.items()]
+        parts += ["## Ours beyond strength 1", markdown(("", *(f"dB at {s:g}" for s in truth.BEYOND)), rows)]
+    parts += ["## Ours, edit by edit", _by_edit(comparison.results[OURS])]
+    return _page([*parts, "## Plots"], plots)
 
 
 def _preface(comparison: Comparison) -> str:
@@ -155,32 +114,26 @@ def _preface(comparison: Comparison) -> str:
     )
 
 
-def _versus(comparison: Comparison) -> str:
+def _differences(comparison: Comparison) -> str:
     """Every other method minus ours, edit by edit."""
     names = ("delta_smooth", "linearity_error", "calibration_error", "truth_psnr")
-    results = comparison.measures(*comparison.results)
-    lines = ["Minus ours, edit by edit (what ours is ahead in: errors above 0, truth psnr below):", ""]
-    lines += ["| method | " + " | ".join(name.replace("_", " ") for name in names) + " |", "|---" * 5 + "|"]
-    for method in (*comparison.rivals, *comparison.ablations):
-        differences = [paired(results[OURS], results[method], name) for name in names]
-        lines.append(f"| {method} | " + " | ".join(differences) + " |")
-    return "\n".join(lines)
+    measures = comparison.measures(*comparison.results)
+    rows = [
+        (method, *(paired(measures[OURS], measures[method], name) for name in names))
+        for method in (*comparison.baselines, *comparison.ablations)
+    ]
+    text = "Minus ours, edit by edit. Ours is better where an error is above 0 and truth psnr is below 0:"
+    return f"{text}\n\n{markdown(('method', *(name.replace('_', ' ') for name in names)), rows)}"
 
 
 def _of_offered(comparison: Comparison, shown: Sequence[str]) -> list[str]:
-    """The table of rivals again, of the edits that the model offers, where those are not all."""
+    """The table of baselines again, of the edits that the model offers, where those are not all."""
     measures = comparison.measures(OURS, *shown, offered=True)
     count, total = len(measures[OURS]), len(comparison.results[OURS])
     if count in (0, total):
         return []
-    note = f"The other {total - count} are of kinds that came out too weak in training: the app says so when asked."
-    return [f"## Rivals, on the {count} edits that the model offers", note, table(measures)]
-
-
-def _notes(comparison: Comparison) -> list[str]:
-    """What the ablations are, as one list, of those that have a name of ours."""
-    lines = [f"- {name}: {NOTES[name]}" for name in comparison.ablations if name in NOTES]
-    return ["\n".join(lines)] if lines else []
+    note = f"The other {total - count} are of kinds that the model learned too weakly: the app warns about them."
+    return [f"## Baselines, on the {count} edits that the model offers", note, table(measures)]
 
 
 def _by_edit(results: Sequence[Result]) -> str:
@@ -188,8 +141,80 @@ def _by_edit(results: Sequence[Result]) -> str:
     groups: dict[str, list[Measures]] = {}
     for result in results:
         groups.setdefault(family(result.case.edit), []).append(result.measures)
-    return table(groups, (*names, "right_object")).replace("| method |", "| edit |")
+    return table(groups, (*names, "right_object"), "edit")
 
 
-def _all_means(comparison: Comparison, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    return {name: means(measures) for name, measures in comparison.measures(*names).items()}
+def _write_plots(comparison: Comparison, folder: Path) -> list[str]:
+    """The curves, and the strips of the cases whose frames were kept; returns the file names."""
+    title = f"Distance to the source ({comparison.distances[0]}), as a share of the full truth's"
+    curves = {name: np.mean([row.curve for row in rows], axis=0) for name, rows in comparison.results.items()}
+    names = [plot_curves(curves, title, folder / "distance.png", OURS)]
+    for number, result in enumerate(comparison.results[OURS]):
+        if result.frames is not None:
+            order = dict.fromkeys((OURS, CEILING, *comparison.results))
+            rows = {name: comparison.results[name][number].frames or () for name in order}
+            path = folder / f"strip-{number}-{result.case.edit}.jpg"
+            names.append(plot_strips(rows, STRENGTHS, result.case.instruction, path))
+    return names
+
+
+def pie_figures(results: Mapping[str, Sequence[PieResult]], distance: str) -> dict[str, Any]:
+    """The means of ours, flat, with its identity curve, and of the others under "rivals"."""
+    flat = {name: means([row.measures for row in rows]) for name, rows in results.items()}
+    ours = results[OURS]
+    return {
+        **flat.pop(OURS),
+        "identity": mean_curve([row.identity for row in ours]),
+        "distance": distance,
+        "num_edits": len(ours),
+        "intervals": half_widths([row.measures for row in ours]),
+        "rivals": flat,
+    }
+
+
+def write_pie_report(results: Mapping[str, Sequence[PieResult]], folder: Path, command: str, distance: str) -> None:
+    """`pie-bench.md`, `pie-bench.csv`, a plot of the progress and, with CLIP, one of the identity."""
+    progress = {name: np.mean([row.progress for row in rows], axis=0) for name, rows in results.items()}
+    title = f"Distance to the source ({distance}), as a share of the last frame's"
+    plots = [plot_curves(progress, title, folder / "pie-distance.png", OURS)]
+    identity = {name: curve for name, rows in results.items() if (curve := mean_curve([row.identity for row in rows]))}
+    if identity:
+        plots.append(plot_curves(identity, "CLIP similarity to the source", folder / "pie-identity.png", OURS))
+    rows = [
+        {"method": name, "id": row.id, "kind": row.kind, **asdict(row.measures)}
+        for name, found in results.items()
+        for row in found
+    ]
+    _write_csv(folder / "pie-bench.csv", rows)
+    ours = results[OURS]
+    kinds = {row.kind: [other.measures for other in ours if other.kind == row.kind] for row in ours}
+    parts = [
+        "# Sliders on PIE-Bench",
+        f"`{command}`",
+        f"{len(ours)} edits; means with half the width of their bootstrap intervals at 95 %. Distance: {distance}.",
+        table({name: [row.measures for row in rows] for name, rows in results.items()}),
+        "## Ours, type by type",
+        table(kinds, head="type"),
+    ]
+    (folder / "pie-bench.md").write_text(_page(parts, plots), encoding="utf-8")
+
+
+def write_truth(scores: Sequence[truth.Score], folder: Path, command: str) -> None:
+    """`truth.md` with the tables and `truth.jsonl` with every frame's score."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = ["# Frames against the ground truth", f"`{command}`"]
+    for kind in dict.fromkeys(score.kind for score in scores):
+        parts.append(f"## On {kind}s\n\n{truth.table(scores, kind)}")
+    (folder / "truth.md").write_text(_page(parts, ()), encoding="utf-8")
+    (folder / "truth.jsonl").write_text("".join(json.dumps(asdict(score)) + "\n" for score in scores), encoding="utf-8")
+
+
+def _page(parts: Sequence[str], plots: Sequence[str]) -> str:
+    return "\n\n".join([*parts, *(f"![{name}]({name})" for name in plots)]) + "\n"
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

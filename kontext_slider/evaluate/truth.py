@@ -1,39 +1,43 @@
-"""Frames against the truth: the small world knows what every edit looks like at every strength.
+"""Frames against the ground truth: synthetic scenes know what every edit looks like at every strength.
 
-Scenes are held out by their seed. On photographs the edits of the whole picture have a truth as well: the edit's own
-function applied to the photograph. Figures are PSNR in dB over the clipped picture, and beside them stands the ceiling:
-what the codec alone leaves of the truth.
+Scenes are held out by their seed. On photographs the edits of the whole picture have a ground truth as well: the edit's
+own function applied to the photograph. Figures are PSNR in dB over the clipped picture, and beside them stands the
+ceiling: what the codec alone leaves of the truth.
 
-Legend: N strengths; pictures (H, W, 3) float32 in [0, 1].
+Legend: pictures (H, W, 3) float32 in [0, 1].
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
-from kontext_slider.encoding import coded
+from kontext_slider.base_edit import coded
 from kontext_slider.errors import InvalidInput
 from kontext_slider.images import read_image, working_image
+from kontext_slider.metrics import Picture, to_image, to_picture
 from kontext_slider.metrics.distances import psnr
+from kontext_slider.metrics.statistics import markdown
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.world.cases import HELD_OUT_SEED, Case, scene_cases
-from kontext_slider.world.edits import PICTURE_EDITS, Edit, family
-from kontext_slider.world.paint import Picture
+from kontext_slider.world.cases import HELD_OUT_SEED, Case, draw_case, scene_cases
+from kontext_slider.world.edits import EDITS, PICTURE_EDITS, family
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+SIZES = (192, 256, 384, 512)
+SIZE_STRENGTHS = (0.5, 1.0)
+BEYOND = (1.0, 1.25, 1.5)  # strengths past the full edit
 
 
 @dataclass(frozen=True)
 class Score:
-    """One frame: dB to the truth, dB of the codec alone and of the untouched source, and the way gone (0 to 1)."""
+    """One frame: dB to the truth, dB of the codec alone and of the untouched source, and its progress (0 to 1)."""
 
     kind: str
     edit: str
@@ -48,25 +52,19 @@ class Score:
 def photo_cases(paths: Sequence[Path], size: int, multiple: int) -> Iterable[Case]:
     """Every edit of the whole picture on every photograph."""
     for path in paths:
-        pixels = np.asarray(working_image(read_image(path), size, multiple), dtype=np.float32)
-        source: Picture = pixels / np.float32(255)
+        source = to_picture(working_image(read_image(path), size, multiple))
         for number, edit in enumerate(PICTURE_EDITS):
             words = edit.instructions()
-            truth = _photo_truth(edit, source)
+            truth = partial(edit.apply_to, source)
             yield Case("photo", edit.name, words[number % len(words)], source, truth, goes_on=edit.goes_on)
-
-
-def _photo_truth(edit: Edit, source: Picture) -> Callable[[float], Picture]:
-    return lambda strength: edit.apply_to(source, strength)
 
 
 def score_case(pipe: KontextSliderPipeline, case: Case, strengths: Sequence[float], seed: int) -> list[Score]:
     """Render a case at all strengths and compare. `seed` draws the noise."""
-    picture = Image.fromarray(np.rint(case.source * 255).astype(np.uint8))
+    picture = to_image(case.source)
     call = {"width": picture.width, "height": picture.height, "generator": torch.Generator().manual_seed(seed)}
     frames = pipe(picture, case.instruction, strength=list(strengths), output_type="np", **call).images
     truths = [case.truth(strength) for strength in strengths]
-    way, true_way = _progress(list(frames)), _progress(truths)
     return [
         Score(
             kind=case.kind,
@@ -75,11 +73,19 @@ def score_case(pipe: KontextSliderPipeline, case: Case, strengths: Sequence[floa
             psnr=psnr(frame, truth),
             ceiling=psnr(coded(pipe, truth), truth),
             untouched=psnr(case.source, truth),
-            progress=gone,
-            true_progress=true_gone,
+            progress=progress,
+            true_progress=true_progress,
         )
-        for strength, frame, truth, gone, true_gone in zip(strengths, frames, truths, way, true_way, strict=True)
+        for strength, frame, truth, progress, true_progress in zip(
+            strengths, frames, truths, _progress(list(frames)), _progress(truths), strict=True
+        )
     ]
+
+
+def _progress(pictures: list[Picture]) -> list[float]:
+    """Root-mean-square distance to the first picture as a share of the last one's."""
+    distances = [float(np.sqrt(np.mean((picture - pictures[0]) ** 2))) for picture in pictures]
+    return [distance / max(distances[-1], 1e-6) for distance in distances]
 
 
 def score_truth(
@@ -87,12 +93,27 @@ def score_truth(
 ) -> list[Score]:
     """Score held-out scenes for every edit, and every picture edit on every photograph, at STRENGTHS.
 
-    `seed` draws scenes and noise. `train.pocket.recipe.measure` chooses on seed 0's scenes which edits a model offers:
-    what is said of the offered edits as such wants another seed, or it is tested on what chose it."""
+    `seed` draws scenes and noise. `model_card.measure` chooses on seed 0's scenes which edits a model offers: what is
+    said of the offered edits as such needs another seed, or it is tested on what chose it."""
     size, multiple = pipe.defaults.size, 2 * pipe.vae_scale_factor
     cases = [*scene_cases(scenes_per_edit, size, HELD_OUT_SEED + seed), *photo_cases(photos, size, multiple)]
     pipe.set_progress_bar_config(disable=True)
     return [score for case in tqdm(cases, unit="edit") for score in score_case(pipe, case, STRENGTHS, seed)]
+
+
+def score_sizes(
+    pipe: KontextSliderPipeline, sizes: Sequence[int] = SIZES, every: int = 4, seed: int = HELD_OUT_SEED
+) -> dict[int, list[Score]]:
+    """Does a model hold away from the size it was trained at? Square scenes of every `every`-th edit, the same at all
+    sizes, at SIZE_STRENGTHS."""
+    pipe.set_progress_bar_config(disable=True)
+    chosen = list(enumerate(EDITS.values()))[::every]
+    scores: dict[int, list[Score]] = {size: [] for size in sizes}
+    for size in sizes:
+        for number, edit in chosen:
+            case = draw_case(edit, np.random.default_rng((seed, number)), size)
+            scores[size] += score_case(pipe, case, SIZE_STRENGTHS, 0)
+    return scores
 
 
 def find_photos(folder: Path) -> list[Path]:
@@ -106,35 +127,41 @@ def find_photos(folder: Path) -> list[Path]:
     return photos
 
 
-def _progress(pictures: list[Picture]) -> list[float]:
-    """Root-mean-square distance to the first picture as a share of the last one's."""
-    distances = [float(np.sqrt(np.mean((picture - pictures[0]) ** 2))) for picture in pictures]
-    return [distance / max(distances[-1], 1e-6) for distance in distances]
+def score_beyond(pipe: KontextSliderPipeline, cases: Sequence[Case], seed: int) -> dict[str, dict[float, float]]:
+    """Mean dB to the truth at the strengths of BEYOND, three ways to get there: {"slider": {1.0: 33.1, ...}, ...}.
+
+    "slider" is the model's own conditioning. "tangent" takes the offsets that the slider has learned up to 1 and goes
+    on along their tangent (`StrengthProjector.highest_strength` = 1). "stay" is the frame at strength 1."""
+    pipe.set_progress_bar_config(disable=True)
+    rows: dict[str, list[list[float]]] = {"slider": [], "tangent": [], "stay": []}
+    for case in tqdm(cases, unit="edit"):
+        slider, truths = _frames_beyond(pipe, case, seed), [case.truth(strength) for strength in BEYOND]
+        with trained_up_to(pipe, 1.0):
+            tangent = _frames_beyond(pipe, case, seed)
+        for name, frames in (("slider", slider), ("tangent", tangent), ("stay", [slider[0]] * len(BEYOND))):
+            rows[name].append([psnr(frame, truth) for frame, truth in zip(frames, truths, strict=True)])
+    return {
+        name: {s: round(float(np.mean([row[n] for row in values])), 2) for n, s in enumerate(BEYOND)}
+        for name, values in rows.items()
+    }
 
 
-def table(scores: Sequence[Score], kind: str) -> str:
-    """Markdown: one row per edit, dB at each strength, the codec's ceiling at full strength, and the way gone."""
-    rows = [score for score in scores if score.kind == kind]
-    strengths = sorted({row.strength for row in rows})
-    heads = [f"{s:g}" for s in strengths]
-    lines = [
-        "| edit | " + " | ".join(f"dB at {h}" for h in heads) + " | codec at 1 | untouched at 1 | way gone (true) |"
-    ]
-    lines.append("|---" * (len(heads) + 4) + "|")
-    for name in dict.fromkeys(family(row.edit) for row in rows):
-        lines.append(_table_row(name, [row for row in rows if family(row.edit) == name], strengths))
-    lines.append(_table_row("**mean**", rows, strengths))
-    return "\n".join(lines)
+@contextmanager
+def trained_up_to(pipe: KontextSliderPipeline, strength: float) -> Iterator[None]:
+    """As if the slider had been trained up to `strength` only."""
+    assert pipe.slider_projector is not None
+    before = pipe.slider_projector.config.highest_strength
+    pipe.slider_projector.register_to_config(highest_strength=strength)
+    try:
+        yield
+    finally:
+        pipe.slider_projector.register_to_config(highest_strength=before)
 
 
-def _table_row(name: str, rows: list[Score], strengths: list[float]) -> str:
-    def mean(field: str, strength: float) -> float:
-        return float(np.mean([getattr(row, field) for row in rows if row.strength == strength]))
-
-    decibels = " | ".join(f"{mean('psnr', s):.1f}" for s in strengths)
-    way = " ".join(f"{mean('progress', s):.2f} ({mean('true_progress', s):.2f})" for s in strengths[1:-1])
-    bounds = f"{mean('ceiling', strengths[-1]):.1f} | {mean('untouched', strengths[-1]):.1f}"
-    return f"| {name} | {decibels} | {bounds} | {way} |"
+def _frames_beyond(pipe: KontextSliderPipeline, case: Case, seed: int) -> list[Picture]:
+    generator = torch.Generator().manual_seed(seed)
+    call = {"strength": list(BEYOND), "generator": generator, "output_type": "np", "allow_extrapolation": True}
+    return list(pipe(to_image(case.source), case.instruction, **call).images)
 
 
 def working_edits(scores: Sequence[Score], gain: float = 3.0) -> set[str]:
@@ -158,17 +185,35 @@ def summary(scores: Sequence[Score]) -> dict[str, float]:
     keys = dict.fromkeys((score.kind, score.strength) for score in scores)
     return {
         f"{kind}_psnr_{strength:g}": round(
-            float(np.mean([s.psnr for s in scores if (s.kind, s.strength) == (kind, strength)])), 2
+            _mean([score for score in scores if score.kind == kind], "psnr", strength), 2
         )
         for kind, strength in keys
     }
 
 
-def write_report(scores: Sequence[Score], folder: Path, command: str) -> None:
-    """`truth.md` with the tables and `truth.jsonl` with every frame's score."""
-    folder.mkdir(parents=True, exist_ok=True)
-    kinds = [kind for kind in ("scene", "photo") if any(score.kind == kind for score in scores)]
-    parts = [f"# Frames against the truth\n\n`{command}`\n"]
-    parts += [f"## On {kind}s\n\n{table(scores, kind)}\n" for kind in kinds]
-    (folder / "truth.md").write_text("\n".join(parts), encoding="utf-8")
-    (folder / "truth.jsonl").write_text("".join(json.dumps(asdict(score)) + "\n" for score in scores), encoding="utf-8")
+def table(scores: Sequence[Score], kind: str) -> str:
+    """Markdown: one row per edit, dB at each strength, the codec's ceiling at full strength, and the progress."""
+    rows = [score for score in scores if score.kind == kind]
+    strengths = sorted({row.strength for row in rows})
+    heads = ["edit", *(f"dB at {s:g}" for s in strengths), "codec at 1", "untouched at 1", "progress (true)"]
+    groups = {name: [row for row in rows if family(row.edit) == name] for name in (family(row.edit) for row in rows)}
+    lines = [(name, *_cells(group, strengths)) for name, group in (*groups.items(), ("**mean**", rows))]
+    return markdown(heads, lines)
+
+
+def _cells(rows: Sequence[Score], strengths: Sequence[float]) -> list[str]:
+    decibels = [f"{_mean(rows, 'psnr', s):.1f}" for s in strengths]
+    bounds = [f"{_mean(rows, name, strengths[-1]):.1f}" for name in ("ceiling", "untouched")]
+    shares = [f"{_mean(rows, 'progress', s):.2f} ({_mean(rows, 'true_progress', s):.2f})" for s in strengths[1:-1]]
+    return [*decibels, *bounds, " ".join(shares)]
+
+
+def size_table(scores: dict[int, list[Score]]) -> str:
+    """Markdown: one row per size."""
+    columns = (("psnr", 0.5), ("psnr", 1.0), ("ceiling", 1.0), ("untouched", 1.0))
+    lines = [(f"{size} x {size}", *(f"{_mean(rows, *c):.1f}" for c in columns)) for size, rows in scores.items()]
+    return markdown(("pixels", "dB at 0.5", "dB at 1", "codec at 1", "untouched at 1"), lines)
+
+
+def _mean(rows: Sequence[Score], name: str, strength: float) -> float:
+    return float(np.mean([getattr(row, name) for row in rows if row.strength == strength]))

@@ -20,6 +20,8 @@ from kontext_slider.metrics import Picture
 from kontext_slider.metrics.distances import Matrix
 
 TINY = 1e-9
+CHANGED = 0.5  # share of the truth's change that the intended object must show
+FACTOR = 3.0  # by which it must change more than the other objects
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,15 @@ def monotonicity(distances: Matrix) -> float:
     return float(spearmanr(way, np.arange(len(way))).statistic) if np.ptp(way) else 0.0
 
 
-def apparent_strengths(frames: Sequence[Picture], scale: Sequence[Picture]) -> list[float]:
-    """The strengths in [0, 1] whose truths are nearest to the frames. `scale` holds truths at evenly spaced strengths
+def apparent_strengths(frames: Sequence[Picture], levels: Sequence[Picture]) -> list[float]:
+    """The strengths in [0, 1] whose truths are nearest to the frames. `levels` holds truths at evenly spaced strengths
     from 0 to 1; a parabola through the smallest error refines the grid."""
-    return [_lowest(errors) / (len(scale) - 1) for errors in _squared_errors(frames, scale)]
+    return [_lowest(errors) / (len(levels) - 1) for errors in _squared_errors(frames, levels)]
 
 
-def _squared_errors(frames: Sequence[Picture], scale: Sequence[Picture]) -> NDArray[np.float64]:
+def _squared_errors(frames: Sequence[Picture], levels: Sequence[Picture]) -> NDArray[np.float64]:
     """Mean squares of all differences, (frames, levels), by one matrix product in double precision."""
-    f, t = (np.stack([p.ravel() for p in pictures]).astype(np.float64) for pictures in (frames, scale))
+    f, t = (np.stack([p.ravel() for p in pictures]).astype(np.float64) for pictures in (frames, levels))
     return ((f**2).sum(1)[:, None] - 2 * f @ t.T + (t**2).sum(1)) / f.shape[1]
 
 
@@ -98,9 +100,9 @@ def _lowest(errors: NDArray[np.float64]) -> float:
     return float(best + (0.5 * (left - right) / curvature if curvature > 0 else 0.0))
 
 
-def calibration_error(frames: Sequence[Picture], strengths: Sequence[float], scale: Sequence[Picture]) -> float:
-    """Mean absolute difference of the strength asked for and the strength a frame looks like."""
-    return float(np.abs(np.array(apparent_strengths(frames, scale)) - np.array(strengths)).mean())
+def calibration_error(frames: Sequence[Picture], strengths: Sequence[float], levels: Sequence[Picture]) -> float:
+    """Mean absolute difference of the given strengths and the strengths that the frames look like."""
+    return float(np.abs(np.array(apparent_strengths(frames, levels)) - np.array(strengths)).mean())
 
 
 def edited_mask(source: Picture, truths: Sequence[Picture], threshold: float = 2 / 255) -> NDArray[np.bool_]:
@@ -117,3 +119,21 @@ def leakage(frames: Sequence[Picture], mask: NDArray[np.bool_]) -> float | None:
     outside = np.sqrt(np.mean([(frame - frames[0])[~mask] ** 2 for frame in frames[1:]]))
     inside = np.sqrt(np.mean((frames[-1] - frames[0])[mask] ** 2))
     return float(outside / max(inside, TINY))
+
+
+def right_object(
+    source: Picture, frame: Picture, truth: Picture, mask: NDArray[np.bool_], others: NDArray[np.bool_] | None
+) -> bool:
+    """Whether a full edit changed the object that was meant and no other.
+
+    The intended place is the object's, and wherever else the truth changes (an object that grows); the other objects
+    are looked at outside of it. Changes are mean absolute differences to the source. The intended place changes by
+    CHANGED of what the truth does or more, and by more than FACTOR times what the others do."""
+    intended = mask | edited_mask(source, [truth])
+    elsewhere = np.zeros_like(mask) if others is None else others & ~intended
+    inside, outside = _change(source, frame, intended), _change(source, frame, elsewhere)
+    return inside >= CHANGED * _change(source, truth, intended) and inside > FACTOR * outside
+
+
+def _change(source: Picture, frame: Picture, where: NDArray[np.bool_]) -> float:
+    return float(np.abs(frame - source)[where].mean()) if where.any() else 0.0

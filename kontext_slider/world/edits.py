@@ -62,7 +62,7 @@ class Edit:
         if len(ways) != len(STRENGTHS) or any(a >= b for a, b in zip(ways, ways[1:], strict=False)):
             raise ValueError(
                 f"The edit {self.name!r} has no reparametrisation of {len(STRENGTHS) - 2} rising numbers between 0 "
-                "and 1. Begin with UNCHANGED and replace it by what python -m kontext_slider.evaluate.pace prints."
+                "and 1. Begin with UNCHANGED and replace it by what measure_reparametrisation.py prints."
             )
         if (self.on_picture is None) == (self.on_scene is None):
             raise ValueError(f"The edit {self.name!r} needs one function: on_picture or on_scene.")

@@ -3,21 +3,24 @@
 import numpy as np
 import pytest
 
+from kontext_slider.evaluate.baselines import BASELINES, ours
 from kontext_slider.evaluate.compare import (
     CEILING,
     NUM_LEVELS,
     STRENGTHS,
+    Reference,
     Result,
-    Ruler,
-    make_ruler,
+    Setup,
+    held_out_losses,
+    make_reference,
     measure_case,
     measure_sweep,
+    spread,
 )
-from kontext_slider.evaluate.rivals import RIVALS, ours
 from kontext_slider.metrics.distances import rms, ssim
 from kontext_slider.world.cases import Case, draw_cases
 from kontext_slider.world.edits import EDITS
-from tests.tiny import tiny_pipeline
+from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +51,9 @@ def test_other_words_are_for_the_same_scenes(cases):
 
 
 def test_measures_of_one_edit(pipe, cases):
-    """Every measure is a finite number, for ours and for a rival, and one ruler lies beside both."""
-    methods = {"ours": ours, "fade": RIVALS["pixel-cross-fade"]}
-    rows = measure_case(pipe, cases["smaller"], methods, {"rms": rms, "ssim": ssim}, seed=0, keep=True)
+    """Every measure is a finite number, for ours and for a baseline, against one reference."""
+    setup = Setup(pipe, {"rms": rms, "ssim": ssim}, {"fade": BASELINES["pixel-cross-fade"]})
+    rows = measure_case(setup, cases["smaller"], seed=0, keep=True)
     fade = rows["fade"]
     assert fade.measures.delta_smooth < 0.05, "a cross-fade is straight in pixels"
     assert fade.measures.full_psnr_gap == pytest.approx(0, abs=0.1)
@@ -62,18 +65,18 @@ def test_measures_of_one_edit(pipe, cases):
 
 
 def test_the_truth_itself_is_perfect_but_for_the_codec(pipe, cases, monkeypatch):
-    """A ruler on which the truth does not score best measures something else."""
+    """Measures by which the truth does not score best measure something else."""
     monkeypatch.setattr("kontext_slider.evaluate.compare.coded", lambda pipe, picture: picture)
-    row = measure_case(pipe, cases["recolour-red"], {}, {"rms": rms}, seed=0)[CEILING]
+    row = measure_case(Setup(pipe, {"rms": rms}), cases["recolour-red"], seed=0)[CEILING]
     assert row.measures.truth_psnr == row.measures.full_psnr == 99 and row.curve[-1] == pytest.approx(1)
     assert row.measures.calibration_error < 0.01 and row.measures.leakage < 0.002 and row.measures.right_object == 1
     assert row.measures.monotonicity == pytest.approx(1)
 
 
-def test_a_ruler_has_the_truth_at_the_measured_strengths(pipe, cases):
-    """A grid that misses k/6 would blame every method for the ruler's own steps."""
-    ruler = make_ruler(pipe, cases["bigger"], seed=0)
-    for strength, truth in zip(STRENGTHS, ruler.truths, strict=True):
+def test_the_reference_has_the_truth_at_the_measured_strengths(pipe, cases):
+    """A grid that misses k/6 would blame every method for the steps of the reference."""
+    reference = make_reference(pipe, cases["bigger"], seed=0)
+    for strength, truth in zip(STRENGTHS, reference.truths, strict=True):
         assert np.abs(truth - cases["bigger"].truth(strength)).max() < 1e-5
 
 
@@ -85,9 +88,11 @@ def grey(value: float) -> np.ndarray:
 def off_by_a_tenth() -> Result:
     """Black that goes to .6: frames are .1 too light, that at strength 0 is .01 too light; the codec has 50 dB."""
     case = Case("scene", "lighter", "make it lighter", grey(0), lambda strength: grey(0.6 * strength))
-    ruler = Ruler(case, [case.truth(level / NUM_LEVELS) for level in range(NUM_LEVELS + 1)], zero=50.0, full=23.0)
+    reference = Reference(
+        case, [case.truth(level / NUM_LEVELS) for level in range(NUM_LEVELS + 1)], zero=50.0, full=23.0
+    )
     frames = [grey(0.01), *(grey(0.6 * strength + 0.1) for strength in STRENGTHS[1:])]
-    return measure_sweep(ruler, frames, {"rms": rms}, way=0.6, seed=0, keep=False)
+    return measure_sweep(reference, frames, {"rms": rms}, whole=0.6, seed=0, keep=False)
 
 
 def test_gaps_are_what_is_lost(off_by_a_tenth):
@@ -104,3 +109,18 @@ def test_the_mean_to_the_truth_leaves_strength_0_out(off_by_a_tenth):
 def test_a_sweep_starts_at_the_source_and_not_at_the_frame_of_strength_0(off_by_a_tenth):
     """From its own frame at 0, what a method loses there is free: .19 of .6 for the first step, and not .2."""
     assert off_by_a_tenth.curve[:2] == pytest.approx((0, 0.2 / 0.6), abs=1e-4)
+
+
+def test_the_loss_of_other_words_is_in_decibels_of_the_full_edit():
+    """Compared at all strengths, six sevenths of the gap would be hidden."""
+    pipe, image = tiny_pipeline(), tiny_image()
+    source = np.asarray(image, np.float32) / 255
+    full = ours(pipe, image, INSTRUCTION, (1.0,), 0)[0]
+    case = Case("scene", "snow", INSTRUCTION, source, lambda s: full if s == 1 else source, held_out=True)
+    assert held_out_losses(pipe, ours, [99.0, 90.0], [case, case], 0) == pytest.approx([0, -9], abs=0.01)
+
+
+def test_strips_are_spread_over_the_edits():
+    """The first four edits are all of the sky."""
+    assert sorted(spread(4, 100)) == [0, 25, 50, 75]
+    assert sorted(spread(9, 2)) == [0, 1] and not spread(0, 5)

@@ -9,15 +9,20 @@ import torch
 from PIL import Image
 
 from kontext_slider.errors import InvalidInput, UnreadableImage
-from kontext_slider.evaluate.pie_bench import TYPES, PieCase, decode_mask, difference, plain_prompt, read_pie_bench
-from kontext_slider.evaluate.pie_report import (
+from kontext_slider.evaluate.baselines import BASELINES, ours
+from kontext_slider.evaluate.pie_bench import (
+    TYPES,
+    PieCase,
     choose_cases,
+    decode_mask,
+    difference,
     measure_pie_bench,
     outside_psnr,
-    pie_figures,
+    plain_prompt,
+    read_pie_bench,
     resized_mask,
 )
-from kontext_slider.evaluate.rivals import RIVALS, ours
+from kontext_slider.evaluate.report import pie_figures
 from kontext_slider.metrics.distances import rms
 from tests.evaluate.pie import hub_folder, original_folder
 from tests.tiny import tiny_pipeline
@@ -198,7 +203,7 @@ def test_measures_start_at_the_source(folder):
     results = measure_pie_bench(
         tiny_pipeline(),
         choose_cases(folder, 2),
-        {"ours": ours, "fade": RIVALS["pixel-cross-fade"]},
+        {"ours": ours, "fade": BASELINES["pixel-cross-fade"]},
         rms,
         Brightness(),
         seed=0,

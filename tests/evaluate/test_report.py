@@ -1,9 +1,12 @@
 """What a comparison is written as, of results made by hand."""
 
+import json
+
 import numpy as np
 
-from kontext_slider.evaluate.compare import CEILING, STRENGTHS, Measures, Result
-from kontext_slider.evaluate.report import OURS, Comparison, figures, report
+from kontext_slider.evaluate.compare import CEILING, OURS, STRENGTHS, Comparison, Measures, Result
+from kontext_slider.evaluate.report import figures, report, write_truth
+from kontext_slider.evaluate.truth import Score
 from kontext_slider.world.cases import Case
 
 SOURCE = np.zeros((4, 4, 3), np.float32)
@@ -21,5 +24,13 @@ def test_a_model_that_offers_no_measured_edit_has_figures_all_the_same():
     """An evening of rendering that ended in an IndexError, with its page written and its JSON not."""
     none = comparison("snow")
     assert figures(none)["offered"] == {} and figures(none)["truth_psnr"] == 30
-    assert "that the model offers" not in report(none, "the command", [])
+    assert "that the model offers" not in report(none, "the command", [], {})
     assert figures(comparison("fog"))["offered"]["truth_psnr"] == 30
+
+
+def test_the_report_of_the_truth_has_the_command_and_every_frame(tmp_path):
+    """A table that nobody can make again, or take apart."""
+    scores = [Score("scene", "fog", s, 20.0, 40.0, 18.0, s, s) for s in (0.0, 0.5, 1.0)]
+    write_truth(scores, tmp_path / "new", "the command")
+    assert "the command" in (tmp_path / "new" / "truth.md").read_text()
+    assert len([json.loads(line) for line in (tmp_path / "new" / "truth.jsonl").read_text().splitlines()]) == 3

@@ -1,25 +1,29 @@
-"""Frames against the truth: the ruler itself."""
-
-import json
+"""Frames against the ground truth: how they are measured, at other sizes and beyond strength 1."""
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.sheet import paste_rows
 from kontext_slider.evaluate.truth import (
+    BEYOND,
+    SIZE_STRENGTHS,
     Score,
-    family,
     find_photos,
     photo_cases,
+    score_beyond,
+    score_sizes,
     score_truth,
+    size_table,
     summary,
     table,
+    trained_up_to,
     working_edits,
-    write_report,
 )
-from kontext_slider.world.cases import scene_cases
+from kontext_slider.metrics.distances import psnr
+from kontext_slider.world.cases import Case, scene_cases
+from kontext_slider.world.edits import EDITS
 from tests.tiny import tiny_pipeline
 
 
@@ -33,18 +37,23 @@ def test_scenes_cover_every_edit_and_their_truth_starts_at_the_source():
 
 
 def test_the_seed_draws_the_scenes_and_their_noise(monkeypatch):
-    """Without the seed's reach, a second measurement is the first again; seed 0's scenes are those of old tables."""
-    asked = []
-    monkeypatch.setattr(
-        "kontext_slider.evaluate.truth.score_case", lambda pipe, case, _, seed: asked.append((case, seed)) or []
-    )
-    pipe = tiny_pipeline()
-    score_truth(pipe, 1, [])
-    score_truth(pipe, 1, [], seed=7)
-    first, other = asked[: len(asked) // 2], asked[len(asked) // 2 :]
-    assert {seed for _, seed in first} == {0} and {seed for _, seed in other} == {7}
-    for (case, _), (moved, _), known in zip(first, other, scene_cases(1, pipe.defaults.size), strict=True):
-        assert case.truth == known.truth and case.edit == moved.edit and case.truth.scene != moved.truth.scene
+    """Without the seed, a second measurement is the first again; seed 0's scenes are those of old tables."""
+    monkeypatch.setattr("kontext_slider.evaluate.truth.STRENGTHS", (1.0,))
+    monkeypatch.setattr("kontext_slider.world.cases.EDITS", {name: EDITS[name] for name in ("night", "smaller")})
+    pipe, draws = tiny_pipeline(), []
+    prepare = pipe.prepare_latents
+
+    def noted(*args, **kwargs):
+        draws.extend(arg.initial_seed() for arg in (*args, *kwargs.values()) if isinstance(arg, torch.Generator))
+        return prepare(*args, **kwargs)
+
+    monkeypatch.setattr(pipe, "prepare_latents", noted)
+    first, again, other = (score_truth(pipe, 1, [], seed=seed) for seed in (0, 0, 7))
+    assert first == again and [row.edit for row in first] == [row.edit for row in other] == ["night", "smaller"]
+    assert all(a.untouched != b.untouched for a, b in zip(first, other, strict=True))
+    assert set(draws[: len(draws) // 3]) == {0} and set(draws[-len(draws) // 3 :]) == {7}
+    known = [case for case in scene_cases(1, pipe.defaults.size) if case.edit in ("night", "smaller")]
+    assert first[0].untouched == pytest.approx(psnr(known[0].source, known[0].truth(1.0)))
 
 
 def test_photographs_are_measured_at_the_working_size(tmp_path):
@@ -63,28 +72,63 @@ def test_a_folder_without_photographs_is_refused(tmp_path, name):
         find_photos(tmp_path / name)
 
 
-def test_the_report_averages_what_it_lists(tmp_path):
+def test_the_table_averages_what_it_lists():
     """Colours are one row; a mean over the wrong strengths would flatter."""
     scores = [
         Score("scene", edit, s, db, 40.0, 18.0, s, s)
         for edit, db in (("recolour-red", 30.0), ("recolour-blue", 32.0), ("fog", 20.0))
         for s in (0.0, 0.5, 1.0)
     ]
-    assert family("recolour-red") == "recolour" and family("taller-mountains") == "taller-mountains"
     lines = table(scores, "scene").splitlines()
     assert lines[2].startswith("| recolour | 31.0 | 31.0 | 31.0 | 40.0 | 18.0 | 0.50 (0.50)") and len(lines) == 5
     assert summary(scores)["scene_psnr_1"] == pytest.approx(27.33)
     assert working_edits(scores) == {"recolour"}, "fog is only 2 dB better than doing nothing"
     lucky = [Score("scene", "smaller", 1.0, db, 40.0, 20.0, 1.0, 1.0) for db in (20.5, 28.0)]
     assert working_edits(lucky) == set(), "+4 dB of two scenes is luck where they are 7.5 dB apart"
-    write_report(scores, tmp_path, "the command")
-    assert "the command" in (tmp_path / "truth.md").read_text()
-    assert len([json.loads(line) for line in (tmp_path / "truth.jsonl").read_text().splitlines()]) == 9
 
 
-def test_the_contact_sheet_shows_every_frame():
-    """A sheet that overlaps its frames hides the faults it is for."""
-    frames = [Image.new("RGB", (20, 10), (40 * i, 0, 0)) for i in range(4)]
-    sheet = paste_rows([frames, frames, frames])
-    assert sheet.size == (2 * 4 * (288 + 4) + 4, 2 * 148 + 4)
-    assert [sheet.getpixel((4 + i * 292 + 100, 60))[0] for i in range(4)] == [0, 40, 80, 120]
+def test_every_size_shows_the_same_scenes_at_that_size(monkeypatch):
+    """Rendered at the model's own size and compared at another, every figure would be that of a resize; of other
+    scenes, the table would compare scenes and not sizes."""
+    pipe = tiny_pipeline(edit_defaults={"size": 64, "steps": 1, "max_sequence_length": 64})
+    decoded, decode = [], pipe.vae.decode
+    monkeypatch.setattr(
+        pipe.vae, "decode", lambda latents, **kw: (decoded.append(latents.shape[-1]), decode(latents, **kw))[1]
+    )
+    scores = score_sizes(pipe, (32, 48), every=20)
+    small, large = scores[32], scores[48]
+    assert len(small) == len(large) == 2 * len(SIZE_STRENGTHS) and len(set(decoded)) == 2
+    for a, b in zip(small, large, strict=True):
+        assert (a.edit, a.strength) == (b.edit, b.strength) and a.untouched == pytest.approx(b.untouched, abs=2.0)
+    assert size_table(scores).splitlines()[2].startswith("| 32 x 32 | ")
+
+
+def cases_that_go_on() -> list[Case]:
+    return [case for case in scene_cases(1, 32) if case.goes_on]
+
+
+def test_only_edits_that_go_on_are_measured_beyond_one():
+    """A truth that stays at 1 would reward a slider that does."""
+    cases = cases_that_go_on()
+    assert len({case.edit for case in cases}) == len(cases) >= 10
+    for case in cases:
+        assert np.abs(case.truth(1.5) - case.truth(1.0)).max() > 0.01, case.edit
+
+
+def test_slider_tangent_and_stay_are_measured_beyond_one():
+    """A difference at 1 would be a difference of something else, and a setting that does not reach the projector would
+    make two rows of the table one. The projector is left as it was."""
+    pipe = tiny_pipeline(edit_defaults={"size": 32, "steps": 2, "max_sequence_length": 64})
+    pipe.slider_projector.register_to_config(highest_strength=1.5)
+    with torch.no_grad():
+        for parameter in pipe.slider_projector.parameters():
+            parameter.mul_(3)  # so that offsets show in two decimals
+    cases = cases_that_go_on()[:2]
+    scores = score_beyond(pipe, cases, seed=0)
+    assert scores["slider"][1.0] == scores["tangent"][1.0] == scores["stay"][1.0]
+    assert pipe.slider_projector.config.highest_strength == 1.5 and set(scores["stay"]) == set(BEYOND)
+    with trained_up_to(pipe, 1.0):
+        assert pipe.slider_projector.config.highest_strength == 1.0
+        again = score_beyond(pipe, cases, seed=0)
+    assert again["slider"] == again["tangent"] == scores["tangent"], "the row is of a projector that ends at 1"
+    assert scores["slider"] != scores["tangent"]

@@ -1,6 +1,5 @@
 """The recipe as a command: what it refuses before it begins, and what it writes when."""
 
-import json
 import re
 import runpy
 import sys
@@ -9,23 +8,8 @@ from pathlib import Path
 import pytest
 
 from kontext_slider.cli import main
-from kontext_slider.errors import KontextSliderError
-from kontext_slider.evaluate.truth import Score
 from kontext_slider.train.pocket import recipe
-from tests.tiny import tiny_image, tiny_pipeline
-
-STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-
-
-@pytest.fixture
-def model(tmp_path) -> Path:
-    """A model that has been measured before."""
-    pipe = tiny_pipeline()
-    pipe.register_to_config(known_instructions={"night": ["make it night"]})
-    pipe.save_pretrained(tmp_path / "model")
-    (tmp_path / "model" / "training").mkdir()
-    (tmp_path / "model" / "training" / recipe.RUNS).write_text("{}")
-    return tmp_path / "model"
+from tests.tiny import tiny_image
 
 
 @pytest.fixture
@@ -33,10 +17,6 @@ def photos(tmp_path) -> Path:
     (tmp_path / "photos").mkdir()
     tiny_image().save(tmp_path / "photos" / "a.png")
     return tmp_path / "photos"
-
-
-def known(model: Path) -> dict:
-    return json.loads((model / "model_index.json").read_text())["known_instructions"]
 
 
 @pytest.mark.parametrize(
@@ -82,38 +62,7 @@ def test_training_writes_where_it_was_told_or_into_its_own_run(tmp_path, photos,
     monkeypatch.setattr(recipe, "build_pipeline", lambda parts: None)
     monkeypatch.setattr(recipe, "train_slider", lambda pipe, run, folder: None)
     monkeypatch.setattr(recipe, "save", lambda pipe, base, slider, run, out: written.append(out))
-    monkeypatch.setattr(recipe, "measure", lambda out, *rest: written.append(out))
+    monkeypatch.setattr("kontext_slider.commands.train.training_section", lambda out: "")
+    monkeypatch.setattr("kontext_slider.commands.train.measure", lambda out, *rest: written.append(out))
     assert main(["train", "--photos", str(photos), *flags]) == 0
     assert written == [Path(folder)] * 2 and not list(shipped.iterdir())
-
-
-def measured(psnr: float):
-    """Scores of fog that comes to `psnr` dB where the untouched picture has 20."""
-    return lambda *how: [
-        Score(kind, "fog", s, psnr, 40.0, 20.0, s, s) for kind in ("scene", "photo") for s in STRENGTHS
-    ]
-
-
-def test_a_model_of_which_nothing_works_keeps_what_it_offers(model, photos, monkeypatch):
-    """35 known instructions became none, and then a traceback."""
-    monkeypatch.setattr(recipe, "score_truth", measured(21.0))
-    with pytest.raises(KontextSliderError, match="nothing to offer"):
-        recipe.measure(model, photos, 1)
-    assert known(model) == {"night": ["make it night"]}
-
-
-def test_what_a_model_offers_is_written_last(model, photos, monkeypatch):
-    """A measurement that was cut short leaves a model that offers other edits than its card and report say."""
-
-    def stop(*what) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(recipe, "score_truth", measured(30.0))
-    monkeypatch.setattr(recipe, "score_sizes", lambda pipe: {})
-    monkeypatch.setattr(recipe, "write_card", stop)
-    with pytest.raises(KeyboardInterrupt):
-        recipe.measure(model, photos, 1)
-    assert list(known(model)) == ["night"]
-    monkeypatch.setattr(recipe, "write_card", lambda *what: None)
-    recipe.measure(model, photos, 1)
-    assert list(known(model)) == ["fog"] and (model / "measured" / "photos.jpg").exists()

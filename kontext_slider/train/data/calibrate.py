@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from kontext_slider.encoding import coded
+from kontext_slider.base_edit import coded
 from kontext_slider.metrics.distances import Distance
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.data.filter import Threshold

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.compare import STRENGTHS
 from kontext_slider.features import find_distance
 from kontext_slider.files import write_whole
 from kontext_slider.train.data.calibrate import calibrated, measure_drawn
@@ -131,7 +130,7 @@ def compare_morphers(args: argparse.Namespace) -> None:
     distance = find_distance(args.distance, pipe)
     morphers = {name: find_morpher(name, *tools.place, args.freemorph_model) for name in args.only}
     cases = draw_cases(args.edits, pipe.defaults.size, HELD_OUT_SEED + args.seed)
-    text = table(measure_morphers(pipe, cases, morphers, STRENGTHS, distance, args.seed), DEFAULT.max_kl)
+    text = table(measure_morphers(pipe, cases, morphers, DEFAULT.strengths, distance, args.seed), DEFAULT.max_kl)
     if args.out:
         command = f"kontext-slider data morphers --model {args.model} --edits {args.edits} --seed {args.seed}"
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from diffusers import FluxTransformer2DModel
@@ -37,8 +37,7 @@ from kontext_slider.train.slider.projectors import (
     token_appended,
 )
 
-if TYPE_CHECKING:
-    from kontext_slider.evaluate.rivals import Method
+Method = Callable[[KontextSliderPipeline, Image.Image, str, Sequence[float], int], list]
 
 ABLATIONS = {  # name -> what a reader of the report is told
     "same-steps": "the shipped design on the drawn truth, every frame trained for itself, for as long as the other "
@@ -137,7 +136,7 @@ def render(
 
 
 def ablation_method(weights: SliderWeights) -> Method:
-    """The trained ablation as a method of `evaluate.rivals`: on any pipeline of its base model, whose own slider is
+    """The trained ablation as a method that `evaluate` compares: on any pipeline of its base model, whose own slider is
     put back afterwards (as one that is not trained further)."""
 
     def method(

@@ -9,7 +9,7 @@ import torch
 
 from kontext_slider import lora
 from kontext_slider.errors import CheckpointError, InvalidInput
-from kontext_slider.evaluate.rivals import ours
+from kontext_slider.evaluate.baselines import ours
 from kontext_slider.projector import StrengthProjector
 from kontext_slider.train.loop import Schedule
 from kontext_slider.train.pocket.batches import Batches, Words

@@ -1,4 +1,7 @@
-"""`python -m kontext_slider.evaluate.pace`: measure how evenly the synthetic edits move, for `world`."""
+"""Measure how evenly the synthetic edits move: prints the reparametrisation of every family, for `world/edits.py`.
+
+`python benchmarks/measure_reparametrisation.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kontext_slider.features import find_distance
+from kontext_slider.metrics import Picture
 from kontext_slider.metrics.distances import Distance, rms
 from kontext_slider.world.cases import draw_case
 from kontext_slider.world.edits import EDITS, SHAPES, family
-from kontext_slider.world.paint import Picture
 from kontext_slider.world.pictures import crop_photograph
 
 NUM_STEPS = 8
@@ -30,33 +33,33 @@ def frames_of(name: str, index: int, size: int) -> list[Picture]:
     return [case.truth(level) for level in LEVELS]
 
 
-def measure_way(name: str, distances: Sequence[Distance], num_sources: int, size: int) -> NDArray[np.float64]:
-    """The share of the whole way that an edit has gone at LEVELS of its parameter, (NUM_STEPS + 1,), mean over
-    distances and sources."""
-    ways = []
+def measure_progress(name: str, distances: Sequence[Distance], num_sources: int, size: int) -> NDArray[np.float64]:
+    """Distance to the source as a share of the whole edit's, at LEVELS of the edit's parameter, (NUM_STEPS + 1,), mean
+    over distances and sources."""
+    shares = []
     for index in range(num_sources):
         frames = frames_of(name, index, size)
         for distance in distances:
-            way = distance(frames)[0]
-            ways.append(way / max(way[-1], 1e-9))
-    return np.mean(ways, axis=0)
+            row = distance(frames)[0]
+            shares.append(row / max(row[-1], 1e-9))
+    return np.mean(shares, axis=0)
 
 
-def even_pace(way: NDArray[np.float64], is_shape: bool) -> tuple[float, ...]:
-    """The parameter at strengths 1/8 to 7/8 for which the way is even; half of that for shapes."""
-    rising = np.maximum.accumulate(way) + 1e-6 * np.arange(len(way))
+def even_parameters(progress: NDArray[np.float64], is_shape: bool) -> tuple[float, ...]:
+    """The parameter at strengths 1/8 to 7/8 for which the progress is even; half of that for shapes."""
+    rising = np.maximum.accumulate(progress) + 1e-6 * np.arange(len(progress))
     parameters = np.interp(LEVELS[1:-1], rising / rising[-1], LEVELS)
     return tuple(np.round((parameters + LEVELS[1:-1]) / 2 if is_shape else parameters, 3).tolist())
 
 
 def main(num_sources: int = 6, size: int = 256) -> None:
-    """Print the table."""
+    """Print the rows."""
     distances = (find_distance("pocket"), rms)
-    ways: dict[str, list] = {}
+    measured: dict[str, list] = {}
     for name in EDITS:
-        ways.setdefault(family(name), []).append(measure_way(name, distances, num_sources, size))
-    for name, measured in ways.items():
-        print(f'    "{name}": {even_pace(np.mean(measured, axis=0), name in SHAPES)},')
+        measured.setdefault(family(name), []).append(measure_progress(name, distances, num_sources, size))
+    for name, progress in measured.items():
+        print(f'    "{name}": {even_parameters(np.mean(progress, axis=0), name in SHAPES)},')
 
 
 if __name__ == "__main__":

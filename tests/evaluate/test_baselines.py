@@ -1,4 +1,4 @@
-"""Rivals, on a tiny real-class pipeline."""
+"""Baselines, on a tiny real-class pipeline."""
 
 from types import SimpleNamespace
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from kontext_slider.base_edit import edited_picture
 from kontext_slider.errors import MissingSlider
-from kontext_slider.evaluate.base_run import base_edit
-from kontext_slider.evaluate.rivals import RIVALS, TRICKS, lora_scaled, morph_rival, not_anchored, ours
+from kontext_slider.evaluate.baselines import BASELINES, INFERENCE_TIME, by_morpher, lora_scaled, not_anchored, ours
 from kontext_slider.lora import ADAPTER, slider_layers
-from tests.tiny import EDIT_DEFAULTS, INSTRUCTION, PLAIN, tiny_image, tiny_pipeline
+from tests.tiny import EDIT_DEFAULTS, INSTRUCTION, tiny_image, tiny_pipeline
 
 STRENGTHS = (0.0, 0.5, 1.0)
 
@@ -20,41 +20,39 @@ def pipe():
     return tiny_pipeline()
 
 
-@pytest.mark.parametrize("name", RIVALS)
-def test_a_rival_ends_at_the_base_edit_and_moves_on_the_way(pipe, name):
-    """A rival with a mistake in it is a straw man. VeloEdit keeps some of the source at any strength, and
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_ends_at_the_base_edit_and_moves_on_the_way(pipe, name):
+    """A baseline with a mistake in it is a straw man. VeloEdit keeps some of the source at any strength, and
     FlowSlider takes another path, without noise at its start."""
     image = tiny_image()
-    frames = RIVALS[name](pipe, image, INSTRUCTION, STRENGTHS, 0)
+    frames = BASELINES[name](pipe, image, INSTRUCTION, STRENGTHS, 0)
     assert len(frames) == 3 and all(frame.shape == (32, 32, 3) for frame in frames)
     assert np.abs(frames[0] - frames[2]).max() > 1 / 255
     if name not in ("velo-edit", "flow-slider"):
-        assert np.abs(frames[2] - base_edit(pipe, image, INSTRUCTION, 0)).max() <= 1.5 / 255
+        assert np.abs(frames[2] - edited_picture(pipe, image, INSTRUCTION, 0)).max() <= 1.5 / 255
 
 
 @pytest.mark.parametrize(("name", "fields"), [("cfg-scale", 2), ("velo-edit", 1)])
 def test_the_step_that_all_strengths_share_is_taken_once(pipe, name, fields):
-    """An evening of the same product of the same matrices."""
+    """Else the same velocity is computed again for every strength."""
     calls: list[int] = []
     hook = pipe.transformer.register_forward_hook(lambda *_: calls.append(1))
-    RIVALS[name](pipe, tiny_image(), INSTRUCTION, STRENGTHS, 0)
+    BASELINES[name](pipe, tiny_image(), INSTRUCTION, STRENGTHS, 0)
     hook.remove()
     assert len(calls) == fields * (1 + len(STRENGTHS) * (pipe.defaults.steps - 1))
 
 
-def test_ada_or_starts_from_the_root_of_the_strength(pipe, monkeypatch):
+def test_ada_or_starts_from_the_root_of_the_strength():
     """At .25 the guidance starts half way from the source (0) to no edit (4), and a quarter of 8 - 4 is added: 3. From
-    a quarter of the way, the rival would be weaker than its authors made it."""
-    run = SimpleNamespace(
+    a quarter of the way, the baseline would be weaker than its authors made it."""
+    edit = SimpleNamespace(
         text=torch.tensor(8.0),
-        encode=lambda words: torch.tensor(4.0),
-        velocity_of=lambda text: lambda z, sigma: text,
-        keep=lambda z, sigma: torch.tensor(0.0),
-        sample=lambda velocity: velocity(None, 1.0),
-        picture=float,
+        encode_text=lambda words: torch.tensor(4.0),
+        velocity_under=lambda text: lambda z, sigma: text,
+        velocity_to_source=lambda z, sigma: torch.tensor(0.0),
     )
-    monkeypatch.setattr("kontext_slider.evaluate.rivals.BaseRun", lambda *_: run)
-    assert RIVALS["ada-or"](pipe, tiny_image(), INSTRUCTION, (0.0, 0.25, 1.0), 0) == [0, 3, 8]
+    velocity = BASELINES["ada-or"].__wrapped__(edit)
+    assert [float(velocity(strength, None, 1.0)) for strength in (0.0, 0.25, 1.0)] == [0, 3, 8]
 
 
 def test_not_anchored_is_ours_without_the_anchor_and_leaves_it_there(pipe):
@@ -71,36 +69,28 @@ def test_not_anchored_is_ours_without_the_anchor_and_leaves_it_there(pipe):
 def test_these_start_at_the_source(pipe, name):
     """Strength 0 of a method that promises the source."""
     image = tiny_image()
-    frame = RIVALS[name](pipe, image, INSTRUCTION, STRENGTHS, 0)[0]
+    frame = BASELINES[name](pipe, image, INSTRUCTION, STRENGTHS, 0)[0]
     if name == "pixel-cross-fade":
         assert np.array_equal(np.rint(frame * 255), np.asarray(image))
     else:
-        latent = RIVALS["latent-cross-fade"](pipe, image, INSTRUCTION, STRENGTHS, 0)[0]
+        latent = BASELINES["latent-cross-fade"](pipe, image, INSTRUCTION, STRENGTHS, 0)[0]
         assert np.abs(frame - latent).max() < 0.02, "the codec's reconstruction, not more"
 
 
-def test_the_base_edit_is_the_plain_pipelines(pipe):
-    """All rivals step through the same loop: if it were not the pipeline's, they would be rivals of another model."""
-    image = tiny_image()
-    call = {**PLAIN, "guidance_scale": pipe.defaults.guidance, "generator": torch.Generator().manual_seed(0)}
-    plain = pipe(image, INSTRUCTION, **call, output_type="np").images[0]
-    assert np.abs(base_edit(pipe, image, INSTRUCTION, 0) - plain).max() <= 1 / 255
-
-
-def test_rivals_leave_the_pipeline_as_it_was(pipe):
-    """A rival that leaves the slider off would ruin every method measured after it."""
+def test_baselines_leave_the_pipeline_as_it_was(pipe):
+    """A baseline that leaves the slider off would ruin every method measured after it."""
     image = tiny_image()
     before = ours(pipe, image, INSTRUCTION, STRENGTHS, 0)
-    for method in RIVALS.values():
+    for method in BASELINES.values():
         method(pipe, image, INSTRUCTION, (0.5,), 0)
     after = ours(pipe, image, INSTRUCTION, STRENGTHS, 0)
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_lora_scale_starts_where_our_slider_does(pipe):
-    """Wholly on, the adapter of strength 0 is our slider at 0: a rival made of other weights would be a straw man."""
+    """Wholly on, the adapter of strength 0 is our slider at 0: made of other weights, it would be a straw man."""
     image = tiny_image()
-    frame = RIVALS["lora-scale"](pipe, image, INSTRUCTION, (0.0,), 0)[0]
+    frame = BASELINES["lora-scale"](pipe, image, INSTRUCTION, (0.0,), 0)[0]
     assert np.abs(frame - ours(pipe, image, INSTRUCTION, (0.0,), 0)[0]).max() <= 1.5 / 255
 
 
@@ -116,10 +106,10 @@ def test_the_scale_of_the_lora_is_put_back(pipe):
 def test_lora_scale_says_what_it_needs():
     """An AttributeError of None, on a pipeline without slider."""
     with pytest.raises(MissingSlider, match="Load a slider"):
-        RIVALS["lora-scale"](tiny_pipeline(slider=False), tiny_image(), INSTRUCTION, (0.5,), 0)
+        BASELINES["lora-scale"](tiny_pipeline(slider=False), tiny_image(), INSTRUCTION, (0.5,), 0)
 
 
-def test_a_morpher_becomes_a_rival_between_source_and_base_edit(pipe):
+def test_a_morpher_becomes_a_baseline_between_source_and_edited_picture(pipe):
     """FreeMorph and its like get two pictures; given our own full edit they would be measured on our work."""
     image = tiny_image()
 
@@ -127,11 +117,11 @@ def test_a_morpher_becomes_a_rival_between_source_and_base_edit(pipe):
         assert source is image and instruction == INSTRUCTION
         return [source, *[edited] * (len(strengths) - 1)]
 
-    frames = morph_rival(morpher)(pipe, image, INSTRUCTION, STRENGTHS, 0)
-    assert np.abs(frames[2] - base_edit(pipe, image, INSTRUCTION, 0)).max() <= 0.51 / 255
+    frames = by_morpher(morpher)(pipe, image, INSTRUCTION, STRENGTHS, 0)
+    assert np.abs(frames[2] - edited_picture(pipe, image, INSTRUCTION, 0)).max() <= 0.51 / 255
     assert np.array_equal(np.rint(frames[0] * 255), np.asarray(image)) and frames[1].shape == (32, 32, 3)
 
 
-def test_tricks_are_among_the_rivals():
+def test_inference_time_methods_are_among_the_baselines():
     """The third table picks its rows by these names."""
-    assert set(TRICKS) < set(RIVALS)
+    assert set(INFERENCE_TIME) < set(BASELINES)

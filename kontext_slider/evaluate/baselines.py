@@ -1,35 +1,35 @@
 """Other ways to get a slider out of the same base model, behind one signature, to be measured beside ours.
 
-A method is `(pipe, image, instruction, strengths, seed) -> frames`. None of the rivals is trained; all but ours and
-`lora_scale` run the base model without the slider. Sources: the method's paper, beside each; all on the same noise,
-steps and guidance.
+A method is `(pipe, image, instruction, strengths, seed) -> frames`. No baseline is trained; all but `lora_scale` run
+the base model without the slider. Sources: the method's paper, beside each; all on the same noise, steps and guidance.
 
 Legend: L target tokens, C channels of a packed token; latents and velocities (1, L, C); sigma in (0, 1].
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from itertools import pairwise
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from kontext_slider.base_edit import BaseEdit, edited_picture
 from kontext_slider.errors import MissingSlider
-from kontext_slider.evaluate.base_run import BaseRun, Method, Velocity, base_edit
 from kontext_slider.instructions import NO_EDIT
 from kontext_slider.lora import ADAPTER, slider_layers
-from kontext_slider.metrics import to_image, to_picture
+from kontext_slider.metrics import Picture, to_image, to_picture
 from kontext_slider.modulation import offsets_attached
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import ModulationOffsets
-from kontext_slider.world.paint import Picture
 
-if TYPE_CHECKING:
-    from kontext_slider.train.data.morph.registry import Morpher
+Method = Callable[[KontextSliderPipeline, Image.Image, str, Sequence[float], int], list[Picture]]
+Field = Callable[[float, Tensor, float], Tensor]  # (strength, latents, sigma) -> velocity
+Morpher = Callable[[KontextSliderPipeline, Image.Image, Image.Image, str, Sequence[float], int], list[Image.Image]]
 
 
 def ours(
@@ -56,8 +56,7 @@ def pixel_cross_fade(
     pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
 ) -> list[Picture]:
     """Source and full edit, mixed as pictures."""
-    full = base_edit(pipe, image, instruction, seed)
-    source = to_picture(image)
+    source, full = to_picture(image), edited_picture(pipe, image, instruction, seed)
     return [(1 - s) * source + s * full for s in strengths]
 
 
@@ -65,58 +64,72 @@ def latent_cross_fade(
     pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
 ) -> list[Picture]:
     """Source and full edit, mixed as latents."""
-    run = BaseRun(pipe, image, instruction, seed)
-    full = run.sample(run.velocity_of(run.text))
-    return [run.picture((1 - s) * run.edit.source.latents + s * full) for s in strengths]
+    edit = BaseEdit(pipe, image, instruction, seed)
+    full = edit.sample(edit.velocity_under(edit.text))
+    return [edit.picture((1 - s) * edit.source.latents + s * full) for s in strengths]
 
 
-def cfg_scale(
-    pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
-) -> list[Picture]:
+def sampled(field: Callable[[BaseEdit], Field]) -> Method:
+    """The method that takes Euler steps along a field of velocities, for each strength by itself."""
+
+    @functools.wraps(field)
+    def method(
+        pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
+    ) -> list[Picture]:
+        edit = BaseEdit(pipe, image, instruction, seed)
+        velocity = field(edit)
+        return [edit.picture(edit.sample(functools.partial(velocity, s))) for s in strengths]
+
+    return method
+
+
+@sampled
+def cfg_scale(edit: BaseEdit) -> Field:
     """Classifier-free guidance from no edit (0) to the instruction (1)."""
-    run = BaseRun(pipe, image, instruction, seed)
-    with_text, without = run.velocity_of(run.text), run.velocity_of(run.encode(NO_EDIT))
-
-    def at(strength: float) -> Velocity:
-        return lambda z, sigma: torch.lerp(without(z, sigma), with_text(z, sigma), strength)
-
-    return [run.picture(run.sample(at(s))) for s in strengths]
+    with_text, without = edit.velocity_under(edit.text), edit.velocity_under(edit.encode_text(NO_EDIT))
+    return lambda s, z, sigma: torch.lerp(without(z, sigma), with_text(z, sigma), s)
 
 
-def attention_reweighting(
-    pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
-) -> list[Picture]:
+@sampled
+def attention_reweighting(edit: BaseEdit) -> Field:
     """Image tokens' attention to text tokens multiplied by the strength, before normalisation."""
-    run = BaseRun(pipe, image, instruction, seed)
-    num_text, num_tokens = run.text.embeds.shape[1], 2 * run.edit.noise.shape[1]
+    num_text, num_tokens = edit.text.embeds.shape[1], 2 * edit.noise.latents.shape[1]
 
-    def at(strength: float) -> Velocity:
+    def velocity(strength: float, z: Tensor, sigma: float) -> Tensor:
         bias = torch.zeros(num_text + num_tokens, num_text + num_tokens)
         bias[num_text:, :num_text] = math.log(max(strength, 1e-6))
-        return run.velocity_of(run.text, {"attention_mask": bias.to(run.edit.noise)})
+        return edit.velocity(z, sigma, edit.text, attention={"attention_mask": bias.to(edit.noise.latents)})
 
-    return [run.picture(run.sample(at(s))) for s in strengths]
+    return velocity
 
 
-def velo_edit(
-    pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
-) -> list[Picture]:
+@sampled
+def velo_edit(edit: BaseEdit) -> Field:
     """VeloEdit (arXiv 2603.13388): in the first step, keep the source's velocity where both agree, else mix."""
-    run = BaseRun(pipe, image, instruction, seed)
-    model = run.velocity_of(run.text)
+    with_text = edit.velocity_under(edit.text)
 
-    def at(strength: float) -> Velocity:
-        def velocity(z: Tensor, sigma: float) -> Tensor:
-            v = model(z, sigma)
-            if sigma < 1:
-                return v
-            keep = run.keep(z, sigma)
-            agreement = keep.abs() / (keep.abs() + (v - keep).abs()).clamp_min(1e-6)
-            return torch.where(agreement >= 0.8, keep, torch.lerp(keep, v, strength))
+    def velocity(strength: float, z: Tensor, sigma: float) -> Tensor:
+        v = with_text(z, sigma)
+        if sigma < 1:
+            return v
+        keep = edit.velocity_to_source(z, sigma)
+        agreement = keep.abs() / (keep.abs() + (v - keep).abs()).clamp_min(1e-6)
+        return torch.where(agreement >= 0.8, keep, torch.lerp(keep, v, strength))
 
-        return velocity
+    return velocity
 
-    return [run.picture(run.sample(at(s))) for s in strengths]
+
+@sampled
+def ada_or(edit: BaseEdit) -> Field:
+    """AdaOr-like mixing (arXiv 2602.03826): the guidance starts from the source at 0, from no edit at 1."""
+    with_text, without = edit.velocity_under(edit.text), edit.velocity_under(edit.encode_text(NO_EDIT))
+
+    def velocity(strength: float, z: Tensor, sigma: float) -> Tensor:
+        empty = without(z, sigma)
+        origin = torch.lerp(edit.velocity_to_source(z, sigma), empty, math.sqrt(strength))
+        return origin + strength * (with_text(z, sigma) - empty)
+
+    return velocity
 
 
 def flow_slider(
@@ -124,13 +137,13 @@ def flow_slider(
 ) -> list[Picture]:
     """FlowSlider (arXiv 2604.02088) carried over to Kontext: fidelity and steering velocities between two noisy
     pictures, no edit in the place of the source's caption."""
-    run = BaseRun(pipe, image, instruction, seed)
-    with_text, without = run.velocity_of(run.text), run.velocity_of(run.encode(NO_EDIT))
-    source = run.edit.source.latents
+    edit = BaseEdit(pipe, image, instruction, seed)
+    with_text, without = edit.velocity_under(edit.text), edit.velocity_under(edit.encode_text(NO_EDIT))
+    source = edit.source.latents
 
-    def at(strength: float) -> Tensor:
+    def latents_at(strength: float) -> Tensor:
         generator, z = torch.Generator().manual_seed(seed), source
-        for sigma, following in run.intervals():
+        for sigma, following in pairwise(edit.sigmas()):
             noise = torch.randn(source.shape, generator=generator).to(source)
             a = (1 - sigma) * source + sigma * noise
             b = z + a - source
@@ -139,25 +152,7 @@ def flow_slider(
             z = z + (following - sigma) * step
         return z
 
-    return [run.picture(at(s)) for s in strengths]
-
-
-def ada_or(
-    pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
-) -> list[Picture]:
-    """AdaOr-like mixing (arXiv 2602.03826): the guidance starts from the source at 0, from no edit at 1."""
-    run = BaseRun(pipe, image, instruction, seed)
-    with_text, without = run.velocity_of(run.text), run.velocity_of(run.encode(NO_EDIT))
-
-    def at(strength: float) -> Velocity:
-        def velocity(z: Tensor, sigma: float) -> Tensor:
-            empty = without(z, sigma)
-            origin = torch.lerp(run.keep(z, sigma), empty, math.sqrt(strength))
-            return origin + strength * (with_text(z, sigma) - empty)
-
-        return velocity
-
-    return [run.picture(run.sample(at(s))) for s in strengths]
+    return [edit.picture(latents_at(s)) for s in strengths]
 
 
 def lora_scale(
@@ -170,16 +165,16 @@ def lora_scale(
     """
     if pipe.slider_projector is None:
         raise MissingSlider("LoRA scale needs the slider's own LoRA. Load a slider first.")
-    run = BaseRun(pipe, image, instruction, seed)
-    velocity, pooled = run.velocity_of(run.text, with_lora=True), run.text.pooled
+    edit = BaseEdit(pipe, image, instruction, seed)
     with torch.no_grad():
-        offsets = pipe.slider_projector(torch.zeros(1, device=pooled.device), pooled)
+        offsets = pipe.slider_projector(torch.zeros(1, device=edit.text.pooled.device), edit.text.pooled)
     frames = []
     for strength in strengths:
         part = ModulationOffsets(*((1 - strength) * offset for offset in offsets))
         attached = offsets_attached(pipe.transformer, part, pipe.slider_projector.config.place)
         with attached, lora_scaled(pipe.transformer, 1 - strength):
-            frames.append(run.picture(run.sample(velocity)))
+            latents = edit.sample(functools.partial(edit.velocity, text=edit.text, with_lora=True))
+            frames.append(edit.picture(latents))
     return frames
 
 
@@ -197,19 +192,19 @@ def lora_scaled(transformer: nn.Module, factor: float) -> Iterator[None]:
             layer.scaling[ADAPTER] = scaling
 
 
-def morph_rival(morpher: Morpher) -> Method:
-    """A morpher of `train.data.morph` between the source and the base model's edit, as a method."""
+def by_morpher(morpher: Morpher) -> Method:
+    """A morpher between the source and the base model's edit, as a method."""
 
     def method(
         pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
     ) -> list[Picture]:
-        edited = to_image(base_edit(pipe, image, instruction, seed))
+        edited = to_image(edited_picture(pipe, image, instruction, seed))
         return [to_picture(frame) for frame in morpher(pipe, image, edited, instruction, strengths, seed)]
 
     return method
 
 
-RIVALS: dict[str, Method] = {
+BASELINES: dict[str, Method] = {
     "pixel-cross-fade": pixel_cross_fade,
     "latent-cross-fade": latent_cross_fade,
     "lora-scale": lora_scale,
@@ -219,4 +214,4 @@ RIVALS: dict[str, Method] = {
     "flow-slider": flow_slider,
     "ada-or": ada_or,
 }
-TRICKS = ("cfg-scale", "attention-reweighting")  # at inference, with nothing trained (the paper's Table 3)
+INFERENCE_TIME = ("cfg-scale", "attention-reweighting")  # nothing trained: the paper's Table 3

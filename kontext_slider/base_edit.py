@@ -1,0 +1,114 @@
+"""One edit of the base model, its slider off, encoded once: velocities under any text, and Euler steps through any
+field of velocities. Baselines and morphers are made of it.
+
+Legend: B rows of a batch, L target tokens, S source tokens, C channels of a packed token; latents and velocities
+(B, L, C); sigma, the noise level, in (0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .base import Conditioning, TextEncoding, Tokens, base_of
+from .lora import slider_lora
+from .metrics import Picture
+from .pipeline import KontextSliderPipeline
+
+Velocity = Callable[[Tensor, float], Tensor]  # (latents, sigma) -> velocity
+
+
+class BaseEdit:
+    """One source and one instruction, on the pipeline's own settings.
+
+    Args:
+        image: with sides that are multiples of the packing.
+        seed: of the noise.
+    """
+
+    def __init__(self, pipe: KontextSliderPipeline, image: Image.Image, instruction: str, seed: int):
+        self.pipe, self.size, self.base = pipe, image.size, base_of(pipe)
+        self.text = self.encode_text(instruction)
+        self.dtype = self.text.embeds.dtype
+        self.source = self.encode_source(image)
+        self.noise = self.base.draw_noise(image.size, seed, self.dtype)
+        self.guidance = self.base.guidance(pipe.defaults.guidance)
+
+    def encode_text(self, text: str) -> TextEncoding:
+        return self.base.encode_text(text, self.pipe.defaults.max_sequence_length)
+
+    def encode_source(self, image: Image.Image) -> Tokens:
+        return self.base.encode_source(image, self.dtype)
+
+    @torch.no_grad()
+    def velocity(
+        self,
+        z: Tensor,
+        sigma: float,
+        text: TextEncoding,
+        source: Tokens | None = None,
+        attention: dict | None = None,
+        with_lora: bool = False,
+    ) -> Tensor:
+        """The model's velocity at z, in z's precision.
+
+        Args:
+            text, source: of one row, or of B; the edit's own source where None is given.
+            attention: keyword arguments for the transformer's attention.
+            with_lora: the slider's LoRA is on, as it is scaled at the call.
+        """
+        edit = Conditioning(text, source or self.source, self.noise, self.guidance)
+        time = torch.tensor(sigma, dtype=self.dtype, device=z.device)
+        with slider_lora(self.pipe.transformer, on=with_lora):
+            return self.base.velocity(self.pipe.transformer, z.to(self.dtype), time, edit, attention).to(z.dtype)
+
+    def velocity_under(self, text: TextEncoding) -> Velocity:
+        """The velocity under a text. At the noise, where every strength starts, it is computed once."""
+        at_noise: dict[float, Tensor] = {}
+
+        def velocity(z: Tensor, sigma: float) -> Tensor:
+            if z is not self.noise.latents:
+                return self.velocity(z, sigma, text)
+            if sigma not in at_noise:
+                at_noise[sigma] = self.velocity(z, sigma, text)
+            return at_noise[sigma]
+
+        return velocity
+
+    def velocity_to_source(self, z: Tensor, sigma: float) -> Tensor:
+        """The velocity of the straight path that ends at the source."""
+        return (z - self.source.latents) / sigma
+
+    def sigmas(self, steps: int | None = None) -> list[float]:
+        """The noise levels of a render in so many steps (default: the pipeline's), from 1 to 0."""
+        return self.base.schedule(steps or self.pipe.defaults.steps, self.noise.latents.shape[1]).sigmas.tolist()
+
+    def sample(self, velocity: Velocity) -> Tensor:
+        """Euler steps from the noise along a field."""
+        z = self.noise.latents
+        for sigma, following in pairwise(self.sigmas()):
+            z = z + (following - sigma) * velocity(z, sigma)
+        return z
+
+    @torch.no_grad()
+    def picture(self, latents: Tensor) -> Picture:
+        """Packed latents (1, L, C) -> (H, W, 3)."""
+        pixels = self.base.decode(latents.to(self.dtype), self.size)
+        return pixels[0].permute(1, 2, 0).float().cpu().numpy()
+
+
+def edited_picture(pipe: KontextSliderPipeline, image: Image.Image, instruction: str, seed: int) -> Picture:
+    """The base model's own edit, without slider, (H, W, 3)."""
+    edit = BaseEdit(pipe, image, instruction, seed)
+    return edit.picture(edit.sample(edit.velocity_under(edit.text)))
+
+
+@torch.no_grad()
+def coded(pipe: KontextSliderPipeline, picture: Picture) -> Picture:
+    """What the codec alone leaves of a picture, (H, W, 3), not clipped."""
+    pixels = torch.from_numpy(picture.transpose(2, 0, 1))[None]
+    return base_of(pipe).round_trip(pixels)[0].permute(1, 2, 0).float().cpu().numpy()
