@@ -16,11 +16,7 @@ LEAVES = {"world": (), "metrics": ("errors",)}  # and what of the package each m
 APART = ("train", "evaluate")
 
 IMPORTED_BY_LEAVES: set[tuple[str, str]] = set()
-IMPORTED_ACROSS: set[tuple[str, str]] = {  # commands, which move to cli/
-    ("kontext_slider.evaluate.command", "kontext_slider.train.data.morph.registry"),
-    ("kontext_slider.evaluate.command", "kontext_slider.train.slider.ablations"),
-    ("kontext_slider.evaluate.command", "kontext_slider.train.slider.pocket_ablations"),
-}
+IMPORTED_ACROSS = {("kontext_slider.evaluate.command", "kontext_slider.train.data.morph.registry")}  # moves to cli/
 IN_CIRCLES = {
     "kontext_slider.train.pocket.base",
     "kontext_slider.train.pocket.folder",

@@ -24,8 +24,7 @@ from kontext_slider.metrics.networks import CLIP, DINO, ClipEmbedder
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import DTYPES, load_pipeline
 from kontext_slider.train.data.morph.registry import FREEMORPH, find_morpher
-from kontext_slider.train.slider.ablations import ABLATIONS, ablation_method, load_slider_of
-from kontext_slider.train.slider.pocket_ablations import trained_ablations
+from kontext_slider.variants import VARIANTS, load_variant, variant_method
 
 FREE_MORPH, NOT_ANCHORED = "free-morph", "not-anchored"
 NOT_ANCHORED_NOTE = "ours, strength 0 being what the model makes of it and not the source itself."
@@ -55,15 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help=argparse.SUPPRESS,
     )
-    compared.add_argument("--ablation", action="append", default=[], metavar="NAME=FOLDER", help="a slider to compare")
     compared.add_argument(
-        "--trained-ablations", type=Path, metavar="FOLDER", help="the paper's, trained there where missing"
+        "--ablation", action="append", default=[], metavar="NAME=FOLDER", help="a trained slider of any kind"
     )
-    compared.add_argument("--ablation-steps", type=int, default=300, help="steps to train each (default: 300)")
-    compared.add_argument(
-        "--ablation-sequences", type=int, default=200,
-        help="made by the data pipeline for those that are about its sequences, 3 seconds each (default: 200)",
-    )  # fmt: skip
     compared.add_argument("--free-morph-model", type=Path, help="Stable Diffusion 2.1, for the baseline free-morph")
     compared.add_argument("--jobs", type=int, default=1, help="processes that share the edits (default: 1)")
     compared.add_argument("--strips", type=int, default=4, help="edits to show side by side (default: 4)")
@@ -81,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure, write the report, print the means as JSON."""
-    for name in ("scenes_per_edit", "edits", "seeds", "jobs", "num", "ablation_steps", "ablation_sequences"):
+    for name in ("scenes_per_edit", "edits", "seeds", "jobs", "num"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise InvalidInput(f"--{name.replace('_', '-')} is a number of at least 1, not {getattr(args, name)}.")
     make_room(args.out, args.json)
@@ -118,7 +111,7 @@ def report_comparison(args: argparse.Namespace) -> dict[str, Any]:
     check_matplotlib()
     seeds = range(args.seed, args.seed + args.seeds)
     comparison = compare_all(partial(make_setup, args), args.edits, seeds, args.jobs, args.strips)
-    write_report(comparison, args.out, command_line(args), {**ABLATIONS, NOT_ANCHORED: NOT_ANCHORED_NOTE})
+    write_report(comparison, args.out, command_line(args), {**VARIANTS, NOT_ANCHORED: NOT_ANCHORED_NOTE})
     return figures(comparison)
 
 
@@ -135,10 +128,9 @@ def report_pie_bench(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_setup(args: argparse.Namespace) -> Setup:
-    """The model, the methods and the distances that the flags name. Every process of a run makes its own.
-
-    Ablations that are to be trained are, where they are not there."""
-    ablations = find_ablations(args)
+    """The model, the methods and the distances that the flags name. Every process of a run makes its own."""
+    folders = parse_ablations(args.ablation)
+    ablations: dict[str, Method] = {name: variant_method(load_variant(folder)) for name, folder in folders.items()}
     pipe = load(args)
     if pipe.defaults.anchor_source:
         ablations[NOT_ANCHORED] = not_anchored
@@ -170,15 +162,6 @@ def parse_ablations(words: list[str]) -> dict[str, Path]:
     if taken:
         raise InvalidInput(f"The name '{taken[0]}' is taken. Give every --ablation a name of its own.")
     return {name: Path(folder) for name, _, folder in pairs}
-
-
-def find_ablations(args: argparse.Namespace) -> dict[str, Method]:
-    """Those in named folders, and those that are trained here."""
-    folders = parse_ablations(args.ablation)
-    if args.trained_ablations:
-        trained = (args.model, args.trained_ablations, args.ablation_steps, args.ablation_sequences)
-        folders = trained_ablations(*trained) | folders
-    return {name: ablation_method(load_slider_of(folder)) for name, folder in folders.items()}
 
 
 def load_free_morph(pipe: KontextSliderPipeline, folder: Path) -> Method:

@@ -38,7 +38,7 @@ def report(model, tmp_path_factory):
     code = main([
         "evaluate", "--model", str(model / "model"), "--edits", "2", "--seed", "1", "--seeds", "2", "--out", str(out),
         "--baselines", "pixel-cross-fade", "cfg-scale", "--ablation", f"other={model / 'other'}", "--strips", "1",
-        "--ablation", f"unfiltered={model / 'other'}",
+        "--ablation", f"no-filtering={model / 'other'}",
         "--json", str(out / "figures.json"), "--distance", "pocket", "rms",
     ])  # fmt: skip
     assert not code
@@ -50,7 +50,7 @@ def test_the_json_is_one_flat_object_with_the_baselines_beside_it(report):
     figures = json.loads((report / "figures.json").read_text())
     assert set(figures) >= DEMANDED | {"phrasing_gap", "distance", "full_psnr", "beyond"}
     assert set(figures["rivals"]) == {"pixel-cross-fade", "cfg-scale"}
-    assert set(figures["ablations"]) == {"other", "unfiltered"}
+    assert set(figures["ablations"]) == {"other", "no-filtering"}
     assert all(set(row) >= DEMANDED for row in (*figures["rivals"].values(), figures["ceiling"]))
     assert figures["num_edits"] == 4 and set(figures["intervals"]) >= DEMANDED and figures["distance"] == "pocket"
 
@@ -93,10 +93,10 @@ def test_the_page_has_its_tables_and_pictures(report):
     ablations = page.split("## Ablations")[1].split("##")[0]
     assert (
         "| other | " in ablations
-        and "| unfiltered | " in ablations
+        and "| no-filtering | " in ablations
         and "| cfg-scale | " in page.split("time methods")[1]
     )
-    assert '- unfiltered: the paper\'s "without filtering"' in ablations and "- other:" not in ablations
+    assert "- no-filtering: the same, trained on" in ablations and "- other:" not in ablations
     pictures = [line.split("](")[1].rstrip(")") for line in page.splitlines() if line.startswith("![")]
     assert len(pictures) == 2 and all(read_image(report / name).width > 300 for name in pictures)
 
@@ -146,7 +146,7 @@ def test_free_morph_is_the_morpher_on_the_folder_that_was_named(monkeypatch, tmp
 
 @pytest.mark.parametrize(
     "flag",
-    ["--scenes-per-edit", "--edits", "--seeds", "--jobs", "--num", "--ablation-steps", "--ablation-sequences"],
+    ["--scenes-per-edit", "--edits", "--seeds", "--jobs", "--num"],
 )
 def test_counts_start_at_one(flag, capsys):
     """No edits, and the means are of nothing."""

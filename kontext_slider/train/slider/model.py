@@ -13,10 +13,9 @@ from kontext_slider.modulation import offsets_width
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import StrengthProjector
 from kontext_slider.train.flow import beside_untouched, flow_error, shown_error, weighted_square
-from kontext_slider.train.slider.ablations import Projector, slider_on
 from kontext_slider.train.slider.batches import SliderBatch
 from kontext_slider.train.slider.config import SliderConfig
-from kontext_slider.train.slider.projectors import NoPooledProjector, TextSpaceProjector
+from kontext_slider.variants import NoPooledProjector, Projector, TextSpaceProjector, slider_on
 
 
 def fresh_slider(pipe: KontextSliderPipeline, kind: str, rank: int, seed: int, **projector: Any) -> Projector:

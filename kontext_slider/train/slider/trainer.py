@@ -22,13 +22,13 @@ from tqdm import tqdm
 from kontext_slider.errors import InvalidInput, KontextSliderError
 from kontext_slider.files import weights_sha256
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.slider.ablations import save_slider_of
 from kontext_slider.train.slider.batches import BatchPlan, draw_batch, held_out_rows, part_of_batch
 from kontext_slider.train.slider.cache import EncodedRows, encode_rows
 from kontext_slider.train.slider.config import SliderConfig, check_run, open_run
 from kontext_slider.train.slider.model import SliderModel
 from kontext_slider.train.slider.preview import write_strips
 from kontext_slider.train.slider.state import Averages, Checkpoints, LossLog
+from kontext_slider.variants import save_variant
 
 OnStep = Callable[[int, float], object]  # (steps done, loss)
 
@@ -198,7 +198,7 @@ class Trainer:
         """Save the slider and close the trackers."""
         if self.accelerator.is_main_process:
             with self.shown():
-                save_slider_of(self.folder / "slider", self.slider.projector, self.pipe.transformer)
+                save_variant(self.folder / "slider", self.slider.projector, self.pipe.transformer)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
 

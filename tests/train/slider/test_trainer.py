@@ -20,11 +20,11 @@ from kontext_slider.errors import CheckpointError, InvalidInput, KontextSliderEr
 from kontext_slider.export import read_metadata
 from kontext_slider.train.flow import flow_error, flow_loss
 from kontext_slider.train.slider import trainer
-from kontext_slider.train.slider.ablations import load_slider_of, slider_on
 from kontext_slider.train.slider.batches import SliderBatch
 from kontext_slider.train.slider.model import SliderModel
 from kontext_slider.train.slider.state import Averages
 from kontext_slider.train.slider.trainer import fit_slider, make_accelerator, make_optimizer
+from kontext_slider.variants import load_variant, slider_on
 from tests.tiny import INSTRUCTION, POOLED_DIM, TEXT_DIM, loud, shake, tiny_image, tiny_pipeline, tiny_transformer
 from tests.train.slider.data import CONFIG, STRENGTHS, read_losses
 
@@ -141,7 +141,7 @@ def test_a_killed_run_gives_the_same_losses(data, tmp_path):
     assert read_losses(tmp_path / "killed") == losses
     for a, b in zip(whole.slider_parameters(), resumed.slider_parameters(), strict=True):
         assert torch.equal(a, b)
-    sliders = [load_slider_of(tmp_path / name / "slider") for name in ("whole", "killed")]
+    sliders = [load_variant(tmp_path / name / "slider") for name in ("whole", "killed")]
     for name, tensor in sliders[0].lora.tensors.items():
         assert torch.equal(tensor, sliders[1].lora.tensors[name])
     saved, last = sliders[0].projector.projector[-1].weight, whole.slider_projector.projector[-1].weight
