@@ -23,7 +23,7 @@ from kontext_slider.metrics.distances import Distance
 from kontext_slider.metrics.networks import CLIP, DINO, ClipEmbedder
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import DTYPES, load_pipeline
-from kontext_slider.train.data.morph.registry import FREEMORPH, find_morpher
+from kontext_slider.train.data.morph import FREEMORPH, find_morpher
 from kontext_slider.variants import VARIANTS, load_variant, variant_method
 
 FREE_MORPH, NOT_ANCHORED = "free-morph", "not-anchored"

@@ -10,25 +10,27 @@ from pathlib import Path
 from kontext_slider.errors import InvalidInput
 from kontext_slider.features import find_distance
 from kontext_slider.files import write_whole
-from kontext_slider.train.data.calibrate import calibrated, measure_drawn
-from kontext_slider.train.data.instruct import check_categories
+from kontext_slider.train.data.categories import check_categories
+from kontext_slider.train.data.morph import FREEMORPH, MORPHERS, NAMES, find_morpher
 from kontext_slider.train.data.morph.measure import measure_morphers, table
-from kontext_slider.train.data.morph.registry import FREEMORPH, MORPHERS, NAMES, find_morpher
 from kontext_slider.train.data.pack import kept_rows, write_dataset
-from kontext_slider.train.data.run import FREEMORPH_MODEL, GRAMMAR, PACK, PACKED, Tools, run_stages, title
+from kontext_slider.train.data.scores import calibrated, measure_drawn
+from kontext_slider.train.data.stages import FREEMORPH_MODEL, GRAMMAR, PACK, PACKED, Models, run_stages, title
 from kontext_slider.train.data.strips import open_strips
 from kontext_slider.train.data.workspace import ENDS, STAGES, Recipe, reopen
 from kontext_slider.world.cases import HELD_OUT_SEED, draw_cases, scene_cases
 
 DEFAULT = Recipe()
+# of a recipe, as they are
+FLAGS = ("model", "sources", "writer", "morpher", "ends", "distance", "size", "num_steps", "max_kl", "seed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Sub-commands of `data`."""
     commands = parser.add_subparsers(title="commands", dest="data_command", required=True)
     _add_run(commands.add_parser("run", help="instruct, edit, morph, score, filter, pack; resumes after a kill"))
-    _add_morphers(commands.add_parser("morphers", help="measure every morpher against the drawn truth"))
-    limits = commands.add_parser("thresholds", help="calibrate the filter for a distance on drawn edits")
+    _add_morphers(commands.add_parser("morphers", help="measure every morpher against the ground truth"))
+    limits = commands.add_parser("thresholds", help="calibrate the filter for a distance on synthetic edits")
     _add_model(limits)
     limits.add_argument("--distance", default=DEFAULT.distance, help="default: ssim")
     limits.add_argument("--scenes-per-edit", type=int, default=8, help="default: 8")
@@ -90,8 +92,8 @@ def make_data(args: argparse.Namespace) -> None:
     """All stages, or some. Prints where the result is."""
     recipe = recipe_of(args)
     command = "kontext-slider data run " + shlex.join(_words(args))
-    tools = Tools(recipe, args.device, args.dtype, args.freemorph_model)
-    run_stages(args.out, recipe, args.num, tools, args.until, command)
+    models = Models(recipe, args.device, args.dtype, args.freemorph_model)
+    run_stages(args.out, recipe, args.num, models, args.until, command)
     print(f"The report is {args.out / 'report' / 'report.md'}.")
     if args.until == PACK:
         print(f"The data is {args.out / PACKED}: datasets.load_dataset({str(args.out / PACKED)!r}).")
@@ -102,9 +104,8 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     first, _, step = args.share.partition("/")
     if not (first.isdecimal() and step.isdecimal()):
         raise InvalidInput(f"--share is K/N, such as 0/4, not {args.share!r}.")
-    same = ("model", "sources", "writer", "morpher", "ends", "distance", "size", "num_steps", "max_kl", "seed")
     return Recipe(
-        **{name: getattr(args, name) for name in same},
+        **{name: getattr(args, name) for name in FLAGS},
         categories=check_categories(args.categories),
         share=(int(first), int(step)),
     )
@@ -114,7 +115,7 @@ def _words(args: argparse.Namespace) -> list[str]:
     """The flags that were not left at their defaults, so that the report says how to repeat the run."""
     recipe = recipe_of(args)
     words = ["--out", str(args.out), "--num", str(args.num)]
-    for name in ("model", "sources", "writer", "morpher", "ends", "distance", "size", "num_steps", "max_kl", "seed"):
+    for name in FLAGS:
         if getattr(recipe, name) != getattr(DEFAULT, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(recipe, name))]
     if recipe.categories != DEFAULT.categories:
@@ -125,10 +126,10 @@ def _words(args: argparse.Namespace) -> list[str]:
 def compare_morphers(args: argparse.Namespace) -> None:
     """Print the table of `morph.measure`."""
     _check_least(args, edits=1, seed=0)
-    tools = Tools(Recipe(model=args.model), args.device, args.dtype, args.freemorph_model)
-    pipe = tools.pipe
+    models = Models(Recipe(model=args.model), args.device, args.dtype, args.freemorph_model)
+    pipe = models.pipe
     distance = find_distance(args.distance, pipe)
-    morphers = {name: find_morpher(name, *tools.place, args.freemorph_model) for name in args.only}
+    morphers = {name: find_morpher(name, *models.place, args.freemorph_model) for name in args.only}
     cases = draw_cases(args.edits, pipe.defaults.size, HELD_OUT_SEED + args.seed)
     text = table(measure_morphers(pipe, cases, morphers, DEFAULT.strengths, distance, args.seed), DEFAULT.max_kl)
     if args.out:
@@ -139,9 +140,9 @@ def compare_morphers(args: argparse.Namespace) -> None:
 
 
 def print_thresholds(args: argparse.Namespace) -> None:
-    """Print `calibrate`'s thresholds as they stand in `filter`."""
+    """Print calibrated thresholds as they stand in `scores`."""
     _check_least(args, scenes_per_edit=1, seed=0)
-    pipe = Tools(Recipe(model=args.model), args.device, args.dtype).pipe
+    pipe = Models(Recipe(model=args.model), args.device, args.dtype).pipe
     cases = scene_cases(args.scenes_per_edit, pipe.defaults.size, HELD_OUT_SEED + args.seed)
     groups = measure_drawn(pipe, cases, find_distance(args.distance, pipe), DEFAULT.num_steps)
     for category, limit in calibrated(groups).items():

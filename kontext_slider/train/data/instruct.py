@@ -1,23 +1,21 @@
-"""Writers of instructions, behind one protocol; the one here is a grammar, `vision` has the one that looks.
+"""Writers of instructions, behind one protocol; the one here is a grammar, `vision` has the one that sees the source.
 
-Whatever a writer draws, it draws from the generator it is given, so that an item's instruction is a function of the
-recipe and the item's number.
+A writer draws everything from the generator that it is given, so that an item's instruction is a function of the recipe
+and the item's number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
 
-from kontext_slider.errors import InvalidInput
-from kontext_slider.train.data import pocket
-from kontext_slider.train.data.categories import CATEGORIES
-from kontext_slider.train.data.items import Rejected
 from kontext_slider.train.data.sources import Source
-from kontext_slider.world.edits import Edit
+from kontext_slider.train.data.workspace import Rejected
+from kontext_slider.world.edits import EDITS, Edit
+from kontext_slider.world.scene import Scene
 
 NOTHING_FITS = "no edit fits"
 
@@ -25,8 +23,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What to do to a source; `edit` names the world's own edit where there is one, and its truth with it."""
+class Written:
+    """What to do to a source; `edit` names the synthetic edit where there is one, and its ground truth with it."""
 
     instruction: str
     category: str
@@ -36,38 +34,40 @@ class Wish:
 class Writer(Protocol):
     """Writes one instruction of one of `categories` for a source. Rejected where there is none."""
 
-    def write(self, source: Source, categories: Sequence[str], rng: np.random.Generator) -> Wish: ...
+    def write(self, source: Source, categories: Sequence[str], rng: np.random.Generator) -> Written: ...
 
 
 @dataclass(frozen=True)
 class GrammarWriter:
-    """Draws a category, one of its edits that fits the source, and a phrasing.
+    """Draws a category, one of its edits that fits the source, and a phrasing that was trained.
 
     `known`: names of the edits that the model was trained for; empty, all of them."""
 
     known: frozenset[str] = frozenset()
 
-    def write(self, source: Source, categories: Sequence[str], rng: np.random.Generator) -> Wish:
-        groups = {name: self._fitting(edits) for name, edits in pocket.edits_by_category(source.scene).items()}
-        names = [name for name in categories if groups.get(name)]
+    def write(self, source: Source, categories: Sequence[str], rng: np.random.Generator) -> Written:
+        scene, groups = source.scene, dict[str, list[Edit]]()
+        for edit in EDITS.values():
+            fits = edit.is_global if scene is None else edit.targets(scene)
+            if fits and (not self.known or edit.name in self.known):
+                groups.setdefault(edit.category, []).append(edit)
+        names = [name for name in categories if name in groups]
         if not names:
             raise Rejected(NOTHING_FITS, f"of {', '.join(categories)}")
         category = draw_one(rng, names)
         edit = draw_one(rng, groups[category])
-        return Wish(pocket.draw_instruction(rng, edit, source.scene), category, edit.name)
+        return Written(_phrasing(rng, edit, scene), category, edit.name)
 
-    def _fitting(self, edits: Sequence[Edit]) -> list[Edit]:
-        return [edit for edit in edits if not self.known or edit.name in self.known]
+
+def _phrasing(rng: np.random.Generator, edit: Edit, scene: Scene | None) -> str:
+    """An instruction for an edit; for an edit of objects, of one that it fits in the scene."""
+    noun = None
+    if scene is not None and edit.kinds:
+        noun = scene.name_of(int(rng.choice(edit.targets(scene))))
+    words = edit.instructions(noun)
+    return words[rng.integers(len(words))]
 
 
 def draw_one(rng: np.random.Generator, values: Sequence[T]) -> T:
     """One of some values, all as likely."""
     return values[int(rng.integers(len(values)))]
-
-
-def check_categories(names: Collection[str]) -> tuple[str, ...]:
-    """InvalidInput for an empty list and for a category that does not exist."""
-    unknown = [name for name in names if name not in CATEGORIES]
-    if unknown or not names:
-        raise InvalidInput(f"The categories are {', '.join(CATEGORIES)}, not {', '.join(unknown) or 'none'}.")
-    return tuple(dict.fromkeys(names))

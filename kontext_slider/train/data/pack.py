@@ -21,11 +21,8 @@ from tqdm import tqdm
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.files import put_in_place, write_whole
-from kontext_slider.train.data.items import DONE, Item, facts_of
-from kontext_slider.train.data.manifest import png_bytes
-from kontext_slider.train.data.score import Scores
-from kontext_slider.train.data.stages import scores_of
-from kontext_slider.train.data.workspace import STAGES, Workspace
+from kontext_slider.train.data.scores import Scores, scores_of
+from kontext_slider.train.data.workspace import Workspace, png_bytes
 
 try:
     import datasets
@@ -70,24 +67,10 @@ class Row:
     scores: Scores
 
 
-def kept_items(workspace: Workspace) -> list[Item]:
-    """The items that went through all stages, with their facts."""
-    records = [workspace.manifest(stage).read() for stage in STAGES]
-    kept = [name for name, record in records[-1].items() if record["state"] == DONE]
-    return [_joined(name, [stage[name] for stage in records]) for name in sorted(kept)]
-
-
-def _joined(name: str, records: list[dict[str, Any]]) -> Item:
-    facts: dict[str, Any] = {}
-    for record in records:
-        facts |= facts_of(record)
-    return Item(int(name), facts)
-
-
 def kept_rows(workspace: Workspace) -> Iterator[Row]:
-    """The kept items as rows, their pictures read one item at a time."""
+    """The items that went through all stages as rows, their pictures read one item at a time."""
     recipe = workspace.recipe
-    for item in kept_items(workspace):
+    for item in (outcome.item for outcome in workspace.outcomes() if outcome.is_kept):
         words = (item.facts["instruction"], item.facts["category"])
         made = (recipe.morpher, recipe.ends, recipe.distance)
         yield Row(item.id, workspace.tiles(item.id), recipe.strengths, *words, *made, scores_of(item.facts))

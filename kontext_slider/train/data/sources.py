@@ -14,8 +14,8 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.image_search import find_images
 from kontext_slider.images import read_image, working_image
 from kontext_slider.metrics import to_image
-from kontext_slider.train.data import pocket
-from kontext_slider.train.data.items import Rejected
+from kontext_slider.train.data.workspace import Rejected
+from kontext_slider.train.pocket.pairs import draw_source
 from kontext_slider.world.scene import Scene
 
 UNREADABLE = "unreadable source"
@@ -38,7 +38,7 @@ class Sources(Protocol):
 
 @dataclass(frozen=True)
 class DrawnSources:
-    """Square pictures of the small world, each a function of the seed and its number."""
+    """Square synthetic pictures, each a function of the seed and its number."""
 
     size: int
     multiple: int
@@ -46,7 +46,7 @@ class DrawnSources:
 
     def open(self, index: int) -> Source:
         side = self.size // self.multiple * self.multiple
-        picture, scene = pocket.drawn_source(np.random.default_rng((self.seed, index, 0)), side, side)
+        picture, scene = draw_source(np.random.default_rng((self.seed, index, 0)), side, side)
         return Source(to_image(picture), f"drawn/{self.seed}/{index}", scene)
 
 

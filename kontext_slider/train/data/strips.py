@@ -16,7 +16,7 @@ from typing import Any
 from kontext_slider.errors import InvalidInput
 from kontext_slider.images import read_image
 from kontext_slider.train.data.pack import Row
-from kontext_slider.train.data.score import Scores, kl_from_even
+from kontext_slider.train.data.scores import Scores, kl_from_even
 from kontext_slider.train.data.workspace import RECONSTRUCTION, split_strip
 
 NUM_TILES = 9

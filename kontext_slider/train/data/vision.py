@@ -20,9 +20,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from kontext_slider.errors import CheckpointError
 from kontext_slider.train.data.categories import CATEGORIES, Category
-from kontext_slider.train.data.instruct import Wish, draw_one
-from kontext_slider.train.data.items import Rejected
+from kontext_slider.train.data.instruct import Written, draw_one
 from kontext_slider.train.data.sources import Source
+from kontext_slider.train.data.workspace import Rejected
 
 REFUSED, UNUSABLE = "the writer refused", "the writer's answer is unusable"
 NUM_EXAMPLES = 4
@@ -45,14 +45,14 @@ class VisionWriter:
     speaker: Speaker
     max_tries: int = MAX_TRIES
 
-    def write(self, source: Source, categories: Sequence[str], rng: np.random.Generator) -> Wish:
+    def write(self, source: Source, categories: Sequence[str], rng: np.random.Generator) -> Written:
         category = CATEGORIES[draw_one(rng, categories)]
         request, problem = draw_request(category, rng), ""
         for _ in range(self.max_tries):
             seed = int(rng.integers(2**31))
             answer = self.speaker.answer(system_prompt(category), request, source.image, seed)
             try:
-                return Wish(parse_answer(answer), category.name)
+                return Written(parse_answer(answer), category.name)
             except ValueError as error:
                 problem = f"{error} The answer was {answer[:200]!r}."
         raise Rejected(UNUSABLE, problem)

@@ -1,30 +1,41 @@
-"""The folder of a run: its recipe, a manifest per stage, and the pictures.
+"""The folder of a run: its recipe, what each stage has done with each item, and the pictures.
 
-recipe.json                  what was asked for; a folder holds the data of one recipe
-instruct.jsonl ... filter.jsonl   what each stage has done, item by item
-sources/ID.png  edits/ID.png the source at working size, the full edit
-strips/ID.png                source, frames at strengths 0 .. 1, edit: tiles of one size side by side
-packed/  report/             made anew from the above
+recipe.json                       what the data is made by; a folder holds the data of one recipe
+instruct.jsonl ... filter.jsonl   the manifest of each stage: one JSON line per item
+sources/ID.png  edits/ID.png      the source at working size, the full edit
+strips/ID.png                     source, frames at strengths 0 .. 1, edit: tiles of one size side by side
+packed/  report/                  made anew from the above
+
+A kill can come between any two bytes. A picture is renamed into place when it is complete, its line is appended after
+that, and a truncated line counts for nothing: its item is done again, with the same result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
+from tqdm import tqdm
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.files import open_run, read_run, write_whole
+from kontext_slider.files import append_json_line, make_folder, open_run, read_json_lines, read_run, write_whole
 from kontext_slider.images import read_image
 from kontext_slider.train.data.categories import CATEGORIES
-from kontext_slider.train.data.manifest import Manifest, png_bytes
 
-RECIPE = "recipe.json"
+try:
+    import fcntl
+except ImportError:  # Windows: no guard against a second run
+    fcntl = None  # type: ignore[assignment]
+
 STAGES = ("instruct", "edit", "morph", "score", "filter")
-RECONSTRUCTION, TRUE = "reconstruction", "true"
-ENDS = (RECONSTRUCTION, TRUE)
+RECONSTRUCTION, TRUE = ENDS = ("reconstruction", "true")
+DONE, REJECTED = "done", "rejected"
+RECIPE = "recipe.json"
 
 
 @dataclass(frozen=True)
@@ -36,9 +47,9 @@ class Recipe:
         sources: a folder of pictures; None for drawn ones.
         writer: "grammar", or a vision-language model (folder or hub id).
         categories: kinds of edits to draw from.
-        morpher: a name of `morph.registry`.
+        morpher: a name of `morph.MORPHERS`, or "freemorph".
         ends: frames 0 and N are the morpher's reconstructions (the paper) or the true source and edit.
-        distance: a name of `metrics.distances`, behind scores and filter.
+        distance: a name of `features.DISTANCES`, behind scores and filter.
         size: side in pixels of a square with the area of the pictures; None for the model's own.
         num_steps: N; strengths are k / N.
         max_kl: the most that adjacent distances may be apart from even.
@@ -65,15 +76,82 @@ class Recipe:
         return [k / self.num_steps for k in range(self.num_steps + 1)]
 
 
+class Rejected(Exception):
+    """An item that goes no further. `reason` is one of few words, to be counted; `detail` says more."""
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class Item:
+    """Item `index` of the whole data set; `facts` is what the stages so far have recorded about it."""
+
+    index: int
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Its name in manifests and of its files."""
+        return f"{self.index:07d}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An item and the last stage that saw it; `reason` of its rejection there, or None."""
+
+    item: Item
+    stage: str
+    reason: str | None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it went through all stages."""
+        return self.stage == STAGES[-1] and self.reason is None
+
+
+Stage = Callable[[Item], dict[str, Any]]  # writes the item's picture, if it makes one; returns facts, raises Rejected
+
+
 class Workspace:
-    """Paths and pictures of one run's folder. Made by `open_workspace`."""
+    """One run's folder. Made by `open_workspace`."""
 
     def __init__(self, root: Path, recipe: Recipe):
         self.root, self.recipe = root, recipe
 
-    def manifest(self, stage: str) -> Manifest:
-        """What `stage` has done."""
-        return Manifest(self.root / f"{stage}.jsonl")
+    def manifest(self, stage: str) -> Path:
+        return self.root / f"{stage}.jsonl"
+
+    def records(self, stage: str) -> dict[str, dict[str, Any]]:
+        """id -> what `stage` has recorded, in the order in which it was written; the first record of an id counts."""
+        records: dict[str, dict] = {}
+        for record in read_json_lines(self.manifest(stage)):
+            if isinstance(record, dict) and isinstance(record.get("id"), str):
+                records.setdefault(record["id"], record)
+        return records
+
+    def run_stage(self, name: str, items: Iterable[Item], stage: Stage) -> list[Item]:
+        """Do what is not done yet and return the items that go on, with their facts."""
+        records, going_on = self.records(name), []
+        for item in tqdm(list(items), desc=name, unit="item", leave=False):
+            record = records.get(item.id)
+            if record is None:
+                record = {"id": item.id, **_result(stage, item)}
+                append_json_line(self.manifest(name), record)
+            if record["state"] == DONE:
+                going_on.append(Item(item.index, item.facts | facts_of(record)))
+        return going_on
+
+    def outcomes(self) -> list[Outcome]:
+        """Of every item that any stage has seen, in order."""
+        found: dict[str, Outcome] = {}
+        for stage in STAGES:
+            for name, record in self.records(stage).items():
+                facts = (found[name].item.facts if name in found else {}) | facts_of(record)
+                reason = None if record["state"] == DONE else record["reason"]
+                found[name] = Outcome(Item(int(name), facts), stage, reason)
+        return [found[name] for name in sorted(found)]
 
     def save(self, kind: str, name: str, picture: Image.Image) -> None:
         """Write a picture of a `kind` (sources, edits, strips), whole or not at all."""
@@ -87,6 +165,18 @@ class Workspace:
     def tiles(self, name: str) -> list[Image.Image]:
         """An item's strip: source, frames at strengths 0 .. 1, edit."""
         return split_strip(self.load("strips", name), self.recipe.num_steps + 3)
+
+
+def _result(stage: Stage, item: Item) -> dict[str, Any]:
+    try:
+        return {"state": DONE, **stage(item)}
+    except Rejected as rejection:
+        return {"state": REJECTED, "reason": rejection.reason, "detail": rejection.detail}
+
+
+def facts_of(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without its id and state."""
+    return {name: value for name, value in record.items() if name not in ("id", "state")}
 
 
 def open_workspace(root: Path, recipe: Recipe) -> Workspace:
@@ -105,6 +195,29 @@ def reopen(root: Path) -> Workspace:
         return Workspace(root, Recipe(**values | {name: tuple(values[name]) for name in ("categories", "share")}))
     except (KeyError, TypeError) as error:
         raise InvalidInput(f"{path} is of another version ({error}). Make the data anew in another folder.") from error
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; the system lifts the lock even after a kill. InvalidInput if one is in there, or
+    the folder cannot be made."""
+    make_folder(folder)
+    with open(folder / ".lock", "w") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise InvalidInput(
+                    f"Another run is at work in {folder}. Wait for it to end, or choose another folder with --out."
+                ) from error
+        yield
+
+
+def png_bytes(picture: Image.Image) -> bytes:
+    """A picture as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def join_strip(tiles: Sequence[Image.Image]) -> Image.Image:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import datasets
+from PIL import Image
+
 from kontext_slider.train.data.categories import CATEGORIES
-from kontext_slider.train.data.filter import Threshold
-from kontext_slider.train.data.run import Tools, run_stages
-from kontext_slider.train.data.workspace import Recipe, Workspace
-from tests.tiny import tiny_pipeline
+from kontext_slider.train.data.scores import Threshold
+from kontext_slider.train.data.stages import Models, run_stages
+from kontext_slider.train.data.workspace import Recipe, Workspace, join_strip
+from tests.tiny import tiny_image, tiny_pipeline
 
 ANYTHING = {name: Threshold(0.0, 10.0) for name in CATEGORIES}
 
@@ -23,4 +27,33 @@ def tiny_recipe(**changes) -> Recipe:
 def run_tiny(out: Path, num: int, until: str = "pack", **changes) -> Workspace:
     """A run on a tiny pipeline, always the same one."""
     recipe = tiny_recipe(**changes)
-    return run_stages(out, recipe, num, Tools(recipe, loaded=tiny_pipeline()), until, "a test")
+    return run_stages(out, recipe, num, Models(recipe, loaded=tiny_pipeline()), until, "a test")
+
+
+CATEGORY = "environment_change"
+SEQUENCE = [0.3, 0.05, 0.06, 0.07, 0.06, 0.05, 0.04, 0.2]
+
+
+def load(folder: Path):
+    """A data set as a user loads it, with a cache that no other test has."""
+    return datasets.load_dataset(str(folder), split="train", cache_dir=str(folder.parent / "cache"))
+
+
+def write_strips(folder, **changes) -> list[Image.Image]:
+    """One strip and its list in the authors' format."""
+    tiles = [tiny_image(16, 16, seed) for seed in range(9)]
+    folder.mkdir()
+    join_strip(tiles).save(folder / "cat_01_nsamples_7.png")
+    entry = {
+        "image_name": "cat_01.png",
+        "category": CATEGORY,
+        "edit_instruction": "make_it_snow",
+        "lpips_kontext_edit": 0.4,
+        "lpips_edit_inversion": 0.2,
+        "lpips_inversion_edit": 0.2,
+        "lpips_sequence": SEQUENCE,
+        "lpips_sequence_triangle": [0.0] * 7,
+        **changes,
+    }
+    (folder / "data.json").write_text(json.dumps([entry, {**entry, "image_name": "lost.png"}]))
+    return tiles

@@ -7,10 +7,18 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 
 from kontext_slider.errors import CheckpointError
 from kontext_slider.metrics import to_picture
-from kontext_slider.train.data.morph.freemorph import DOWN, UP, FreeMorph, look_at, with_fresh_detail
-from kontext_slider.train.data.morph.registry import find_morpher
-from kontext_slider.train.data.morph.shared_attention import Gaze, Look, shared_attention
-from kontext_slider.train.data.morph.sphere import slerp
+from kontext_slider.train.data.morph import find_morpher
+from kontext_slider.train.data.morph.common import slerp
+from kontext_slider.train.data.morph.freemorph import (
+    DOWN,
+    UP,
+    FreeMorph,
+    Mode,
+    SharedAttention,
+    attention_shared,
+    mode_at,
+    with_fresh_detail,
+)
 from tests.tiny import POOLED_DIM, tiny_clip, tiny_image
 
 STRENGTHS = [0.0, 0.5, 1.0]
@@ -81,8 +89,8 @@ def test_the_same_seed_gives_the_same_frames_at_the_sources_size(model):
 def test_the_unet_is_given_back_as_it_was(model):
     """A processor left behind would mix the pictures of whoever uses the UNet next."""
     before = model.unet.attn_processors
-    gaze = Gaze(torch.tensor(STRENGTHS))
-    with pytest.raises(RuntimeError, match="stopped"), shared_attention(model.unet, gaze):
+    shared = SharedAttention(torch.tensor(STRENGTHS))
+    with pytest.raises(RuntimeError, match="stopped"), attention_shared(model.unet, shared):
         assert model.unet.attn_processors != before
         raise RuntimeError("stopped")
     assert model.unet.attn_processors == before
@@ -93,21 +101,21 @@ def test_looking_at_oneself_is_plain_attention(model):
     z, words = torch.randn(3, 4, 16, 16), torch.randn(3, 7, POOLED_DIM)
     with torch.no_grad():
         plain = model.unet(z, 500, words).sample
-        with shared_attention(model.unet, Gaze(torch.tensor(STRENGTHS))):
+        with attention_shared(model.unet, SharedAttention(torch.tensor(STRENGTHS))):
             shared = model.unet(z, 500, words).sample
     assert torch.allclose(plain, shared, atol=1e-5)
 
 
-@pytest.mark.parametrize("look", list(Look))
-def test_ends_look_at_themselves_and_rows_between_at_both(look):
+@pytest.mark.parametrize("mode", list(Mode))
+def test_ends_mode_at_themselves_and_rows_between_at_both(mode):
     """If the ends saw the others, their reconstructions would show them; if a row at strength 0 saw the edit, so
     would the first frame."""
     query, key, value = (torch.randn(4, 2, 5, 8, generator=torch.Generator().manual_seed(k)) for k in range(3))
     own = torch.nn.functional.scaled_dot_product_attention(query, key, value)
-    answers = Gaze(torch.tensor([0.0, 0.0, 0.5, 1.0]), look).attend(query, key, value)
+    answers = SharedAttention(torch.tensor([0.0, 0.0, 0.5, 1.0]), mode).attend(query, key, value)
     assert torch.equal(answers[[0, 3]], own[[0, 3]])
     at_source = torch.nn.functional.scaled_dot_product_attention(query[1:2], key[:1], value[:1])
-    if look in (Look.BLEND, Look.TREND):
+    if mode in (Mode.BLEND, Mode.BOTH):
         assert torch.allclose(answers[1:2], at_source, atol=1e-4)
         assert not torch.allclose(answers[2], own[2], atol=1e-2)
 
@@ -131,8 +139,8 @@ def test_fresh_detail_leaves_layout_and_scale():
 
 def test_schedules_cover_the_way():
     """A gap at the start would be an IndexError after minutes of loading."""
-    assert look_at(UP, 0.0) is Look.SELF and look_at(DOWN, 0.0) is Look.TREND
-    assert look_at(UP, 0.99) is Look.TREND and look_at(DOWN, 0.99) is Look.SELF
+    assert mode_at(UP, 0.0) is Mode.SELF and mode_at(DOWN, 0.0) is Mode.BOTH
+    assert mode_at(UP, 0.99) is Mode.BOTH and mode_at(DOWN, 0.99) is Mode.SELF
 
 
 def test_a_saved_model_is_found_by_name_and_a_missing_one_is_a_sentence(model, tmp_path):

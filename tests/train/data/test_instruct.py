@@ -17,9 +17,8 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from kontext_slider.errors import CheckpointError, InvalidInput
-from kontext_slider.train.data.categories import CATEGORIES
-from kontext_slider.train.data.instruct import NOTHING_FITS, GrammarWriter, check_categories
-from kontext_slider.train.data.items import Rejected
+from kontext_slider.train.data.categories import CATEGORIES, check_categories
+from kontext_slider.train.data.instruct import NOTHING_FITS, GrammarWriter
 from kontext_slider.train.data.sources import DrawnSources, Source
 from kontext_slider.train.data.vision import (
     MAX_TRIES,
@@ -32,6 +31,7 @@ from kontext_slider.train.data.vision import (
     parse_answer,
     system_prompt,
 )
+from kontext_slider.train.data.workspace import Rejected
 from kontext_slider.world.edits import EDITS
 from tests.tiny import tiny_image
 
@@ -47,15 +47,15 @@ def test_the_grammar_writes_every_category_and_only_what_fits():
     sources, seen = DrawnSources(48, 16, seed=3), set()
     for index in range(80):
         source = sources.open(index)
-        wish = GrammarWriter().write(source, ALL, rng(index))
-        edit = EDITS[wish.edit]
-        assert edit.category == wish.category and wish.instruction in edit.instructions()
+        written = GrammarWriter().write(source, ALL, rng(index))
+        edit = EDITS[written.edit]
+        assert edit.category == written.category and written.instruction in edit.instructions()
         if source.scene is None:
             assert edit.is_global
         elif edit.kinds:
             nouns = [source.scene.name_of(number) for number in edit.targets(source.scene)]
-            assert any(wish.instruction in edit.instructions(noun) for noun in nouns)
-        seen.add(wish.category)
+            assert any(written.instruction in edit.instructions(noun) for noun in nouns)
+        seen.add(written.category)
     assert seen == set(ALL), "the world has every category of the paper"
 
 
@@ -143,8 +143,8 @@ class Scripted:
 def test_a_bad_answer_is_asked_for_again_with_another_seed():
     """The same seed would give the same bad answer."""
     speaker = Scripted("well", '{"instruction": "Make it snow"}')
-    wish = VisionWriter(speaker).write(Source(tiny_image(), "a.png"), ["environment_change"], rng())
-    assert (wish.instruction, wish.category, wish.edit) == ("Make it snow", "environment_change", None)
+    written = VisionWriter(speaker).write(Source(tiny_image(), "a.png"), ["environment_change"], rng())
+    assert (written.instruction, written.category, written.edit) == ("Make it snow", "environment_change", None)
     assert speaker.asked[0][:2] == speaker.asked[1][:2] and speaker.asked[0][2] != speaker.asked[1][2]
 
 

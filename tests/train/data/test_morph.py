@@ -5,16 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
+from kontext_slider import base_edit
 from kontext_slider.cli import main
-from kontext_slider.encoding import decode
-from kontext_slider.engine.denoise import encode_source
-from kontext_slider.engine.denoise import to_picture as as_frame
 from kontext_slider.errors import InvalidInput
 from kontext_slider.metrics import to_image, to_picture
+from kontext_slider.train.data.morph import MORPHERS, find_morpher
+from kontext_slider.train.data.morph.common import slerp_whole
 from kontext_slider.train.data.morph.flow import FlowModel, follow_straight
 from kontext_slider.train.data.morph.measure import Row, table
-from kontext_slider.train.data.morph.registry import MORPHERS, find_morpher
-from kontext_slider.train.data.morph.sphere import slerp_whole
 from kontext_slider.train.data.stages import full_edit
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
 
@@ -28,9 +26,7 @@ def pipe():
 
 
 def coded(pipe, image) -> np.ndarray:
-    with torch.no_grad():
-        latents = encode_source(pipe, image, torch.float32).latents
-        return to_picture(as_frame(pipe, decode(pipe, latents, image.size)))
+    return np.clip(base_edit.coded(pipe, to_picture(image)), 0, 1)
 
 
 @pytest.mark.parametrize("name", EXACT)

@@ -14,7 +14,7 @@ from kontext_slider.arguments import source_pixels
 from kontext_slider.errors import InvalidInput
 from kontext_slider.files import weights_sha256
 from kontext_slider.train.data.pack import Row, write_dataset
-from kontext_slider.train.data.score import Scores
+from kontext_slider.train.data.scores import Scores
 from kontext_slider.train.slider import cache
 from kontext_slider.train.slider.batches import BatchPlan, draw_batch, draw_row, held_out_rows, part_of_batch
 from kontext_slider.train.slider.cache import cache_key, encode_rows, parquet_files, read_table

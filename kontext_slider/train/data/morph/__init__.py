@@ -1,1 +1,46 @@
-"""Morphers: the pictures between a source and its full edit, behind one signature (`registry.Morpher`)."""
+"""Morphers: the pictures between a source and its full edit, behind one signature.
+
+A morpher is `(pipe, source, edited, instruction, strengths, seed) -> pictures`, one per strength, of the source's size.
+At 0 and 1 it gives its *reconstructions* of the two pictures, which need not be them.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from kontext_slider.errors import InvalidInput
+from kontext_slider.train.data.morph.common import Morpher
+from kontext_slider.train.data.morph.fade import latent_fade, pixel_fade, warp_fade
+from kontext_slider.train.data.morph.flow import (
+    flow_attention,
+    flow_context,
+    flow_inversion,
+    flow_text,
+    flow_velocity,
+)
+
+MORPHERS: dict[str, Morpher] = {
+    "pixel-fade": pixel_fade,
+    "latent-fade": latent_fade,
+    "warp-fade": warp_fade,
+    "flow-text": flow_text,
+    "flow-velocity": flow_velocity,
+    "flow-context": flow_context,
+    "flow-attention": flow_attention,
+    "flow-inversion": flow_inversion,
+}
+FREEMORPH = "freemorph"  # needs a model of its own, which is loaded only when it is chosen
+NAMES = (*MORPHERS, FREEMORPH)
+
+
+def find_morpher(name: str, device: torch.device, dtype: torch.dtype, freemorph_model: str) -> Morpher:
+    """The morpher of that name. `freemorph_model`: the Stable Diffusion that FreeMorph runs on, a folder or hub id.
+
+    InvalidInput for a name that is none, CheckpointError where that model cannot be loaded."""
+    if name == FREEMORPH:
+        from kontext_slider.train.data.morph.freemorph import FreeMorph
+
+        return FreeMorph.from_pretrained(freemorph_model, device, dtype)
+    if name not in MORPHERS:
+        raise InvalidInput(f"There is no morpher '{name}'. Choose one of: {', '.join(NAMES)}.")
+    return MORPHERS[name]

@@ -4,7 +4,8 @@ A morph is a *field* (velocities at any strength) and a *sampler* (how it is fol
 the two pictures). `flow-text`, `flow-velocity`, `flow-context` and `flow-attention` are fields under `follow_straight`;
 `flow-inversion` follows the blended velocities from inverted noise.
 
-Legend: see `flow_model`; n strengths of a call.
+Legend: B rows of a batch, L target tokens, C channels of a packed token; latents z (B, L, C) float32; sigma in (0, 1];
+s strengths (B, 1, 1); n strengths of a call.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from kontext_slider.base import TextEncoding, Tokens
+from kontext_slider.base_edit import BaseEdit
+from kontext_slider.instructions import NO_EDIT
+from kontext_slider.metrics import to_image
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.data.morph.flow_model import FlowModel
-from kontext_slider.train.data.morph.sphere import slerp_whole
+from kontext_slider.train.data.morph.common import check_pair, slerp_whole
 
-Field = Callable[[FlowModel, Tensor, float, Tensor], Tensor]  # (model, z, sigma, s) -> velocity, all (B, L, C)
-Sampler = Callable[[FlowModel, Field, Tensor], Tensor]  # (model, field, s (n, 1, 1)) -> latents (n, L, C)
+Field = Callable[["FlowModel", Tensor, float, Tensor], Tensor]  # (model, z, sigma, s) -> velocity, all (B, L, C)
+Sampler = Callable[["FlowModel", Field, Tensor], Tensor]  # (model, field, s (n, 1, 1)) -> latents (n, L, C)
 
 INVERSION_STEPS = 8  # at least; a model of few steps has too large ones to be walked backwards
 INVERSION_DEPTH = 0.75  # the noise level at which the two inverted pictures are mixed
@@ -30,31 +34,68 @@ FIXED_POINT_ROUNDS = 2
 TINY = 1e-4
 
 
+class FlowModel(BaseEdit):
+    """The editing model's flow between two pictures: both of them, both texts and the noise encoded.
+
+    Args:
+        pipe: its slider, if it has one, is off.
+        source, edited: of one size, with sides that are multiples of the packing.
+        instruction: what leads from one to the other.
+        seed: of the noise.
+
+    Raises InvalidInput for pictures of two sizes.
+    """
+
+    def __init__(
+        self, pipe: KontextSliderPipeline, source: Image.Image, edited: Image.Image, instruction: str, seed: int
+    ):
+        check_pair(source, edited)
+        super().__init__(pipe, source, instruction, seed)
+        self.no_edit = self.encode_text(NO_EDIT)
+        self.ends = torch.cat([self.source.latents, self.encode_source(edited).latents]).float()  # (2, L, C)
+
+    def strengths(self, values: Sequence[float]) -> Tensor:
+        """(B, 1, 1), where the latents are."""
+        return torch.tensor(values, dtype=torch.float32, device=self.ends.device)[:, None, None]
+
+    def text_at(self, s: Tensor) -> TextEncoding:
+        """From no edit to the instruction, by strength."""
+        a, b, s = self.no_edit, self.text, s.to(self.dtype)
+        return TextEncoding(torch.lerp(a.embeds, b.embeds, s), torch.lerp(a.pooled, b.pooled, s[:, 0]), a.ids)
+
+    def source_at(self, s: Tensor) -> Tokens:
+        """The cross-fade of both pictures, by strength."""
+        return Tokens(torch.lerp(self.ends[:1], self.ends[1:], s).to(self.dtype), self.source.ids)
+
+    def pictures(self, latents: Tensor) -> list[Image.Image]:
+        """Decode (B, L, C), one row at a time."""
+        return [to_image(self.picture(row[None])) for row in latents]
+
+
 def text_field(model: FlowModel, z: Tensor, sigma: float, s: Tensor) -> Tensor:
-    """One velocity, of a text between "keep it" and the instruction."""
-    return model.velocity(z, sigma, model.keep.toward(model.change, s), model.source)
+    """One velocity, of a text between no edit and the instruction."""
+    return model.velocity(z, sigma, model.text_at(s))
 
 
 def velocity_field(model: FlowModel, z: Tensor, sigma: float, s: Tensor) -> Tensor:
-    """Two velocities, of "keep it" and of the instruction, mixed."""
-    keep = model.velocity(z, sigma, model.keep, model.source)
-    return torch.lerp(keep, model.velocity(z, sigma, model.change, model.source), s)
+    """Two velocities, of no edit and of the instruction, mixed."""
+    return torch.lerp(model.velocity(z, sigma, model.no_edit), model.velocity(z, sigma, model.text), s)
 
 
 def context_field(model: FlowModel, z: Tensor, sigma: float, s: Tensor) -> Tensor:
-    """One velocity of "keep it", the picture to keep being the cross-fade of both."""
-    return model.velocity(z, sigma, model.keep, torch.lerp(model.source, model.ends[1:], s))
+    """One velocity of no edit, the source being the cross-fade of both pictures."""
+    return model.velocity(z, sigma, model.no_edit, model.source_at(s))
 
 
 def attention_field(model: FlowModel, z: Tensor, sigma: float, s: Tensor) -> Tensor:
-    """One velocity of "keep it", with both pictures to look at: attention to them is weighted 1 - s and s."""
-    both = model.ends.flatten(0, 1)[None]  # (1, 2 L, C)
-    num_text, num_tokens = model.text_ids.shape[0], z.shape[1]
+    """One velocity of no edit, with both pictures as sources: attention to them is weighted 1 - s and s."""
+    both = Tokens(model.ends.flatten(0, 1)[None].to(model.dtype), model.source.ids.repeat(2, 1))  # (1, 2 L, C)
+    num_text, num_tokens = model.no_edit.ids.shape[0], z.shape[1]
     weights = torch.cat([1 - s, s], dim=2).clamp_min(TINY).log()  # (B, 1, 2)
-    to_contexts = weights.repeat_interleave(num_tokens, dim=2)  # (B, 1, 2 L)
-    bias = torch.cat([to_contexts.new_zeros(len(z), 1, num_text + num_tokens), to_contexts], dim=2)
+    to_sources = weights.repeat_interleave(num_tokens, dim=2)  # (B, 1, 2 L)
+    bias = torch.cat([to_sources.new_zeros(len(z), 1, num_text + num_tokens), to_sources], dim=2)
     bias = bias[:, None].expand(-1, 1, bias.shape[2], -1)  # (B, 1, tokens, tokens)
-    return model.velocity(z, sigma, model.keep, both, num_contexts=2, bias=bias)
+    return model.velocity(z, sigma, model.no_edit, both, {"attention_mask": bias.to(model.dtype)})
 
 
 def follow_straight(model: FlowModel, field: Field, s: Tensor) -> Tensor:
@@ -62,9 +103,10 @@ def follow_straight(model: FlowModel, field: Field, s: Tensor) -> Tensor:
     picture, x_sigma = (1 - sigma) x + sigma noise; in between by the mixture of both corrections. So strengths 0 and 1
     end exactly at the two pictures, and a field that is linear in strength and z gives their cross-fade."""
     s = torch.cat([s.new_zeros(1, 1, 1), s, s.new_ones(1, 1, 1)])  # the ends go along, first and last
-    z = model.noise.expand(len(s), -1, -1)
-    straight = model.noise - model.ends  # (2, L, C)
-    for sigma, following in pairwise(model.sigmas(model.pipe.defaults.steps)):
+    noise = model.noise.latents.float()
+    z = noise.expand(len(s), -1, -1)
+    straight = noise - model.ends  # (2, L, C)
+    for sigma, following in pairwise(model.sigmas()):
         velocity = field(model, z, sigma, s)
         correction = straight - velocity[[0, -1]]
         z = z + (following - sigma) * (velocity + torch.lerp(correction[:1], correction[1:], s))
@@ -99,7 +141,7 @@ def morph_by(
     strengths: Sequence[float],
     seed: int,
 ) -> list[Image.Image]:
-    """A `registry.Morpher` once sampler and field are given."""
+    """A morpher once sampler and field are given."""
     model = FlowModel(pipe, source, edited, instruction, seed)
     return model.pictures(sampler(model, field, model.strengths(strengths)))
 

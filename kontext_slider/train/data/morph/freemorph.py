@@ -2,41 +2,121 @@
 
 Written from the paper's description: both pictures' latents are interpolated on the sphere; all of them together are
 walked up to noise by DDIM inversion and down again; on the way the self-attention of those in between is led by the
-ends (`shared_attention`), less and less while detail is added; and their noise gets fresh fine detail. Two things
+ends (`SharedAttention`), less and less while detail is added; and their noise gets fresh fine detail. Two things
 differ: the paper describes both pictures by a captioner, here the words are "" and the instruction; and there is no
 classifier-free guidance, so that the ends come back as they were.
 
-Legend: J rows (source, pictures in between, edit); latents z (J, C, h, w); s strengths (J,).
+Legend: J rows (source, pictures in between, edit); latents z (J, C, h, w); s strengths (J,); N tokens, h heads, d width
+of a head; queries, keys and values (J, h, N, d).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
 
 import torch
-from diffusers import DDIMInverseScheduler, DDIMScheduler, StableDiffusionPipeline
+from diffusers import DDIMInverseScheduler, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention as attend
 
 from kontext_slider.errors import CheckpointError
 from kontext_slider.images import working_size
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.data.morph.flow_model import check_pair
-from kontext_slider.train.data.morph.shared_attention import Gaze, Look, shared_attention
-from kontext_slider.train.data.morph.sphere import slerp_whole
+from kontext_slider.train.data.morph.common import check_pair, slerp, slerp_whole
 
 STEPS = 50
-# What the rows in between look at, and from which share of the way on: up to noise, and down from it.
-UP = ((0.0, Look.SELF), (0.3, Look.PRIOR), (0.6, Look.TREND))
-DOWN = ((0.0, Look.TREND), (0.4, Look.BLEND), (0.8, Look.SELF))
 DETAIL_FROM = 0.5  # of the highest frequency: finer detail of the noise is drawn anew
 DETAIL_SHARE = 0.3  # how much of it
 
-Schedule = tuple[tuple[float, Look], ...]
+
+class Mode(Enum):
+    """What the rows in between attend to; the ends always attend to themselves.
+
+    SELF: to themselves. MEAN: to the mean of all rows' keys and values. BLEND: to the ends' keys and values, blended on
+    the sphere by strength. BOTH: to either end by itself, and the two answers are mixed by strength."""
+
+    SELF = "self"
+    MEAN = "mean"
+    BLEND = "blend"
+    BOTH = "both"
+
+
+# What the rows in between attend to, and from which share of the steps on: up to noise, and down from it.
+Schedule = tuple[tuple[float, Mode], ...]
+UP: Schedule = ((0.0, Mode.SELF), (0.3, Mode.MEAN), (0.6, Mode.BOTH))
+DOWN: Schedule = ((0.0, Mode.BOTH), (0.4, Mode.BLEND), (0.8, Mode.SELF))
+
+
+@dataclass
+class SharedAttention:
+    """Self-attention across the rows of a batch; the caller sets `mode` between two steps."""
+
+    strengths: Tensor  # (J,), 0 first and 1 last
+    mode: Mode = Mode.SELF
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Queries, keys and values -> the answers of all rows, (J, h, N, d)."""
+        own = attend(query, key, value)
+        if self.mode is Mode.SELF or len(query) < 3:
+            return own
+        s = self.strengths[1:-1, None, None, None].to(query.dtype)
+        return torch.cat([own[:1], _BETWEEN[self.mode](query[1:-1], key, value, s), own[-1:]])
+
+
+def _mean(query: Tensor, key: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    return attend(query, _rows(key.mean(0, keepdim=True), query), _rows(value.mean(0, keepdim=True), query))
+
+
+def _blend(query: Tensor, key: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    return attend(query, slerp(key[:1], key[-1:], s), slerp(value[:1], value[-1:], s))
+
+
+def _both(query: Tensor, key: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    first, last = (attend(query, _rows(key[end], query), _rows(value[end], query)) for end in ([0], [-1]))
+    return torch.lerp(first, last, s)
+
+
+_BETWEEN = {Mode.MEAN: _mean, Mode.BLEND: _blend, Mode.BOTH: _both}
+
+
+def _rows(features: Tensor, like: Tensor) -> Tensor:
+    return features.expand(len(like), -1, -1, -1)
+
+
+@dataclass(frozen=True)
+class Processor:
+    """For the self-attention of a UNet's transformer blocks."""
+
+    shared: SharedAttention
+
+    def __call__(self, attn: Attention, hidden_states: Tensor, *args, **kwargs) -> Tensor:
+        def heads(features: Tensor) -> Tensor:
+            return features.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+        query, key, value = (heads(layer(hidden_states)) for layer in (attn.to_q, attn.to_k, attn.to_v))
+        answers = self.shared.attend(query, key, value).transpose(1, 2).flatten(2)
+        return attn.to_out[1](attn.to_out[0](answers))
+
+
+@contextmanager
+def attention_shared(unet: UNet2DConditionModel, shared: SharedAttention) -> Iterator[None]:
+    """All self-attention of the UNet is `shared` inside the block; its own processors are put back afterwards."""
+    before = unet.attn_processors
+    replaced = {name: Processor(shared) for name in before if name.endswith("attn1.processor")}
+    unet.set_attn_processor({**before, **replaced})
+    try:
+        yield
+    finally:
+        unet.set_attn_processor(before)
 
 
 class FreeMorph:
-    """A `registry.Morpher` that needs no editing model.
+    """A morpher that needs no editing model.
 
     Args:
         model: Stable Diffusion with any DDIM-compatible scheduler.
@@ -78,21 +158,21 @@ class FreeMorph:
         words = self.words(instruction, s)
         ends = self.encode([source, edited])
         z = slerp_whole(ends[:1], ends[1:], s)
-        gaze = Gaze(s)
-        with shared_attention(self.model.unet, gaze):
-            z = self.walk(self.up, UP, z, words, gaze)
+        shared = SharedAttention(s)
+        with attention_shared(self.model.unet, shared):
+            z = self.walk(self.up, UP, z, words, shared)
             z[1:-1] = with_fresh_detail(z[1:-1], torch.Generator().manual_seed(seed))
-            z = self.walk(self.down, DOWN, z, words, gaze)
+            z = self.walk(self.down, DOWN, z, words, shared)
         frames = {
             strength: self.decode(row, source.size) for strength, row in zip((0, *between, 1), z.split(1), strict=True)
         }
         return [frames[strength] for strength in strengths]
 
-    def walk(self, scheduler, schedule: Schedule, z: Tensor, words: Tensor, gaze: Gaze) -> Tensor:
-        """All steps of a scheduler, with the gaze that belongs to the share of the way gone."""
+    def walk(self, scheduler, schedule: Schedule, z: Tensor, words: Tensor, shared: SharedAttention) -> Tensor:
+        """All steps of a scheduler, with the mode that belongs to the share of the steps done."""
         scheduler.set_timesteps(self.steps, device=z.device)
         for number, timestep in enumerate(scheduler.timesteps):
-            gaze.look = look_at(schedule, number / len(scheduler.timesteps))
+            shared.mode = mode_at(schedule, number / len(scheduler.timesteps))
             noise = self.model.unet(z, timestep, encoder_hidden_states=words).sample
             z = scheduler.step(noise, timestep, z).prev_sample
         return z
@@ -119,9 +199,9 @@ class FreeMorph:
         return self.model.image_processor.postprocess(pixels)[0].resize(size, Image.Resampling.LANCZOS)
 
 
-def look_at(schedule: Schedule, way: float) -> Look:
-    """The last entry that has begun at a share of the way."""
-    return [look for begin, look in schedule if begin <= way][-1]
+def mode_at(schedule: Schedule, done: float) -> Mode:
+    """The last entry that has begun at a share of the steps."""
+    return [mode for begin, mode in schedule if begin <= done][-1]
 
 
 def with_fresh_detail(z: Tensor, generator: torch.Generator) -> Tensor:

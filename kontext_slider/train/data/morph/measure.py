@@ -17,8 +17,8 @@ from tqdm import tqdm
 from kontext_slider.metrics import to_image, to_picture
 from kontext_slider.metrics.distances import Distance, psnr
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.data.morph.registry import Morpher
-from kontext_slider.train.data.score import score_tiles
+from kontext_slider.train.data.morph.common import Morpher
+from kontext_slider.train.data.scores import score_tiles
 from kontext_slider.train.data.stages import full_edit, with_true_ends
 from kontext_slider.train.data.workspace import RECONSTRUCTION, TRUE
 from kontext_slider.world.cases import Case

@@ -10,12 +10,23 @@ from kontext_slider.cli import main
 from kontext_slider.errors import InvalidInput
 from kontext_slider.metrics import to_image
 from kontext_slider.metrics.distances import rms
-from kontext_slider.train.data import filter as filters
-from kontext_slider.train.data.calibrate import Drawn, calibrated
+from kontext_slider.train.data import scores as scoring
 from kontext_slider.train.data.categories import CATEGORIES
-from kontext_slider.train.data.filter import LPIPS_THRESHOLDS, NO_EDIT, UNEVEN, UNLIKE, Threshold, check
-from kontext_slider.train.data.items import Rejected
-from kontext_slider.train.data.score import Scores, kl_from_even, on_release_scale, score_tiles
+from kontext_slider.train.data.scores import (
+    LPIPS_THRESHOLDS,
+    NO_EDIT,
+    UNEVEN,
+    UNLIKE,
+    Drawn,
+    Scores,
+    Threshold,
+    calibrated,
+    check_scores,
+    kl_from_even,
+    on_release_scale,
+    score_tiles,
+)
+from kontext_slider.train.data.workspace import Rejected
 from tests.tiny import tiny_pipeline
 
 
@@ -61,27 +72,27 @@ def test_kl_by_hand():
 )
 def test_a_strip_is_rejected_for_its_first_fault(changes, reason):
     """A comparison the wrong way round would keep the worst strips; NaN passes every comparison written carelessly."""
-    check(scores(), "stylization", LPIPS_THRESHOLDS, 0.15)
+    check_scores(scores(), "stylization", LPIPS_THRESHOLDS, 0.15)
     with pytest.raises(Rejected) as rejected:
-        check(scores(**changes), "stylization", LPIPS_THRESHOLDS, 0.15)
+        check_scores(scores(**changes), "stylization", LPIPS_THRESHOLDS, 0.15)
     assert rejected.value.reason == reason
 
 
 def test_limits_themselves_pass():
     """The paper keeps what is equal to a threshold."""
-    check(scores(source_edit=0.10, edit_reconstruction=0.55, kl=0.15), "stylization", LPIPS_THRESHOLDS, 0.15)
+    check_scores(scores(source_edit=0.10, edit_reconstruction=0.55, kl=0.15), "stylization", LPIPS_THRESHOLDS, 0.15)
 
 
-@pytest.mark.parametrize("distance", filters.THRESHOLDS)
+@pytest.mark.parametrize("distance", scoring.THRESHOLDS)
 def test_every_category_has_thresholds(distance):
     """A category without one would end a run of days with a KeyError."""
-    assert set(filters.find_thresholds(distance)) == set(CATEGORIES)
+    assert set(scoring.find_thresholds(distance)) == set(CATEGORIES)
 
 
 def test_a_distance_without_thresholds_is_a_sentence():
     """Filtering one distance by another's thresholds keeps nothing, or everything."""
     with pytest.raises(InvalidInput, match="no thresholds for the distance 'rms'"):
-        filters.find_thresholds("rms")
+        scoring.find_thresholds("rms")
 
 
 def test_calibration_lets_right_edits_pass_and_stops_those_that_only_the_codec_made():

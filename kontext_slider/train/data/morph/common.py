@@ -1,11 +1,26 @@
-"""Between two directions on the great circle through both."""
+"""What several morphers share: their signature, the check of their pictures, and great circles."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
+from PIL import Image
 from torch import Tensor
 
+from kontext_slider.errors import InvalidInput
+from kontext_slider.pipeline import KontextSliderPipeline
+
+Morpher = Callable[[KontextSliderPipeline, Image.Image, Image.Image, str, Sequence[float], int], list[Image.Image]]
 TINY = 1e-4
+
+
+def check_pair(source: Image.Image, edited: Image.Image) -> None:
+    """InvalidInput for pictures of two sizes."""
+    if source.size != edited.size:
+        raise InvalidInput(
+            f"The source is {source.size} and the edit {edited.size} (width, height). Resize one to the other's size."
+        )
 
 
 def slerp(a: Tensor, b: Tensor, s: Tensor) -> Tensor:

@@ -1,24 +1,17 @@
-"""Data sets on the disk: ours, read back by `datasets`, and the authors' strips taken over."""
+"""Data sets on the disk, read back by `datasets`."""
 
-import json
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
-from PIL import Image
 
 from kontext_slider.cli import main
 from kontext_slider.errors import InvalidInput
 from kontext_slider.train.data.pack import kept_rows, write_dataset
-from kontext_slider.train.data.score import kl_from_even
-from kontext_slider.train.data.strips import open_strips
-from kontext_slider.train.data.workspace import join_strip, reopen
-from tests.tiny import tiny_image
-from tests.train.data.helpers import run_tiny
-
-CATEGORY = "environment_change"
-SEQUENCE = [0.3, 0.05, 0.06, 0.07, 0.06, 0.05, 0.04, 0.2]
+from kontext_slider.train.data.scores import kl_from_even
+from kontext_slider.train.data.workspace import reopen
+from tests.train.data.helpers import load, run_tiny, write_strips
 
 
 @pytest.fixture(autouse=True)
@@ -27,16 +20,11 @@ def no_shared_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-def load(folder):
-    """As a user would, with a cache that no other test has."""
-    return datasets.load_dataset(str(folder), split="train", cache_dir=str(folder.parent / "cache"))
-
-
 def test_what_was_kept_can_be_loaded(tmp_path, lenient):
     """The whole point: frames, strengths and words of an item stay together through Parquet and back, pixel by pixel;
     an item that was rejected is not among them."""
     workspace = run_tiny(tmp_path / "run", 3)
-    with open(workspace.manifest("filter").path, "r+b") as file:  # the last item, rejected instead
+    with open(workspace.manifest("filter"), "r+b") as file:  # the last item, rejected instead
         lines = file.read().splitlines(keepends=True)
         file.seek(0)
         file.truncate()
@@ -45,7 +33,7 @@ def test_what_was_kept_can_be_loaded(tmp_path, lenient):
     data = load(tmp_path / "run" / "packed")
     assert data["id"][:] == ["0000000", "0000001"]
     for row in data:
-        facts = workspace.manifest("instruct").read()[row["id"]]
+        facts = workspace.records("instruct")[row["id"]]
         assert (row["instruction"], row["category"]) == (facts["instruction"], facts["category"])
         assert row["strengths"] == pytest.approx([k / 6 for k in range(7)])
         tiles = [row["source"], *row["frames"], row["edit"]]
@@ -112,72 +100,3 @@ def test_the_pack_command_joins_shares(tmp_path, lenient, capsys):
     assert main(["data", "pack", str(tmp_path), "--out", str(tmp_path / "data")]) == 2
     assert "data run" in capsys.readouterr().err
     assert reopen(tmp_path / "0").recipe.share == (0, 2)
-
-
-def write_strips(folder, **changes) -> list[Image.Image]:
-    """One strip and its list in the authors' format."""
-    tiles = [tiny_image(16, 16, seed) for seed in range(9)]
-    folder.mkdir()
-    join_strip(tiles).save(folder / "cat_01_nsamples_7.png")
-    entry = {
-        "image_name": "cat_01.png",
-        "category": CATEGORY,
-        "edit_instruction": "make_it_snow",
-        "lpips_kontext_edit": 0.4,
-        "lpips_edit_inversion": 0.2,
-        "lpips_inversion_edit": 0.2,
-        "lpips_sequence": SEQUENCE,
-        "lpips_sequence_triangle": [0.0] * 7,
-        **changes,
-    }
-    (folder / "data.json").write_text(json.dumps([entry, {**entry, "image_name": "lost.png"}]))
-    return tiles
-
-
-def test_the_authors_strips_become_rows(tmp_path, capsys):
-    """Off by one tile, and frame 0 is the source where the paper trains on its reconstruction."""
-    tiles = write_strips(tmp_path / "strips")
-    assert main(["data", "import-strips", str(tmp_path / "strips"), "--out", str(tmp_path / "data")]) == 1
-    printed = capsys.readouterr()
-    assert "1 edits" in printed.out and "lost_nsamples_7.png" in printed.err
-    (row,) = load(tmp_path / "data")
-    assert (row["id"], row["instruction"], row["category"]) == ("cat_01", "make it snow", CATEGORY)
-    assert len(row["frames"]) == len(row["strengths"]) == 7
-    read = [row["source"], *row["frames"], row["edit"]]
-    assert all(np.array_equal(a, b) for a, b in zip(read, tiles, strict=True))
-    assert row["scores"]["steps"] == pytest.approx(SEQUENCE[1:-1])
-    assert row["scores"]["kl"] == pytest.approx(kl_from_even(SEQUENCE[1:-1]), abs=1e-6)
-    assert row["scores"]["delta_smooth"] is None and row["scores"]["edit_reconstruction"] == pytest.approx(0.2)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"lpips_sequence": SEQUENCE[1:]}, "7 distances, not 8"),
-        ({"lpips_kontext_edit": "far"}, "no numbers"),
-        ({"image_name": "other.png"}, "other_nsamples_7.png"),
-    ],
-)
-def test_an_entry_that_cannot_be_used_is_named(tmp_path, changes, words):
-    """One bad entry of 64,000 must neither stop the import nor get in."""
-    write_strips(tmp_path / "strips", **changes)
-    strips = open_strips(tmp_path / "strips")
-    assert list(strips.rows()) == [] and words in strips.problems[0]
-
-
-def test_a_strip_of_other_tiles_is_refused(tmp_path):
-    """A strip of 7 squares cut into 9 gives rows that look almost right."""
-    write_strips(tmp_path / "strips")
-    tiny_image(7 * 18, 18).save(tmp_path / "strips" / "cat_01_nsamples_7.png")
-    strips = open_strips(tmp_path / "strips")
-    assert list(strips.rows()) == [] and "not 9 square tiles" in strips.problems[0]
-
-
-@pytest.mark.parametrize("content", ["", "{}", "[]"])
-def test_a_list_that_is_none_is_a_sentence(tmp_path, content):
-    """A wrong file next to the strips."""
-    (tmp_path / "data.json").write_text(content)
-    with pytest.raises(InvalidInput):
-        open_strips(tmp_path)
-    with pytest.raises(InvalidInput, match="holds 0 JSON files"):
-        open_strips(tmp_path / "none")

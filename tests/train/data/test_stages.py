@@ -1,6 +1,5 @@
 """All stages on a tiny real-class pipeline: resumed, repeated, extended."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,10 +11,8 @@ import pytest
 
 from kontext_slider.cli import main
 from kontext_slider.errors import InvalidInput
-from kontext_slider.train.data import run as runs
-from kontext_slider.train.data.report import fates
-from kontext_slider.train.data.run import check_recipe
-from kontext_slider.train.data.workspace import STAGES, split_strip
+from kontext_slider.train.data import stages
+from kontext_slider.train.data.stages import check_recipe
 from tests.tiny import tiny_image
 from tests.train.data.helpers import run_tiny, tiny_recipe
 
@@ -26,16 +23,21 @@ from pathlib import Path
 from kontext_slider.train.data import stages
 from tests.train.data.helpers import run_tiny
 
-calls, {stage} = [], stages.{stage}.__call__
+calls, make = [], stages.MAKERS["morph"]
 
-def killed(self, item):
-    facts = {stage}(self, item)
-    calls.append(item)
-    if len(calls) == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return facts
+def make_killed(workspace, models):
+    stage = make(workspace, models)
 
-stages.{stage}.__call__ = killed
+    def killed(item):
+        facts = stage(item)
+        calls.append(item)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return facts
+
+    return killed
+
+stages.MAKERS["morph"] = make_killed
 run_tiny(Path(sys.argv[1]), 3, until="score")
 """
 
@@ -45,11 +47,11 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 def test_a_killed_run_goes_on_to_the_same_data(tmp_path):
-    """SIGKILL after a picture, before its record; then a torn record as well. The data must be that of a run which
+    """SIGKILL after a picture, before its record; then a truncated record as well. The data must be that of a run which
     nobody touched, to the byte."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     code = subprocess.run(
-        [sys.executable, "-c", KILLED.format(stage="Morph"), str(tmp_path / "killed")], env=environment, cwd=ROOT
+        [sys.executable, "-c", KILLED, str(tmp_path / "killed")], env=environment, cwd=ROOT
     ).returncode
     assert code == -signal.SIGKILL
     done = (tmp_path / "killed" / "morph.jsonl").read_text().splitlines()
@@ -59,8 +61,8 @@ def test_a_killed_run_goes_on_to_the_same_data(tmp_path):
     run_tiny(tmp_path / "killed", 3, until="score")
     run_tiny(tmp_path / "whole", 3, until="score")
     killed, whole = contents(tmp_path / "killed"), contents(tmp_path / "whole")
-    torn = killed.pop("edit.jsonl").splitlines(), whole.pop("edit.jsonl").splitlines()
-    assert [line for line in torn[0] if line.endswith(b"}")] == torn[1]
+    records = killed.pop("edit.jsonl").splitlines(), whole.pop("edit.jsonl").splitlines()
+    assert [line for line in records[0] if line.endswith(b"}")] == records[1]
     assert killed == whole
 
 
@@ -89,24 +91,17 @@ def test_every_item_has_words_and_noise_of_its_own(tmp_path):
     drawn = []
     for seed in (0, 1):
         made = run_tiny(tmp_path / str(seed), 6, until="edit", sources=str(tmp_path / "photos"), seed=seed)
-        words = [record["instruction"] for record in made.manifest("instruct").read().values()]
-        noises = [record["noise_seed"] for record in made.manifest("edit").read().values()]
+        words = [record["instruction"] for record in made.records("instruct").values()]
+        noises = [record["noise_seed"] for record in made.records("edit").values()]
         assert len(set(words)) > 2 and len(set(noises)) == 6
         drawn.append((words, noises))
     assert drawn[0][0] != drawn[1][0] and not set(drawn[0][1]) & set(drawn[1][1])
 
 
-def test_a_folder_keeps_its_recipe(tmp_path):
-    """Half a data set by one morpher, half by another, and nobody would know."""
-    run_tiny(tmp_path, 1, until="instruct")
-    with pytest.raises(InvalidInput, match="morpher .'pixel-fade', not 'latent-fade'"):
-        run_tiny(tmp_path, 1, until="instruct", morpher="latent-fade")
-
-
 def test_a_stage_that_is_done_loads_no_model(tmp_path, monkeypatch):
     """Packing again must not wait for twelve billion weights."""
     run_tiny(tmp_path, 1, until="edit")
-    monkeypatch.setitem(runs.MAKERS, "edit", lambda *tools: pytest.fail("loaded"))
+    monkeypatch.setitem(stages.MAKERS, "edit", lambda *tools: pytest.fail("loaded"))
     run_tiny(tmp_path, 1, until="edit")
 
 
@@ -120,7 +115,7 @@ def test_strips_hold_source_frames_and_edit(tmp_path):
         assert np.array_equal(tiles[k], source) and np.array_equal(tiles[-1 - k], edit)
     half = (source.astype(float) + edit) / 2
     assert np.abs(tiles[4] - half).max() <= 1
-    record = workspace.manifest("score").read()["0000000"]
+    record = workspace.records("score")["0000000"]
     assert record["kl"] < 0.2 and len(record["steps"]) == 6 and record["source_reconstruction"] == 0
 
 
@@ -131,7 +126,7 @@ def test_photographs_of_a_folder_and_a_broken_file(tmp_path, lenient):
     (tmp_path / "photos" / "b.png").write_bytes(b"no picture")
     tiny_image(1000, 10).save(tmp_path / "photos" / "c.png")
     workspace = run_tiny(tmp_path / "out", 4, until="filter", sources=str(tmp_path / "photos"))
-    states = [(fate.item.index, fate.stage, fate.reason) for fate in fates(workspace)]
+    states = [(outcome.item.index, outcome.stage, outcome.reason) for outcome in workspace.outcomes()]
     unusable = "unreadable source"
     assert states == [(0, "filter", None), (1, "instruct", unusable), (2, "instruct", unusable), (3, "filter", None)]
     width, height = workspace.load("sources", "0000000").size
@@ -163,16 +158,6 @@ def test_what_cannot_be_is_said_at_once(changes):
         check_recipe(tiny_recipe(**changes), 1)
 
 
-@pytest.mark.parametrize("torn", ["", "{", "[1]", '{"model": "pocket"}'])
-def test_a_recipe_that_cannot_be_read_is_a_sentence(tmp_path, capsys, torn):
-    """A traceback of the JSON reader's, or of the dataclass's."""
-    (tmp_path / "recipe.json").write_text(torn)
-    assert main(["data", "pack", str(tmp_path), "--out", str(tmp_path / "packed")]) == 2
-    assert "another folder" in capsys.readouterr().err
-    assert main(["data", "run", "--num", "1", "--out", str(tmp_path)]) == 2
-    assert "another folder" in capsys.readouterr().err
-
-
 def test_a_folder_that_is_a_file_is_a_sentence(tmp_path, capsys):
     """A traceback of pathlib's."""
     (tmp_path / "file").touch()
@@ -185,21 +170,3 @@ def test_seeds_of_which_nothing_can_be_drawn_are_refused(capsys):
     for command in ("morphers", "thresholds"):
         assert main(["data", command, "--seed", "-1000001"]) == 2
         assert "--seed is a number of at least 0" in capsys.readouterr().err
-
-
-def test_manifests_are_json_lines_that_name_their_state(tmp_path):
-    """Other tools read these files."""
-    run_tiny(tmp_path, 2, until="edit")
-    for stage in STAGES[:2]:
-        records = [json.loads(line) for line in (tmp_path / f"{stage}.jsonl").read_text().splitlines()]
-        assert [record["id"] for record in records] == ["0000000", "0000001"]
-        assert all(record["state"] == "done" for record in records)
-    assert {"origin", "instruction", "category", "edit"} <= json.loads(
-        (tmp_path / "instruct.jsonl").read_text().splitlines()[0]
-    ).keys()
-
-
-def test_a_strip_of_another_length_is_refused():
-    """Cutting 9 tiles as 7 gives pictures that are shifted and look fine."""
-    with pytest.raises(InvalidInput, match="cannot be 7 tiles"):
-        split_strip(tiny_image(36, 4), 7)
