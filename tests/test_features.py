@@ -30,7 +30,7 @@ def test_it_is_a_metric_that_grows_with_the_change(pipe, pictures):
 
 
 def test_the_slider_does_not_change_the_ruler(pipe, pictures):
-    """Measured through its own LoRA, every ablation would bring a ruler of its own."""
+    """Measured through its own LoRA, every ablation would bring a distance of its own."""
     with_slider = block_distance(pipe)(pictures)
     assert np.allclose(block_distance(tiny_pipeline(slider=False))(pictures), with_slider, atol=1e-6)
 

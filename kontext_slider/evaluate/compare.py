@@ -88,7 +88,7 @@ class Comparison:
     distances: tuple[str, ...]  # the first is that of the measures
     phrasing_losses: tuple[float, ...]  # dB per edit, see `held_out_losses`
     beyond: dict[str, dict[float, float]]  # dB beyond strength 1, of the edits that go on; see `score_beyond`
-    offered: frozenset[str]  # edits that the model is said to be able to do; none of them: all
+    offered: frozenset[str]  # edits that the model offers; where it names none, all
 
     def measures(self, *names: str, offered: bool = False) -> dict[str, list[Measures]]:
         """Of some methods, on all edits or on those that the model offers."""

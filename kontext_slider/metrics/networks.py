@@ -44,7 +44,7 @@ class TextImageEmbedder(ImageEmbedder, Protocol):
 
 
 class Preprocessing(NamedTuple):
-    """How a network wants its pictures: shorter side scaled to `side`, the middle `crop` pixels, normalised."""
+    """How a network takes its pictures: shorter side scaled to `side`, the middle `crop` pixels, normalised."""
 
     side: int
     crop: int

@@ -61,21 +61,21 @@ def second_order(distances: Matrix) -> float:
 
 def progress(distances: Matrix) -> NDArray[np.float64]:
     """Distance to the source as a share of the last frame's, (N + 1,), from 0 to 1. Zeros if the last is the source."""
-    way = distances[0]
-    return way / way[-1] if way[-1] > TINY else np.zeros_like(way)
+    row = distances[0]
+    return row / row[-1] if row[-1] > TINY else np.zeros_like(row)
 
 
 def linearity_error(distances: Matrix) -> float:
     """Mean absolute difference of `progress` and strength over y_1..y_N; 0 is a slider that moves evenly."""
-    way = progress(distances)
-    return float(np.abs(way - np.linspace(0, 1, len(way)))[1:].mean())
+    found = progress(distances)
+    return float(np.abs(found - np.linspace(0, 1, len(found)))[1:].mean())
 
 
 def monotonicity(distances: Matrix) -> float:
     """Spearman's rank correlation of strength and distance to the source, in [-1, 1]; equal distances share their mean
     rank, and 0 if nothing moves."""
-    way = distances[0]
-    return float(spearmanr(way, np.arange(len(way))).statistic) if np.ptp(way) else 0.0
+    row = distances[0]
+    return float(spearmanr(row, np.arange(len(row))).statistic) if np.ptp(row) else 0.0
 
 
 def apparent_strengths(frames: Sequence[Picture], levels: Sequence[Picture]) -> list[float]:

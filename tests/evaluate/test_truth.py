@@ -28,7 +28,7 @@ from tests.tiny import tiny_pipeline
 
 
 def test_scenes_cover_every_edit_and_their_truth_starts_at_the_source():
-    """A truth that is not the source at 0 would blame the model for the ruler's fault."""
+    """A truth that is not the source at 0 would blame the model for a fault of the measure."""
     cases = list(scene_cases(1, 32))
     assert len({case.edit for case in cases}) == len(cases) >= 20
     for case in cases:

@@ -1,4 +1,4 @@
-"""What came of a run: counts per stage, category and reason, distances, and strips to look at, kept and rejected."""
+"""The results of a run: counts per stage, category and reason, distances, and strips to look at, kept and rejected."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Instructions from a vision-language model that sees the source: any image-text-to-text model of transformers.
 
-The paper's way: a fixed system prompt per category, some examples drawn for each picture, an answer in JSON. The
-answer is taken only if it is exactly what was asked for; otherwise the model is asked again with another seed, and in
-the end the item is rejected with what the model said last. Words and examples are this repository's own.
+As in the paper: a fixed system prompt per category, some examples drawn for each picture, an answer in JSON. Any other
+answer is drawn again with another seed, and in the end the item is rejected with the last answer. Words and examples
+are this repository's own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_WORDS = 24
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 
 
-class Speaker(Protocol):
+class ChatModel(Protocol):
     """Answers a system prompt and a request about a picture, the same for the same seed."""
 
     def answer(self, system: str, request: str, image: Image.Image, seed: int) -> str: ...
@@ -40,9 +40,9 @@ class Speaker(Protocol):
 
 @dataclass(frozen=True)
 class VisionWriter:
-    """Draws a category and asks a model for an instruction."""
+    """Draws a category and has a model write an instruction."""
 
-    speaker: Speaker
+    model: ChatModel
     max_tries: int = MAX_TRIES
 
     def write(self, source: Source, categories: Sequence[str], rng: np.random.Generator) -> Written:
@@ -50,7 +50,7 @@ class VisionWriter:
         request, problem = draw_request(category, rng), ""
         for _ in range(self.max_tries):
             seed = int(rng.integers(2**31))
-            answer = self.speaker.answer(system_prompt(category), request, source.image, seed)
+            answer = self.model.answer(system_prompt(category), request, source.image, seed)
             try:
                 return Written(parse_answer(answer), category.name)
             except ValueError as error:
@@ -59,7 +59,7 @@ class VisionWriter:
 
 
 def system_prompt(category: Category) -> str:
-    """What a model is told once about a category."""
+    """The fixed part of the prompt, about a category."""
     reach = "the picture as a whole" if category.whole else "one thing in the picture, everything else left alone"
     return (
         "You write instructions for a program that edits pictures. Each instruction will also be carried out by "
@@ -106,7 +106,7 @@ def _checked(instruction: str) -> str:
 
 
 class VisionModel:
-    """A `Speaker` made of a transformers processor and model."""
+    """A `ChatModel` made of a transformers processor and model."""
 
     def __init__(self, processor, model, max_new_tokens: int = MAX_NEW_TOKENS):
         self.processor, self.model, self.max_new_tokens = processor, model.eval(), max_new_tokens
@@ -126,7 +126,7 @@ class VisionModel:
 
     @torch.no_grad()
     def answer(self, system: str, request: str, image: Image.Image, seed: int) -> str:
-        """What the model says, drawn with `seed`; the global random state is left as it was."""
+        """The generated text, drawn with `seed`; the global random state is left as it was."""
         messages = [
             {"role": "system", "content": [{"type": "text", "text": system}]},
             {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": request}]},

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm import tqdm
 
@@ -26,11 +27,6 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.files import append_json_line, make_folder, open_run, read_json_lines, read_run, write_whole
 from kontext_slider.images import read_image
 from kontext_slider.train.data.categories import CATEGORIES
-
-try:
-    import fcntl
-except ImportError:  # Windows: no guard against a second run
-    fcntl = None  # type: ignore[assignment]
 
 STAGES = ("instruct", "edit", "morph", "score", "filter")
 RECONSTRUCTION, TRUE = ENDS = ("reconstruction", "true")
@@ -202,14 +198,13 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Keep other runs out of a folder; the system lifts the lock even after a kill. InvalidInput if one is in there, or
     the folder cannot be made."""
     make_folder(folder)
-    with open(folder / ".lock", "w") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise InvalidInput(
-                    f"Another run is at work in {folder}. Wait for it to end, or choose another folder with --out."
-                ) from error
+    try:
+        lock = FileLock(folder / ".lock", blocking=False).acquire()
+    except Timeout as error:
+        raise InvalidInput(
+            f"Another run is at work in {folder}. Wait for it to end, or choose another folder with --out."
+        ) from error
+    with lock:
         yield
 
 

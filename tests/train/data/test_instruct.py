@@ -130,22 +130,22 @@ def test_answers_that_are_not_taken(answer):
 
 
 class Scripted:
-    """A speaker with given answers; keeps what it was asked."""
+    """A chat model with given answers; keeps its prompts."""
 
     def __init__(self, *answers: str):
-        self.answers, self.asked = list(answers), []
+        self.answers, self.prompts = list(answers), []
 
     def answer(self, system, request, image, seed):
-        self.asked.append((system, request, seed))
+        self.prompts.append((system, request, seed))
         return self.answers.pop(0)
 
 
-def test_a_bad_answer_is_asked_for_again_with_another_seed():
+def test_a_bad_answer_is_drawn_again_with_another_seed():
     """The same seed would give the same bad answer."""
-    speaker = Scripted("well", '{"instruction": "Make it snow"}')
-    written = VisionWriter(speaker).write(Source(tiny_image(), "a.png"), ["environment_change"], rng())
+    model = Scripted("well", '{"instruction": "Make it snow"}')
+    written = VisionWriter(model).write(Source(tiny_image(), "a.png"), ["environment_change"], rng())
     assert (written.instruction, written.category, written.edit) == ("Make it snow", "environment_change", None)
-    assert speaker.asked[0][:2] == speaker.asked[1][:2] and speaker.asked[0][2] != speaker.asked[1][2]
+    assert model.prompts[0][:2] == model.prompts[1][:2] and model.prompts[0][2] != model.prompts[1][2]
 
 
 def test_refusals_and_hopeless_answers_are_rejects_with_what_was_said():

@@ -144,7 +144,7 @@ def test_the_command_measures_both_kinds_of_ends(pipe, tmp_path, capsys):
     assert (
         "| pixel-fade | reconstruction |" in text
         and "| pixel-fade | true |" in text
-        and "| drawn truth | true | 99" in text
+        and "| ground truth | true | 99" in text
     )
     assert main(["data", "morphers", "--edits", "0"]) == 2
 

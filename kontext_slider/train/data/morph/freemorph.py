@@ -154,7 +154,7 @@ class FreeMorph:
     ) -> list[Image.Image]:
         check_pair(source, edited)
         between = [strength for strength in strengths if 0 < strength < 1]
-        s = torch.tensor([0.0, *between, 1.0], device=self.model.device)  # the ends lead, whatever was asked for
+        s = torch.tensor([0.0, *between, 1.0], device=self.model.device)  # the ends lead, whatever the strengths
         words = self.words(instruction, s)
         ends = self.encode([source, edited])
         z = slerp_whole(ends[:1], ends[1:], s)

@@ -1,6 +1,6 @@
 """Which morph is best? On pocket the picture at every strength is known, so this can be measured, not judged.
 
-Every morpher gets the same held-out sources and the model's own full edits, and is compared with the drawn truth. The
+Every morpher gets the same held-out sources and the model's own full edits, and is compared with the ground truth. The
 truth is measured like a morpher, in the last row: what an ideal morph would score on smoothness.
 """
 
@@ -23,7 +23,7 @@ from kontext_slider.train.data.stages import full_edit, with_true_ends
 from kontext_slider.train.data.workspace import RECONSTRUCTION, TRUE
 from kontext_slider.world.cases import Case
 
-TRUTH = "drawn truth"
+TRUTH = "ground truth"
 
 
 @dataclass(frozen=True)
