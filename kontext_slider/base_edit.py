@@ -46,22 +46,16 @@ class BaseEdit:
 
     @torch.no_grad()
     def velocity(
-        self,
-        z: Tensor,
-        sigma: float,
-        text: TextEncoding,
-        source: Tokens | None = None,
-        attention: dict | None = None,
-        with_lora: bool = False,
+        self, z: Tensor, sigma: float, text: TextEncoding, attention: dict | None = None, with_lora: bool = False
     ) -> Tensor:
         """The model's velocity at z, in z's precision.
 
         Args:
-            text, source: of one row, or of B; the edit's own source where None is given.
+            text: of one row, or of B.
             attention: keyword arguments for the transformer's attention.
             with_lora: the slider's LoRA is on, as it is scaled at the call.
         """
-        edit = Conditioning(text, source or self.source, self.noise, self.guidance)
+        edit = Conditioning(text, self.source, self.noise, self.guidance)
         time = torch.tensor(sigma, dtype=self.dtype, device=z.device)
         with slider_lora(self.pipe.transformer, on=with_lora):
             return self.base.velocity(self.pipe.transformer, z.to(self.dtype), time, edit, attention).to(z.dtype)

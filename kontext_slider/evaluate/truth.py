@@ -9,8 +9,7 @@ Legend: pictures (H, W, 3) float32 in [0, 1].
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -128,40 +127,20 @@ def find_photos(folder: Path) -> list[Path]:
 
 
 def score_beyond(pipe: KontextSliderPipeline, cases: Sequence[Case], seed: int) -> dict[str, dict[float, float]]:
-    """Mean dB to the truth at the strengths of BEYOND, three ways to get there: {"slider": {1.0: 33.1, ...}, ...}.
-
-    "slider" is the model's own conditioning. "tangent" takes the offsets that the slider has learned up to 1 and goes
-    on along their tangent (`StrengthProjector.highest_strength` = 1). "stay" is the frame at strength 1."""
+    """Mean dB to the truth at the strengths of BEYOND: {"slider": {1.0: 33.1, ...}, "stay": ...}, where "stay" is the
+    frame at strength 1, which a slider without extrapolation shows."""
     pipe.set_progress_bar_config(disable=True)
-    rows: dict[str, list[list[float]]] = {"slider": [], "tangent": [], "stay": []}
+    rows: dict[str, list[list[float]]] = {"slider": [], "stay": []}
     for case in tqdm(cases, unit="edit"):
-        slider, truths = _frames_beyond(pipe, case, seed), [case.truth(strength) for strength in BEYOND]
-        with trained_up_to(pipe, 1.0):
-            tangent = _frames_beyond(pipe, case, seed)
-        for name, frames in (("slider", slider), ("tangent", tangent), ("stay", [slider[0]] * len(BEYOND))):
-            rows[name].append([psnr(frame, truth) for frame, truth in zip(frames, truths, strict=True)])
+        call = {"generator": torch.Generator().manual_seed(seed), "output_type": "np", "allow_extrapolation": True}
+        frames = list(pipe(to_image(case.source), case.instruction, strength=list(BEYOND), **call).images)
+        truths = [case.truth(strength) for strength in BEYOND]
+        rows["slider"].append([psnr(frame, truth) for frame, truth in zip(frames, truths, strict=True)])
+        rows["stay"].append([psnr(frames[0], truth) for truth in truths])
     return {
         name: {s: round(float(np.mean([row[n] for row in values])), 2) for n, s in enumerate(BEYOND)}
         for name, values in rows.items()
     }
-
-
-@contextmanager
-def trained_up_to(pipe: KontextSliderPipeline, strength: float) -> Iterator[None]:
-    """As if the slider had been trained up to `strength` only."""
-    assert pipe.slider_projector is not None
-    before = pipe.slider_projector.config.highest_strength
-    pipe.slider_projector.register_to_config(highest_strength=strength)
-    try:
-        yield
-    finally:
-        pipe.slider_projector.register_to_config(highest_strength=before)
-
-
-def _frames_beyond(pipe: KontextSliderPipeline, case: Case, seed: int) -> list[Picture]:
-    generator = torch.Generator().manual_seed(seed)
-    call = {"strength": list(BEYOND), "generator": generator, "output_type": "np", "allow_extrapolation": True}
-    return list(pipe(to_image(case.source), case.instruction, **call).images)
 
 
 def working_edits(scores: Sequence[Score], gain: float = 3.0) -> set[str]:

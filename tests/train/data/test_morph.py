@@ -17,7 +17,7 @@ from kontext_slider.train.data.stages import full_edit
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
 
 STRENGTHS = (0.0, 0.5, 1.0)
-EXACT = ("pixel-fade", "warp-fade", "latent-fade", "flow-text", "flow-velocity", "flow-context", "flow-attention")
+EXACT = ("pixel-fade", "warp-fade", "latent-fade", "flow-text", "flow-velocity")
 
 
 @pytest.fixture(scope="module")

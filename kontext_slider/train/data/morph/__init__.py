@@ -11,13 +11,7 @@ import torch
 from kontext_slider.errors import InvalidInput
 from kontext_slider.train.data.morph.common import Morpher
 from kontext_slider.train.data.morph.fade import latent_fade, pixel_fade, warp_fade
-from kontext_slider.train.data.morph.flow import (
-    flow_attention,
-    flow_context,
-    flow_inversion,
-    flow_text,
-    flow_velocity,
-)
+from kontext_slider.train.data.morph.flow import flow_inversion, flow_text, flow_velocity
 
 MORPHERS: dict[str, Morpher] = {
     "pixel-fade": pixel_fade,
@@ -25,8 +19,6 @@ MORPHERS: dict[str, Morpher] = {
     "warp-fade": warp_fade,
     "flow-text": flow_text,
     "flow-velocity": flow_velocity,
-    "flow-context": flow_context,
-    "flow-attention": flow_attention,
     "flow-inversion": flow_inversion,
 }
 FREEMORPH = "freemorph"  # needs a model of its own, which is loaded only when it is chosen

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from PIL import Image
+from PIL.Image import Image
 from torch import Tensor
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.pipeline import KontextSliderPipeline
 
-Morpher = Callable[[KontextSliderPipeline, Image.Image, Image.Image, str, Sequence[float], int], list[Image.Image]]
+Morpher = Callable[[KontextSliderPipeline, Image, Image, str, Sequence[float], int], list[Image]]
 TINY = 1e-4
 
 
-def check_pair(source: Image.Image, edited: Image.Image) -> None:
+def check_pair(source: Image, edited: Image) -> None:
     """InvalidInput for pictures of two sizes."""
     if source.size != edited.size:
         raise InvalidInput(

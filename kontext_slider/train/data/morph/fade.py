@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from PIL import Image
+from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate
 
@@ -30,13 +30,8 @@ TINY = 1e-3
 
 
 def pixel_fade(
-    pipe: KontextSliderPipeline,
-    source: Image.Image,
-    edited: Image.Image,
-    instruction: str,
-    strengths: Sequence[float],
-    seed: int,
-) -> list[Image.Image]:
+    pipe: KontextSliderPipeline, source: Image, edited: Image, instruction: str, strengths: Sequence[float], seed: int
+) -> list[Image]:
     """Mixed as pictures; both ends are the pictures themselves."""
     check_pair(source, edited)
     first, last = to_picture(source), to_picture(edited)
@@ -44,26 +39,16 @@ def pixel_fade(
 
 
 def latent_fade(
-    pipe: KontextSliderPipeline,
-    source: Image.Image,
-    edited: Image.Image,
-    instruction: str,
-    strengths: Sequence[float],
-    seed: int,
-) -> list[Image.Image]:
+    pipe: KontextSliderPipeline, source: Image, edited: Image, instruction: str, strengths: Sequence[float], seed: int
+) -> list[Image]:
     """Mixed as latents of the model's codec."""
     model = FlowModel(pipe, source, edited, instruction, seed)
     return model.pictures(torch.lerp(model.ends[:1], model.ends[1:], model.strengths(strengths)))
 
 
 def warp_fade(
-    pipe: KontextSliderPipeline,
-    source: Image.Image,
-    edited: Image.Image,
-    instruction: str,
-    strengths: Sequence[float],
-    seed: int,
-) -> list[Image.Image]:
+    pipe: KontextSliderPipeline, source: Image, edited: Image, instruction: str, strengths: Sequence[float], seed: int
+) -> list[Image]:
     """Mixed as pictures, each moved by its share of the way; both ends are the pictures themselves."""
     check_pair(source, edited)
     first, last = (_tensor(image) for image in (source, edited))
@@ -124,5 +109,5 @@ def _level(picture: Tensor, side: int) -> Tensor:
     return avg_pool2d(picture, factor)
 
 
-def _tensor(image: Image.Image) -> Tensor:
+def _tensor(image: Image) -> Tensor:
     return torch.from_numpy(to_picture(image)).permute(2, 0, 1)[None].contiguous()

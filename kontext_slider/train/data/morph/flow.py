@@ -1,8 +1,8 @@
 """Morphs on the editing model itself: its flow, with conditions that go from the source's to the edit's.
 
 A morph is a *field* (velocities at any strength) and a *sampler* (how it is followed so that strengths 0 and 1 end at
-the two pictures). `flow-text`, `flow-velocity`, `flow-context` and `flow-attention` are fields under `follow_straight`;
-`flow-inversion` follows the blended velocities from inverted noise.
+the two pictures). `flow-text` and `flow-velocity` are fields under `follow_straight`; `flow-inversion` follows the
+blended velocities from inverted noise.
 
 Legend: B rows of a batch, L target tokens, C channels of a packed token; latents z (B, L, C) float32; sigma in (0, 1];
 s strengths (B, 1, 1); n strengths of a call.
@@ -15,10 +15,10 @@ from functools import partial
 from itertools import pairwise
 
 import torch
-from PIL import Image
+from PIL.Image import Image
 from torch import Tensor
 
-from kontext_slider.base import TextEncoding, Tokens
+from kontext_slider.base import TextEncoding
 from kontext_slider.base_edit import BaseEdit
 from kontext_slider.instructions import NO_EDIT
 from kontext_slider.metrics import to_image
@@ -31,7 +31,6 @@ Sampler = Callable[["FlowModel", Field, Tensor], Tensor]  # (model, field, s (n,
 INVERSION_STEPS = 8  # at least; a model of few steps has too large ones to be walked backwards
 INVERSION_DEPTH = 0.75  # the noise level at which the two inverted pictures are mixed
 FIXED_POINT_ROUNDS = 2
-TINY = 1e-4
 
 
 class FlowModel(BaseEdit):
@@ -46,9 +45,7 @@ class FlowModel(BaseEdit):
     Raises InvalidInput for pictures of two sizes.
     """
 
-    def __init__(
-        self, pipe: KontextSliderPipeline, source: Image.Image, edited: Image.Image, instruction: str, seed: int
-    ):
+    def __init__(self, pipe: KontextSliderPipeline, source: Image, edited: Image, instruction: str, seed: int):
         check_pair(source, edited)
         super().__init__(pipe, source, instruction, seed)
         self.no_edit = self.encode_text(NO_EDIT)
@@ -63,11 +60,7 @@ class FlowModel(BaseEdit):
         a, b, s = self.no_edit, self.text, s.to(self.dtype)
         return TextEncoding(torch.lerp(a.embeds, b.embeds, s), torch.lerp(a.pooled, b.pooled, s[:, 0]), a.ids)
 
-    def source_at(self, s: Tensor) -> Tokens:
-        """The cross-fade of both pictures, by strength."""
-        return Tokens(torch.lerp(self.ends[:1], self.ends[1:], s).to(self.dtype), self.source.ids)
-
-    def pictures(self, latents: Tensor) -> list[Image.Image]:
+    def pictures(self, latents: Tensor) -> list[Image]:
         """Decode (B, L, C), one row at a time."""
         return [to_image(self.picture(row[None])) for row in latents]
 
@@ -80,22 +73,6 @@ def text_field(model: FlowModel, z: Tensor, sigma: float, s: Tensor) -> Tensor:
 def velocity_field(model: FlowModel, z: Tensor, sigma: float, s: Tensor) -> Tensor:
     """Two velocities, of no edit and of the instruction, mixed."""
     return torch.lerp(model.velocity(z, sigma, model.no_edit), model.velocity(z, sigma, model.text), s)
-
-
-def context_field(model: FlowModel, z: Tensor, sigma: float, s: Tensor) -> Tensor:
-    """One velocity of no edit, the source being the cross-fade of both pictures."""
-    return model.velocity(z, sigma, model.no_edit, model.source_at(s))
-
-
-def attention_field(model: FlowModel, z: Tensor, sigma: float, s: Tensor) -> Tensor:
-    """One velocity of no edit, with both pictures as sources: attention to them is weighted 1 - s and s."""
-    both = Tokens(model.ends.flatten(0, 1)[None].to(model.dtype), model.source.ids.repeat(2, 1))  # (1, 2 L, C)
-    num_text, num_tokens = model.no_edit.ids.shape[0], z.shape[1]
-    weights = torch.cat([1 - s, s], dim=2).clamp_min(TINY).log()  # (B, 1, 2)
-    to_sources = weights.repeat_interleave(num_tokens, dim=2)  # (B, 1, 2 L)
-    bias = torch.cat([to_sources.new_zeros(len(z), 1, num_text + num_tokens), to_sources], dim=2)
-    bias = bias[:, None].expand(-1, 1, bias.shape[2], -1)  # (B, 1, tokens, tokens)
-    return model.velocity(z, sigma, model.no_edit, both, {"attention_mask": bias.to(model.dtype)})
 
 
 def follow_straight(model: FlowModel, field: Field, s: Tensor) -> Tensor:
@@ -132,15 +109,9 @@ def follow_inverted(model: FlowModel, field: Field, s: Tensor) -> Tensor:
 
 @torch.no_grad()
 def morph_by(
-    sampler: Sampler,
-    field: Field,
-    pipe: KontextSliderPipeline,
-    source: Image.Image,
-    edited: Image.Image,
-    instruction: str,
-    strengths: Sequence[float],
-    seed: int,
-) -> list[Image.Image]:
+    sampler: Sampler, field: Field,
+    pipe: KontextSliderPipeline, source: Image, edited: Image, instruction: str, strengths: Sequence[float], seed: int,
+) -> list[Image]:  # fmt: skip
     """A morpher once sampler and field are given."""
     model = FlowModel(pipe, source, edited, instruction, seed)
     return model.pictures(sampler(model, field, model.strengths(strengths)))
@@ -148,6 +119,4 @@ def morph_by(
 
 flow_text = partial(morph_by, follow_straight, text_field)
 flow_velocity = partial(morph_by, follow_straight, velocity_field)
-flow_context = partial(morph_by, follow_straight, context_field)
-flow_attention = partial(morph_by, follow_straight, attention_field)
 flow_inversion = partial(morph_by, follow_inverted, velocity_field)

@@ -20,13 +20,12 @@ from enum import Enum
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
-from PIL import Image
+from PIL.Image import Image, Resampling
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as attend
 
 from kontext_slider.errors import CheckpointError
 from kontext_slider.images import working_size
-from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.data.morph.common import check_pair, slerp, slerp_whole
 
 STEPS = 50
@@ -144,14 +143,8 @@ class FreeMorph:
 
     @torch.no_grad()
     def __call__(
-        self,
-        pipe: KontextSliderPipeline,
-        source: Image.Image,
-        edited: Image.Image,
-        instruction: str,
-        strengths: Sequence[float],
-        seed: int,
-    ) -> list[Image.Image]:
+        self, pipe: object, source: Image, edited: Image, instruction: str, strengths: Sequence[float], seed: int
+    ) -> list[Image]:
         check_pair(source, edited)
         between = [strength for strength in strengths if 0 < strength < 1]
         s = torch.tensor([0.0, *between, 1.0], device=self.model.device)  # the ends lead, whatever the strengths
@@ -185,7 +178,7 @@ class FreeMorph:
         ]
         return torch.lerp(ends[0], ends[1], s[:, None, None].to(ends[0].dtype))
 
-    def encode(self, pictures: Sequence[Image.Image]) -> Tensor:
+    def encode(self, pictures: Sequence[Image]) -> Tensor:
         """Latents (n, C, h, w) at the model's native area."""
         unet, vae, factor = self.model.unet, self.model.vae, self.model.vae_scale_factor
         multiple = factor * 2 ** (len(unet.config.block_out_channels) - 1)
@@ -193,10 +186,10 @@ class FreeMorph:
         pixels = self.model.image_processor.preprocess(list(pictures), height, width).to(vae.device, vae.dtype)
         return vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor
 
-    def decode(self, z: Tensor, size: tuple[int, int]) -> Image.Image:
+    def decode(self, z: Tensor, size: tuple[int, int]) -> Image:
         """A picture of `size` (width, height)."""
         pixels = self.model.vae.decode(z.to(self.model.vae.dtype) / self.model.vae.config.scaling_factor).sample
-        return self.model.image_processor.postprocess(pixels)[0].resize(size, Image.Resampling.LANCZOS)
+        return self.model.image_processor.postprocess(pixels)[0].resize(size, Resampling.LANCZOS)
 
 
 def mode_at(schedule: Schedule, done: float) -> Mode:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from PIL import Image
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from kontext_slider.metrics import to_image, to_picture
 from kontext_slider.metrics.distances import Distance, psnr
+from kontext_slider.metrics.statistics import markdown
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.data.morph.common import Morpher
 from kontext_slider.train.data.scores import score_tiles
@@ -49,32 +50,20 @@ def measure_morphers(
     """(morpher, kind of ends) -> a row per case."""
     results: dict[tuple[str, str], list[Row]] = {}
     for case in tqdm(list(cases), unit="edit", leave=False):
-        for key, row in _measure_case(pipe, case, morphers, strengths, distance, seed).items():
-            results.setdefault(key, []).append(row)
+        source = to_image(case.source)
+        edited = full_edit(pipe, source, case.instruction, seed)
+        truths = [to_image(case.truth(strength)) for strength in strengths]
+        for name, morpher in morphers.items():
+            began = time.perf_counter()
+            frames = morpher(pipe, source, edited, case.instruction, strengths, seed)
+            seconds = time.perf_counter() - began
+            shown = {RECONSTRUCTION: frames, TRUE: with_true_ends(frames, strengths, source, edited)}
+            for ends, pictures in shown.items():
+                row = _row([source, *pictures, edited], truths, distance, seconds)
+                results.setdefault((name, ends), []).append(row)
+        row = _row([source, *truths, truths[-1]], truths, distance, 0.0)
+        results.setdefault((TRUTH, TRUE), []).append(row)
     return results
-
-
-def _measure_case(
-    pipe: KontextSliderPipeline,
-    case: Case,
-    morphers: Mapping[str, Morpher],
-    strengths: Sequence[float],
-    distance: Distance,
-    seed: int,
-) -> dict[tuple[str, str], Row]:
-    source = to_image(case.source)
-    edited = full_edit(pipe, source, case.instruction, seed)
-    truths = [to_image(case.truth(strength)) for strength in strengths]
-    rows = {}
-    for name, morpher in morphers.items():
-        began = time.perf_counter()
-        frames = morpher(pipe, source, edited, case.instruction, strengths, seed)
-        seconds = time.perf_counter() - began
-        for ends in (RECONSTRUCTION, TRUE):
-            shown = with_true_ends(frames, strengths, source, edited) if ends == TRUE else frames
-            rows[name, ends] = _row([source, *shown, edited], truths, distance, seconds)
-    rows[TRUTH, TRUE] = _row([source, *truths, truths[-1]], truths, distance, 0.0)
-    return rows
 
 
 def _row(tiles: list[Image.Image], truths: list[Image.Image], distance: Distance, seconds: float) -> Row:
@@ -89,18 +78,11 @@ def _row(tiles: list[Image.Image], truths: list[Image.Image], distance: Distance
 def table(results: Mapping[tuple[str, str], Sequence[Row]], max_kl: float) -> str:
     """Markdown: means per morpher and kind of ends, the share of strips that the smoothness filter would keep, the
     nearest to the truth first."""
-    lines = [
-        "| morpher | ends | dB inside | dB at 0 | dB at 1 | delta_smooth | KL | kept | seconds |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for (name, ends), rows in sorted(results.items(), key=lambda item: -_means(item[1])["psnr_inside"]):
-        mean = _means(rows)
-        kept = float(np.mean([row.kl <= max_kl for row in rows]))
-        decibels = " | ".join(f"{mean[name]:.2f}" for name in ("psnr_inside", "psnr_at_0", "psnr_at_1"))
-        smoothness = f"{mean['delta_smooth']:.3f} | {mean['kl']:.4f} | {kept:.0%}"
-        lines.append(f"| {name} | {ends} | {decibels} | {smoothness} | {mean['seconds']:.2f} |")
-    return "\n".join(lines)
-
-
-def _means(rows: Sequence[Row]) -> dict[str, float]:
-    return {field.name: float(np.mean([getattr(row, field.name) for row in rows])) for field in fields(Row)}
+    heads = ("morpher", "ends", "dB inside", "dB at 0", "dB at 1", "delta_smooth", "KL", "kept", "seconds")
+    lines = []
+    for key, rows in sorted(results.items(), key=lambda item: -np.mean([row.psnr_inside for row in item[1]])):
+        inside, at_0, at_1, delta, kl, seconds = np.mean([astuple(row) for row in rows], axis=0)
+        kept = np.mean([row.kl <= max_kl for row in rows])
+        decibels = (f"{value:.2f}" for value in (inside, at_0, at_1))
+        lines.append((*key, *decibels, f"{delta:.3f}", f"{kl:.4f}", f"{kept:.0%}", f"{seconds:.2f}"))
+    return markdown(heads, lines)
