@@ -31,7 +31,7 @@ class BaseEdit:
     """
 
     def __init__(self, pipe: KontextSliderPipeline, image: Image.Image, instruction: str, seed: int):
-        self.pipe, self.size, self.base = pipe, image.size, base_of(pipe)
+        self.pipe, self.size, self.seed, self.base = pipe, image.size, seed, base_of(pipe)
         self.text = self.encode_text(instruction)
         self.dtype = self.text.embeds.dtype
         self.source = self.encode_source(image)

@@ -28,7 +28,8 @@ from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import ModulationOffsets
 
 Method = Callable[[KontextSliderPipeline, Image.Image, str, Sequence[float], int], list[Picture]]
-Field = Callable[[float, Tensor, float], Tensor]  # (strength, latents, sigma) -> velocity
+LatentsAt = Callable[[float], Tensor]  # strength -> latents
+VelocityAt = Callable[[float, Tensor, float], Tensor]  # (strength, latents, sigma) -> velocity
 Morpher = Callable[[KontextSliderPipeline, Image.Image, Image.Image, str, Sequence[float], int], list[Image.Image]]
 
 
@@ -60,38 +61,46 @@ def pixel_cross_fade(
     return [(1 - s) * source + s * full for s in strengths]
 
 
-def latent_cross_fade(
-    pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
-) -> list[Picture]:
-    """Source and full edit, mixed as latents."""
-    edit = BaseEdit(pipe, image, instruction, seed)
-    full = edit.sample(edit.velocity_under(edit.text))
-    return [edit.picture((1 - s) * edit.source.latents + s * full) for s in strengths]
+def by_latents(make: Callable[[BaseEdit], LatentsAt]) -> Method:
+    """The method whose frames are decoded from latents that an edit of the base model has at each strength."""
 
-
-def sampled(field: Callable[[BaseEdit], Field]) -> Method:
-    """The method that takes Euler steps along a field of velocities, for each strength by itself."""
-
-    @functools.wraps(field)
+    @functools.wraps(make)
     def method(
         pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
     ) -> list[Picture]:
         edit = BaseEdit(pipe, image, instruction, seed)
-        velocity = field(edit)
-        return [edit.picture(edit.sample(functools.partial(velocity, s))) for s in strengths]
+        latents_at = make(edit)
+        return [edit.picture(latents_at(s)) for s in strengths]
 
     return method
 
 
-@sampled
-def cfg_scale(edit: BaseEdit) -> Field:
+def by_velocity(make: Callable[[BaseEdit], VelocityAt]) -> Method:
+    """The method that takes Euler steps along a field of velocities, for each strength by itself."""
+
+    def latents(edit: BaseEdit) -> LatentsAt:
+        velocity = make(edit)
+        return lambda s: edit.sample(functools.partial(velocity, s))
+
+    return functools.wraps(make)(by_latents(latents))
+
+
+@by_latents
+def latent_cross_fade(edit: BaseEdit) -> LatentsAt:
+    """Source and full edit, mixed as latents."""
+    full = edit.sample(edit.velocity_under(edit.text))
+    return lambda s: (1 - s) * edit.source.latents + s * full
+
+
+@by_velocity
+def cfg_scale(edit: BaseEdit) -> VelocityAt:
     """Classifier-free guidance from no edit (0) to the instruction (1)."""
     with_text, without = edit.velocity_under(edit.text), edit.velocity_under(edit.encode_text(NO_EDIT))
     return lambda s, z, sigma: torch.lerp(without(z, sigma), with_text(z, sigma), s)
 
 
-@sampled
-def attention_reweighting(edit: BaseEdit) -> Field:
+@by_velocity
+def attention_reweighting(edit: BaseEdit) -> VelocityAt:
     """Image tokens' attention to text tokens multiplied by the strength, before normalisation."""
     num_text, num_tokens = edit.text.embeds.shape[1], 2 * edit.noise.latents.shape[1]
 
@@ -103,8 +112,8 @@ def attention_reweighting(edit: BaseEdit) -> Field:
     return velocity
 
 
-@sampled
-def velo_edit(edit: BaseEdit) -> Field:
+@by_velocity
+def velo_edit(edit: BaseEdit) -> VelocityAt:
     """VeloEdit (arXiv 2603.13388): in the first step, keep the source's velocity where both agree, else mix."""
     with_text = edit.velocity_under(edit.text)
 
@@ -119,8 +128,8 @@ def velo_edit(edit: BaseEdit) -> Field:
     return velocity
 
 
-@sampled
-def ada_or(edit: BaseEdit) -> Field:
+@by_velocity
+def ada_or(edit: BaseEdit) -> VelocityAt:
     """AdaOr-like mixing (arXiv 2602.03826): the guidance starts from the source at 0, from no edit at 1."""
     with_text, without = edit.velocity_under(edit.text), edit.velocity_under(edit.encode_text(NO_EDIT))
 
@@ -132,17 +141,15 @@ def ada_or(edit: BaseEdit) -> Field:
     return velocity
 
 
-def flow_slider(
-    pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
-) -> list[Picture]:
+@by_latents
+def flow_slider(edit: BaseEdit) -> LatentsAt:
     """FlowSlider (arXiv 2604.02088) carried over to Kontext: fidelity and steering velocities between two noisy
     pictures, no edit in the place of the source's caption."""
-    edit = BaseEdit(pipe, image, instruction, seed)
     with_text, without = edit.velocity_under(edit.text), edit.velocity_under(edit.encode_text(NO_EDIT))
     source = edit.source.latents
 
     def latents_at(strength: float) -> Tensor:
-        generator, z = torch.Generator().manual_seed(seed), source
+        generator, z = torch.Generator().manual_seed(edit.seed), source
         for sigma, following in pairwise(edit.sigmas()):
             noise = torch.randn(source.shape, generator=generator).to(source)
             a = (1 - sigma) * source + sigma * noise
@@ -152,30 +159,28 @@ def flow_slider(
             z = z + (following - sigma) * step
         return z
 
-    return [edit.picture(latents_at(s)) for s in strengths]
+    return latents_at
 
 
-def lora_scale(
-    pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
-) -> list[Picture]:
+@by_latents
+def lora_scale(edit: BaseEdit) -> LatentsAt:
     """LoRA scale, as ConceptSliders (Gandikota et al. 2023) use it: one adapter, weaker or stronger.
 
     The adapter is our slider at strength 0, LoRA and offsets, scaled by 1 - s: wholly on, it keeps the source; off, it
     leaves the base model's edit. Scaled by s, our slider at strength 1 would be no slider: both its ends edit in full.
     """
-    if pipe.slider_projector is None:
+    projector, transformer = edit.pipe.slider_projector, edit.pipe.transformer
+    if projector is None:
         raise MissingSlider("LoRA scale needs the slider's own LoRA. Load a slider first.")
-    edit = BaseEdit(pipe, image, instruction, seed)
     with torch.no_grad():
-        offsets = pipe.slider_projector(torch.zeros(1, device=edit.text.pooled.device), edit.text.pooled)
-    frames = []
-    for strength in strengths:
+        offsets = projector(torch.zeros(1, device=edit.text.pooled.device), edit.text.pooled)
+
+    def latents_at(strength: float) -> Tensor:
         part = ModulationOffsets(*((1 - strength) * offset for offset in offsets))
-        attached = offsets_attached(pipe.transformer, part, pipe.slider_projector.config.place)
-        with attached, lora_scaled(pipe.transformer, 1 - strength):
-            latents = edit.sample(functools.partial(edit.velocity, text=edit.text, with_lora=True))
-            frames.append(edit.picture(latents))
-    return frames
+        with offsets_attached(transformer, part, projector.config.place), lora_scaled(transformer, 1 - strength):
+            return edit.sample(functools.partial(edit.velocity, text=edit.text, with_lora=True))
+
+    return latents_at
 
 
 @contextmanager

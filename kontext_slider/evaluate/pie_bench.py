@@ -155,10 +155,8 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _hub_case(row: dict[str, Any], kind: str) -> PieCase:
     source, target = plain_prompt(row["source_prompt"]), plain_prompt(row["target_prompt"])
-    mask, image = (
-        row["mask"],
-        row["image"],
-    )  # a picture, or the bytes of its file where the Parquet file does not say that it is one
+    mask = row["mask"]
+    image = row["image"]  # a picture, or its file's bytes where the Parquet file does not say that it is one
     return PieCase(
         id=row["id"],
         kind=kind,

@@ -87,6 +87,6 @@ def draw_case(
 def draw_cases(num_edits: int, size: int, seed: int, held_out: bool = False) -> list[Case]:
     """`num_edits` held-out cases, every edit in turn; `held_out`: the same scenes in phrasings that
     training never saw."""
-    per_edit = -(-num_edits // len(EDITS))
-    by_edit = list(scene_cases(per_edit, size, seed, held_out))
-    return [by_edit[edit * per_edit + k] for k in range(per_edit) for edit in range(len(EDITS))][:num_edits]
+    edits = list(EDITS.values())
+    turns = [divmod(number, len(edits)) for number in range(num_edits)]  # index and edit, as `scene_cases` counts them
+    return [draw_case(edits[n], np.random.default_rng((seed, n, index)), size, held_out) for index, n in turns]
