@@ -1,5 +1,5 @@
 """One edit of the base model, its slider off, encoded once: velocities under any text, and Euler steps through any
-field of velocities. Baselines and morphers are made of it.
+field of velocities. Baselines are made of it.
 
 Legend: B rows of a batch, L target tokens, S source tokens, C channels of a packed token; latents and velocities
 (B, L, C); sigma, the noise level, in (0, 1].

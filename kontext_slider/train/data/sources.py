@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -30,47 +30,38 @@ class Source:
     scene: Scene | None = None
 
 
-class Sources(Protocol):
-    """Picture `index` of an endless row, always the same for the same number."""
-
-    def open(self, index: int) -> Source: ...
+Sources = Callable[[int], Source]  # picture number i of an endless row, always the same for the same number
 
 
-@dataclass(frozen=True)
-class DrawnSources:
-    """Square synthetic pictures, each a function of the seed and its number."""
-
-    size: int
-    multiple: int
-    seed: int
-
-    def open(self, index: int) -> Source:
-        side = self.size // self.multiple * self.multiple
-        picture, scene = draw_source(np.random.default_rng((self.seed, index, 0)), side, side)
-        return Source(to_image(picture), f"drawn/{self.seed}/{index}", scene)
-
-
-@dataclass(frozen=True)
-class FolderSources:
-    """The pictures of a folder in the order of their names, over and over. Leave the folder alone while a run lasts."""
-
-    paths: tuple[Path, ...]
-    size: int
-    multiple: int
-
-    def open(self, index: int) -> Source:
-        path = self.paths[index % len(self.paths)]
-        try:
-            return Source(working_image(read_image(path), self.size, self.multiple), path.name)
-        except InvalidInput as error:  # no picture, or a strip too narrow to edit
-            raise Rejected(UNREADABLE, str(error)) from error
-
-
-def open_sources(folder: str | None, size: int, multiple: int, seed: int) -> Sources:
+def find_sources(folder: str | None, size: int, multiple: int, seed: int) -> Sources:
     """Drawn sources, or those of a folder. `multiple`: of both sides, pixels. InvalidInput for a folder without any."""
     if folder is None:
-        return DrawnSources(size, multiple, seed)
+        return drawn_sources(size, multiple, seed)
     paths, problems = find_images([folder], listed_results(Path(folder)))
     if not paths:
         raise InvalidInput(problems[0])
-    return FolderSources(tuple(paths), size, multiple)
+    return folder_sources(paths, size, multiple)
+
+
+def drawn_sources(size: int, multiple: int, seed: int) -> Sources:
+    """Square synthetic pictures, each a function of the seed and its number."""
+
+    def source(index: int) -> Source:
+        side = size // multiple * multiple
+        picture, scene = draw_source(np.random.default_rng((seed, index, 0)), side, side)
+        return Source(to_image(picture), f"drawn/{seed}/{index}", scene)
+
+    return source
+
+
+def folder_sources(paths: Sequence[Path], size: int, multiple: int) -> Sources:
+    """The pictures of a folder in the order of their names, over and over. Leave the folder alone while a run lasts."""
+
+    def source(index: int) -> Source:
+        path = paths[index % len(paths)]
+        try:
+            return Source(working_image(read_image(path), size, multiple), path.name)
+        except InvalidInput as error:  # no picture, or a strip too narrow to edit
+            raise Rejected(UNREADABLE, str(error)) from error
+
+    return source

@@ -6,6 +6,7 @@ functions of the recipe's seed and the item's number, so an item that is done ag
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from kontext_slider.train.data.morph import NAMES, find_morpher
 from kontext_slider.train.data.pack import check_place, kept_rows, write_dataset
 from kontext_slider.train.data.report import write_report
 from kontext_slider.train.data.scores import check_scores, find_thresholds, on_release_scale, score_tiles, scores_of
-from kontext_slider.train.data.sources import open_sources
+from kontext_slider.train.data.sources import find_sources
 from kontext_slider.train.data.workspace import (
     ENDS,
     STAGES,
@@ -128,24 +129,19 @@ def title(recipe: Recipe) -> str:
 
 def _made_late(make: Callable[[Workspace, Models], Stage], workspace: Workspace, models: Models) -> Stage:
     """The stage, made (models and all) when the first item needs it: a stage that is done loads nothing."""
-    made: list[Stage] = []
-
-    def stage(item: Item) -> dict[str, Any]:
-        if not made:
-            made.append(make(workspace, models))
-        return made[0](item)
-
-    return stage
+    made = functools.cache(lambda: make(workspace, models))
+    return lambda item: made()(item)
 
 
 def make_instruct(workspace: Workspace, models: Models) -> Stage:
     """Open a source, have an instruction written, keep both."""
     recipe, pipe = workspace.recipe, models.pipe
-    sources = open_sources(recipe.sources, recipe.size or pipe.defaults.size, 2 * pipe.vae_scale_factor, recipe.seed)
+    size, multiple = recipe.size or pipe.defaults.size, 2 * pipe.vae_scale_factor
+    open_source = find_sources(recipe.sources, size, multiple, recipe.seed)
     writer = make_writer(recipe, models)
 
     def instruct(item: Item) -> dict[str, Any]:
-        source = sources.open(item.index)
+        source = open_source(item.index)
         written = writer.write(source, recipe.categories, np.random.default_rng((recipe.seed, item.index, 1)))
         workspace.save("sources", item.id, source.image)
         return {"origin": source.origin, **asdict(written)}

@@ -8,7 +8,6 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from kontext_slider.errors import CheckpointError
 from kontext_slider.metrics import to_picture
 from kontext_slider.train.data.morph import find_morpher
-from kontext_slider.train.data.morph.common import slerp
 from kontext_slider.train.data.morph.freemorph import (
     DOWN,
     UP,
@@ -17,6 +16,8 @@ from kontext_slider.train.data.morph.freemorph import (
     SharedAttention,
     attention_shared,
     mode_at,
+    slerp,
+    slerp_whole,
     with_fresh_detail,
 )
 from tests.tiny import POOLED_DIM, tiny_clip, tiny_image
@@ -126,6 +127,8 @@ def test_slerp_keeps_length_and_survives_equal_vectors():
     half = slerp(a, b, torch.tensor([[0.5]]))
     assert torch.allclose(half.norm(), torch.tensor(1.0))
     assert torch.allclose(slerp(a, a, torch.tensor([[0.5]])), a)
+    whole = torch.randn(1, 4, 8)
+    assert torch.allclose(slerp_whole(whole, whole, torch.tensor([0.5])), whole)
 
 
 def test_fresh_detail_leaves_layout_and_scale():

@@ -19,7 +19,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from kontext_slider.errors import CheckpointError, InvalidInput
 from kontext_slider.train.data.categories import CATEGORIES, check_categories
 from kontext_slider.train.data.instruct import NOTHING_FITS, GrammarWriter
-from kontext_slider.train.data.sources import DrawnSources, Source
+from kontext_slider.train.data.sources import Source, drawn_sources
 from kontext_slider.train.data.vision import (
     MAX_TRIES,
     NUM_EXAMPLES,
@@ -44,9 +44,9 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 def test_the_grammar_writes_every_category_and_only_what_fits():
     """An instruction for an object that is not in the picture teaches the model to ignore instructions."""
-    sources, seen = DrawnSources(48, 16, seed=3), set()
+    sources, seen = drawn_sources(48, 16, seed=3), set()
     for index in range(80):
-        source = sources.open(index)
+        source = sources(index)
         written = GrammarWriter().write(source, ALL, rng(index))
         edit = EDITS[written.edit]
         assert edit.category == written.category and written.instruction in edit.instructions()
@@ -61,14 +61,14 @@ def test_the_grammar_writes_every_category_and_only_what_fits():
 
 def test_sources_and_words_are_functions_of_seed_and_number():
     """Otherwise an item that is done again after a kill has another picture than its manifest says."""
-    one, two = (DrawnSources(48, 16, seed=3).open(5) for _ in range(2))
+    one, two = (drawn_sources(48, 16, seed=3)(5) for _ in range(2))
     assert np.array_equal(one.image, two.image)
     assert GrammarWriter().write(one, ALL, rng(1)) == GrammarWriter().write(two, ALL, rng(1))
 
 
 def test_the_grammar_keeps_to_what_the_model_knows():
     """An edit that the model was not trained for gives a full edit that is none."""
-    source = DrawnSources(48, 16, seed=3).open(0)
+    source = drawn_sources(48, 16, seed=3)(0)
     writer = GrammarWriter(frozenset({"snow"}))
     assert writer.write(source, ALL, rng()).edit == "snow"
     with pytest.raises(Rejected, match=NOTHING_FITS):

@@ -9,18 +9,9 @@ from __future__ import annotations
 import torch
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.train.data.morph.common import Morpher
-from kontext_slider.train.data.morph.fade import latent_fade, pixel_fade, warp_fade
-from kontext_slider.train.data.morph.flow import flow_inversion, flow_text, flow_velocity
+from kontext_slider.train.data.morph.fade import Morpher, latent_fade, pixel_fade, warp_fade
 
-MORPHERS: dict[str, Morpher] = {
-    "pixel-fade": pixel_fade,
-    "latent-fade": latent_fade,
-    "warp-fade": warp_fade,
-    "flow-text": flow_text,
-    "flow-velocity": flow_velocity,
-    "flow-inversion": flow_inversion,
-}
+MORPHERS: dict[str, Morpher] = {"pixel-fade": pixel_fade, "latent-fade": latent_fade, "warp-fade": warp_fade}
 FREEMORPH = "freemorph"  # needs a model of its own, which is loaded only when it is chosen
 NAMES = (*MORPHERS, FREEMORPH)
 

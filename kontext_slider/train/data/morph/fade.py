@@ -9,17 +9,19 @@ Legend: pictures (1, 3, H, W) in [0, 1]; displacement u (1, 2, H, W), x before y
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate
 
+from kontext_slider.base_edit import BaseEdit
+from kontext_slider.errors import InvalidInput
 from kontext_slider.metrics import to_image, to_picture
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.data.morph.common import check_pair
-from kontext_slider.train.data.morph.flow import FlowModel
+
+Morpher = Callable[[KontextSliderPipeline, Image, Image, str, Sequence[float], int], list[Image]]
 
 SIDES = (16, 32, 64, 128)  # shorter side of the pictures at each level, pixels
 ROUNDS = 60  # per level
@@ -42,8 +44,10 @@ def latent_fade(
     pipe: KontextSliderPipeline, source: Image, edited: Image, instruction: str, strengths: Sequence[float], seed: int
 ) -> list[Image]:
     """Mixed as latents of the model's codec."""
-    model = FlowModel(pipe, source, edited, instruction, seed)
-    return model.pictures(torch.lerp(model.ends[:1], model.ends[1:], model.strengths(strengths)))
+    check_pair(source, edited)
+    edit = BaseEdit(pipe, source, instruction, seed)
+    first, last = edit.source.latents.float(), edit.encode_source(edited).latents.float()
+    return [to_image(edit.picture(torch.lerp(first, last, s))) for s in strengths]
 
 
 def warp_fade(
@@ -55,6 +59,14 @@ def warp_fade(
     u = find_movement(first, last)
     frames = [torch.lerp(displaced(first, -s * u), displaced(last, (1 - s) * u), s) for s in strengths]
     return [to_image(frame[0].permute(1, 2, 0).numpy()) for frame in frames]
+
+
+def check_pair(source: Image, edited: Image) -> None:
+    """InvalidInput for pictures of two sizes."""
+    if source.size != edited.size:
+        raise InvalidInput(
+            f"The source is {source.size} and the edit {edited.size} (width, height). Resize one to the other's size."
+        )
 
 
 def find_movement(first: Tensor, last: Tensor) -> Tensor:

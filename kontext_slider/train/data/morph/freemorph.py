@@ -26,9 +26,10 @@ from torch.nn.functional import scaled_dot_product_attention as attend
 
 from kontext_slider.errors import CheckpointError
 from kontext_slider.images import working_size
-from kontext_slider.train.data.morph.common import check_pair, slerp, slerp_whole
+from kontext_slider.train.data.morph.fade import check_pair
 
 STEPS = 50
+TINY = 1e-4
 DETAIL_FROM = 0.5  # of the highest frequency: finer detail of the noise is drawn anew
 DETAIL_SHARE = 0.3  # how much of it
 
@@ -207,3 +208,18 @@ def with_fresh_detail(z: Tensor, generator: torch.Generator) -> Tensor:
     fresh = torch.fft.ifft2(torch.fft.fft2(noise.float()) * fine).real
     kept = (1 - DETAIL_SHARE**2) ** 0.5  # variances add up
     return (z.float() + (kept - 1) * detail + DETAIL_SHARE * fresh).to(z.dtype)
+
+
+def slerp(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
+    """From a to b on great circles of their last axis, by strengths that broadcast; lines where these are parallel."""
+    cosine = torch.nn.functional.cosine_similarity(a.float(), b.float(), dim=-1)[..., None]
+    angle = torch.arccos(cosine.clamp(-1, 1))
+    sine, s = torch.sin(angle), s.float()
+    on_circle = (torch.sin((1 - s) * angle) * a + torch.sin(s * angle) * b) / sine.clamp_min(TINY)
+    return torch.where(sine < TINY, torch.lerp(a.float(), b.float(), s), on_circle).to(a.dtype)
+
+
+def slerp_whole(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
+    """Whole latents (1, ...) on one great circle, by strengths (J,) -> (J, ...)."""
+    flat = slerp(a.flatten(1), b.flatten(1), s[:, None])
+    return flat.unflatten(1, a.shape[1:])

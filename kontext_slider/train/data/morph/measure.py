@@ -18,7 +18,7 @@ from kontext_slider.metrics import to_image, to_picture
 from kontext_slider.metrics.distances import Distance, psnr
 from kontext_slider.metrics.statistics import markdown
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.data.morph.common import Morpher
+from kontext_slider.train.data.morph import Morpher
 from kontext_slider.train.data.scores import score_tiles
 from kontext_slider.train.data.stages import full_edit, with_true_ends
 from kontext_slider.train.data.workspace import RECONSTRUCTION, TRUE
