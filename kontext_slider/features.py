@@ -59,8 +59,8 @@ def find_distance(name: str, pipe: KontextSliderPipeline | None = None, clip: st
     makers: dict[str, Callable[[], Distance]] = {
         "dreamsim": lambda: networks.dreamsim_distance(device),
         "lpips": lambda: networks.lpips_distance(device),
-        "clip": lambda: networks.cosine_distance(networks.ClipEmbedder(clip, device)),
-        "dino": lambda: networks.cosine_distance(networks.DinoEmbedder(dino, device)),
+        "clip": lambda: networks.cosine_distance(networks.ClipEmbedder(clip, device).embed_images),
+        "dino": lambda: networks.cosine_distance(networks.dino_embedding(dino, device)),
         "pocket": lambda: block_distance(pipe or load_pipeline("pocket", device=device)),
         "ssim": lambda: ssim,
         "rms": lambda: rms,

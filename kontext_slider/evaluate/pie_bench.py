@@ -254,7 +254,7 @@ def measure_pie_sweep(
         background_psnr=outside_psnr(sweep[1:], sweep[0], background),
         background_codec=codec,
     )
-    identity = tuple(identity_curve(embedder, sweep).tolist()) if embedder else None
+    identity = tuple(identity_curve(embedder.embed_images, sweep).tolist()) if embedder else None
     return PieResult(case.id, case.kind, measures, tuple(trajectory.progress(matrix).tolist()), identity)
 
 

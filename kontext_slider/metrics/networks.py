@@ -29,15 +29,14 @@ CLIP = "openai/clip-vit-base-patch32"  # the paper's for CLIP-dir
 DINO = "facebook/dinov2-base"
 
 
-class ImageEmbedder(Protocol):
-    """A network that turns pictures into directions."""
+Embed = Callable[[Sequence[Picture]], Tensor]  # n pictures -> (n, F), of unit length, on the CPU
+
+
+class TextImageEmbedder(Protocol):
+    """A network that has pictures and sentences in one space."""
 
     def embed_images(self, pictures: Sequence[Picture]) -> Tensor:
         """n pictures -> (n, F), of unit length, on the CPU."""
-
-
-class TextImageEmbedder(ImageEmbedder, Protocol):
-    """One that has sentences in the same space."""
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """n sentences -> (n, F), of unit length, on the CPU."""
@@ -78,18 +77,17 @@ class ClipEmbedder:
         return _unit(self.model.get_text_features(**tokens).pooler_output)
 
 
-class DinoEmbedder:
+def dino_embedding(source: str = DINO, device: str | torch.device = "cpu") -> Embed:
     """The class token of a Dinov2Model, from a folder or hub id. Raises InvalidInput where there is none."""
+    from transformers import AutoModel
 
-    def __init__(self, source: str = DINO, device: str | torch.device = "cpu"):
-        from transformers import AutoModel
-
-        self.model = _loaded(AutoModel.from_pretrained, source, "--dino").to(device).eval()
+    model = _loaded(AutoModel.from_pretrained, source, "--dino").to(device).eval()
 
     @torch.no_grad()
-    def embed_images(self, pictures: Sequence[Picture]) -> Tensor:
-        pixels = preprocess(pictures, DINO_PIXELS).to(self.model.device)
-        return _unit(self.model(pixel_values=pixels).last_hidden_state[:, 0])
+    def embed(pictures: Sequence[Picture]) -> Tensor:
+        return _unit(model(pixel_values=preprocess(pictures, DINO_PIXELS).to(device)).last_hidden_state[:, 0])
+
+    return embed
 
 
 def clip_direction(embedder: TextImageEmbedder, sweep: Sequence[Picture], captions: tuple[str, str]) -> float:
@@ -107,17 +105,17 @@ def clip_direction(embedder: TextImageEmbedder, sweep: Sequence[Picture], captio
     return float(np.mean(cosines / strengths))
 
 
-def identity_curve(embedder: ImageEmbedder, sweep: Sequence[Picture]) -> NDArray[np.float64]:
+def identity_curve(embed: Embed, sweep: Sequence[Picture]) -> NDArray[np.float64]:
     """Cosine of E(y_i) and E(y_0) for i = 0..N, (N + 1,); 1 at the source."""
-    images = embedder.embed_images(sweep).double()
+    images = embed(sweep).double()
     return (images @ images[0]).numpy()
 
 
-def cosine_distance(embedder: ImageEmbedder) -> Distance:
+def cosine_distance(embed: Embed) -> Distance:
     """1 - cosine of two pictures' embeddings, in [0, 2]."""
 
     def distance(pictures: Sequence[Picture]) -> Matrix:
-        embeddings = embedder.embed_images(pictures).double()
+        embeddings = embed(pictures).double()
         return (1 - embeddings @ embeddings.T).clamp_min(0).fill_diagonal_(0).numpy()
 
     return distance
@@ -129,13 +127,12 @@ def dreamsim_distance(device: str | torch.device = "cpu") -> Distance:
     cache = str(Path(torch.hub.get_dir()) / "dreamsim")
     model, preprocessing = dreamsim(pretrained=True, device=str(device), cache_dir=cache)
 
-    class Embedder:
-        @torch.no_grad()
-        def embed_images(self, pictures: Sequence[Picture]) -> Tensor:
-            pixels = torch.cat([preprocessing(to_image(picture)) for picture in pictures])  # (n, 3, 224, 224)
-            return _unit(model.embed(pixels.to(device)))
+    @torch.no_grad()
+    def embed(pictures: Sequence[Picture]) -> Tensor:
+        pixels = torch.cat([preprocessing(to_image(picture)) for picture in pictures])  # (n, 3, 224, 224)
+        return _unit(model.embed(pixels.to(device)))
 
-    return cosine_distance(Embedder())
+    return cosine_distance(embed)
 
 
 def lpips_distance(device: str | torch.device = "cpu") -> Distance:

@@ -6,15 +6,17 @@ import sys
 import numpy as np
 import pytest
 import torch
+from transformers import Dinov2Model
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.features import find_distance
 from kontext_slider.metrics import to_picture
 from kontext_slider.metrics.networks import (
     CLIP_PIXELS,
+    DINO_PIXELS,
     ClipEmbedder,
-    DinoEmbedder,
     clip_direction,
+    dino_embedding,
     identity_curve,
     preprocess,
 )
@@ -61,9 +63,10 @@ def test_clip_embeds_words_and_pictures_into_one_space(pictures, clip):
 
 def test_dino_is_its_class_token(pictures, dino):
     """The pooled output is another layer norm away; patches would see where things are."""
-    embedder = DinoEmbedder(str(dino))
-    seen = embedder.model(pixel_values=torch.zeros(1, 3, 56, 56)).last_hidden_state[:, 0]
-    assert embedder.embed_images(pictures).shape == (3, 16) and seen.shape == (1, 16)
+    with torch.no_grad():
+        states = Dinov2Model.from_pretrained(dino).eval()(pixel_values=preprocess(pictures, DINO_PIXELS))
+    expected = torch.nn.functional.normalize(states.last_hidden_state[:, 0], dim=-1)
+    assert torch.allclose(dino_embedding(str(dino))(pictures), expected, atol=1e-5)
 
 
 def test_pictures_are_cut_and_normalised_as_the_networks_learned_it():
@@ -144,5 +147,5 @@ def test_a_frame_that_does_not_move_has_no_direction():
 
 def test_identity_starts_at_one_and_falls():
     """The curve begins at the source itself, or it would hide what strength 1/N costs."""
-    curve = identity_curve(Compass(), points((1, 0), (0.8, 0.6), (0, 1)))
+    curve = identity_curve(Compass().embed_images, points((1, 0), (0.8, 0.6), (0, 1)))
     assert np.allclose(curve, [1, 0.8, 0])

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.files import put_in_place, write_whole
+from kontext_slider.metrics.statistics import markdown
 from kontext_slider.train.data.scores import Scores, scores_of
 from kontext_slider.train.data.workspace import Workspace, png_bytes
 
@@ -129,8 +130,7 @@ def _swap_in(partial: Path, folder: Path) -> None:
 
 def _write_shard(rows: list[Row], folder: Path, number: int) -> Path:
     path = folder / f"shard-{number:05d}.parquet"
-    columns = [_columns(row) for row in rows]
-    table = datasets.Dataset.from_dict({name: [c[name] for c in columns] for name in FEATURES}, features=FEATURES)
+    table = datasets.Dataset.from_list([_columns(row) for row in rows], features=FEATURES)
     progress = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
@@ -149,11 +149,10 @@ def _columns(row: Row) -> dict[str, Any]:
 
 def card(title: str, count: int, categories: Mapping[str, int]) -> str:
     """The data set's README, with the header that the hub and `load_dataset` read."""
-    lines = "\n".join(f"| {name} | {number} |" for name, number in sorted(categories.items()))
     return (
         "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/*.parquet\n---\n\n"
         f"# {title}\n\n{count} edits, each as pictures at rising strengths: `frames[k]` is the edit of `source` by "
         "`instruction` at `strengths[k]`, from 0 to 1. `edit` is the editing model's own result, `scores` are "
         "distances by `distance`: `steps[k]` between frames k and k + 1, `kl` their divergence from even steps.\n\n"
-        f"| category | edits |\n|---|---|\n{lines}\n"
+        f"{markdown(('category', 'edits'), sorted(categories.items()))}\n"
     )
