@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kontext_slider.cli import main
 from kontext_slider.errors import InvalidInput
 from kontext_slider.metrics import to_image
 from kontext_slider.metrics.distances import rms
@@ -27,7 +26,6 @@ from kontext_slider.train.data.scores import (
     score_tiles,
 )
 from kontext_slider.train.data.workspace import Rejected
-from tests.tiny import tiny_pipeline
 
 
 def grey(level: float) -> Image.Image:
@@ -101,16 +99,6 @@ def test_calibration_lets_right_edits_pass_and_stops_those_that_only_the_codec_m
     faint = [Drawn(codec=0.05, edit=0.01, last_step=0.01)] * 5
     limits = calibrated({"stylization": strong, "material_change": faint}, share=0.1)
     assert limits == {"stylization": Threshold(0.2, 0.5), "material_change": Threshold(0.05, 0.01)}
-
-
-def test_the_thresholds_command_prints_lines_of_the_table(tmp_path, capsys):
-    """`kontext-slider data thresholds` is how the table is made again when the world or the codec changes."""
-    tiny_pipeline().save_pretrained(tmp_path / "model")
-    flags = ["--model", str(tmp_path / "model"), "--distance", "rms", "--scenes-per-edit"]
-    assert not main(["data", "thresholds", *flags, "1"])
-    printed = capsys.readouterr().out
-    assert all(f'    "{category}": Threshold(0.' in printed for category in CATEGORIES)
-    assert main(["data", "thresholds", *flags, "0"]) == 2
 
 
 def test_lpips_on_the_releases_scale_sees_pictures_from_0_to_1():

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kontext_slider.cli import main
 from kontext_slider.errors import InvalidInput
 from kontext_slider.train.data import stages
-from kontext_slider.train.data.stages import check_recipe
-from tests.tiny import tiny_image
+from kontext_slider.train.data.stages import check_recipe, full_edit
+from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
 from tests.train.data.helpers import run_tiny, tiny_recipe
 
 ROOT = Path(__file__).parents[3]
@@ -158,15 +157,10 @@ def test_what_cannot_be_is_said_at_once(changes):
         check_recipe(tiny_recipe(**changes), 1)
 
 
-def test_a_folder_that_is_a_file_is_a_sentence(tmp_path, capsys):
-    """A traceback of pathlib's."""
-    (tmp_path / "file").touch()
-    assert main(["data", "run", "--num", "1", "--out", str(tmp_path / "file")]) == 2
-    assert "cannot be made" in capsys.readouterr().err
-
-
-def test_seeds_of_which_nothing_can_be_drawn_are_refused(capsys):
-    """A million below zero, numpy's own error."""
-    for command in ("morphers", "thresholds"):
-        assert main(["data", command, "--seed", "-1000001"]) == 2
-        assert "--seed is a number of at least 0" in capsys.readouterr().err
+def test_the_full_edit_is_the_plain_pipelines_at_the_sources_size(pipe):
+    """The parent resizes to a megapixel unless it is told not to."""
+    image = tiny_image(48, 32)
+    edit = full_edit(pipe, image, INSTRUCTION, 5)
+    assert edit.size == (48, 32)
+    assert np.array_equal(edit, full_edit(tiny_pipeline(slider=False), image, INSTRUCTION, 5))
+    assert not np.array_equal(edit, full_edit(pipe, image, INSTRUCTION, 6))

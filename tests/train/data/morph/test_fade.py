@@ -1,4 +1,4 @@
-"""Morphers on a tiny real-class pipeline, and the command that compares them."""
+"""Cross-fades, plain and along a movement, on a tiny real-class pipeline."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,9 @@ import torch
 from PIL import Image
 
 from kontext_slider import base_edit
-from kontext_slider.cli import main
 from kontext_slider.errors import InvalidInput
 from kontext_slider.metrics import to_image, to_picture
 from kontext_slider.train.data.morph import MORPHERS, find_morpher
-from kontext_slider.train.data.morph.measure import Row, table
 from kontext_slider.train.data.stages import full_edit
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
 
@@ -81,65 +79,7 @@ def test_what_grows_is_moved_and_what_changes_its_light_is_not():
     assert np.abs(to_picture(both[0]) - to_picture(both[1])).max() <= 1.5 / 255
 
 
-def test_the_full_edit_is_the_plain_pipelines_at_the_sources_size(pipe):
-    """The parent resizes to a megapixel unless it is told not to."""
-    image = tiny_image(48, 32)
-    edit = full_edit(pipe, image, INSTRUCTION, 5)
-    assert edit.size == (48, 32)
-    assert np.array_equal(edit, full_edit(tiny_pipeline(slider=False), image, INSTRUCTION, 5))
-    assert not np.array_equal(edit, full_edit(pipe, image, INSTRUCTION, 6))
-
-
 def test_names_that_are_none_are_a_sentence():
     """The list of names is in the answer."""
     with pytest.raises(InvalidInput, match="freemorph"):
         find_morpher("best", torch.device("cpu"), torch.float32, "none")
-
-
-def test_the_table_puts_the_nearest_to_the_truth_first():
-    """A table that is read from the top should not begin with the worst."""
-    rows = {("a", "true"): [Row(20, 30, 30, 0.1, 0.2, 1)], ("b", "true"): [Row(30, 30, 30, 0.1, 0.1, 1)]}
-    lines = table(rows, 0.15).splitlines()
-    assert lines[2].startswith("| b") and "| 100% |" in lines[2] and "| 0% |" in lines[3]
-
-
-def test_the_command_measures_both_kinds_of_ends(pipe, tmp_path, capsys):
-    """`kontext-slider data morphers` end to end on a saved model."""
-    pipe.save_pretrained(tmp_path / "model")
-    flags = ["--model", str(tmp_path / "model"), "--edits", "2", "--seed", "1", "--distance", "rms"]
-    assert not main(["data", "morphers", *flags, "--only", "pixel-fade", "--out", str(tmp_path / "table.md")])
-    text = capsys.readouterr().out
-    assert text in (tmp_path / "table.md").read_text()
-    assert (
-        "| pixel-fade | reconstruction |" in text
-        and "| pixel-fade | true |" in text
-        and "| ground truth | true | 99" in text
-    )
-    assert main(["data", "morphers", "--edits", "0"]) == 2
-
-
-def test_the_run_command_makes_a_report_that_says_how(plain_pipe, tmp_path, capsys, lenient):
-    """`kontext-slider data run` end to end on a model that has no slider yet, and the command in its report must be the
-    one that repeats it."""
-    plain_pipe.save_pretrained(tmp_path / "model")
-    flags = [
-        "--model",
-        str(tmp_path / "model"),
-        "--num",
-        "2",
-        "--seed",
-        "4",
-        "--size",
-        "48",
-        "--morpher",
-        "latent-fade",
-    ]
-    assert not main(["data", "run", "--out", str(tmp_path / "out"), *flags, "--max-kl", "1.5"])
-    assert "load_dataset" in capsys.readouterr().out
-    report = (tmp_path / "out" / "report" / "report.md").read_text()
-    for flag in ("--seed 4", "--size 48", "--morpher latent-fade", "--max-kl 1.5", "--num 2"):
-        assert flag in report
-    assert (tmp_path / "out" / "packed" / "data" / "train-00000-of-00001.parquet").exists()
-    assert main(["data", "run", "--out", str(tmp_path / "out"), "--share", "one"]) == 2
-    assert main(["data", "run", "--out", str(tmp_path / "new"), "--model", str(tmp_path / "none")]) == 1
-    assert "--model" in capsys.readouterr().err
