@@ -22,8 +22,8 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, rms_norm, scaled_dot_product_attention
 
+from ..base import Site, family_of
 from ..lora import ADAPTER, slider_layers
-from ..modulation import modulations
 from ..placement import is_lent, modulation_layers
 
 NORM_EPS = 1e-6  # of all LayerNorms of the transformer
@@ -40,7 +40,7 @@ class InferenceCopy:
     context_embedder: nn.Module
     time_text_embed: nn.Module
     pos_embed: nn.Module
-    modulation: tuple[tuple[nn.Module, ...], ...]  # linear layers by owner, in the order of `modulations`
+    modulation: tuple[tuple[nn.Module, ...], ...]  # linear layers by owner, in the order of their sites
     compiled: bool
 
 
@@ -66,12 +66,17 @@ def inference_copy(
         layer.set_adapter(ADAPTER, inference_mode=True)
     names = ("x_embedder", "context_embedder", "time_text_embed", "pos_embed")
     inputs = {name: getattr(trunk, name) for name in names}
-    modulation = tuple(tuple(getattr(owner, name).linear for name in names) for owner, names in modulations(trunk))
+    modulation = tuple(tuple(getattr(owner, name).linear for name in names) for owner, names in _sites(trunk))
     _put_stand_ins(trunk)
     if compiled:
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_SHAPES)
         trunk.compile_repeated_blocks(fullgraph=True)
     return InferenceCopy(trunk, **inputs, modulation=modulation, compiled=compiled)
+
+
+def _sites(trunk: nn.Module) -> list[Site]:
+    """All modulation layers: of double blocks, single blocks, the last one."""
+    return family_of(trunk).modulation_sites(trunk, "every_block")
 
 
 def can_be_copied(transformer: nn.Module) -> bool:
@@ -137,7 +142,7 @@ def _put_stand_ins(trunk: FluxTransformer2DModel) -> None:
     device, first = trunk.x_embedder.weight.device, 0
     trunk.x_embedder = trunk.context_embedder = trunk.pos_embed = nn.Identity()
     trunk.time_text_embed = _GivenModulation()
-    for owner, names in modulations(trunk):
+    for owner, names in _sites(trunk):
         for name in names:
             rows = torch.arange(first, first + _num_parts(getattr(owner, name).linear), device=device)
             setattr(owner, name, _TableNorm(rows.flip(0) if name == "norm_out" else rows))  # its scale comes first
