@@ -9,7 +9,7 @@ __all__ = ["create_app"]
 
 def __getattr__(name: str) -> Any:
     if name == "create_app":
-        from kontext_slider.ui.layout import create_app
+        from .layout import create_app
 
         return create_app
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,8 @@
-"""Which edits stay open, and for how long. Gradio's own clock counts from the last Edit, not from the last use.
+"""Which edits are open, which page shows which, and when they close.
 
-An edit belongs to no connection: a page that is loaded again finds its edit by its key. It closes when nothing was
-asked of it for an hour, ten minutes after its page has gone, or, oldest first, when the folder of the app has grown too
-large and its page has gone. The edit of a page that is there is never closed for its size.
+An edit belongs to no connection: a page that is loaded again finds its edit by its key. It closes when nothing has used
+it for an hour, ten minutes after its page has gone, or, oldest first, when the folder of the app has grown too large
+and its page has gone. The edit of a page that is there is never closed for its size.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from kontext_slider.ui.folder import size_of
-from kontext_slider.ui.tab import OpenEdit
+from .folder import size_of
+from .open_edit import OpenEdit
 
 UNUSED_SECONDS = 3600.0
 LEFT_SECONDS = 600.0  # time to load a page again, or to come back with the back button
@@ -24,9 +26,10 @@ EDITS_PREFIX = "edit"  # of the folders that `Handlers` and `OpenEdit` make
 
 
 class OpenEdits:
-    """All open edits of this process, by key. A thread of its own closes them; it ends when none is open.
+    """All open edits of this process. A thread of its own closes them; it ends when none is open.
 
     folder: where uploads and frames are, counted together. most_bytes: what it may hold.
+    A page is gradio's name of a connection (`request.session_hash`). It shows at most one edit.
     """
 
     def __init__(
@@ -36,40 +39,83 @@ class OpenEdits:
         left_seconds: float = LEFT_SECONDS,
         most_bytes: int = MOST_BYTES,
     ) -> None:
+        self.most_bytes = most_bytes
         self._folder = Path(folder)
         self._unused_seconds, self._left_seconds = unused_seconds, left_seconds
-        self.most_bytes = most_bytes
         self._look_seconds = min(LOOK_SECONDS, unused_seconds / 4, left_seconds / 4)
-        self._edits: dict[str, OpenEdit] = {}
+        self._edits: list[OpenEdit] = []
+        self._pages: dict[str, OpenEdit] = {}
+        self._left: set[str] = set()  # pages that are gone, or whose connection is
+        self._serial = 0
         self._lock = threading.Lock()
         self._watch: threading.Thread | None = None
 
-    def add(self, edit: OpenEdit) -> None:
-        """Look after an edit that has just been opened."""
+    def open(
+        self,
+        page: str,
+        session: Any,
+        strengths: Sequence[float],
+        photograph: str,
+        cache: str,
+        serial: int | None = None,
+    ) -> OpenEdit:
+        """The edit of a session that has just been opened; the page's edit before it closes.
+
+        serial: where the page shows the edit already, its serial there. The others are as in `OpenEdit`.
+        """
         with self._lock:
-            self._edits[edit.key] = edit
+            self._serial = max(self._serial + 1, int(time.time() * 1000))  # grows past a restart of the server
+            edit = OpenEdit(session, serial or self._serial, strengths, photograph, cache)
+            self._edits.append(edit)
+            before = self._pages.get(page)
+            self._pages[page] = edit
             if self._watch is None:
                 self._watch = threading.Thread(target=self._look, name="open-edits", daemon=True)
                 self._watch.start()
+        if before is not None:
+            before.close()
+        return edit
 
-    def find(self, key: str) -> OpenEdit | None:
-        """The open edit of this key, which counts as a use of it."""
+    def show(self, page: str, edit: OpenEdit) -> None:
+        """Let a page show an edit that is open already; the one that it showed before closes."""
         with self._lock:
-            edit = self._edits.get(key)
+            before = self._pages.get(page)
+            self._pages[page] = edit
+        self.of(page)
+        if before is not None and before is not edit:
+            before.close()
+
+    def of(self, page: str) -> OpenEdit | None:
+        """The open edit that a page shows, which counts as a use of it."""
+        with self._lock:
+            self._left.discard(page)
+            edit = self._pages.get(page)
         if edit is None or edit.is_closed:
             return None
-        edit.touch()
+        edit.last_use = time.monotonic()
         return edit
+
+    def find(self, key: str) -> OpenEdit | None:
+        """The open edit of this key."""
+        return next((edit for edit in self._open() if edit.key == key), None)
+
+    def leave(self, page: str) -> None:
+        """Note that a page is gone, or its connection. Its edit stays for some minutes."""
+        with self._lock:
+            self._left |= {page} & self._pages.keys()
 
     def close_unused(self) -> None:
         """Close what is due now."""
+        now = time.monotonic()
         for edit in self._open():
-            unused = edit.unused_seconds()
-            if unused > self._unused_seconds or (not edit.has_page and unused > self._left_seconds):
+            unused = now - edit.last_use
+            if unused > self._unused_seconds or (unused > self._left_seconds and not self._has_page(edit)):
                 edit.close()
         self._keep_the_limit()
         with self._lock:
-            self._edits = {key: edit for key, edit in self._edits.items() if not edit.is_closed}
+            self._edits = [edit for edit in self._edits if not edit.is_closed]
+            self._pages = {page: edit for page, edit in self._pages.items() if not edit.is_closed}
+            self._left &= self._pages.keys()
 
     def close_all(self) -> None:
         """Close every edit, when the app ends."""
@@ -87,26 +133,26 @@ class OpenEdits:
 
     def _open(self) -> list[OpenEdit]:
         with self._lock:
-            return [edit for edit in self._edits.values() if not edit.is_closed]
+            return [edit for edit in self._edits if not edit.is_closed]
+
+    def _has_page(self, edit: OpenEdit) -> bool:
+        with self._lock:
+            return any(shown is edit and page not in self._left for page, shown in self._pages.items())
 
     def _keep_the_limit(self) -> None:
-        left = sorted((edit for edit in self._open() if not edit.has_page), key=OpenEdit.unused_seconds)
-        while left and size_of(self._folder) > self.most_bytes:
-            left.pop().close()
+        left = [edit for edit in self._open() if not self._has_page(edit)]
+        for edit in sorted(left, key=lambda edit: edit.last_use):
+            if size_of(self._folder) > self.most_bytes:
+                edit.close()
         for upload in self._old_uploads():
-            if size_of(self._folder) <= self.most_bytes:
-                return
-            upload.unlink(missing_ok=True)
+            if size_of(self._folder) > self.most_bytes:
+                upload.unlink(missing_ok=True)
 
     def _old_uploads(self) -> list[Path]:
         """Uploads that no open edit was made of, oldest first. Gradio keeps each in a folder named after its hash."""
-        used = {edit.recipe.photograph for edit in self._open()}
-        young = time.time() - FRESH_SECONDS
+        used = {edit.photograph for edit in self._open()}
         found = []
         for path in self._folder.glob("*/*"):
-            if path.parent.name.startswith(EDITS_PREFIX) or str(path) in used or not path.is_file():
-                continue
-            changed = path.stat().st_mtime
-            if changed < young:
-                found.append((changed, path))
-        return [path for _, path in sorted(found)]
+            if path.is_file() and not path.parent.name.startswith(EDITS_PREFIX) and str(path) not in used:
+                found.append((path.stat().st_mtime, path))
+        return [path for changed, path in sorted(found) if changed < time.time() - FRESH_SECONDS]

@@ -1,22 +1,23 @@
-"""Examples with pictures: `assets/examples/examples.json`, or none when it is absent."""
+"""What a visitor finds on the page: an edit that is rendered already, and example pictures to click.
+
+`python -m kontext_slider.ui.examples` renders the opening edit anew with the pocket model, as after a change of its
+weights. Its session is opened by the first thing that needs it: a strength between the frames, or a save.
+"""
 
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-
-from kontext_slider.images import read_image
-from kontext_slider.shipped import shipped
-from kontext_slider.ui.filmstrip import asset
-from kontext_slider.ui.photograph import preview
+from ..shipped import shipped
+from .components import CanvasData, EditInputs, caption, frames_of
 
 EXAMPLES = shipped("assets/examples") / "examples.json"
-THUMB_SIDE = 160  # pixels
+OPENING = shipped("assets/opening") / "opening.json"
+OPENING_SERIAL = 1  # below that of every edit that a visitor opens
+QUALITY = 90  # of WebP; strength 0 is lossless, as it is the source itself
 
 
 @dataclass(frozen=True)
@@ -41,37 +42,55 @@ def credits(examples: list[Example]) -> str:
     return "; ".join(dict.fromkeys(example.source for example in examples if example.source))
 
 
-class Gallery(gr.HTML):
-    """A row of example pictures to click. Event `pick`: {"index": int}."""
+@dataclass(frozen=True)
+class Opening:
+    """The edit that the page opens with: photograph, settings of `SliderEngine.open`, frames by strength."""
 
-    def __init__(self, examples: list[Example], **kwargs: Any) -> None:
-        super().__init__(
-            value=[
-                {"text": each.instruction, "image": preview(read_image(each.image), THUMB_SIDE)} for each in examples
-            ],
-            html_template=asset("examples.html"),
-            css_template=asset("examples.css"),
-            js_on_load=asset("examples.js"),
-            apply_default_css=False,
-            **kwargs,
+    photograph: Path
+    settings: dict[str, Any]
+    frames: dict[float, Path]
+
+    def canvas(self) -> CanvasData:
+        """What the page shows before anything was rendered."""
+        inputs = EditInputs(photograph="", num_frames=len(self.frames), **self.settings)
+        return CanvasData(
+            edit=OPENING_SERIAL,
+            inputs=inputs,
+            caption=caption(inputs, self.photograph.name),
+            strengths=sorted(self.frames),
+            frames=frames_of(sorted(self.frames.items())),
         )
 
-    def postprocess(self, value: list[dict[str, str]]) -> list[dict[str, str]]:  # type: ignore[override]
-        return value
+
+def read_opening(model: str | None, slider: str | None = None, path: Path = OPENING) -> Opening | None:
+    """The shipped opening, where these weights made it. None for others, and where it is not installed."""
+    if slider is not None or not path.is_file():
+        return None
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    if settings.pop("model") != model:
+        return None
+    frames = {float(each["strength"]): path.parent / each["file"] for each in settings.pop("frames")}
+    return Opening(path.parent / settings.pop("photograph"), settings, frames)
 
 
-class Picking:
-    """The handler of the gallery. `folder` is one that gradio serves files from: the examples may be anywhere."""
+def render_opening(photograph: Path, instruction: str, path: Path = OPENING, model: str = "pocket") -> None:
+    """Render the frames beside `path` and list them in it."""
+    from ..engine import SliderEngine
+    from ..presets import load_pipeline
 
-    def __init__(self, examples: list[Example], folder: str) -> None:
-        self.examples = examples
-        self.folder = Path(folder) / "examples"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with SliderEngine(load_pipeline(model, device="cpu")).open(photograph, instruction) as session:
+        listed = []
+        for strength, frame in session.sweep(11):
+            name = f"strength-{strength:.2f}.webp"
+            shown = session.source if strength == 0 else frame
+            shown.save(path.parent / name, "WEBP", lossless=strength == 0, quality=QUALITY, method=6)
+            listed.append({"strength": strength, "file": name})
+        facts = {"model": model, "instruction": instruction, "seed": session.seed, "steps": session.steps}
+    place = Path("..", photograph.parent.name, photograph.name).as_posix()
+    facts |= {"guidance": session.guidance, "photograph": place, "frames": listed}
+    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
-    def pick(self, event: gr.EventData) -> tuple[Any, Any]:
-        """An example was clicked. Outputs: photograph, instruction."""
-        index = event._data.get("index") if isinstance(event._data, dict) else None
-        if not isinstance(index, int) or not 0 <= index < len(self.examples):
-            return gr.skip(), gr.skip()
-        example = self.examples[index]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return shutil.copy(example.image, self.folder), example.instruction
+
+if __name__ == "__main__":
+    render_opening(OPENING.parents[1] / "photos" / "cat.jpg", "make it a pencil sketch")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from kontext_slider.errors import InvalidInput, KontextSliderError
+from ..errors import InvalidInput, KontextSliderError
 
 PREFIX = "kontext-slider-"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)

@@ -14,14 +14,31 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from kontext_slider.commands.options import add_engine_arguments, hush_libraries, load_engine, number
-from kontext_slider.errors import InvalidInput
-from kontext_slider.ui.folder import claim_folder
-from kontext_slider.ui.gpu import on_zero_gpu
+from ..commands.options import add_engine_arguments, hush_libraries, load_engine, number
+from ..errors import InvalidInput
+from .folder import claim_folder
+from .zero_gpu import ZeroGpuEngine, on_zero_gpu
 
 MAX_UPLOAD = "200mb"  # raw files and PNGs of large cameras have more than a hundred
 TEMPORARY = "GRADIO_TEMP_DIR"  # gradio's variable for its temporary folder
 FOREVER = 3600.0  # seconds
+SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+MONO = ("ui-monospace", "SF Mono", "Menlo", "Consolas", "monospace")
+COLOURS = {  # of gradio's themes: on a light page, on a dark one
+    "body_background_fill": ("#fafaf9", "#131316"),
+    "background_fill_secondary": ("#f0f0ee", "#232328"),
+    "block_background_fill": ("#ffffff", "#1b1b1f"),
+    "block_border_color": ("#e4e4e1", "#303036"),
+    "border_color_primary": ("#dededa", "#3a3a41"),
+    "body_text_color_subdued": ("#62626a", "#a6a6b0"),
+    "input_placeholder_color": ("#7b7b84", "#8f8f99"),
+    "button_secondary_background_fill": ("#ececea", "#2c2c32"),
+    "button_secondary_background_fill_hover": ("#e0e0dd", "#3a3a41"),
+    "input_background_fill": ("#f4f4f2", "#26262b"),
+    "button_primary_background_fill": ("#0f766e", "#0f766e"),
+    "button_primary_background_fill_hover": ("#115e59", "#14857c"),
+    "button_primary_text_color": ("#ffffff", "#ffffff"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,11 +67,13 @@ def run(args: argparse.Namespace) -> None:
 
     with ends_by_signal(), own_folder() as folder:
         hush_libraries(bars=True)
-        from kontext_slider.ui.edits import OpenEdits
-        from kontext_slider.ui.layout import create_app
+        from .edits import OpenEdits
+        from .layout import create_app
 
         edits = OpenEdits(folder)
-        app = create_app(load_engine(args), args.model, args.slider, args.speed, edits=edits)
+        engine: Any = load_engine(args)
+        engine = ZeroGpuEngine(engine) if on_zero_gpu() else engine
+        app = create_app(engine, args.model, args.slider, args.speed, edits=edits)
         try:
             print(f"Kontext Slider is at {_serve(app, args)}", flush=True)
             while True:
@@ -67,11 +86,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _serve(app: Any, args: argparse.Namespace) -> str:
-    """Launch the page and return where it is. What gradio says of a public link that failed goes to stderr."""
+    """Launch the page and return where it is. What gradio prints of a public link that failed goes to stderr."""
     options = launch_options() | {"share": args.share, "inbrowser": args.open}
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
-        with redirect_stdout(said):
+        with redirect_stdout(printed):
             _, here, public = app.launch(
                 server_name=args.host, server_port=args.port, quiet=True, prevent_thread_lock=True, **options
             )
@@ -79,7 +98,7 @@ def _serve(app: Any, args: argparse.Namespace) -> str:
         where = "any port from 7860 on" if args.port is None else f"port {args.port}"
         raise InvalidInput(f"The page cannot be served at {where}: it is taken. Choose another with --port.") from error
     if args.share and public is None:
-        print(said.getvalue().strip(), file=sys.stderr)
+        print(printed.getvalue().strip(), file=sys.stderr)
     return f"{here} and, for everybody, at {public}" if public else str(here)
 
 
@@ -117,8 +136,7 @@ def ends_by_signal() -> Iterator[None]:
 
 def launch_options() -> dict[str, Any]:
     """How the page is served everywhere: our look, no outside fonts, no history, no monitoring, bounded uploads."""
-    from kontext_slider.ui.filmstrip import asset
-    from kontext_slider.ui.theme import theme
+    from .components import asset
 
     return {
         "theme": theme(),
@@ -130,3 +148,28 @@ def launch_options() -> dict[str, Any]:
         "ssr_mode": False,
         "footer_links": ["gradio", "settings"],
     }
+
+
+def theme() -> Any:
+    """A calm page: neutral greys, one accent, soft corners, the system's own fonts."""
+    import gradio as gr
+
+    base = gr.themes.Base(
+        primary_hue="teal",
+        secondary_hue="teal",
+        neutral_hue="zinc",
+        radius_size="lg",
+        font=[gr.themes.Font(name) for name in SANS],
+        font_mono=[gr.themes.Font(name) for name in MONO],
+    )
+    light = {name: pair[0] for name, pair in COLOURS.items()}
+    dark = {f"{name}_dark": pair[1] for name, pair in COLOURS.items()}
+    return base.set(
+        **light,
+        **dark,
+        background_fill_primary_dark="#1b1b1f",
+        color_accent="#0f766e",
+        block_shadow="none",
+        block_label_text_weight="500",
+        block_title_text_weight="500",
+    )

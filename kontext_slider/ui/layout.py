@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import html
+import json
 from typing import Any
 
 import gradio as gr
 
-from kontext_slider.edit import MAX_SEED
-from kontext_slider.images import read_image
-from kontext_slider.instructions import whole_picture_first
-from kontext_slider.ui.edits import OpenEdits
-from kontext_slider.ui.examples import Example, Gallery, Picking, credits, read_examples
-from kontext_slider.ui.filmstrip import Chips, Filmstrip
-from kontext_slider.ui.handlers import MAX_FRAMES, Handlers
-from kontext_slider.ui.kept import wire_keeping
-from kontext_slider.ui.opening import Opening, read_opening
-from kontext_slider.ui.photograph import Looking, Photograph, look, sizes
-from kontext_slider.ui.save_panel import SavePanel, save_panel, wire_saving
-from kontext_slider.ui.saving import Saving
-from kontext_slider.ui.sentences import note
-from kontext_slider.ui.tab import Tab
+from ..edit import MAX_SEED
+from ..images import read_image
+from ..instructions import whole_picture_first
+from .components import Canvas, Choices, Photograph, asset, note, thumbnail
+from .edits import OpenEdits
+from .examples import Example, Opening, credits, read_examples, read_opening
+from .handlers import MAX_FRAMES, Handlers, look, sizes_of
+from .saving import PRIVATE, Saving, save_panel, wire_saving
 
 GENERAL_INSTRUCTIONS = [
     "make it snow",
@@ -31,7 +26,7 @@ GENERAL_INSTRUCTIONS = [
     "turn it into a pencil sketch",
 ]
 EDIT_INPUTS = ("photograph", "instruction", "num_frames", "seed", "steps", "guidance")  # of an edit, in order
-NUM_FRAMES = 11  # of the strip, unless the person chooses
+NUM_FRAMES = 11  # of the strip, unless the visitor chooses
 NO_GUIDANCE = "Not available: this model was trained without a guidance input, so a value would change nothing."
 PARALLEL_EVENTS = 16  # events of one kind that may run at once; the engine's own lock orders the device
 HEADER = """<header class="masthead"><h1>Kontext Slider</h1>
@@ -39,6 +34,7 @@ HEADER = """<header class="masthead"><h1>Kontext Slider</h1>
 <style>@media (pointer: coarse) { footer a, footer button { min-height: 44px !important; } }</style>"""  # page.css ends
 # above gradio's own footer
 NEW_SEED = "() => Math.floor(Math.random() * 2 ** 32)"
+QUICK: dict[str, Any] = {**PRIVATE, "queue": False}
 
 
 def create_app(
@@ -50,25 +46,24 @@ def create_app(
 ) -> gr.Blocks:
     """Build the page over a `SliderEngine`. Nothing is rendered or served yet: call `launch()` on the result.
 
-    `model` and `slider` are the weights' names, and `speed` the engine's, as exported files shall tell them. `edits`
-    says how long an edit stays open and how much room all have; the page's own look is in `launch.launch_options()`.
+    model, slider: the weights' names; speed: the engine's. Exported files tell them. edits: how long an edit stays open
+    and how much room all have. The page's own look is in `launch.launch_options()`.
     """
     examples, opening = read_examples(), read_opening(model, slider)
     with gr.Blocks(title="Kontext Slider", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as app:
-        tab = gr.State(Tab())
         gr.HTML(HEADER, padding=False)
         with gr.Row(equal_height=False, elem_classes="page"):
             with gr.Column(scale=2, min_width=300, elem_classes="side"):
-                inputs = _inputs(engine.pipe, examples, opening)
+                widgets = _inputs(engine.pipe, examples, opening)
             with gr.Column(scale=5, min_width=340, elem_classes="work"):
-                strip = Filmstrip(value=opening.filmstrip() if opening else None, elem_id="filmstrip")
-                panel = save_panel(note(sizes(read_image(opening.photograph).size, engine.pipe)) if opening else "")
-        handlers = Handlers(engine, strip.GRADIO_CACHE, opening, edits)
-        _wire(handlers, tab, inputs, strip, panel)
-        _wire_photograph(Looking(engine.pipe), Picking(examples, handlers.folder), inputs)
-        wire_keeping(app, handlers, tab, [inputs[name] for name in EDIT_INPUTS])
-        saving = Saving(handlers.find, model, slider, speed)
-        wire_saving(saving, panel, tab, strip, inputs["sentence"], inputs["num_frames"])
+                canvas = Canvas(value=opening.canvas() if opening else None, elem_id="filmstrip")
+                sizes = sizes_of(read_image(opening.photograph).size, engine.pipe) if opening else ""
+                panel = save_panel(note(sizes) if opening else "")
+        handlers = Handlers(engine, canvas.GRADIO_CACHE, opening, examples, edits)
+        outputs = [canvas, widgets["notice"], widgets["nearest"], panel["note"], panel["download"]]  # of a message
+        _wire_edits(app, handlers, widgets, canvas, outputs)
+        _wire_inputs(app, handlers, widgets)
+        wire_saving(Saving(handlers, model, slider, speed), panel, widgets["num_frames"], outputs)
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS)
 
 
@@ -83,38 +78,31 @@ def suggestions(known: dict[str, list[str]]) -> list[str]:
 
 
 def _inputs(pipe: Any, examples: list[Example], opening: Opening | None) -> dict[str, Any]:
-    """The left column, by name, with what the page opens with."""
+    """The widgets of the left column, by name, with what the page opens with."""
     path = str(opening.photograph) if opening else None
+    widgets: dict[str, Any] = {}
     with gr.Group(elem_id="photograph"):
-        photograph = Photograph(value=path, label="Photograph")
-        shown = gr.HTML(look(path, pipe), padding=False)
-    instruction = gr.Textbox(
-        opening.instruction if opening else "",
+        widgets["photograph"] = Photograph(value=path, label="Photograph")
+        widgets["look"] = gr.HTML(look(path, pipe), padding=False)
+    widgets["instruction"] = gr.Textbox(
+        opening.settings["instruction"] if opening else "",
         label="Instruction",
         placeholder="What should change?",
         lines=1,
         max_lines=1,
         elem_id="instruction",
     )
-    chips = Chips(suggestions(pipe.known_instructions), label="Suggested instructions", elem_id="suggestions")
-    edit = gr.Button("Edit", variant="primary", size="lg", elem_id="edit")
-    sentence = gr.HTML("", elem_id="notice", padding=False)
-    nearest = Chips(label="Nearest known instructions", elem_id="nearest")
-    settings = _settings(pipe)
-    gallery = Gallery(examples, label="Try one of these", elem_id="examples") if examples else None
+    chips = suggestions(pipe.known_instructions)
+    widgets["suggestions"] = Choices(chips, label="Suggested instructions", elem_id="suggestions")
+    widgets["edit"] = gr.Button("Edit", variant="primary", size="lg", elem_id="edit")
+    widgets["notice"] = gr.HTML("", elem_id="notice", padding=False)
+    widgets["nearest"] = Choices(label="Nearest known instructions", elem_id="nearest")
+    widgets |= _settings(pipe)
     if examples:
+        pictures = [{"text": each.instruction, "image": thumbnail(read_image(each.image), 160)} for each in examples]
+        widgets["examples"] = Choices(pictures, "gallery", label="Examples", elem_id="examples")
         gr.HTML(f'<p class="credits">Pictures: {html.escape(credits(examples))}</p>', padding=False)
-    return {
-        "photograph": photograph,
-        "look": shown,
-        "gallery": gallery,
-        "instruction": instruction,
-        "chips": chips,
-        "edit": edit,
-        "sentence": sentence,
-        "nearest": nearest,
-        **settings,
-    }
+    return widgets
 
 
 def _settings(pipe: Any) -> dict[str, Any]:
@@ -139,30 +127,35 @@ def _settings(pipe: Any) -> dict[str, Any]:
     return {"num_frames": num_frames, "seed": seed, "steps": steps, "guidance": guidance}
 
 
-def _wire(handlers: Handlers, tab: gr.State, inputs: dict[str, Any], strip: Filmstrip, panel: SavePanel) -> None:
-    """Edit (button and Enter), the slider at rest, suggestions."""
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    instruction, sentence, nearest = inputs["instruction"], inputs["sentence"], inputs["nearest"]
-    outputs = [tab, strip, sentence, nearest, panel.download, panel.note]
+def _wire_edits(
+    app: gr.Blocks, handlers: Handlers, widgets: dict[str, Any], canvas: Canvas, outputs: list[Any]
+) -> None:
+    """Edit (button and Enter), and the slider at rest. A newer event does not wait for an older one: it replaces it."""
     gr.on(
-        [inputs["edit"].click, instruction.submit],
+        [widgets["edit"].click, widgets["instruction"].submit],
         handlers.edit,
-        inputs=[tab, *(inputs[name] for name in EDIT_INPUTS)],
-        outputs=outputs,
-        trigger_mode="multiple",  # a newer Edit does not wait for the older: it takes over
-        **quiet,
+        [widgets[name] for name in EDIT_INPUTS],
+        outputs,
+        trigger_mode="multiple",
+        **PRIVATE,
     )
-    strip.reopen(handlers.reopen, tab, outputs, **quiet)
-    strip.commit(handlers.commit, tab, [strip, sentence], trigger_mode="multiple", **quiet)  # the newest wins
-    for chips in (inputs["chips"], nearest):
-        chips.pick(handlers.pick, None, instruction, queue=False, **quiet)
+    canvas.commit(handlers.commit, None, outputs, trigger_mode="multiple", **PRIVATE)
+    canvas.reopen(handlers.reopen, None, outputs, **PRIVATE)
+    app.unload(handlers.leave)
 
 
-def _wire_photograph(looking: Looking, picking: Picking, inputs: dict[str, Any]) -> None:
-    """What stands in the upload is looked at, wherever it comes from."""
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-    photograph, sentence = inputs["photograph"], inputs["sentence"]
-    photograph.change(looking.look, photograph, [photograph, inputs["look"], sentence], **quiet)
-    photograph.refused(looking.refused, None, sentence, **quiet)
-    if inputs["gallery"] is not None:
-        inputs["gallery"].pick(picking.pick, None, [photograph, inputs["instruction"]], **quiet)
+def _wire_inputs(app: gr.Blocks, handlers: Handlers, widgets: dict[str, Any]) -> None:
+    """The upload, whatever fills in inputs, and the browser, which keeps them and gives them back after a reload."""
+    photograph, instruction, notice = widgets["photograph"], widgets["instruction"], widgets["notice"]
+    photograph.change(handlers.look, photograph, [photograph, widgets["look"], notice], **QUICK)
+    photograph.refused(handlers.refused, None, notice, **QUICK)
+    for chips in (widgets["suggestions"], widgets["nearest"]):
+        chips.pick(handlers.pick, None, instruction, **QUICK)
+    if "examples" in widgets:
+        widgets["examples"].pick(handlers.pick_example, None, [photograph, instruction], **QUICK)
+    inputs = [widgets[name] for name in EDIT_INPUTS]
+    defaults = json.dumps([photograph.value and photograph.value["path"], *(widget.value for widget in inputs[1:])])
+    keep = f"(...values) => {{ {asset('keep.js')}\n keepInputs(...values); }}"
+    restore = f"async () => {{ {asset('keep.js')}\n return await restoredInputs({defaults}); }}"
+    gr.on([widget.change for widget in inputs], None, inputs, None, js=keep, **QUICK)
+    app.load(None, None, inputs, js=restore, **QUICK)

@@ -1,7 +1,7 @@
-"""What happens on the server when a person saves: one picture at the photograph's own size, or the sweep.
+"""How a visitor saves: one picture at the photograph's own size, or the sweep as an animation or archive.
 
-Every picture comes from `session.picture`, those of a sweep at the width that the person chose. A file is
-written into the folder of its edit, from which the browser fetches it.
+Every picture comes from `session.picture`. A file is written into the folder of its edit, from which the browser
+fetches it. Gradio checks that a value from the browser is one that its widget offers.
 """
 
 from __future__ import annotations
@@ -15,25 +15,124 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from kontext_slider.edit import check_num_frames, check_whole
-from kontext_slider.engine import grid
-from kontext_slider.errors import InvalidInput, KontextSliderError
-from kontext_slider.export import save_sweep
-from kontext_slider.metadata import describe, read_metadata
-from kontext_slider.picture_file import picture_name, save_picture
-from kontext_slider.ui.filmstrip import Busy
-from kontext_slider.ui.handlers import MAX_FRAMES, fill, told
-from kontext_slider.ui.progress import watched
-from kontext_slider.ui.sentences import no_download, note, notice, position, whole
-from kontext_slider.ui.tab import OnStep, OpenEdit, Tab
+from ..edit import check_num_frames
+from ..engine import grid
+from ..errors import InvalidInput, KontextSliderError
+from ..export import save_sweep
+from ..metadata import describe, read_metadata
+from ..picture_file import JPEG_QUALITY, picture_name, save_picture
+from . import messages
+from .components import Busy, note, notice
+from .handlers import MAX_FRAMES, Handlers
+from .messages import Message, message
+from .open_edit import OnStep, OpenEdit
 
-FORMAT_NAMES = {"gif": "GIF", "webp": "WebP", "mp4": "MP4", "zip": "ZIP"}
-PICTURE_NAMES = {"jpg": "JPEG", "png": "PNG", "webp": "WebP"}
+SWEEP_FORMATS = {"gif": "GIF", "webp": "WebP", "mp4": "MP4", "zip": "ZIP"}
+PICTURE_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WebP"}
 FULL_SIZE = 0  # as a width: the photograph's own
 WIDTHS = (640, 1024, 1920, FULL_SIZE)  # of a sweep's pictures, at most, in pixels
-DEFAULT_WIDTH = 1024
-NOTHING_OPEN = "There is nothing to save yet; press Edit first."
-Find = Callable[[Tab, int], OpenEdit | None]
+PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+# gradio mounts the button after the event has ended; after a failed export it stays hidden
+START_DOWNLOAD = """() => {
+  const press = (tries) => {
+    const button = document.querySelector('#download');
+    if (button) setTimeout(() => button.click(), 50);
+    else if (tries > 0) setTimeout(() => press(tries - 1), 100);
+  };
+  press(50);
+}"""
+# The first input of a save: what stands on the slider at the moment of the press, which the canvas has in its dataset.
+READ_SLIDER = """(...values) => {
+  const { edit, strength } = document.querySelector('#filmstrip .stage').dataset;
+  return [{ edit: Number(edit || 0), strength: Number(strength) }, ...values.slice(1, %d)];
+}"""
+
+
+class Saving:
+    """The save handlers. model, slider, speed: names of the weights and of the engine's speed, for the files' metadata.
+
+    `place` is what stands on the slider: {"edit": int, "strength": float}.
+    """
+
+    def __init__(
+        self, handlers: Handlers, model: str | None = None, slider: str | None = None, speed: str | None = None
+    ) -> None:
+        self.handlers = handlers
+        self.model = model
+        self.slider = slider
+        self.speed = speed
+
+    def picture(
+        self, place: Any, suffix: str, quality: Any, keep_profile: bool, keep_location: bool, request: gr.Request
+    ) -> Iterator[Message]:
+        """Write the picture on the slider at the photograph's own size."""
+        is_lossless = suffix == "png" or (suffix == "webp" and quality == 100)
+        options: dict[str, Any] = {"keep_profile": keep_profile, "keep_location": keep_location}
+        options["quality"] = None if is_lossless else messages.whole(quality)
+        yield from self._save(request, place, partial(self._write_picture, suffix, options))
+
+    def sweep(self, suffix: str) -> Callable[..., Iterator[Message]]:
+        """The handler that completes the sweep and writes it. Gradio knows a generator by its function."""
+
+        def handler(place: Any, num_frames: Any, width: int, request: gr.Request) -> Iterator[Message]:
+            yield from self._save(request, place, partial(self._write_sweep, suffix, num_frames, width))
+
+        return handler
+
+    def _save(
+        self, request: gr.Request, place: Any, write: Callable[..., Iterator[Busy | Message]]
+    ) -> Iterator[Message]:
+        try:
+            if not isinstance(place, dict) or not place.get("edit"):
+                raise InvalidInput("There is nothing to save yet; press Edit first.")
+            serial, strength = messages.position(place)
+            edit = self.handlers.find(str(request.session_hash), serial)
+            if edit is None:
+                raise InvalidInput("This edit is no longer open; press Edit to render it again.")
+        except KontextSliderError as error:
+            yield message(notice=notice(str(error)), download=messages.no_download())
+            return
+        yield message(notice=edit.remark, note=note(edit.sizes), download=messages.no_download())
+        yield from messages.report(edit, write(edit, strength))
+
+    def _write_picture(self, suffix: str, options: dict[str, Any], edit: OpenEdit, strength: float) -> Iterator[Any]:
+        """Renders first what is missing, as a frame of the strip does: a later move of the slider cannot end it."""
+        yield from messages.render(partial(edit.fill, strength), f"Strength {strength:.2f}")
+        session, photo = edit.session, edit.session.photo
+        yield Busy(text=f"Writing the {PICTURE_FORMATS[suffix]}, {photo.image.width} x {photo.image.height}")
+        picture, facts = session.picture(strength), session.full_size_facts(strength)
+        path = edit.folder / picture_name(photo.name, session.instruction, strength, suffix)
+        origin = self._origin(edit)
+        metadata = describe([strength], picture.size, origin.pop("source"), origin | facts | {"speed": self.speed})
+        left_out = save_picture(picture, path, metadata, photo=photo, **options)
+        saved = f"Saved {picture.width} x {picture.height} at strength {strength:.2f}."
+        yield _saved(path, PICTURE_FORMATS[suffix], saved, left_out, facts.get("warning", ""))
+
+    def _write_sweep(self, suffix: str, num_frames: Any, width: int, edit: OpenEdit, _: float) -> Iterator[Any]:
+        strengths = grid(check_num_frames(messages.whole(num_frames), MAX_FRAMES))
+        yield from messages.fill(edit, len(strengths))
+        session, facts = edit.session, edit.session.full_size_facts(strengths[-1])
+        facts |= {} if self.speed is None else {"speed": self.speed}
+        path = edit.folder / f"{file_stem(session.instruction)}.{suffix}"
+
+        def write(on_picture: OnStep) -> None:
+            def pictures() -> Iterator[tuple[float, Image.Image]]:
+                for number, strength in enumerate(strengths):
+                    on_picture(number + 1, len(strengths))
+                    yield strength, session.picture(strength, width=width or None)
+
+            save_sweep(pictures(), path, strengths=strengths, facts=facts, **self._origin(edit))
+
+        yield from messages.render(write, f"Writing the {SWEEP_FORMATS[suffix]}")
+        columns, rows = read_metadata(path)["size"]
+        saved = f"Saved {len(strengths)} pictures of {columns} x {rows}."
+        yield _saved(path, SWEEP_FORMATS[suffix], saved, facts.get("warning", ""))
+
+    def _origin(self, edit: OpenEdit) -> dict[str, Any]:
+        session = edit.session
+        settings = {name: getattr(session, name) for name in ("instruction", "seed", "steps", "guidance")}
+        return settings | {"model": self.model, "slider": self.slider, "source": session.photo.name}
 
 
 def file_stem(instruction: str) -> str:
@@ -41,130 +140,52 @@ def file_stem(instruction: str) -> str:
     return re.sub(r"[\W_]+", "-", instruction.lower()).strip("-")[:60] or "edit"
 
 
-def choice(value: Any, known: Any, name: str) -> Any:
-    """`value` if it is one of `known`, or `InvalidInput`. Values come from a browser and may be anything."""
-    if isinstance(value, bool) or not isinstance(value, str | int) or value not in known:
-        raise InvalidInput(f"{name} is one of {', '.join(str(each) for each in known)}; got {value!r}.")
-    return value
-
-
-class Saving:
-    """The save handlers.
-
-    `find(tab, serial)` is the tab's open edit of that serial; `model` and `slider` are the weights' names, and `speed`
-    that of the engine's, as files shall tell them.
-    """
-
-    def __init__(
-        self, find: Find, model: str | None = None, slider: str | None = None, speed: str | None = None
-    ) -> None:
-        self.find = find
-        self.model = model
-        self.slider = slider
-        self.speed = speed
-
-    def picture(
-        self, tab: Tab, place: Any, suffix: Any, quality: Any, keep_profile: Any, keep_location: Any
-    ) -> Iterator[tuple[Any, Any, Any, Any]]:
-        """Write the picture on the slider at the photograph's own size. Outputs: filmstrip, notice, note, download."""
-        try:
-            choice(suffix, PICTURE_NAMES, "The format")
-            quality = check_whole("quality", whole(quality), 1, 100)
-            edit, strength = self._find(tab, place)
-        except KontextSliderError as error:
-            yield gr.skip(), notice(str(error), "error"), gr.skip(), no_download()
-            return
-        yield gr.skip(), edit.remark, note(edit.recipe.sizes), no_download()
-        is_lossless = suffix == "png" or (suffix == "webp" and quality == 100)
-        keep: dict[str, Any] = {"keep_profile": keep_profile is True, "keep_location": keep_location is True}
-        keep["quality"] = None if is_lossless else quality
-        written: list[tuple[Path, str]] = []
-        for strip, sentence in told(tab, edit, self._write_picture(edit, strength, suffix, keep, written)):
-            yield strip, sentence, gr.skip(), gr.skip()
-        for path, said in written:
-            yield gr.skip(), gr.skip(), said, download(path, PICTURE_NAMES[suffix])
-
-    def sweep(
-        self, suffix: str, tab: Tab, place: Any, num_frames: Any, width: Any
-    ) -> Iterator[tuple[Any, Any, Any, Any]]:
-        """Complete the sweep and write it. Outputs: filmstrip, notice, note, download."""
-        try:
-            strengths = grid(check_num_frames(whole(num_frames), MAX_FRAMES))
-            choice(width, WIDTHS, "The width")
-            edit, _ = self._find(tab, place)
-        except KontextSliderError as error:
-            yield gr.skip(), notice(str(error), "error"), gr.skip(), no_download()
-            return
-        yield gr.skip(), edit.remark, note(edit.recipe.sizes), no_download()
-        written: list[tuple[Path, str]] = []
-        for strip, sentence in told(tab, edit, self._write_sweep(edit, strengths, suffix, width, written)):
-            yield strip, sentence, gr.skip(), gr.skip()
-        for path, said in written:
-            yield gr.skip(), gr.skip(), said, download(path, FORMAT_NAMES[suffix])
-
-    def _find(self, tab: Tab, place: Any) -> tuple[OpenEdit, float]:
-        """The open edit and the strength on its slider."""
-        if not isinstance(place, dict) or not place.get("edit"):
-            raise InvalidInput(NOTHING_OPEN)
-        serial, strength = position(place)
-        edit = self.find(tab, serial)
-        if edit is None:
-            raise InvalidInput("This edit is no longer open; press Edit to render it again.")
-        return edit, strength
-
-    def _write_picture(
-        self, edit: OpenEdit, strength: float, suffix: str, keep: dict[str, Any], written: list[tuple[Path, str]]
-    ) -> Iterator[Busy]:
-        """Renders first what is missing, as a frame of the strip does: a later move of the slider cannot cancel it."""
-        for done, total in watched(partial(edit.fill, strength)):
-            yield Busy(text=f"Strength {strength:.2f}, step {done} of {total}", fraction=done / max(total, 1))
-        photo = edit.session.photo
-        yield Busy(text=f"Writing the {PICTURE_NAMES[suffix]}, {photo.image.width} x {photo.image.height}")
-        picture, facts = edit.session.picture(strength), edit.session.full_size_facts(strength)
-        path = edit.folder / picture_name(edit.recipe.source, edit.recipe.instruction, strength, suffix)
-        origin = self._origin(edit)
-        metadata = describe([strength], picture.size, origin.pop("source"), origin | facts | {"speed": self.speed})
-        left_out = save_picture(picture, path, metadata, photo=photo, **keep)
-        saved = f"Saved {picture.width} x {picture.height} at strength {strength:.2f}."
-        written.append((path, note(saved, left_out, facts.get("warning", ""))))
-
-    def _write_sweep(
-        self, edit: OpenEdit, strengths: list[float], suffix: str, width: int, written: list[tuple[Path, str]]
-    ) -> Iterator[Busy]:
-        yield from fill(edit, len(strengths))
-        session, facts = edit.session, edit.session.full_size_facts(strengths[-1])
-        facts |= {} if self.speed is None else {"speed": self.speed}
-        widest = None if width == FULL_SIZE else width
-        path = edit.folder / f"{file_stem(edit.recipe.instruction)}.{suffix}"
-
-        def write(on_picture: OnStep) -> None:
-            def pictures() -> Iterator[tuple[float, Image.Image]]:
-                for number, strength in enumerate(strengths):
-                    on_picture(number + 1, len(strengths))
-                    yield strength, session.picture(strength, width=widest)
-
-            save_sweep(pictures(), path, strengths=strengths, facts=facts, **self._origin(edit))
-
-        for number, total in watched(write):
-            yield Busy(text=f"Picture {number} of {total}", fraction=number / total)
-        columns, rows = read_metadata(path)["size"]
-        written.append(
-            (path, note(f"Saved {len(strengths)} pictures of {columns} x {rows}.", facts.get("warning", "")))
-        )
-
-    def _origin(self, edit: OpenEdit) -> dict[str, Any]:
-        recipe = edit.recipe
-        return {
-            "instruction": recipe.instruction,
-            "seed": recipe.seed,
-            "model": self.model,
-            "slider": self.slider,
-            "source": recipe.source,
-            "steps": recipe.steps,
-            "guidance": recipe.guidance,
-        }
-
-
-def download(path: Path, name: str) -> Any:
+def _saved(path: Path, name: str, *sentences: str) -> Message:
     """Offers a file that has just been written."""
-    return gr.update(value=str(path), label=f"Download {name} ({path.stat().st_size / 1e6:.1f} MB)", visible=True)
+    label = f"Download {name} ({path.stat().st_size / 1e6:.1f} MB)"
+    return message(note=note(*sentences), download=gr.update(value=str(path), label=label, visible=True))
+
+
+def save_panel(first_note: str) -> dict[str, Any]:
+    """The widgets, by name: one button in reach, all else folded away. `note`: the sizes, then what was saved."""
+    with gr.Row(elem_classes="save"):
+        picture = gr.Button("Save picture", elem_id="save-picture", min_width=130, scale=0)
+        download = gr.DownloadButton("Download", visible=False, elem_id="download", min_width=130, scale=0)
+        saved = gr.HTML(first_note, elem_id="saved", padding=False)
+    with gr.Accordion("Format, metadata, animations", open=False, elem_id="save-options"):
+        with gr.Row():
+            formats = [(name, suffix) for suffix, name in PICTURE_FORMATS.items()]
+            suffix = gr.Radio(formats, value="jpg", label="Format of the picture", min_width=240)
+            hint = "JPEG and WebP; WebP at 100 is lossless."
+            quality = gr.Slider(50, 100, value=JPEG_QUALITY, step=1, label="Quality", info=hint, min_width=240)
+        profile = gr.Checkbox(False, label="Keep the photograph's colour profile", info="Without: sRGB, safe anywhere.")
+        location = gr.Checkbox(False, label="Keep the place (GPS)", info="Without: nobody sees where it was taken.")
+        widths = [(f"At most {width} pixels" if width else "Full size", width) for width in WIDTHS]
+        width = gr.Dropdown(widths, value=1024, label="Width of the sweep's pictures", elem_id="sweep-width")
+        with gr.Row(elem_classes="exports"):
+            gr.HTML('<span class="save-as">Save the sweep as</span>', padding=False, min_width=120)
+            sweeps = {
+                suffix: gr.Button(name, size="sm", min_width=64, elem_id=f"save-{suffix}")
+                for suffix, name in SWEEP_FORMATS.items()
+            }
+    options = [suffix, quality, profile, location]
+    return {
+        "picture": picture,
+        "download": download,
+        "note": saved,
+        "options": options,
+        "width": width,
+        "sweeps": sweeps,
+    }
+
+
+def wire_saving(saving: Saving, panel: dict[str, Any], num_frames: gr.Slider, outputs: list[Any]) -> None:
+    """Connect the buttons. What is written is fetched by the browser at once."""
+    place = gr.JSON(visible=False)
+    saves = [(panel["picture"], saving.picture, panel["options"])]
+    saves += [
+        (button, saving.sweep(suffix), [num_frames, panel["width"]]) for suffix, button in panel["sweeps"].items()
+    ]
+    for button, handler, inputs in saves:
+        event = button.click(handler, [place, *inputs], outputs, js=READ_SLIDER % (1 + len(inputs)), **PRIVATE)
+        event.success(None, js=START_DOWNLOAD)

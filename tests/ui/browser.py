@@ -35,7 +35,7 @@ def find_chromium() -> str | None:
 
 
 class Browser:
-    """One page. `requests` lists the address of every request that the page has made."""
+    """One page at a time. `requests` lists the address of every request that the page has made."""
 
     def __init__(self, chromium: str, profile: Path, width: int = 1280, height: int = 900) -> None:
         self.requests: list[str] = []
@@ -44,12 +44,36 @@ class Browser:
         self._page: str | None = None
         self._start([chromium, *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}", "about:blank"])
         threading.Thread(target=self._read, daemon=True).start()
-        targets = self.call("Target.getTargets")["targetInfos"]
-        target = next(each["targetId"] for each in targets if each["type"] == "page")
+        self._visitor: str | None = None
+        self._size = width, height
+        self.new_visitor()
+
+    def new_visitor(self) -> None:
+        """Close the page and open an empty one that has nothing stored: no session, cookies, cache or emulation."""
+        self._page = None
+        before = self._visitor
+        self._visitor = self.call("Target.createBrowserContext")["browserContextId"]
+        target = self.call("Target.createTarget", url="about:blank", browserContextId=self._visitor)["targetId"]
+        if before is not None:
+            self.call("Target.disposeBrowserContext", browserContextId=before)
         self._page = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "DOM"):
             self.call(f"{domain}.enable")
-        self.resize(width, height)
+        self.requests.clear()
+        self.resize(*self._size)
+
+    def before_pages(self, script: str) -> None:
+        """Run a script in every page that is opened from now on, before its own."""
+        self.call("Page.addScriptToEvaluateOnNewDocument", source=script)
+
+    def speed_up(self, times: float) -> None:
+        """Let the timers of the pages that are opened from now on run so many times as fast."""
+        self.before_pages(f"const real = setTimeout; setTimeout = (call, ms, ...r) => real(call, ms / {times}, ...r);")
+
+    def downloads_to(self, folder: Path) -> None:
+        """Let downloads go to a new folder."""
+        folder.mkdir()
+        self.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
 
     def close(self) -> None:
         """End the browser and wait until it is gone."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from kontext_slider.edit import EditSpec, check_strength
 from kontext_slider.errors import InvalidInput, SessionClosed, Superseded
 from kontext_slider.images import ImageLike, Photo, read_photo, working_image
 
@@ -36,11 +37,12 @@ def faded(source: Image.Image, strength: float) -> Image.Image:
 class FakeSession:
     """`steps` steps of `step_seconds` per frame; a newer `show` supersedes an older one between two steps."""
 
-    def __init__(self, engine: FakeEngine, photo: Photo, steps: int) -> None:
-        self.photo, self.steps, self._engine = photo, steps, engine
+    def __init__(self, engine: FakeEngine, photo: Photo, spec: EditSpec) -> None:
+        self.photo, self._engine = photo, engine
+        self.instruction, self.seed, self.steps, self.guidance = spec.instruction, spec.seed, spec.steps, spec.guidance
         defaults, multiple = engine.pipe.defaults, 2 * engine.pipe.vae_scale_factor
         self.source = working_image(photo.on_white(), defaults.size, multiple)
-        self.preview_steps = steps // 2
+        self.preview_steps = spec.steps // 2
         self._frames: dict[float, Image.Image] = {}
         self._wanted: float | None = None
         self._open = True
@@ -52,10 +54,10 @@ class FakeSession:
         self.close()
 
     def has(self, strength: float) -> bool:
-        return strength in self._frames
+        return check_strength(strength) in self._frames
 
     def want(self, strength: float) -> None:
-        self._wanted = strength
+        self._wanted = check_strength(strength)
 
     def show(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
         self.want(strength)
@@ -139,6 +141,7 @@ class FakeEngine:
         )
 
     def open(self, image: ImageLike | Photo, instruction: str, **settings: Any) -> FakeSession:
+        spec = EditSpec.from_defaults(self.pipe.defaults, instruction, **settings)
         photo = image if isinstance(image, Photo) else read_photo(image)
         self.opened.append({"instruction": instruction, **settings})
-        return FakeSession(self, photo, settings["steps"])
+        return FakeSession(self, photo, spec)

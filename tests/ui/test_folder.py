@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import subprocess
 import sys
 
-import httpx
 import pytest
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.ui.folder import PREFIX, DiskFull, claim_folder, needs_room, size_of
-from tests.ui.serve import Server, free_port
-
-PICTURE = ("photograph.png", b"a person's photograph")
 
 
 def folders(root) -> list[str]:
@@ -26,12 +21,6 @@ def dead_process() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
-
-
-def upload(server: Server) -> str:
-    answer = httpx.post(f"{server.address}/gradio_api/upload", files={"files": PICTURE})
-    assert answer.status_code == 200, answer.text
-    return answer.json()[0]
 
 
 def test_a_claimed_folder_is_new_and_goes_with_its_lock(tmp_path):
@@ -85,41 +74,3 @@ def test_other_errors_are_not_taken_for_a_full_disk():
         raise PermissionError(errno.EACCES, "no right")
     with pytest.raises(InvalidInput, match="seed"), needs_room():
         raise InvalidInput("The seed is a number.")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_app_and_its_files(tmp_path, number):
-    """SIGTERM, which is how a container or a service manager ends it, left every frame and photograph on disk."""
-    server = Server(tmp_path, free_port())
-    uploaded = upload(server)
-    assert uploaded.startswith(str(tmp_path)) and os.path.exists(uploaded)
-    status, printed = server.stop(number)
-    assert status == 128 + number
-    assert folders(tmp_path) == [] and not os.path.exists(uploaded)
-    assert printed.splitlines() == [f"Kontext Slider is at {server.address}/"], "a clean start says one thing"
-
-
-@pytest.mark.slow
-def test_a_killed_app_leaves_nothing_after_the_next_start(tmp_path):
-    """SIGKILL gives no process the time to clean up: the next one has to. One that runs beside it keeps its files."""
-    killed, beside = Server(tmp_path, free_port()), Server(tmp_path, free_port())
-    left, kept = upload(killed), upload(beside)
-    killed.stop(signal.SIGKILL)
-    assert os.path.exists(left)
-    server = Server(tmp_path, free_port())
-    assert not os.path.exists(left) and os.path.exists(kept)
-    server.stop()
-    beside.stop()
-    assert folders(tmp_path) == []
-
-
-@pytest.mark.slow
-def test_an_emptied_temporary_folder_does_not_break_uploads(tmp_path):
-    """A cron job that cleans /tmp made every Edit fail until the app was started again."""
-    root = tmp_path / "root"
-    server = Server(root, free_port())
-    upload(server)
-    subprocess.run(["rm", "-rf", str(root)], check=True)
-    assert os.path.exists(upload(server))
-    assert server.stop()[0] == 143

@@ -1,19 +1,23 @@
-"""Flags, and the one place where the `spaces` package matters."""
+"""Flags, how the page is served, and what a process leaves behind."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import socket
+import subprocess
 import sys
-from types import ModuleType
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from PIL import Image
 
 import app
-from kontext_slider.ui import gpu, launch
+from kontext_slider.ui import launch
 from kontext_slider.ui.launch import add_arguments, launch_options
-from tests.ui.fake_engine import FakeEngine, faded
+from tests.ui.fake_engine import FakeEngine
 
 
 def test_flags_have_the_promised_names():
@@ -53,67 +57,45 @@ def test_uploads_are_bounded_and_history_is_off():
     assert options["max_file_size"] and options["run_history"] is False and options["enable_monitoring"] is False
 
 
-@pytest.mark.parametrize("variable", [None, "", "false"])
-def test_off_zero_gpu_the_engine_is_used_as_it_is(monkeypatch, variable):
-    """The `spaces` package is in every Space, so one on CPUs took the detour: no step progress, every frame anew."""
-    monkeypatch.setitem(sys.modules, "spaces", no_op_spaces())
-    monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
-    if variable is not None:
-        monkeypatch.setenv("SPACES_ZERO_GPU", variable)
-    engine = FakeEngine()
-    assert gpu.session_opener(engine) == engine.open
+PROCESS = """
+import sys, time
+from kontext_slider.ui.launch import ends_by_signal, own_folder
+with ends_by_signal(), own_folder() as folder:
+    (folder / "frame.png").write_bytes(b"x")
+    print(folder, flush=True)
+    time.sleep(60)
+"""
 
 
-def test_on_zero_gpu_the_package_is_used_though_it_does_nothing(monkeypatch):
-    """The variable decides, not whether a device is lent."""
-    monkeypatch.setitem(sys.modules, "spaces", no_op_spaces())
-    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    engine = FakeEngine()
-    session = gpu.session_opener(engine)(Image.new("RGB", (256, 256), "teal"), "make it night", seed=0, steps=1)
-    assert isinstance(session, gpu.LentSession)
-    assert session.show(0.5).tobytes() == faded(session.source, 0.5).tobytes()
+@contextmanager
+def process(root: Path) -> Iterator[tuple[subprocess.Popen, Path]]:
+    """A process with a temporary folder of its own in `root`, as the app is one, and that folder."""
+    environment = {**os.environ, "GRADIO_TEMP_DIR": str(root)}
+    with subprocess.Popen(
+        [sys.executable, "-c", PROCESS], stdout=subprocess.PIPE, text=True, env=environment
+    ) as started:
+        try:
+            yield started, Path(started.stdout.readline().strip())
+        finally:
+            started.kill()
 
 
-def no_op_spaces() -> ModuleType:
-    """The package as it is off ZeroGPU: its decorator changes nothing."""
-    spaces = ModuleType("spaces")
-    spaces.GPU = lambda duration: lambda function: function
-    return spaces
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_app_and_its_files(tmp_path, number):
+    """SIGTERM, which is how a container or a service manager ends it, left every frame and photograph on disk."""
+    with process(tmp_path) as (started, folder):
+        assert folder.parent == tmp_path and (folder / "frame.png").exists()
+        started.send_signal(number)
+        assert started.wait(60) == 128 + number
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
-def test_on_a_space_every_frame_is_made_inside_a_lent_gpu(monkeypatch):
-    """A session opened outside `@spaces.GPU` would touch CUDA where ZeroGPU has none."""
-    inside: list[bool] = []
-
-    def lend(duration):
-        def decorate(function):
-            def lent(*arguments):
-                inside.append(True)
-                try:
-                    return function(*arguments)
-                finally:
-                    inside.pop()
-
-            return lent
-
-        return decorate
-
-    spaces = ModuleType("spaces")
-    spaces.GPU = lend
-    monkeypatch.setitem(sys.modules, "spaces", spaces)
-    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    engine = FakeEngine()
-    opened_inside: list[bool] = []
-    real_open = engine.open
-    monkeypatch.setattr(engine, "open", lambda *a, **k: (opened_inside.append(bool(inside)), real_open(*a, **k))[1])
-    session = gpu.session_opener(engine)(Image.new("RGB", (400, 300), "teal"), "make it night", seed=0, steps=1)
-    assert opened_inside == []
-    [(_, frame)] = list(session.frames([0.5]))
-    assert frame.tobytes() == faded(session.source, 0.5).tobytes() == session.show(0.5).tobytes()
-    assert opened_inside and all(opened_inside)
-    before = len(opened_inside)
-    assert session.picture(0.5).size == (400, 300) and session.picture(0).tobytes() == session.photo.image.tobytes()
-    assert session.full_size_facts(0.5)["size"] == [400, 300]
-    assert len(opened_inside) == before, "each loan costs seconds: a frame that is there is not made again"
-    session.want(0.5)
-    assert session.preview_steps == 0  # a preview would be a second loan
+def test_a_killed_app_leaves_nothing_after_the_next_start(tmp_path):
+    """SIGKILL gives no process the time to clean up: the next one has to. One that runs beside it keeps its files."""
+    with process(tmp_path) as (_, beside):
+        with process(tmp_path) as (killed, left):
+            killed.kill()
+            killed.wait()
+            assert left.is_dir()
+        with process(tmp_path) as (_, new):
+            assert new.is_dir() and beside.is_dir() and not left.exists()

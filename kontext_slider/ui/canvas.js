@@ -1,0 +1,231 @@
+// Client side of Canvas. Given by gradio: element, props, trigger, watch; by keep.js: its functions.
+// Frames arrive over time (props.value), are fetched and decoded once, and are then swapped in as they are:
+// moving the slider over finished frames sends nothing to the server or the network.
+const REST_MS = 150; // a slider that does not move for so long is at rest
+const RECENT_MS = 1000; // a server that has sent something so recently is there
+const SENTENCE_MS = 12000; // a sentence about the connection stays so long
+const find = (selector) => element.querySelector(selector);
+const stage = find(".stage");
+const slider = find("input[type=range]");
+const strip = find(".strip");
+
+let edit = 0;
+let frames = new Map(); // slot -> {strength, image, url, ready, failed, preview}
+let shown = null; // the frame in the picture
+let restTimer = 0;
+let sentenceTimer = 0;
+let lastMessage = -Infinity; // when the server last sent something, ms
+let isReopening = false; // the kept edit is on its way
+let unsent = null; // the strength that is sent to the server once that answers
+let requested = null; // key of the strength that was sent and whose exact frame is not here yet
+
+const key = (strength) => Number(strength).toFixed(4);
+const slot = (frame) => key(frame.strength) + (frame.preview ? " preview" : "");
+const finished = (strength) => Boolean((frames.get(key(strength)) || {}).ready);
+const rounded = (strength) => Number(strength).toFixed(2);
+const position = () => Number(slider.value);
+
+// ---- drawing
+
+function nearest(strength) {
+  let best = null;
+  for (const frame of frames.values()) {
+    if (!frame.ready || (frame.preview && key(frame.strength) !== key(strength))) continue;
+    const closer = best && Math.abs(frame.strength - strength) - Math.abs(best.strength - strength);
+    if (best === null || closer < -1e-9 || (Math.abs(closer) <= 1e-9 && frame.strength < best.strength)) best = frame;
+  }
+  return best;
+}
+
+function describe(frame) {
+  const text = "Strength " + rounded(position());
+  if (frame === null) return text + ", no frame yet";
+  if (frame.preview) return text + " · preview, the exact frame follows";
+  if (key(frame.strength) !== key(position()))
+    return text + " · showing the nearest finished, " + rounded(frame.strength);
+  return text + (frame.strength === 0 ? " · the untouched picture" : "");
+}
+
+function show() {
+  const frame = nearest(position());
+  const isNew = frame !== null && frame !== shown;
+  if (isNew) find(".picture").replaceChildren(frame.image);
+  shown = frame;
+  const preview = frame !== null && frame.preview;
+  const text = (find(".label").textContent = describe(frame));
+  slider.setAttribute("aria-valuetext", text);
+  slider.style.setProperty("--done", position());
+  stage.dataset.strength = key(position());
+  stage.dataset.shown = frame === null ? "" : key(frame.strength);
+  stage.dataset.exact = frame !== null && !preview && stage.dataset.shown === stage.dataset.strength;
+  stage.toggleAttribute("data-preview", preview);
+  for (const thumb of strip.children) {
+    const isCurrent = frame !== null && thumb.dataset.strength === key(frame.strength);
+    if (isCurrent) thumb.setAttribute("aria-current", "true");
+    else thumb.removeAttribute("aria-current");
+    if (isCurrent && isNew)
+      strip.scrollLeft = thumb.offsetLeft - strip.offsetLeft - (strip.clientWidth - thumb.clientWidth) / 2;
+  }
+}
+
+function showBusy(busy) {
+  stage.toggleAttribute("data-busy", Boolean(busy));
+  if (!busy) return;
+  find(".busy-text").textContent = busy.text;
+  const known = typeof busy.fraction === "number";
+  find(".bar").classList.toggle("unknown", !known);
+  find(".bar i").style.width = known ? 100 * busy.fraction + "%" : "";
+}
+
+function sayConnection(sentence) {
+  const place = find(".connection");
+  if (place.textContent !== sentence) place.textContent = sentence;
+  place.hidden = false;
+  clearTimeout(sentenceTimer);
+  if (sentence !== GONE) sentenceTimer = setTimeout(() => (place.hidden = true), SENTENCE_MS);
+}
+
+function thumbFor(strength) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "thumb";
+  button.dataset.strength = key(strength);
+  button.setAttribute("aria-label", "Strength " + rounded(strength));
+  button.appendChild(document.createElement("span")).textContent = rounded(strength);
+  button.addEventListener("click", () => move(strength));
+  return button;
+}
+
+// ---- frames and messages of the server
+
+function receive() {
+  const value = props.value;
+  lastMessage = performance.now();
+  if (!value || (value.edit > 0 && value.edit < edit)) return;
+  if (isReopening && value.edit > 0 && !value.key) return; // what the page opens with, before the kept edit is back
+  if (value.said) sayConnection(value.said);
+  if (value.is_lost) return void reopen();
+  const isNew = value.edit > edit;
+  if (isNew) begin(value);
+  for (const message of value.frames) add(message, value.inputs.instruction);
+  showBusy(value.busy);
+  if (edit === 0) return;
+  show();
+  if (isNew) rest(); // the frame at the slider goes before the strip
+}
+
+function begin(value) {
+  edit = value.edit;
+  if (value.inputs.photograph) keep({ edit: { key: value.key, inputs: value.inputs } });
+  isReopening = false;
+  requested = null;
+  frames = new Map();
+  shown = null; // the picture stays until the new edit's first frame replaces it
+  slider.disabled = false;
+  stage.dataset.state = "open";
+  stage.dataset.edit = edit;
+  stage.dataset.frames = 0;
+  find(".caption").textContent = find(".caption").title = value.caption;
+  clearTimeout(restTimer);
+  find(".ticks").replaceChildren();
+  strip.replaceChildren(...value.strengths.map(thumbFor));
+  // A small screen holds picture and slider, if the stage begins at its top; elsewhere it shows the inputs.
+  const top = stage.getBoundingClientRect().top;
+  const isSmall = matchMedia("(max-width: 640px), (max-height: 500px)").matches;
+  if (isSmall && (top < 0 || top > 60)) stage.scrollIntoView({ block: "start" });
+}
+
+function add({ strength, file, preview }, instruction) {
+  const frame = { strength, preview, url: file.url, image: new Image(), ready: false, failed: false };
+  if (frames.has(slot(frame)) || (preview && finished(strength))) return;
+  frames.set(slot(frame), frame);
+  frame.image.alt = instruction + ", strength " + rounded(strength) + (preview ? ", preview" : "");
+  fetchFrame(frame);
+}
+
+async function fetchFrame(frame) {
+  const serial = edit;
+  frame.failed = false;
+  const isWanted = () => frames.get(slot(frame)) === frame;
+  const isHere = await decoded(frame.image, frame.url, isWanted);
+  if (!isHere) frame.failed = true; // a click on its thumb, or a rest there, tries again
+  if (!isHere || serial !== edit || (frame.preview && finished(frame.strength))) return;
+  frame.ready = true;
+  if (!frame.preview) enroll(frame);
+  show();
+  if (key(frame.strength) === key(position())) find(".spoken").textContent = describe(frame);
+}
+
+function enroll(frame) {
+  frames.delete(slot({ strength: frame.strength, preview: true }));
+  if (requested === key(frame.strength)) requested = null;
+  stage.dataset.frames = [...frames.values()].filter((each) => each.ready && !each.preview).length;
+  const tick = find(".ticks").appendChild(document.createElement("i"));
+  tick.style.setProperty("--at", frame.strength);
+  const thumb = [...strip.children].find((each) => each.dataset.strength === key(frame.strength));
+  if (!thumb) return;
+  thumb.prepend(frame.image.cloneNode());
+  thumb.classList.add("ready");
+}
+
+// ---- the slider
+
+function rest() {
+  const frame = frames.get(key(position()));
+  const missing = !frame || frame.failed; // else it is here, or on its way
+  // Back on a finished frame, the server gets a message while it makes another one, which is not wanted any more.
+  if (edit > 0 && (missing || requested !== null)) send(position());
+  requested = missing ? key(position()) : null;
+  if (frame && frame.failed) fetchFrame(frame);
+  find(".spoken").textContent = describe(nearest(position()));
+}
+
+// Send where the slider rests: the newest position, once the server answers.
+async function send(strength) {
+  const isSending = unsent !== null;
+  unsent = strength;
+  if (isSending) return;
+  if (!navigator.onLine || performance.now() - lastMessage > RECENT_MS) await reached(sayConnection);
+  trigger("commit", { edit: edit, strength: unsent });
+  unsent = null;
+}
+
+// Have the kept edit again: it is still open on the server, or is opened once more with the kept photograph.
+async function reopen() {
+  const before = kept().edit;
+  if (!before || isReopening) return;
+  isReopening = true;
+  await reached(sayConnection);
+  const photograph = await photographOnServer(before.inputs.photograph);
+  trigger("reopen", { key: before.key, ...before.inputs, ...(photograph && { photograph: photograph.path }) });
+}
+
+function move(strength) {
+  slider.value = Math.min(1, Math.max(0, strength)).toFixed(2);
+  slider.dispatchEvent(new Event("input", { bubbles: true }));
+  slider.dispatchEvent(new Event("change", { bubbles: true }));
+}
+
+const KEYS = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 2, PageDown: -2 };
+slider.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  let target = { Home: 0, End: 1 }[event.key];
+  if (event.key in KEYS) target = position() + KEYS[event.key] * (event.shiftKey ? 0.01 : 0.05);
+  if (target === undefined) return;
+  event.preventDefault();
+  move(target);
+});
+slider.addEventListener("input", () => {
+  clearTimeout(restTimer);
+  keep({ strength: position() });
+  show();
+});
+slider.addEventListener("change", () => {
+  clearTimeout(restTimer);
+  restTimer = setTimeout(rest, REST_MS);
+});
+slider.value = kept().strength ?? slider.value;
+reopen(); // where this tab has kept an edit
+watch("value", receive);
+receive();
+watchServer(sayConnection);

@@ -1,0 +1,233 @@
+"""What the page draws itself: the canvas (picture, slider, strip), clickable choices, the upload, and its sentences.
+
+The components keep a fixed HTML skeleton and build the rest in the browser (`canvas.js`, `widgets.js`), so gradio never
+redraws them: a late answer of the server cannot overwrite where the slider stands. A value only ever adds frames.
+Scripts and styles are package data beside this module; the page fetches nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData, GradioModel
+from PIL import Image
+
+from .open_edit import OpenEdit
+
+# What the file dialogue offers. Systems that do not know HEIC as a picture need its endings, too.
+ACCEPT = "image/*,.heic,.heif,.hif,.avif,.tif,.tiff,.webp,.bmp"
+UPLOAD = """<label class="drop">
+  <input type="file" aria-label="Photograph">
+  <span class="invite"><b>Choose a photograph</b> <span>or drop or paste one here</span></span>
+  <span class="wait" role="status"></span>
+</label>"""
+CANVAS = """<section class="stage" data-state="empty" aria-label="Edited picture">
+  <p class="connection notice advice" role="status" hidden></p>
+  <div class="picture">
+    <div class="empty">
+      <svg viewBox="0 0 48 48" width="44" height="44" fill="none" stroke="currentColor" stroke-width="1.6"
+        aria-hidden="true">
+        <rect x="5" y="9" width="38" height="30" rx="4"></rect>
+        <circle cx="16" cy="19" r="3.5"></circle>
+        <path d="M6 35l11-10 8 7 7-9 10 11"></path>
+      </svg>
+      <p>Add a photograph, say what to change, press Edit.</p>
+    </div>
+  </div>
+  <div class="state">
+    <span class="caption"></span>
+    <div class="busy" role="status" aria-live="off">
+      <span class="busy-text"></span><span class="bar"><i></i></span>
+    </div>
+  </div>
+  <div class="control">
+    <div class="legend">
+      <span class="end">untouched</span>
+      <output class="label" aria-live="off">Strength</output>
+      <span class="end right">fully edited</span>
+    </div>
+    <div class="track">
+      <input type="range" min="0" max="1" step="0.01" value="1" aria-label="Edit strength" disabled>
+      <div class="ticks" aria-hidden="true"></div>
+    </div>
+    <p class="hint">Arrow keys move by 0.05, with Shift by 0.01; Home and End jump to the ends.</p>
+  </div>
+  <div class="strip" role="group" aria-label="Frames by strength"></div>
+  <div class="spoken" aria-live="polite"></div>
+</section>"""
+
+
+class Frame(GradioModel):
+    """A frame: strength in [0, 1], the address of its lossless picture, and whether it is only a preview."""
+
+    strength: float
+    file: FileData
+    preview: bool = False
+
+
+class Busy(GradioModel):
+    """What is being done, as a sentence, and how much of it is done (0 to 1; None: unknown)."""
+
+    text: str
+    fraction: float | None = None
+
+
+class EditInputs(GradioModel):
+    """What an edit was opened with. `photograph` is the upload's path, "" for the edit that the page opens with."""
+
+    photograph: str
+    instruction: str
+    num_frames: int
+    seed: int
+    steps: int
+    guidance: float
+
+
+class CanvasData(GradioModel):
+    """Everything the browser needs of an edit.
+
+    edit: its serial; 0 before the first; a smaller one than shown is stale. key, inputs: by these the browser gets its
+    edit back after it has lost the connection; `is_lost` makes it do so, and `said` is a sentence about that.
+    caption: whose frames these are, as the inputs beside them may have changed since.
+    """
+
+    edit: int = 0
+    key: str = ""
+    inputs: EditInputs | None = None
+    is_lost: bool = False
+    said: str = ""
+    caption: str = ""
+    strengths: list[float] = []
+    frames: list[Frame] = []
+    busy: Busy | None = None
+
+
+def describe(edit: OpenEdit | None, busy: Busy | None = None, said: str = "") -> CanvasData:
+    """An edit as the browser gets it: always whole, so that messages may arrive in any order."""
+    if edit is None:
+        return CanvasData(busy=busy)
+    session = edit.session
+    inputs = EditInputs(
+        photograph=edit.photograph,
+        instruction=session.instruction,
+        num_frames=len(edit.strengths),
+        seed=session.seed,
+        steps=session.steps,
+        guidance=session.guidance,
+    )
+    return CanvasData(
+        edit=edit.serial,
+        key=edit.key,
+        inputs=inputs,
+        said=said,
+        caption=caption(inputs, session.photo.name),
+        strengths=edit.strengths,
+        frames=frames_of(edit.files()) + frames_of(edit.previews(), preview=True),
+        busy=busy,
+    )
+
+
+def frames_of(paths: Iterable[tuple[float, Path]], preview: bool = False) -> list[Frame]:
+    """(strength, file) pairs as the browser gets them."""
+    return [Frame(strength=strength, file=FileData(path=str(path)), preview=preview) for strength, path in paths]
+
+
+def caption(inputs: EditInputs, source: str) -> str:
+    """Whose frames these are, as the page says it. source: the photograph's file name."""
+    return f"{inputs.instruction} · {source} · seed {inputs.seed}"
+
+
+def notice(text: str, kind: str = "error") -> str:
+    """A sentence as the page shows it; `kind` is "advice" or "error"."""
+    return f'<p class="notice {kind}" role="alert">{html.escape(text)}</p>' if text else ""
+
+
+def note(*sentences: str) -> str:
+    """The sizes, or what was saved, as the page shows it beside the button."""
+    return f'<p class="saved" role="status">{html.escape(" ".join(filter(None, sentences)))}</p>'
+
+
+def thumbnail(picture: Image.Image, side: int = 320) -> str:
+    """A small RGB picture, at most `side` pixels a side, as an address that holds all of it."""
+    small = picture.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, format="WEBP", quality=85)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def asset(name: str) -> str:
+    """The text of a file beside this module."""
+    return files("kontext_slider.ui").joinpath(name).read_text(encoding="utf-8")
+
+
+class Canvas(gr.HTML):
+    """Large picture, strength slider, strip of frames. Event `commit`: {"edit": int, "strength": float} at rest.
+    Event `reopen`: {"key": str, **EditInputs} when the browser has kept an edit that is not here."""
+
+    data_model = CanvasData
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            html_template=CANVAS,
+            js_on_load=asset("keep.js") + asset("canvas.js"),
+            apply_default_css=False,
+            **kwargs,
+        )
+
+    def preprocess(self, payload: Any) -> None:
+        """The browser never sends frames back."""
+
+    def postprocess(self, value: CanvasData | None) -> CanvasData:  # type: ignore[override]
+        return value or CanvasData()
+
+
+class Choices(gr.HTML):
+    """Buttons to click: sentences, or pictures with a sentence each. Event `pick`: {"text": str, "index": int}.
+
+    Value: a list of str, or of {"text": str, "image": an address}. look: "chips" or "gallery", a class of the style.
+    """
+
+    def __init__(self, value: list[Any] | None = None, look: str = "chips", **kwargs: Any) -> None:
+        super().__init__(
+            value=value or [],
+            html_template=f'<div class="{look}" role="group"></div>',
+            js_on_load=asset("widgets.js") + "choices();",
+            apply_default_css=False,
+            **kwargs,
+        )
+
+    def postprocess(self, value: list[Any] | None) -> list[dict[str, str]]:  # type: ignore[override]
+        return [{"text": each} if isinstance(each, str) else each for each in value or []]
+
+
+class Photograph(gr.HTML):
+    """A place for any file: the server alone says whether it is a photograph. Value: a path.
+
+    Event `change` with a new file, `refused` {"name": str, "reason": str} when it could not be sent.
+    """
+
+    data_model = FileData
+
+    def __init__(self, value: str | None = None, **kwargs: Any) -> None:
+        super().__init__(
+            value=value,
+            html_template=UPLOAD,
+            js_on_load=asset("widgets.js") + "photograph();",
+            apply_default_css=False,
+            accept=ACCEPT,
+            **kwargs,
+        )
+
+    def preprocess(self, payload: FileData | None) -> str | None:  # type: ignore[override]
+        return payload.path if payload is not None else None
+
+    def postprocess(self, value: str | Path | None) -> FileData | None:  # type: ignore[override]
+        return FileData(path=str(value), orig_name=Path(value).name) if value else None

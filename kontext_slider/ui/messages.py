@@ -1,0 +1,147 @@
+"""Messages from the server to the page, and long work that sends them; checks of what a browser sends back.
+
+A message has values for canvas, notice, nearest instructions, note and download. It carries the whole edit, so messages
+may overtake each other. None is sent of an edit that is closed, and errors raised on purpose become a sentence.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+import gradio as gr
+from gradio.utils import get_upload_folder, is_in_or_equal
+from pydantic import Field, ValidationError
+
+from ..edit import check_strength
+from ..engine import grid
+from ..errors import InvalidInput, KontextSliderError, SessionClosed, Superseded, UnreadableImage
+from .components import Busy, CanvasData, EditInputs, describe, notice
+from .folder import needs_room
+from .open_edit import OnStep, OpenEdit
+
+MESSAGE_SECONDS = 0.15  # at most one message to the browser in this time
+
+
+class Message(NamedTuple):
+    """New values for the widgets of that name, in the order of a handler's outputs."""
+
+    canvas: Any
+    notice: Any
+    nearest: Any
+    note: Any
+    download: Any
+
+
+class KeptEdit(EditInputs):
+    """What a browser has kept of an edit and sends back to have it again (`keep.js`). `key` names an open edit."""
+
+    key: str = Field(max_length=100)
+
+
+def message(
+    canvas: CanvasData | None = None,
+    notice: str | None = None,
+    nearest: list[str] | None = None,
+    note: str | None = None,
+    download: Any = None,
+) -> Message:
+    """A message; None leaves a widget as it is."""
+    return Message(*(gr.skip() if value is None else value for value in (canvas, notice, nearest, note, download)))
+
+
+def no_download() -> Any:
+    """Takes back what was offered: the file of a replaced edit is gone. Made anew each time, as gradio changes it."""
+    return gr.update(value=None, visible=False)
+
+
+def report(edit: OpenEdit, work: Iterator[Busy | Message]) -> Iterator[Message]:
+    """Do `work` and send what it yields, for as long as the edit is open."""
+    try:
+        with needs_room():
+            for step in work:
+                if edit.is_closed:
+                    return
+                yield message(describe(edit, step)) if isinstance(step, Busy) else step
+        yield message(describe(edit))
+    except (Superseded, SessionClosed):  # the slider moved on, or a newer edit replaced this one: no news
+        return
+    except KontextSliderError as error:
+        yield message(describe(edit), notice(str(error)))
+    except Exception as error:
+        yield message(describe(edit), notice(f"The render failed ({error}). The frames made so far are kept."))
+        raise
+
+
+def fill(edit: OpenEdit, num_frames: int) -> Iterator[Busy]:
+    """Render what is missing of a strip, in the order of `next_strength`."""
+
+    def num_missing() -> int:
+        return sum(not edit.has(strength) for strength in grid(num_frames))
+
+    total = max(num_missing(), 1)
+    while (strength := edit.next_strength(num_frames)) is not None:
+        done = max(total - num_missing(), 0)
+        text = f"Frame {min(done + 1, total)} of {total}, strength {strength:.2f}"
+        yield Busy(text=text, fraction=done / total)
+        for busy in render(partial(edit.fill, strength), text):
+            yield Busy(text=busy.text, fraction=min(1, (done + (busy.fraction or 0)) / total))
+
+
+def render(work: Callable[[OnStep], Any], text: str) -> Iterator[Busy]:
+    """Run `work(on_step)` in a thread of its own and yield its steps as they happen; raises its error."""
+    steps: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="render") as pool:
+        future = pool.submit(work, lambda done, total: steps.put((done, total)))
+        future.add_done_callback(lambda _: steps.put(None))
+        sent = 0.0
+        while (step := steps.get()) is not None:
+            if time.monotonic() - sent >= MESSAGE_SECONDS:
+                sent = time.monotonic()
+                yield Busy(text=f"{text}, step {step[0]} of {step[1]}", fraction=step[0] / max(step[1], 1))
+        future.result()
+
+
+def whole(value: Any) -> Any:
+    """A whole number from a browser as an int: JSON has no integers, so 3 may come as 3.0. Anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def position(data: Any) -> tuple[int, float]:
+    """(edit, strength) of a slider, as the browser sends them. Raises InvalidInput."""
+    values: dict[str, Any] = data if isinstance(data, dict) else {}
+    edit = values.get("edit")
+    if not isinstance(edit, int):
+        raise InvalidInput("The browser names no edit: press Edit.")
+    return edit, round(check_strength(values.get("strength")), 4)
+
+
+def kept_edit(data: Any) -> KeptEdit:
+    """The edit that a `reopen` from the browser names; its limits are checked where it is opened. Raises
+    InvalidInput."""
+    try:
+        return KeptEdit.model_validate(data, strict=True)
+    except ValidationError as error:
+        raise InvalidInput("The browser has kept nothing that names an edit: press Edit.") from error
+
+
+def uploaded(path: str) -> str:
+    """`path`, where it is a file that was uploaded to this process, as gradio checks it. Raises InvalidInput."""
+    if not path or not is_in_or_equal(path, get_upload_folder()) or not Path(path).is_file():
+        raise InvalidInput("The server does not have the photograph any more: add it again and press Edit.")
+    return path
+
+
+@contextmanager
+def named(path: str | Path) -> Iterator[None]:
+    """Errors about an upload name it as the visitor knows it: the server's folders are private."""
+    try:
+        yield
+    except UnreadableImage as error:
+        raise UnreadableImage(str(error).replace(repr(str(path)), repr(Path(path).name))) from error

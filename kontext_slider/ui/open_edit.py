@@ -1,0 +1,187 @@
+"""One open edit on the server: its session, and its finished frames as files that the browser fetches.
+
+Two kinds of work need frames. A slider at rest uses `session.preview` and `session.show`: the newest position wins, and
+the render of an older one ends with `Superseded`. The strip and the exports use `session.frames`, which lets the slider
+go first and loses nothing; `next_strength` gives their order.
+
+Frames are lossless PNG files in a folder of gradio's cache: the browser fetches each once, and strength 0 keeps the
+source's very pixels. Previews lie beside them under other names, and no export uses one.
+"""
+
+from __future__ import annotations
+
+import io
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..engine import next_strength, sketch, sketch_difference
+from ..errors import SessionClosed
+from ..files import write_whole
+from .folder import needs_room
+
+OnStep = Callable[[int, int], None]  # steps done, steps in all
+
+# A preview delays the exact frame by half. Below this many steps it would have three steps or fewer, resemble the exact
+# frame too little to judge the edit by, and the exact frame would be there almost as soon.
+PREVIEW_FROM_STEPS = 8
+
+
+def ignore(done: int, total: int) -> None:
+    """An `OnStep` for nobody."""
+
+
+class OpenEdit:
+    """One open session and its finished frames. May be used from several threads.
+
+    serial: grows from edit to edit, so that a page can tell late messages of an older one.
+    strengths: of the strip, ascending. photograph: the path of the upload, "" for the edit that the page opens with.
+    cache: the folder in which the edit makes one of its own, for its frames.
+    key: cannot be guessed; a page that is loaded again finds its edit by it.
+    remark: what the page says of the edit while there is no error.
+
+    Raises `DiskFull`.
+    """
+
+    def __init__(self, session: Any, serial: int, strengths: Sequence[float], photograph: str, cache: str) -> None:
+        self.session = session
+        self.serial = serial
+        self.strengths = list(strengths)
+        self.photograph = photograph
+        self.key = secrets.token_urlsafe(32)
+        self.remark = ""
+        with needs_room():
+            Path(cache).mkdir(parents=True, exist_ok=True)  # somebody may have emptied the temporary folder
+            self.folder = Path(tempfile.mkdtemp(prefix="edit-", dir=cache))
+        self.last_use = time.monotonic()
+        self.is_closed = False
+        self._files: dict[float, Path] = {}
+        self._previews: dict[float, Path] = {}
+        self._sketches: dict[float, np.ndarray] = {}
+        self._rest: float | None = None  # where the slider rests while its frame is being made
+        self._changed = threading.Condition()
+
+    @property
+    def sizes(self) -> str:
+        """The sizes of photograph and frames, as the page says them."""
+        return describe_sizes(self.session.photo.image.size, self.session.source.size)
+
+    def files(self) -> list[tuple[float, Path]]:
+        """Finished frames, weakest first. A frame whose file somebody has deleted is not finished any more."""
+        with self._changed:
+            self._forget_deleted()
+            return sorted(self._files.items())
+
+    def previews(self) -> list[tuple[float, Path]]:
+        """Previews whose exact frame is not there yet, weakest first."""
+        with self._changed:
+            return sorted((strength, path) for strength, path in self._previews.items() if strength not in self._files)
+
+    def has(self, strength: float) -> bool:
+        path = self._files.get(round(strength, 4))
+        return path is not None and path.exists()
+
+    def show(self, strength: float, on_step: OnStep = ignore) -> None:
+        """Make the frame of a slider at rest, where it pays a preview first; `on_step` counts the steps of both.
+
+        Raises `Superseded` once the slider has moved on, `SessionClosed` after close, `DiskFull`.
+        """
+        self.last_use = time.monotonic()
+        if self.has(strength):
+            self.session.want(strength)  # ends the render of where the slider was before
+            return
+        with self._at_rest(strength):
+            preview = self._num_preview_steps(strength)
+            if preview:
+                image = self.session.preview(strength, lambda done, total: on_step(done, total + self.session.steps))
+                self._keep(self._previews, "preview", strength, image)
+            image = self.session.show(strength, lambda done, total: on_step(preview + done, preview + total))
+            self._keep(self._files, "strength", strength, image)
+
+    def next_strength(self, num_frames: int) -> float | None:
+        """What to `fill` next for a strip of so many frames; None when it is complete.
+
+        Waits while another thread makes the frame of a slider at rest, which goes first.
+        """
+        with self._changed:
+            while True:
+                self._forget_deleted()
+                strength = next_strength(num_frames, self._files, self._difference, self._rest)
+                if strength is None or strength != self._rest:
+                    return strength
+                self._changed.wait()
+
+    def fill(self, strength: float, on_step: OnStep = ignore) -> None:
+        """Make a frame of the strip, after that of a slider at rest. Raises `SessionClosed` and `DiskFull`."""
+        self.last_use = time.monotonic()
+        if self.has(strength):
+            return
+        untouched = [(0.0, self.session.source)]
+        for _, image in untouched if strength == 0 else self.session.frames([strength], on_step):
+            self._keep(self._files, "strength", strength, image)
+
+    def close(self) -> None:
+        """Close the session and delete the frames. Renders under way end with `SessionClosed`."""
+        with self._changed:
+            self.is_closed = True
+            for frames in (self._files, self._previews, self._sketches):
+                frames.clear()
+        self.session.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def _at_rest(self, strength: float) -> Iterator[None]:
+        """Let the strip wait for the frame at `strength`, until it is there or the slider has moved on."""
+        key = round(strength, 4)
+        with self._changed:
+            self._rest = key
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                if self._rest == key:
+                    self._rest = None
+                self._changed.notify_all()
+
+    def _num_preview_steps(self, strength: float) -> int:
+        """0 where a preview does not pay."""
+        session = self.session
+        if strength == 0 or session.steps < PREVIEW_FROM_STEPS or not session.preview_steps or session.has(strength):
+            return 0
+        return session.preview_steps
+
+    def _forget_deleted(self) -> None:
+        for strength in [strength for strength, path in self._files.items() if not path.exists()]:
+            del self._files[strength]
+
+    def _difference(self, first: float, second: float) -> float:
+        return sketch_difference(self._sketches[first], self._sketches[second])
+
+    def _keep(self, kept: dict[float, Path], name: str, strength: float, image: Image.Image) -> None:
+        """Write a frame, unless it is there: a file that the browser may be reading never changes."""
+        key, small, buffer = round(strength, 4), sketch(image), io.BytesIO()
+        image.save(buffer, format="PNG")
+        with self._changed:
+            if self.is_closed:
+                raise SessionClosed("This edit is no longer open; press Edit to render it again.")
+            if key in kept:
+                return
+            with needs_room():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                kept[key] = write_whole(self.folder / f"{name}-{strength:.4f}.png", buffer.getvalue())
+            self._sketches[key] = small
+
+
+def describe_sizes(photograph: tuple[int, int], edited: tuple[int, int]) -> str:
+    """ "4032 x 3024, edited at 304 x 224": sizes are (width, height) in pixels."""
+    return f"{photograph[0]} x {photograph[1]}, edited at {edited[0]} x {edited[1]}"

@@ -1,0 +1,57 @@
+// Client side of Choices and Photograph. Given by gradio: element, props, upload, trigger, watch.
+
+// Texts are set as text, never as markup: they may come from a model's own files.
+function choices() {
+  const group = element.firstElementChild;
+  const buttonFor = ({ text, image }, index) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    if (image) {
+      const picture = button.appendChild(new Image());
+      button.title = picture.alt = text;
+      picture.src = image;
+    } else button.textContent = text;
+    button.addEventListener("click", () => trigger("pick", { text: text, index: index }));
+    return button;
+  };
+  const draw = () => group.replaceChildren(...(props.value || []).map(buttonFor));
+  group.setAttribute("aria-label", props.label);
+  watch("value", draw);
+  draw();
+}
+
+// Choose, drop or paste a file of any kind: browsers neither know every format of photographs nor name it rightly.
+function photograph() {
+  const drop = element.querySelector(".drop");
+  const input = element.querySelector("input");
+  const say = (sentence) => {
+    drop.toggleAttribute("data-waits", Boolean(sentence));
+    element.querySelector(".wait").textContent = sentence;
+  };
+  const choose = async (file) => {
+    if (!file) return;
+    say("Sending " + file.name);
+    try {
+      const sent = await upload(file);
+      props.value = { ...sent, orig_name: file.name, meta: { _type: "gradio.FileData" } };
+    } catch (error) {
+      trigger("refused", { name: file.name, reason: String((error && error.message) || error) });
+    }
+    say("");
+  };
+  input.accept = props.accept;
+  input.addEventListener("change", () => {
+    choose(input.files[0]);
+    input.value = ""; // so that the same file can be chosen again
+  });
+  for (const kind of ["dragover", "dragleave", "drop"])
+    drop.addEventListener(kind, (event) => {
+      event.preventDefault();
+      drop.toggleAttribute("data-over", kind === "dragover");
+      if (kind === "drop") choose(event.dataTransfer.files[0]);
+    });
+  document.addEventListener("paste", (event) => {
+    const files = event.clipboardData ? event.clipboardData.files : [];
+    if (files.length && document.contains(element)) choose(files[0]);
+  });
+}
