@@ -36,9 +36,7 @@ COMMANDS = (
     Command("evaluate", "a model's frames against the ground truth", "kontext_slider.evaluate.command"),
     Command("train", "train the pocket model", "kontext_slider.commands.train"),
     Command("data", "make training data for a slider", "kontext_slider.train.data.command"),
-    Command(
-        "train-slider", "train a slider for any Kontext model on prepared data", "kontext_slider.train.slider.command"
-    ),
+    Command("train-slider", "train a slider for any Kontext model on prepared data", "kontext_slider.train.command"),
     Command("info", "how an exported file was made", "kontext_slider.commands.info"),
 )
 

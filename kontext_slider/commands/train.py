@@ -11,7 +11,6 @@ from kontext_slider.evaluate.plots import check_matplotlib
 from kontext_slider.evaluate.truth import find_photos
 from kontext_slider.shipped import shipped
 from kontext_slider.train.pocket import recipe
-from kontext_slider.train.pocket.card import training_section
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,4 +32,4 @@ def run(args: argparse.Namespace) -> None:
     if args.only != "measure":
         recipe.run(args)
     if args.only != "train":
-        measure(args.out, args.photos, args.scenes_per_edit, training_section(args.out))
+        measure(args.out, args.photos, args.scenes_per_edit, recipe.training_section(args.out))

@@ -2,128 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kontext_slider.codec import PatchCodec
-from kontext_slider.train.loop import Schedule, compile_blocks, make_optimizers, train
-from kontext_slider.train.pocket.batches import (
-    Batches,
-    ShardSize,
-    Words,
-    all_instructions,
-    batch_loss,
-    channel_weights,
-    load_batches,
-)
-from kontext_slider.train.pocket.folder import open_run
-from kontext_slider.train.pocket.guides import Guides, guided
-from kontext_slider.train.pocket.model import PocketSizes, build_parts, go_on_from
-from kontext_slider.train.pocket.pairs import SCENES_ONLY, changed_tokens, draw_source, to_tensor
+from kontext_slider.train.config import Count, Natural, Positive, RunConfig, open_run
+from kontext_slider.train.flow import flow_error, sample_sigmas, weighted_square
+from kontext_slider.train.loop import Loop, compile_blocks, make_accelerator, make_optimizers
+from kontext_slider.train.pocket.batches import Batch, Batches, Words, all_instructions, channel_weights, load_batches
+from kontext_slider.train.pocket.heads import AuxiliaryHeads, heads_on
+from kontext_slider.train.pocket.model import PocketSizes, build_parts, load_start
+from kontext_slider.train.pocket.pairs import BASE_SIZES, PRACTISED, ShardSize, changed_tokens, draw_source, to_tensor
 
-GUIDANCE = 0.2  # weight of what the guides ask, against 1 for the edit
-# Families of edits that are learned slowest and still gain: of objects, their materials and shapes.
-PRACTISED = (
-    "stripes",
-    "dots",
-    "wood",
-    "metal",
-    "into-ball",
-    "into-box",
-    "into-cone",
-    "bigger",
-    "smaller",
-    "taller-mountains",
-    "lamp-on",
-)
+HEADS = 0.2  # weight of the auxiliary heads' loss, against 1 for the edit
+TRAINED = ("transformer", "text_encoder", "text_encoder_2")
 
-# Objects are small and must be told from one another: they get half of the steps, on the band of rows where they stand.
-OBJECTS = ShardSize(256, 256, 4000, 13, rows=(5, 15), mix=SCENES_ONLY)
-HOME = (
-    OBJECTS,
-    ShardSize(256, 256, 1600, 8),
-    ShardSize(288, 224, 500, 8),
-    ShardSize(224, 288, 500, 8),
-    ShardSize(320, 208, 500, 8),
-    ShardSize(208, 320, 500, 8),
-    ShardSize(192, 192, 300, 14),
-    ShardSize(384, 384, 200, 4),
-    ShardSize(512, 512, 100, 2),
+
+class BaseConfig(RunConfig):
+    """The base model's run. `start`: a model folder to start from, its codec included. `rate` is AdamW's, `muon_rate`
+    Muon's. `sizes`, `practised`: as of `SliderConfig`."""
+
+    codec_seed: Natural = 0
+    codec_pictures: Count = 400
+    sizes: tuple[ShardSize, ...] = BASE_SIZES
+    practised: tuple[str, ...] = PRACTISED
+    muon_rate: Positive = 2e-3
+
+
+BASE = BaseConfig(  # the run that made the shipped weights
+    seed=1,
+    device="cpu",
+    compiled=True,
+    steps=4200,
+    rate=1e-3,
+    warmup=100,
+    decay="linear",
+    optimiser="adamw",
+    beta2=0.99,
+    weight_decay=0.01,
+    checkpoint_every=200,
+    tracker="none",
 )
 
 
 @dataclass(frozen=True)
-class BaseRun:
-    """The run that made the shipped weights. `start`: a model folder to go on from, its codec included. `practised`:
-    families of edits that are drawn more often."""
+class BaseBatch:
+    """Pairs with their noise."""
 
-    start: Path | None = None
-    device: str = "cpu"
-    seed: int = 1
-    codec_seed: int = 0
-    codec_pictures: int = 400
-    sizes: tuple[ShardSize, ...] = HOME
-    steps: int = 4200
-    adam_rate: float = 1e-3
-    muon_rate: float = 2e-3
-    practised: tuple[str, ...] = PRACTISED
-    compiled: bool = True
+    pairs: Batch
+    sigmas: Tensor  # (B,)
+    noise: Tensor  # (B, C, h, w)
+
+    def to(self, device: torch.device) -> BaseBatch:
+        """The same on a device."""
+        return BaseBatch(self.pairs.to(device), self.sigmas.to(device), self.noise.to(device))
 
 
-def fit_codec(run: BaseRun, folder: Path) -> PatchCodec:
+class TrainedBase(nn.Module):
+    """What is trained, heads included. Its answer to a batch is the loss: the edit's and the heads'."""
+
+    def __init__(self, parts: dict, words: Words, heads: AuxiliaryHeads) -> None:
+        super().__init__()
+        self.transformer, self.text_encoder, self.text_encoder_2 = (parts[name] for name in TRAINED)
+        self.heads, self.words, self.channels = heads, words, channel_weights(parts["vae"])
+
+    def forward(self, batch: BaseBatch) -> Tensor:
+        """A scalar."""
+        pairs, texts = batch.pairs, self.words.encode(batch.pairs.words)
+        error = flow_error(self.transformer, pairs.source, pairs.target, *texts, batch.sigmas, batch.noise)
+        changed = changed_tokens(pairs.source, pairs.target)
+        loss = weighted_square(error, pairs.weights, self.channels)
+        return loss + HEADS * self.heads(pairs.shows, changed, pairs.weights)
+
+
+def fit_codec(config: BaseConfig, folder: Path) -> PatchCodec:
     """The codec of this run: the start's own, or fitted on drawn pictures once and kept in `folder`."""
-    if run.start is not None:
-        return PatchCodec.from_pretrained(run.start / "vae", torch_dtype=torch.float32)
+    if config.start is not None:
+        return PatchCodec.from_pretrained(config.start / "vae", torch_dtype=torch.float32)
     if not (folder / "config.json").exists():
-        rng = np.random.default_rng(run.codec_seed)
-        pictures = (to_tensor(draw_source(rng, 256, 256)[0]) for _ in range(run.codec_pictures))
+        rng = np.random.default_rng(config.codec_seed)
+        pictures = (to_tensor(draw_source(rng, 256, 256)[0]) for _ in range(config.codec_pictures))
         PatchCodec().fit(pictures).save_pretrained(folder)
     return PatchCodec.from_pretrained(folder)
 
 
-def train_base(run: BaseRun, folder: Path, sizes: PocketSizes | None = None) -> dict:
+def train_base(config: BaseConfig, folder: Path, sizes: PocketSizes | None = None) -> dict:
     """Train to the end (or resume) and return the pipeline's parts, `vae` included, on the CPU in float32.
 
     InvalidInput where the folder holds another run."""
-    open_run(folder / "base", run)
-    codec = fit_codec(run, folder / "codec")
-    parts = {**build_parts(all_instructions(), sizes or PocketSizes(), run.seed), "vae": codec}
-    if run.start is not None:
-        go_on_from(run.start, parts)
-    words = Words(parts, all_instructions())
-    batches = load_batches(folder / "base", run.sizes, codec, run.seed, words, practised=run.practised)
-    with guided(parts["transformer"]) as guides:
-        modules = [parts[name].to(run.device) for name in ("transformer", "text_encoder", "text_encoder_2")]
-        modules.append(guides.to(run.device))
-        optimizers = make_optimizers(modules, run.adam_rate, run.muon_rate)
-        if run.compiled:
+    open_run(folder / "base", config)
+    accelerator = make_accelerator(config, folder / "base")
+    parts = build_parts(all_instructions(), sizes or PocketSizes(), config.seed)
+    parts["vae"] = fit_codec(config, folder / "codec")
+    if config.start is not None:
+        load_start(config.start, parts)
+    for name in TRAINED:
+        parts[name].to(accelerator.device)
+    batches = load_batches(folder / "base", config.sizes, parts["vae"], config.seed, parts, practised=config.practised)
+    with heads_on(parts["transformer"]) as heads:
+        model = TrainedBase(parts, batches.words, heads)
+        if config.compiled:
             compile_blocks(parts["transformer"])
-        train(
-            modules,
-            optimizers,
-            base_loss(run, parts, words, batches, guides),
-            Schedule(run.steps),
-            folder / "base",
-            run.seed,
-        )
+        optimizers = make_optimizers(model, config, config.muon_rate)
+        Loop(model, optimizers, partial(draw_batch, batches, config.seed), config, folder / "base", accelerator).run()
+    for name in TRAINED:
+        parts[name].to("cpu")
     return parts
 
 
-def base_loss(run: BaseRun, parts: dict, words: Words, batches: Batches, guides: Guides) -> Callable[[int], Tensor]:
-    """The loss of a step: the edit's, and what the guides ask of the source."""
-    channels = channel_weights(parts["vae"])
-
-    def loss_at(step: int) -> Tensor:
-        generator = torch.Generator().manual_seed(run.seed + step)
-        batch = batches.draw(generator).to(run.device)
-        changed = changed_tokens(batch.source, batch.target)
-        with torch.autocast(batch.target.device.type, torch.bfloat16):
-            loss = batch_loss(parts["transformer"], batch, words.encode(batch.words), channels, generator)
-            return loss + GUIDANCE * guides(batch.shows, changed, batch.weights)
-
-    return loss_at
+def draw_batch(batches: Batches, seed: int, step: int, part: int, num_parts: int) -> BaseBatch:
+    """The batch of a step, whole, whatever the part: each process trains on all of it."""
+    generator = torch.Generator().manual_seed(seed + step)
+    pairs = batches.draw(generator)
+    noise = torch.randn(pairs.target.shape, generator=generator)
+    return BaseBatch(pairs, sample_sigmas(len(noise), generator), noise)

@@ -1,4 +1,8 @@
-"""What pocket trains on: random batches of drawn pairs, and how much each part of a mistake in them counts."""
+"""Random batches of synthetic pairs, and how much each part of an error in them counts.
+
+Legend: B pairs, C latent channels, h and w latent rows and columns, L = h w / 4 tokens, T text tokens, E and P widths
+of text and of pooled text.
+"""
 
 from __future__ import annotations
 
@@ -8,46 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
 
 from kontext_slider.codec import PatchCodec
-from kontext_slider.train.flow import (
-    first_guess,
-    flow_error,
-    flow_loss,
-    sample_sigmas,
-    shown_error,
-    weighted_square,
-)
-from kontext_slider.train.pocket.pairs import Mix, Shard, full_strength, load_or_draw
+from kontext_slider.errors import InvalidInput
+from kontext_slider.files import json_sha256, weights_sha256
+from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.train.config import SliderConfig
+from kontext_slider.train.flow import SliderBatch, sample_sigmas
+from kontext_slider.train.pocket.pairs import Shard, ShardSize, any_strength, full_strength, load_or_draw
 from kontext_slider.world.edits import NO_EDIT, family, trained_instructions
 
 FOCUS = 6.0  # weight of a token on an object, in an edit of one, against 1 elsewhere
 PIXELS = 5.0  # weight of an error's square as pixels show it, against 1 as latents do
 PRACTISE = 2.0  # how often a pair of a practised edit is drawn, where one of the others is drawn once
-
-
-@dataclass(frozen=True)
-class ShardSize:
-    """Pictures of (width, height), how many sources are drawn, and how many pairs make a batch.
-
-    rows: which rows of tokens are trained on, all if None. mix: what the pictures show. share: how often a pair of
-    these is drawn, where one of the others is drawn once."""
-
-    width: int
-    height: int
-    sources: int
-    batch: int
-    rows: tuple[int, int] | None = None
-    mix: Mix = Mix()
-    share: float = 1.0
-
-    @property
-    def name(self) -> str:
-        """What the files of such a shard are called."""
-        rows = "" if self.rows is None else "-rows-{}-{}".format(*self.rows)
-        return f"{self.width}x{self.height}{rows}"
 
 
 def all_instructions() -> list[str]:
@@ -56,29 +34,23 @@ def all_instructions() -> list[str]:
 
 
 class Words:
-    """All training sentences as token ids, each as a person may type it: "add fog", "Add fog", "Add fog."."""
+    """Sentences as token ids, each as a person may type it: "add fog", "Add fog", "Add fog."."""
 
     def __init__(self, parts: dict, sentences: list[str]):
         self.index = {text: number for number, text in enumerate(sentences)}
         self.parts = parts
-        device = parts["text_encoder"].device
-        typed = [
-            *sentences,
-            *(text.capitalize() for text in sentences),
-            *(f"{text.capitalize()}." for text in sentences),
-        ]
+        capitals = [text.capitalize() for text in sentences]
+        typed = [*sentences, *capitals, *(f"{text}." for text in capitals)]
         self.clip_ids, self.t5_ids = (
-            tokenizer(typed, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt").input_ids
+            tokenizer(typed, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
+            .input_ids.to(parts["text_encoder"].device)
             for tokenizer in (parts["tokenizer"], parts["tokenizer_2"])
-        )  # (3 x number of sentences, T)
-        self.clip_ids, self.t5_ids = self.clip_ids.to(device), self.t5_ids.to(device)
+        )  # fmt: skip  # (3 x number of sentences, T)
 
     def typed(self, sentences: Tensor, generator: torch.Generator) -> Tensor:
         """Row numbers of a random spelling of each sentence, (B,) -> (B,); half of them as they stand."""
-        spelling = torch.multinomial(
-            torch.tensor([2.0, 1.0, 1.0]), len(sentences), replacement=True, generator=generator
-        )
-        return sentences + len(self.index) * spelling
+        odds = torch.tensor([2.0, 1.0, 1.0])
+        return sentences + len(self.index) * torch.multinomial(odds, len(sentences), True, generator=generator)
 
     def encode(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Row numbers (B,) -> text (B, T, E), pooled (B, P)."""
@@ -97,7 +69,7 @@ class Batch:
     weights: Tensor  # (B, L) of the target tokens
     shows: Tensor  # (B, L) uint8, the kinds of objects in a token of the source, as in a `Shard`
 
-    def to(self, device: str) -> Batch:
+    def to(self, device: str | torch.device) -> Batch:
         """The same on another device."""
         return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
@@ -107,7 +79,7 @@ class Batch:
 
 
 class Batches:
-    """Random batches from shards of several sizes; batch number n is a function of n."""
+    """Random batches from shards of several sizes."""
 
     def __init__(
         self,
@@ -146,11 +118,13 @@ def load_batches(
     sizes: Sequence[ShardSize],
     codec: PatchCodec,
     seed: int,
-    words: Words,
+    parts: dict,
     strengths: Callable[[np.random.Generator], float] = full_strength,
     practised: Collection[str] = (),
 ) -> Batches:
-    """Batches of all sizes, from files whose path begins with `prefix`; shards that are not there are drawn first."""
+    """Batches of all sizes, from files whose path begins with `prefix`; shards that are not there are drawn first.
+
+    parts: tokenizers and text encoders, by their names in the pipeline."""
     shards = [
         load_or_draw(
             prefix.with_name(f"{prefix.name}-{size.name}.safetensors"),
@@ -164,51 +138,55 @@ def load_batches(
         )
         for size in sizes
     ]
+    words = Words(parts, sorted({text for shard in shards for text in shard.instruction}))
     return Batches(shards, [size.batch for size in sizes], words, [size.share for size in sizes], practised)
 
 
+class SliderPairs:
+    """A slider's batches of synthetic pairs at any strength; the batch of a step is a function of the step.
+
+    Shards lie in the run's folder, `pairs-256x256.safetensors` and so on; what is not there is drawn.
+    """
+
+    def __init__(self, pipe: KontextSliderPipeline, config: SliderConfig, folder: Path) -> None:
+        self.config = config
+        encoders = (pipe.vae, pipe.text_encoder, pipe.text_encoder_2)
+        self.key = json_sha256([weights_sha256(part) for part in encoders])[:16]
+        how = (config.sizes, pipe.vae.to("cpu"), config.seed, pipe.components, any_strength, config.practised)
+        self.batches = load_batches(folder / "pairs", *how)
+        words = self.batches.words
+        with torch.no_grad():  # all sentences, once
+            texts = words.encode(torch.arange(len(words.t5_ids)))
+        self.text, self.pooled = (encoded.cpu() for encoded in texts)
+
+    def draw(self, step: int, part: int, num_parts: int) -> SliderBatch:
+        """The batch of a step. With residual correction it has half as many pairs, which are trained twice."""
+        if num_parts > 1:
+            raise InvalidInput("Synthetic pairs are trained on by one process in one part: set accumulation=1.")
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_000 + step)
+        drawn = self.batches.draw(generator)
+        pairs = drawn.half() if self.config.anchored else drawn
+        noise = torch.randn(pairs.target.shape, generator=generator)
+        sigmas = sample_sigmas(len(noise), generator)
+        return SliderBatch(
+            pairs.source,
+            pairs.target,
+            pairs.strengths,
+            self.text[pairs.words],
+            self.pooled[pairs.words],
+            sigmas,
+            noise,
+            kept=torch.ones(len(noise)),
+            weights=pairs.weights,
+            self_conditioned=float(torch.rand(1, generator=generator)) < self.config.self_conditioning,
+        )
+
+
 def channel_weights(codec: nn.Module) -> Tensor | None:
-    """What an error in each latent channel counts, (C,), 1 on average; None, all alike, where the codec does not tell
-    how loud its channels are. Pocket's makes detail as loud as brightness, so that noise of one size hides both; in a
-    picture an error of brightness is many times what one of detail is."""
+    """What an error in each latent channel counts, (C,), 1 on average; None, all alike, for codecs that do not say how
+    much their channels are amplified. Pocket's makes detail as strong as brightness, so that noise of one size hides
+    both; in a picture an error of brightness is many times what one of detail is."""
     if not isinstance(codec, PatchCodec):
         return None
     weights = 1 + PIXELS * codec.gain.detach().square().reciprocal()
     return weights / weights.mean()
-
-
-def batch_loss(
-    transformer: FluxTransformer2DModel,
-    batch: Batch,
-    texts: tuple[Tensor, Tensor],
-    channels: Tensor | None,
-    generator: torch.Generator,
-) -> Tensor:
-    """The flow loss of a batch under noise from `generator`, a scalar. texts: (B, T, E) and pooled (B, P)."""
-    noise = torch.randn(batch.target.shape, generator=generator).to(batch.target.device)
-    sigmas = sample_sigmas(len(noise), generator).to(noise.device)
-    return flow_loss(
-        transformer, batch.source, batch.target, *texts, sigmas, noise, weights=batch.weights, channels=channels
-    )
-
-
-def anchored_loss(
-    transformer: FluxTransformer2DModel,
-    batch: Batch,
-    texts: tuple[Tensor, Tensor],
-    channels: Tensor | None,
-    generator: torch.Generator,
-    own: float = 0.0,
-) -> Tensor:
-    """The flow loss of frames as an anchored model shows them (`flow.shown_error`), a scalar; arguments as of
-    `batch_loss`. batch: by `flow.beside_untouched`; a pair and its untouched picture have the same noise and level.
-    own: how often the noise of a batch hides the model's own first guess and not the target."""
-    pairs = len(batch.target) // 2
-    noise = torch.randn(batch.target[:pairs].shape, generator=generator).to(batch.target.device)
-    sigmas = sample_sigmas(pairs, generator).to(noise.device)
-    sigmas, noise = torch.cat([sigmas, sigmas]), torch.cat([noise, noise])
-    guessed = float(torch.rand(1, generator=generator)) < own
-    hidden = first_guess(transformer, batch.source, *texts, noise) if guessed else None
-    errors = flow_error(transformer, batch.source, batch.target, *texts, sigmas, noise, hidden=hidden)
-    frame, untouched = errors.chunk(2)
-    return weighted_square(shown_error(frame, untouched, batch.strengths[:pairs]), batch.weights[:pairs], channels)

@@ -127,7 +127,7 @@ def build_parts(texts: list[str], sizes: PocketSizes, seed: int) -> dict:
 
 
 @torch.no_grad()
-def go_on_from(folder: Path, parts: dict) -> None:
+def load_start(folder: Path, parts: dict) -> None:
     """Take the weights of an earlier pocket model of the same sizes. Words that both know keep their embedding."""
     parts["transformer"].load_state_dict(FluxTransformer2DModel.from_pretrained(folder / "transformer").state_dict())
     for encoder, tokenizer, model in (

@@ -1,4 +1,4 @@
-"""Pairs to train on: drawn pictures, their edits at some strength, and the words; kept as codec latents.
+"""Synthetic pairs to train on: drawn pictures, their edits at some strength, and the instruction; as codec latents.
 
 A *shard* holds pairs of one picture size. Several edits share a source, which is drawn and stored once. Shards are
 functions of their seed, written to disk as safetensors with what they were drawn by, and drawn again where that
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.multiprocessing import get_context
+from torch.nn.functional import max_pool2d
 
 from kontext_slider.codec import PatchCodec
 from kontext_slider.errors import InvalidInput
 from kontext_slider.files import put_in_place, weights_sha256
-from kontext_slider.train.flow import pack
 from kontext_slider.world.edits import NO_EDIT, PICTURE_EDITS, SCENE_EDITS, Edit
 from kontext_slider.world.paint import Picture
 from kontext_slider.world.pictures import crop_photograph, draw_collage, put_under_sky
@@ -57,6 +57,50 @@ SCENES_ONLY = Mix(collages=0, photographs=0, objects=0.95)
 
 
 @dataclass(frozen=True)
+class ShardSize:
+    """Pictures of (width, height), how many sources are drawn, and how many pairs make a batch.
+
+    rows: which rows of tokens are trained on, all if None. mix: what the pictures show. share: how often a pair of
+    these is drawn, where one of the others is drawn once."""
+
+    width: int
+    height: int
+    sources: int
+    batch: int
+    rows: tuple[int, int] | None = None
+    mix: Mix = Mix()
+    share: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """What the files of such a shard are called."""
+        rows = "" if self.rows is None else "-rows-{}-{}".format(*self.rows)
+        return f"{self.width}x{self.height}{rows}"
+
+
+# The base model's. Objects are small and easy to confuse: half of its steps see the band of rows where they stand.
+BASE_SIZES = (
+    ShardSize(256, 256, 4000, 13, rows=(5, 15), mix=SCENES_ONLY),
+    ShardSize(256, 256, 1600, 8),
+    ShardSize(288, 224, 500, 8),
+    ShardSize(224, 288, 500, 8),
+    ShardSize(320, 208, 500, 8),
+    ShardSize(208, 320, 500, 8),
+    ShardSize(192, 192, 300, 14),
+    ShardSize(384, 384, 200, 4),
+    ShardSize(512, 512, 100, 2),
+)
+SLIDER_SIZES = tuple(
+    replace(size, sources=size.sources // 3, share=0.6 if size.rows else 1.0) for size in BASE_SIZES if size.width < 512
+)
+# Families of edits that are learned slowest and still gain: of objects, their materials and shapes.
+PRACTISED = (
+    "stripes", "dots", "wood", "metal", "into-ball", "into-box", "into-cone", "bigger", "smaller", "taller-mountains",
+    "lamp-on",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Shard:
     """Pairs of one size: `target[i]` is `source[source_index[i]]` edited by `instruction[i]` at `strength[i]`."""
 
@@ -74,7 +118,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class _Job:
-    codec: Any  # a PatchCodec; like all diffusers codecs it answers in two ways
+    codec: Any  # a PatchCodec
     seed: tuple[int, ...]
     size: tuple[int, int]
     strengths: Callable[[np.random.Generator], float]
@@ -154,7 +198,7 @@ def shown_kinds(scene: Scene, width: int, height: int) -> Tensor:
 
 def changed_tokens(sources: Tensor, targets: Tensor) -> Tensor:
     """Tokens that differ, (N, L) bool, of latents (N, C, h, w), or (1, C, h, w) for one source, and (N, C, h, w)."""
-    return (pack(targets.float()) - pack(sources.float())).abs().amax(-1) > NOTICED
+    return max_pool2d((targets.float() - sources.float()).abs().amax(1), 2).flatten(1) > NOTICED
 
 
 def _draw_group(job: _Job) -> tuple[Tensor, Tensor, Tensor, Tensor, list[float], list[str]]:
@@ -244,7 +288,7 @@ def origin_of(**how) -> str:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """Of a shard; nothing of one that is not there or torn."""
+    """Of a shard; nothing of one that is missing or truncated."""
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}

@@ -9,19 +9,20 @@ import argparse
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from kontext_slider.errors import InvalidInput
+from kontext_slider.files import write_json
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.pocket.base import BaseRun, train_base
-from kontext_slider.train.pocket.batches import ShardSize
-from kontext_slider.train.pocket.card import RUNS
-from kontext_slider.train.pocket.folder import allow_start
+from kontext_slider.train.config import POCKET, SliderConfig, allow_start
+from kontext_slider.train.loop import LOG
+from kontext_slider.train.pocket.base import BASE, BaseConfig, train_base
 from kontext_slider.train.pocket.model import PocketSizes
-from kontext_slider.train.pocket.slider import SliderRun, train_slider
+from kontext_slider.train.pocket.pairs import EDITS_PER_SOURCE, ShardSize
+from kontext_slider.train.slider import train_slider
 from kontext_slider.world.edits import known_instructions
 
 EDIT_DEFAULTS = {
@@ -31,6 +32,7 @@ EDIT_DEFAULTS = {
     "max_sequence_length": PocketSizes().text_length,
     "anchor_source": True,
 }
+RUNS = "runs.json"
 STAGES = ("base", "slider")
 
 
@@ -39,11 +41,11 @@ def _larger(sizes: tuple[ShardSize, ...], times: int) -> tuple[ShardSize, ...]:
 
 
 # "gpu" sees seventy times as many pictures as "cpu" does in its hours; nobody has run it from this repository yet.
-RECIPES = {
-    "cpu": (BaseRun(), SliderRun()),
+RECIPES: dict[str, tuple[BaseConfig, SliderConfig]] = {
+    "cpu": (BASE, POCKET),
     "gpu": (
-        BaseRun(device="cuda", sizes=_larger(BaseRun().sizes, 8), steps=36_000),
-        SliderRun(device="cuda", sizes=_larger(SliderRun().sizes, 8), steps=12_000),
+        BASE.changed(device="auto", sizes=_larger(BASE.sizes, 8), steps=36_000),
+        POCKET.changed(device="auto", sizes=_larger(POCKET.sizes, 8), steps=12_000),
     ),
 }
 
@@ -53,15 +55,15 @@ def build_pipeline(parts: dict) -> KontextSliderPipeline:
     return KontextSliderPipeline(**parts, edit_defaults=EDIT_DEFAULTS, known_instructions=known_instructions())
 
 
-def save(pipe: KontextSliderPipeline, base: BaseRun, slider: SliderRun, run: Path, out: Path) -> None:
+def save(pipe: KontextSliderPipeline, base: BaseConfig, slider: SliderConfig, run: Path, out: Path) -> None:
     """Write the pipeline in half precision to `out`, with the settings and logs of its training."""
     pipe.to("cpu", torch.float16)
     pipe.save_pretrained(out)
+    (out / "training").mkdir(exist_ok=True)
     for stage in STAGES:
-        (out / "training").mkdir(exist_ok=True)
-        shutil.copy(run / stage / "log.jsonl", out / "training" / f"{stage}.jsonl")
-    settings = json.dumps({"base": asdict(base), "slider": asdict(slider)}, indent=2, default=str)
-    (out / "training" / RUNS).write_text(settings + "\n", encoding="utf-8")
+        shutil.copy(run / stage / LOG, out / "training" / f"{stage}.jsonl")
+    settings = {"base": base.model_dump(mode="json"), "slider": slider.model_dump(mode="json")}
+    write_json(out / "training" / RUNS, settings)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,9 +97,49 @@ def run(args: argparse.Namespace) -> None:
     """Train what is not trained yet, and save it. The flags are complete (`check_arguments`)."""
     torch.set_flush_denormal(True)
     base, slider = RECIPES[args.recipe]
-    base, slider = replace(base, start=args.start), replace(slider, start=args.start)
+    base, slider = base.changed(start=args.start), slider.changed(start=args.start)
     pipe = build_pipeline(train_base(base, args.folder))
-    train_slider(pipe, slider, args.folder)
+    train_slider(pipe, slider, args.folder / "slider")
     save(pipe, base, slider, args.folder, args.out)
     for stage in STAGES if args.start else ():
         allow_start(args.folder / stage, args.out)
+
+
+def training_section(folder: Path) -> str:
+    """Markdown, from the settings of base and slider in `folder`/training."""
+    runs = json.loads((folder / "training" / RUNS).read_text(encoding="utf-8"))
+    base, slider = runs["base"], runs["slider"]
+    return f"""## Training
+
+{_origin(base)}
+
+| stage | pictures | steps | seed |
+|---|---|---|---|
+{_codec(base)}
+{_row("base", base)}
+{_row("slider", slider)}
+
+Logs: `training/base.jsonl`, `training/slider.jsonl` (step, loss, seconds per step), two CPU cores, bfloat16 autocast.
+"""
+
+
+def _origin(base: dict) -> str:
+    if base["start"] is None:
+        return "`python -m kontext_slider.train.pocket`: everything from nothing; it resumes after a kill."
+    return (
+        f"`python -m kontext_slider.train.pocket`, which goes on from an earlier model, `{base['start']}`, its codec "
+        "included; it resumes after a kill. Pictures are drawn, and one in seven is a crop of scikit-image's samples."
+    )
+
+
+def _codec(base: dict) -> str:
+    pictures = f"{base['codec_pictures']} drawn, closed form" if base["start"] is None else "as it was"
+    return f"| codec | {pictures} | - | {base['codec_seed']} |"
+
+
+def _row(stage: str, run: dict) -> str:
+    pairs = EDITS_PER_SOURCE * sum(size["sources"] for size in run["sizes"])
+    strength = "full strength" if stage == "base" else "any strength"
+    sides = sorted({size[side] for size in run["sizes"] for side in ("width", "height")})
+    shapes = f"{len(run['sizes'])} shapes of {sides[0]} to {sides[-1]} px a side"
+    return f"| {stage}, {shapes} | {pairs:,} pairs at {strength} | {run['steps']} | {run['seed']} |"

@@ -33,14 +33,14 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.files import file_sha256, put_in_place, weights_sha256, write_whole
 from kontext_slider.images import read_image, working_image
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.slider.config import SliderConfig
+from kontext_slider.train.config import SliderConfig
 
 ROWS = 32  # of one shard
 INDEX = "index.json"
 
 
 class EncodedRows:
-    """A complete cache. Everything is read from the disk when asked for."""
+    """A complete cache. Everything is read from the disk when it is needed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.train.pocket.slider import SliderRun
-from kontext_slider.train.slider.config import RUN_FILE, open_run, read_run, with_settings
-from kontext_slider.train.slider.presets import PRESETS
-from tests.train.slider.data import CONFIG
+from kontext_slider.train.config import (
+    ABLATIONS,
+    CHECKPOINTS,
+    PRESETS,
+    RUN_FILE,
+    allow_start,
+    open_run,
+    read_run,
+    with_settings,
+)
+from tests.train.data_set import CONFIG
 
 
 @pytest.mark.parametrize(
@@ -30,22 +37,24 @@ from tests.train.slider.data import CONFIG
         {"degree": 0},
         {"degree": 2.5},
         {"gradient_checkpointing": 1},
+        {"sizes": [{"width": 256}]},
+        {"stepz": 4},
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(settings):
     """A typing error that is found after three days of training."""
     with pytest.raises(InvalidInput, match=next(iter(settings))):
-        replace(CONFIG, **settings)
+        CONFIG.changed(**settings)
 
 
 def test_a_run_is_noted_and_held_against_its_note(tmp_path):
     """A resumed run with another rate or other data is neither the old run nor a new one."""
-    config = replace(CONFIG, ema=0.999)
+    config = CONFIG.changed(ema=0.999)
     open_run(tmp_path, config, "abc")
     open_run(tmp_path, config, "abc")
     assert read_run(tmp_path) == config
     with pytest.raises(InvalidInput, match="another rate .*, ema"):
-        open_run(tmp_path, replace(config, rate=0.5, ema=None), "abc")
+        open_run(tmp_path, config.changed(rate=0.5, ema=None), "abc")
     with pytest.raises(InvalidInput, match="data_or_base_model"):
         open_run(tmp_path, config, "abd")
     for torn in ("{", ""):
@@ -82,23 +91,53 @@ def test_the_papers_numbers():
     assert {PRESETS[name].kind for name in PRESETS} == {"modulation", "text-space", "no-pooled"}
 
 
-def test_pockets_preset_is_the_shipped_slider():
-    """Two recipes under one name, of which only one is kept up to date."""
-    run, preset = SliderRun(), PRESETS["pocket"]
-    for name in ("rate", "rank", "hidden_dim", "place", "degree"):
-        assert getattr(run, name) == getattr(preset, name), name
+def test_the_papers_ablations_differ_in_one_setting():
+    """An ablation under another's name makes the table a lie."""
+    for model in ("pocket", "kontext-dev"):
+        full = dict(PRESETS[model])
+        changed = {name: dict(PRESETS[model + name]).items() - full.items() for name in ABLATIONS}
+        assert changed == {name: changes.items() - full.items() for name, changes in ABLATIONS.items()}
+    assert {tuple(changes) for changes in ABLATIONS.values()} == {(), ("kind",), ("filtered",)}
+
+
+def write_model(folder: Path, value: int) -> Path:
+    """What a run looks at of the model that it starts from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.safetensors").write_bytes(bytes([value]))
+    return folder
+
+
+def test_a_run_keeps_its_start_but_not_its_machine(tmp_path):
+    """Half a run from one model and half from another of the same name; a run that cannot be resumed on a GPU."""
+    run = CONFIG.changed(start=write_model(tmp_path / "model", 1))
+    open_run(tmp_path / "run", run)
+    open_run(tmp_path / "run", run.changed(device="cpu", compiled=True))
+    with pytest.raises(InvalidInput, match="another start"):
+        open_run(tmp_path / "run", run.changed(start=None))
+    write_model(tmp_path / "model", 2)
+    with pytest.raises(InvalidInput, match="its weights have changed"):
+        open_run(tmp_path / "run", run)
+    allow_start(tmp_path / "run", tmp_path / "model")
+    open_run(tmp_path / "run", run)
+
+
+def test_checkpoints_of_which_nothing_is_noted_are_not_resumed(tmp_path):
+    """Whose are they?"""
+    (tmp_path / CHECKPOINTS).mkdir()
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        open_run(tmp_path, CONFIG)
 
 
 def test_the_learning_rate_warms_up_then_stays_or_falls():
     """A first step at full rate, or a constant rate that decays."""
-    config = replace(CONFIG, steps=100, warmup=10)
+    config = CONFIG.changed(steps=100, warmup=10)
     assert [config.factor(step) for step in (0, 4, 9, 50, 99)] == [0.1, 0.5, 1.0, 1.0, 1.0]
-    falling = replace(config, decay="linear")
+    falling = config.changed(decay="linear")
     assert falling.factor(0) == 0.1 and falling.factor(10) == 1.0 and falling.factor(99) < 0.02
 
 
 def test_a_batch_that_does_not_divide_is_refused():
     """Rounded down, the batch would shrink without a word."""
-    assert replace(CONFIG, batch_size=8, accumulation=2).rows_per_part(2) == 2
+    assert CONFIG.changed(batch_size=8, accumulation=2).rows_per_part(2) == 2
     with pytest.raises(InvalidInput, match="multiple of 3"):
-        replace(CONFIG, batch_size=8).rows_per_part(3)
+        CONFIG.changed(batch_size=8).rows_per_part(3)

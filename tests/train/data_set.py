@@ -9,8 +9,8 @@ import numpy as np
 from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Pillow
 
-from kontext_slider.train.slider.config import SliderConfig
-from kontext_slider.train.slider.state import LOSSES
+from kontext_slider.train.config import SliderConfig
+from kontext_slider.train.loop import LOG
 from tests.tiny import HIDDEN_DIM, tiny_image
 
 SIZES = ((32, 32), (32, 32), (96, 48), (32, 32), (96, 48), (32, 32), (96, 48), (32, 32), (32, 32))
@@ -33,7 +33,7 @@ CONFIG = SliderConfig(
     held_out=1,
     checkpoint_every=2,
     preview_every=100,
-    log_every=2,
+    log_every=1,
     tracker="none",
 )
 
@@ -73,4 +73,4 @@ def write_data(folder: Path, **changes) -> Path:
 
 def read_losses(folder: Path) -> list[float]:
     """The losses of a run, one per step."""
-    return [json.loads(line)["loss"] for line in (folder / LOSSES).read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line)["loss"] for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from accelerate import Accelerator
@@ -13,13 +11,13 @@ from PIL import Image
 from kontext_slider.arguments import source_pixels
 from kontext_slider.errors import InvalidInput
 from kontext_slider.files import weights_sha256
+from kontext_slider.train import rows as encoding
 from kontext_slider.train.data.pack import Row, write_dataset
 from kontext_slider.train.data.scores import Scores
-from kontext_slider.train.slider import cache
-from kontext_slider.train.slider.batches import BatchPlan, draw_batch, draw_row, held_out_rows, part_of_batch
-from kontext_slider.train.slider.cache import cache_key, encode_rows, parquet_files, read_table
+from kontext_slider.train.row_batches import RowBatches, draw_row, held_out_rows
+from kontext_slider.train.rows import cache_key, encode_rows, parquet_files, read_table
 from tests.tiny import tiny_image, tiny_pipeline, tiny_transformer
-from tests.train.slider.data import CONFIG, SENTENCES, SIZES, STRENGTHS, sequence, tiny_rows, write_data
+from tests.train.data_set import CONFIG, SENTENCES, SIZES, STRENGTHS, sequence, tiny_rows, write_data
 
 
 @pytest.fixture
@@ -78,8 +76,8 @@ def test_what_the_data_stages_write_is_read(plain_pipe, tmp_path, accelerator):
 
 def test_nothing_is_encoded_twice(plain_pipe, data, tmp_path, accelerator, monkeypatch):
     """Days of encoding lost to a kill, or repeated at every start."""
-    monkeypatch.setattr(cache, "ROWS", 4)
-    encode, calls = cache.encode_row, []
+    monkeypatch.setattr(encoding, "ROWS", 4)
+    encode, calls = encoding.encode_row, []
 
     def encode_or_die(pipe, config, row, number):
         calls.append(number)
@@ -87,7 +85,7 @@ def test_nothing_is_encoded_twice(plain_pipe, data, tmp_path, accelerator, monke
             raise KeyboardInterrupt
         return encode(pipe, config, row, number)
 
-    monkeypatch.setattr(cache, "encode_row", encode_or_die)
+    monkeypatch.setattr(encoding, "encode_row", encode_or_die)
     with pytest.raises(KeyboardInterrupt):
         encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
     rows = encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
@@ -103,9 +101,9 @@ def test_the_key_is_made_of_values(plain_pipe, data, tmp_path):
     moved = tmp_path / "elsewhere" / files[0].name
     moved.parent.mkdir()
     moved.write_bytes(files[0].read_bytes())
-    assert cache_key(tiny_pipeline(), replace(CONFIG, rate=0.5, seed=3), [moved]) == key
-    others = [cache_key(tiny_pipeline(), replace(CONFIG, size=24), files)]
-    others.append(cache_key(tiny_pipeline(), replace(CONFIG, max_sequence_length=8), files))
+    assert cache_key(tiny_pipeline(), CONFIG.changed(rate=0.5, seed=3), [moved]) == key
+    others = [cache_key(tiny_pipeline(), CONFIG.changed(size=24), files)]
+    others.append(cache_key(tiny_pipeline(), CONFIG.changed(max_sequence_length=8), files))
     moved.write_bytes(files[0].read_bytes() + b" ")
     others.append(cache_key(tiny_pipeline(), CONFIG, [moved]))
     with torch.no_grad():
@@ -127,7 +125,7 @@ def test_a_digest_is_the_same_in_every_process():
 def test_a_shared_cache_is_held_against_each_runs_own_strengths(plain_pipe, tmp_path, accelerator):
     """Encoded for a run up to 1.5 and trained on by one up to 1, whose slider says that it knows no more."""
     data = write_data(tmp_path / "data", strengths=[[0.0, 0.5, 1.5 if k == 4 else 1.0] for k in range(len(SIZES))])
-    encode_rows(plain_pipe, replace(CONFIG, highest_strength=1.5), data, tmp_path / "cache", accelerator)
+    encode_rows(plain_pipe, CONFIG.changed(highest_strength=1.5), data, tmp_path / "cache", accelerator)
     with pytest.raises(InvalidInput, match="Row 4 .* stay below 1"):
         encode_rows(plain_pipe, CONFIG, data, tmp_path / "cache", accelerator)
 
@@ -181,23 +179,36 @@ def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
     assert [file.name for file in parquet_files(tmp_path)] == ["train-00000-of-00001.parquet"]
 
 
+class Shapes(list):
+    """The latent shapes of rows, by row number."""
+
+    key = "shapes"
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        return list(self)
+
+
+def batches_of(shapes: list[tuple[int, ...]]) -> RowBatches:
+    return RowBatches(Shapes(shapes), CONFIG.changed(batch_size=4, seed=1, held_out=0))
+
+
 def test_every_row_comes_once_an_epoch_in_batches_of_one_size():
     """Rows that are never drawn, or latents of two sizes that cannot be stacked."""
-    shapes = {row: (4, 8, 8) if row % 3 else (4, 6, 12) for row in range(24)}
-    plan = BatchPlan(shapes, 4, seed=1)
-    epochs = [[plan.rows(6 * epoch + step) for step in range(6)] for epoch in range(2)]
+    shapes = [(4, 8, 8) if row % 3 else (4, 6, 12) for row in range(24)]
+    plan = batches_of(shapes)
+    epochs = [[plan.numbers(6 * epoch + step) for step in range(6)] for epoch in range(2)]
     for batches in epochs:
         assert sorted(row for batch in batches for row in batch) == list(range(24))
         assert all(len({shapes[row] for row in batch}) == 1 for batch in batches)
     assert epochs[0] != epochs[1]
-    assert plan.rows(3) == BatchPlan(shapes, 4, seed=1).rows(3) == epochs[0][3]
-    assert len(BatchPlan({7: (4, 8, 8)}, 4, seed=1).rows(5)) == 4
+    assert plan.numbers(3) == batches_of(shapes).numbers(3) == epochs[0][3]
+    assert len(batches_of([(4, 8, 8)]).numbers(5)) == 4
 
 
 def test_rows_meet_other_rows_in_every_epoch():
     """Batches of neighbours, which data sorted by category makes batches of one category, time and again."""
-    plan = BatchPlan(dict.fromkeys(range(24), (4, 8, 8)), 4, seed=1)
-    epochs = [{frozenset(plan.rows(6 * epoch + step)) for step in range(6)} for epoch in range(2)]
+    plan = batches_of([(4, 8, 8)] * 24)
+    epochs = [{frozenset(plan.numbers(6 * epoch + step)) for step in range(6)} for epoch in range(2)]
     neighbours = {frozenset(range(k, k + 4)) for k in range(0, 24, 4)}
     assert not epochs[0] & epochs[1] and not (epochs[0] | epochs[1]) & neighbours
 
@@ -211,18 +222,13 @@ def test_held_out_rows_are_spread():
 
 
 def test_several_processes_take_what_one_would(rows):
-    """Two processes that train on the same rows, or on other noise than one would."""
-    config = replace(CONFIG, batch_size=4)
-    plan = BatchPlan(dict(enumerate(rows.shapes())), 4, config.seed)
-    whole = draw_batch(rows, plan, config, 3, part_of_batch(config, 0, 0, 1))
-    twice = replace(config, accumulation=2)
-    parts = [
-        draw_batch(rows, plan, twice, 3, part_of_batch(twice, micro, process, 2))
-        for micro in range(2)
-        for process in range(2)
-    ]
-    for name, tensor in vars(whole).items():
-        assert torch.equal(tensor, torch.cat([getattr(part, name) for part in parts])), name
+    """Two processes that train on the same rows, on other noise than one would, or one of them self-conditioned."""
+    batches = RowBatches(rows, CONFIG.changed(batch_size=4, self_conditioning=0.5))
+    whole, parts = batches.draw(3, 0, 1), [batches.draw(3, part, 4) for part in range(4)]
+    for name, tensor in whole.tensors().items():
+        assert torch.equal(tensor, torch.cat([part.tensors()[name] for part in parts])), name
+    assert {part.self_conditioned for part in parts} == {whole.self_conditioned}
+    assert {batches.draw(step, 0, 1).self_conditioned for step in range(12)} == {True, False}
 
 
 def test_a_rows_random_parts(rows):
@@ -234,7 +240,7 @@ def test_a_rows_random_parts(rows):
     assert 0.1 < 1 - torch.stack([row["kept"] for row in drawn]).mean() < 0.3
     assert len({float(row["noise"][0, 0, 0]) for row in drawn}) == 300
     sigmas = torch.stack([row["sigmas"] for row in drawn])
-    near = torch.stack([draw_row(rows, 0, replace(CONFIG, timesteps="near_one"), k)["sigmas"] for k in range(300)])
+    near = torch.stack([draw_row(rows, 0, CONFIG.changed(timesteps="near_one"), k)["sigmas"] for k in range(300)])
     assert 0.45 < sigmas.mean() < 0.55 and 0.6 < near.mean() < 0.72 and near.max() <= 1
     for row in drawn[:20]:
         frame = STRENGTHS.index(float(row["strengths"]))

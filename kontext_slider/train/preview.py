@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kontext_slider.picture_file import save_picture
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.slider.cache import EncodedRows
+from kontext_slider.train.rows import EncodedRows
 from kontext_slider.variants import Projector, with_projector
 
 

@@ -1,4 +1,4 @@
-"""`kontext-slider train-slider`: the slider of any Kontext model, on data that the data stages wrote."""
+"""`kontext-slider train-slider`: the slider of any Kontext model, on a data set or on synthetic pairs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import torch
 from kontext_slider.errors import CheckpointError
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import find_preset
-from kontext_slider.train.slider.config import RUN_FILE, SliderConfig, read_run, with_settings
-from kontext_slider.train.slider.presets import PRESETS
-from kontext_slider.train.slider.trainer import fit_slider
+from kontext_slider.train.config import PRESETS, RUN_FILE, SliderConfig, read_run, with_settings
+from kontext_slider.train.slider import train_slider
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `train-slider`."""
-    parser.add_argument("--data", type=Path, required=True, help="folder of Parquet files from the data stages")
+    parser.add_argument(
+        "--data", type=Path, help="folder of Parquet files from the data stages (default: synthetic pairs, for pocket)"
+    )
     parser.add_argument("--out", dest="folder", type=Path, required=True, help="the run; one that is there goes on")
     parser.add_argument("--preset", choices=PRESETS, help="settings to start from (default: pocket)")
     parser.add_argument("--cache", type=Path, help="encoded rows, to share between runs (default: in the run)")
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train to the end, or go on; the slider is in the run's folder `slider`."""
     config = chosen_config(args)
-    fit_slider(load_base(config), config, args.data, args.folder, args.cache)
+    train_slider(load_base(config), config, args.folder, args.data, args.cache)
 
 
 def chosen_config(args: argparse.Namespace) -> SliderConfig:

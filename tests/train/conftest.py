@@ -6,7 +6,7 @@ import datasets
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
-from tests.train.slider.data import write_data
+from tests.train.data_set import write_data
 
 
 @pytest.fixture(autouse=True)
