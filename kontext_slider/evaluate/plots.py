@@ -23,11 +23,12 @@ def plot_curves(curves: Mapping[str, Sequence[float]], title: str, path: Path, e
     `emphasis`: the curve that is drawn thick, on top of the others."""
     figure = _figure(9, 5)
     axes = figure.subplots()
-    markers = "osv^<>DPX*"
+    markers = "osv^<>DPX"  # not as many as colours, so that no two lines have both
     for number, (name, curve) in enumerate(curves.items()):
         width, order = (3.0, 3) if name == emphasis else (1.2, 2)
         strengths = np.linspace(0, 1, len(curve))
-        axes.plot(strengths, curve, label=name, linewidth=width, zorder=order, marker=markers[number % len(markers)])
+        marker, style = markers[number % len(markers)], "-" if number < 10 else "--"
+        axes.plot(strengths, curve, style, label=name, linewidth=width, zorder=order, marker=marker)
     top = max(1.05, 1.05 * min(2.0, max(max(curve) for curve in curves.values())))
     axes.set(title=title, xlabel="strength", xlim=(0, 1), ylim=(0, top))
     axes.grid(alpha=0.3)
