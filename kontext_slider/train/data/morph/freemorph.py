@@ -12,10 +12,9 @@ of a head; queries, keys and values (J, h, N, d).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
 
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -34,80 +33,72 @@ DETAIL_FROM = 0.5  # of the highest frequency: finer detail of the noise is draw
 DETAIL_SHARE = 0.3  # how much of it
 
 
-class Mode(Enum):
-    """What the rows in between attend to; the ends always attend to themselves.
-
-    SELF: to themselves. MEAN: to the mean of all rows' keys and values. BLEND: to the ends' keys and values, blended on
-    the sphere by strength. BOTH: to either end by itself, and the two answers are mixed by strength."""
-
-    SELF = "self"
-    MEAN = "mean"
-    BLEND = "blend"
-    BOTH = "both"
+# What the rows in between attend to; the ends always attend to themselves. (query of the rows, keys and values of all
+# rows, s of the rows) -> their answers
+Between = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-# What the rows in between attend to, and from which share of the steps on: up to noise, and down from it.
-Schedule = tuple[tuple[float, Mode], ...]
-UP: Schedule = ((0.0, Mode.SELF), (0.3, Mode.MEAN), (0.6, Mode.BOTH))
-DOWN: Schedule = ((0.0, Mode.BOTH), (0.4, Mode.BLEND), (0.8, Mode.SELF))
+def to_self(query: Tensor, key: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    """Each row to itself."""
+    return attend(query, key[1:-1], value[1:-1])
 
 
-@dataclass
-class SharedAttention:
-    """Self-attention across the rows of a batch; the caller sets `mode` between two steps."""
-
-    strengths: Tensor  # (J,), 0 first and 1 last
-    mode: Mode = Mode.SELF
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Queries, keys and values -> the answers of all rows, (J, h, N, d)."""
-        own = attend(query, key, value)
-        if self.mode is Mode.SELF or len(query) < 3:
-            return own
-        s = self.strengths[1:-1, None, None, None].to(query.dtype)
-        return torch.cat([own[:1], _BETWEEN[self.mode](query[1:-1], key, value, s), own[-1:]])
-
-
-def _mean(query: Tensor, key: Tensor, value: Tensor, s: Tensor) -> Tensor:
+def to_mean(query: Tensor, key: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    """To the mean of all rows' keys and values."""
     return attend(query, _rows(key.mean(0, keepdim=True), query), _rows(value.mean(0, keepdim=True), query))
 
 
-def _blend(query: Tensor, key: Tensor, value: Tensor, s: Tensor) -> Tensor:
+def to_blend(query: Tensor, key: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    """To the ends' keys and values, blended on the sphere by strength."""
     return attend(query, slerp(key[:1], key[-1:], s), slerp(value[:1], value[-1:], s))
 
 
-def _both(query: Tensor, key: Tensor, value: Tensor, s: Tensor) -> Tensor:
+def to_both(query: Tensor, key: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    """To either end by itself, the two answers mixed by strength."""
     first, last = (attend(query, _rows(key[end], query), _rows(value[end], query)) for end in ([0], [-1]))
     return torch.lerp(first, last, s)
-
-
-_BETWEEN = {Mode.MEAN: _mean, Mode.BLEND: _blend, Mode.BOTH: _both}
 
 
 def _rows(features: Tensor, like: Tensor) -> Tensor:
     return features.expand(len(like), -1, -1, -1)
 
 
-@dataclass(frozen=True)
-class Processor:
-    """For the self-attention of a UNet's transformer blocks."""
+# From which share of the steps on the rows in between attend to what: up to noise, and down from it.
+Schedule = tuple[tuple[float, Between], ...]
+UP: Schedule = ((0.0, to_self), (0.3, to_mean), (0.6, to_both))
+DOWN: Schedule = ((0.0, to_both), (0.4, to_blend), (0.8, to_self))
 
-    shared: SharedAttention
+
+@dataclass(eq=False)
+class SharedAttention:
+    """Self-attention across the rows of a batch, a processor for a UNet's transformer blocks; the caller sets `between`
+    between two steps."""
+
+    strengths: Tensor  # (J,), 0 first and 1 last
+    between: Between = to_self
 
     def __call__(self, attn: Attention, hidden_states: Tensor, *args, **kwargs) -> Tensor:
-        def heads(features: Tensor) -> Tensor:
-            return features.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-
-        query, key, value = (heads(layer(hidden_states)) for layer in (attn.to_q, attn.to_k, attn.to_v))
-        answers = self.shared.attend(query, key, value).transpose(1, 2).flatten(2)
+        query, key, value = (
+            layer(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for layer in (attn.to_q, attn.to_k, attn.to_v)
+        )
+        answers = self.attend(query, key, value).transpose(1, 2).flatten(2)
         return attn.to_out[1](attn.to_out[0](answers))
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Queries, keys and values -> the answers of all rows, (J, h, N, d)."""
+        if len(query) < 3:
+            return attend(query, key, value)
+        s = self.strengths[1:-1, None, None, None].to(query.dtype)
+        first, last = (attend(query[end], key[end], value[end]) for end in ([0], [-1]))
+        return torch.cat([first, self.between(query[1:-1], key, value, s), last])
 
 
 @contextmanager
 def attention_shared(unet: UNet2DConditionModel, shared: SharedAttention) -> Iterator[None]:
     """All self-attention of the UNet is `shared` inside the block; its own processors are put back afterwards."""
     before = unet.attn_processors
-    replaced = {name: Processor(shared) for name in before if name.endswith("attn1.processor")}
+    replaced = {name: shared for name in before if name.endswith("attn1.processor")}
     unet.set_attn_processor({**before, **replaced})
     try:
         yield
@@ -163,10 +154,10 @@ class FreeMorph:
         return [frames[strength] for strength in strengths]
 
     def walk(self, scheduler, schedule: Schedule, z: Tensor, words: Tensor, shared: SharedAttention) -> Tensor:
-        """All steps of a scheduler, with the mode that belongs to the share of the steps done."""
+        """All steps of a scheduler, the rows in between attending as the schedule has it."""
         scheduler.set_timesteps(self.steps, device=z.device)
         for number, timestep in enumerate(scheduler.timesteps):
-            shared.mode = mode_at(schedule, number / len(scheduler.timesteps))
+            shared.between = between_at(schedule, number / len(scheduler.timesteps))
             noise = self.model.unet(z, timestep, encoder_hidden_states=words).sample
             z = scheduler.step(noise, timestep, z).prev_sample
         return z
@@ -193,9 +184,9 @@ class FreeMorph:
         return self.model.image_processor.postprocess(pixels)[0].resize(size, Resampling.LANCZOS)
 
 
-def mode_at(schedule: Schedule, done: float) -> Mode:
+def between_at(schedule: Schedule, done: float) -> Between:
     """The last entry that has begun at a share of the steps."""
-    return [mode for begin, mode in schedule if begin <= done][-1]
+    return [between for begin, between in schedule if begin <= done][-1]
 
 
 def with_fresh_detail(z: Tensor, generator: torch.Generator) -> Tensor:

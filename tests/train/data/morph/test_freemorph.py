@@ -12,12 +12,15 @@ from kontext_slider.train.data.morph.freemorph import (
     DOWN,
     UP,
     FreeMorph,
-    Mode,
     SharedAttention,
     attention_shared,
-    mode_at,
+    between_at,
     slerp,
     slerp_whole,
+    to_blend,
+    to_both,
+    to_mean,
+    to_self,
     with_fresh_detail,
 )
 from tests.tiny import POOLED_DIM, tiny_clip, tiny_image
@@ -97,7 +100,7 @@ def test_the_unet_is_given_back_as_it_was(model):
     assert model.unet.attn_processors == before
 
 
-def test_looking_at_oneself_is_plain_attention(model):
+def test_attending_to_oneself_is_plain_attention(model):
     """The processor replaces the library's: without sharing it has to compute the same."""
     z, words = torch.randn(3, 4, 16, 16), torch.randn(3, 7, POOLED_DIM)
     with torch.no_grad():
@@ -107,16 +110,16 @@ def test_looking_at_oneself_is_plain_attention(model):
     assert torch.allclose(plain, shared, atol=1e-5)
 
 
-@pytest.mark.parametrize("mode", list(Mode))
-def test_ends_mode_at_themselves_and_rows_between_at_both(mode):
+@pytest.mark.parametrize("between", [to_self, to_mean, to_blend, to_both])
+def test_ends_attend_to_themselves_and_rows_between_to_both(between):
     """If the ends saw the others, their reconstructions would show them; if a row at strength 0 saw the edit, so
     would the first frame."""
     query, key, value = (torch.randn(4, 2, 5, 8, generator=torch.Generator().manual_seed(k)) for k in range(3))
     own = torch.nn.functional.scaled_dot_product_attention(query, key, value)
-    answers = SharedAttention(torch.tensor([0.0, 0.0, 0.5, 1.0]), mode).attend(query, key, value)
-    assert torch.equal(answers[[0, 3]], own[[0, 3]])
+    answers = SharedAttention(torch.tensor([0.0, 0.0, 0.5, 1.0]), between).attend(query, key, value)
+    assert torch.allclose(answers[[0, 3]], own[[0, 3]], atol=1e-6)
     at_source = torch.nn.functional.scaled_dot_product_attention(query[1:2], key[:1], value[:1])
-    if mode in (Mode.BLEND, Mode.BOTH):
+    if between in (to_blend, to_both):
         assert torch.allclose(answers[1:2], at_source, atol=1e-4)
         assert not torch.allclose(answers[2], own[2], atol=1e-2)
 
@@ -140,10 +143,10 @@ def test_fresh_detail_leaves_layout_and_scale():
     assert fresh.std() == pytest.approx(z.std().item(), rel=0.05)
 
 
-def test_schedules_cover_the_way():
+def test_schedules_cover_all_steps():
     """A gap at the start would be an IndexError after minutes of loading."""
-    assert mode_at(UP, 0.0) is Mode.SELF and mode_at(DOWN, 0.0) is Mode.BOTH
-    assert mode_at(UP, 0.99) is Mode.BOTH and mode_at(DOWN, 0.99) is Mode.SELF
+    assert between_at(UP, 0.0) is to_self and between_at(DOWN, 0.0) is to_both
+    assert between_at(UP, 0.99) is to_both and between_at(DOWN, 0.99) is to_self
 
 
 def test_a_saved_model_is_found_by_name_and_a_missing_one_is_a_sentence(model, tmp_path):
