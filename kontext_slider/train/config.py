@@ -90,8 +90,6 @@ class SliderConfig(RunConfig):
         batch_size: rows of one optimiser step, over all processes and accumulation steps together.
         sizes, practised: without a data set, synthetic pairs are drawn: of these sizes and batches, and edits that are
             drawn more often (`pocket.pairs`).
-        filtered: whether sequences are left out that the data pipeline's filter rejects; if not, as many are drawn from
-            all.
         guidance: the distilled guidance; ignored where the transformer has no such input.
         timesteps: "uniform" in (0, 1], or "near_one", 1 - u^2 (`flow.sample_sigmas`).
         weighting: of the squared velocity error: "none", or "sigma_squared", the error of the picture.
@@ -115,7 +113,6 @@ class SliderConfig(RunConfig):
     batch_size: Count = 8
     sizes: tuple[ShardSize, ...] = ()
     practised: tuple[str, ...] = ()
-    filtered: bool = True
     guidance: Positive = 1.0
     timesteps: Literal["uniform", "near_one"] = "uniform"
     weighting: Weighting = "none"
@@ -150,7 +147,6 @@ PAPER = SliderConfig()
 POCKET = SliderConfig(  # the run that made the shipped slider; its pictures have other seeds than the base model's
     model="pocket",
     seed=2,
-    device="cpu",
     compiled=True,
     size=256,
     max_sequence_length=16,
@@ -185,7 +181,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {  # the paper's (section 4, table 2); "f
     "": {},
     "-text-space": {"kind": "text-space"},
     "-no-pooled": {"kind": "no-pooled"},
-    "-no-filtering": {"filtered": False},
+    "-no-filtering": {},  # on the data of `data pack --unfiltered`
 }
 
 

@@ -97,7 +97,7 @@ def test_the_papers_ablations_differ_in_one_setting():
         full = dict(PRESETS[model])
         changed = {name: dict(PRESETS[model + name]).items() - full.items() for name in ABLATIONS}
         assert changed == {name: changes.items() - full.items() for name, changes in ABLATIONS.items()}
-    assert {tuple(changes) for changes in ABLATIONS.values()} == {(), ("kind",), ("filtered",)}
+    assert {tuple(changes) for changes in ABLATIONS.values()} == {(), ("kind",)}
 
 
 def write_model(folder: Path, value: int) -> Path:

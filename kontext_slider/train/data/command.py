@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pack = commands.add_parser("pack", help="one data set out of the folders of several runs")
     pack.add_argument("folders", nargs="+", type=Path, help="folders given to 'data run' as --out")
     pack.add_argument("--out", type=Path, required=True, help="the data set's folder")
+    pack.add_argument("--unfiltered", action="store_true", help="as many, drawn from all that the filter saw")
     pack.set_defaults(work=pack_folders)
     strips = commands.add_parser("import-strips", help="data in the authors' format (PNG strips of nine tiles)")
     strips.add_argument("folder", type=Path, help="folder of the strips and their JSON list")
@@ -157,9 +158,9 @@ def _check_least(args: argparse.Namespace, **least: int) -> None:
 
 
 def pack_folders(args: argparse.Namespace) -> None:
-    """Kept items of several runs as one data set."""
+    """Kept items of several runs, or as many of all, as one data set."""
     workspaces = [reopen(folder) for folder in args.folders]
-    rows = (row for workspace in workspaces for row in kept_rows(workspace))
+    rows = (row for workspace in workspaces for row in kept_rows(workspace, args.unfiltered))
     print(f"{write_dataset(rows, args.out, title(workspaces[0].recipe))} edits in {args.out}.")
 
 

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -23,7 +24,7 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.files import put_in_place, write_whole
 from kontext_slider.metrics.statistics import markdown
 from kontext_slider.train.data.scores import Scores, scores_of
-from kontext_slider.train.data.workspace import Workspace, png_bytes
+from kontext_slider.train.data.workspace import STAGES, Workspace, png_bytes
 
 try:
     import datasets
@@ -68,10 +69,17 @@ class Row:
     scores: Scores
 
 
-def kept_rows(workspace: Workspace) -> Iterator[Row]:
-    """The items that went through all stages as rows, their pictures read one item at a time."""
-    recipe = workspace.recipe
-    for item in (outcome.item for outcome in workspace.outcomes() if outcome.is_kept):
+def kept_rows(workspace: Workspace, unfiltered: bool = False) -> Iterator[Row]:
+    """The items that went through all stages as rows, their pictures read one item at a time.
+
+    unfiltered: as many items, drawn by the recipe's seed from all that the filter saw, its rejects included (the
+    paper's ablation "without filtering")."""
+    recipe, seen = workspace.recipe, [outcome for outcome in workspace.outcomes() if outcome.stage == STAGES[-1]]
+    chosen = [outcome for outcome in seen if outcome.is_kept]
+    if unfiltered:
+        drawn = np.random.default_rng(recipe.seed).choice(len(seen), len(chosen), replace=False)
+        chosen = [seen[number] for number in sorted(drawn)]
+    for item in (outcome.item for outcome in chosen):
         words = (item.facts["instruction"], item.facts["category"])
         made = (recipe.morpher, recipe.ends, recipe.distance)
         yield Row(item.id, workspace.tiles(item.id), recipe.strengths, *words, *made, scores_of(item.facts))

@@ -22,7 +22,8 @@ def no_shared_cache(tmp_path, monkeypatch):
 
 def test_what_was_kept_can_be_loaded(tmp_path, lenient):
     """The whole point: frames, strengths and words of an item stay together through Parquet and back, pixel by pixel;
-    an item that was rejected is not among them."""
+    a rejected item is only among unfiltered
+    ones."""
     workspace = run_tiny(tmp_path / "run", 3)
     with open(workspace.manifest("filter"), "r+b") as file:  # the last item, rejected instead
         lines = file.read().splitlines(keepends=True)
@@ -32,6 +33,9 @@ def test_what_was_kept_can_be_loaded(tmp_path, lenient):
     workspace = run_tiny(tmp_path / "run", 3)
     data = load(tmp_path / "run" / "packed")
     assert data["id"][:] == ["0000000", "0000001"]
+    assert main(["data", "pack", str(tmp_path / "run"), "--unfiltered", "--out", str(tmp_path / "unfiltered")]) == 0
+    drawn = load(tmp_path / "unfiltered")["id"][:]
+    assert len(set(drawn)) == 2 and "0000002" in drawn, "as many, drawn by the seed from all"
     for row in data:
         facts = workspace.records("instruct")[row["id"]]
         assert (row["instruction"], row["category"]) == (facts["instruction"], facts["category"])
