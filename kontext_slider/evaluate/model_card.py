@@ -95,8 +95,8 @@ tags: [kontext-slider, image-editing]
 # Pocket
 
 A Kontext model in miniature, for `kontext-slider` on a laptop: diffusers' Kontext transformer (256 wide, 2 double and 4
-single blocks), CLIPTextModel and T5EncoderModel of one word per token, and a codec in closed form (lapped Karhunen-Loeve
-transform of 8x8 patches). It edits pictures of about 256 x 256 pixels with a strength from 0 to 1.
+single blocks), CLIPTextModel and T5EncoderModel of one word per token, and a codec in closed form (lapped
+Karhunen-Loeve transform of 8x8 patches). It edits pictures of about 256 x 256 pixels with a strength from 0 to 1.
 
 ```python
 from kontext_slider import KontextSliderPipeline
