@@ -1,10 +1,11 @@
 """Measure how evenly the synthetic edits move: prints the reparametrisation of every family, for `world/edits.py`.
 
-`python benchmarks/measure_reparametrisation.py`.
+`python benchmarks/measure_reparametrisation.py [EDIT ...]`, of all edits where none is named.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -52,15 +53,15 @@ def even_parameters(progress: NDArray[np.float64], is_shape: bool) -> tuple[floa
     return tuple(np.round((parameters + LEVELS[1:-1]) / 2 if is_shape else parameters, 3).tolist())
 
 
-def main(num_sources: int = 6, size: int = 256) -> None:
-    """Print the rows."""
+def main(names: Sequence[str] = (), num_sources: int = 6, size: int = 256) -> None:
+    """Print the rows of these edits, or of all."""
     distances = (find_distance("pocket"), rms)
     measured: dict[str, list] = {}
-    for name in EDITS:
+    for name in names or EDITS:
         measured.setdefault(family(name), []).append(measure_progress(name, distances, num_sources, size))
     for name, progress in measured.items():
         print(f'    "{name}": {even_parameters(np.mean(progress, axis=0), name in SHAPES)},')
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
