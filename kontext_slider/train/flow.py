@@ -6,8 +6,7 @@ tokens, E and P widths of text and of pooled text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +17,7 @@ from kontext_slider.base import Conditioning, TextEncoding, Tokens, family_of
 Weighting = Literal["none", "sigma_squared"]
 
 
-@dataclass(frozen=True)
-class SliderBatch:
+class SliderBatch(NamedTuple):
     """Rows to train a slider on."""
 
     source: Tensor  # (B, C, h, w)
@@ -33,24 +31,17 @@ class SliderBatch:
     weights: Tensor | None = None  # (B, L) of the target tokens
     self_conditioned: bool = False  # whether the noise hides the model's own prediction in the place of the target
 
-    def to(self, device: torch.device) -> SliderBatch:
-        """The same on a device."""
-        return self._replaced({name: tensor.to(device) for name, tensor in self.tensors().items()})
-
     def tensors(self) -> dict[str, Tensor]:
         """The fields that are tensors, by name."""
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in named.items() if isinstance(value, Tensor)}
+        return {name: value for name, value in self._asdict().items() if isinstance(value, Tensor)}
 
     def with_untouched(self) -> SliderBatch:
         """The same rows, and behind them the same again at strength 0, where the target is the source:
         `corrected_error` takes the errors of both."""
         rows = self.tensors()
         untouched = rows | {"target": self.source, "strengths": torch.zeros_like(self.strengths)}
-        return self._replaced({name: torch.cat([rows[name], untouched[name]]) for name in rows})
-
-    def _replaced(self, tensors: dict[str, Any]) -> SliderBatch:
-        return replace(self, **tensors)
+        both: dict[str, Any] = {name: torch.cat([rows[name], untouched[name]]) for name in rows}
+        return self._replace(**both)
 
 
 def sample_sigmas(count: int, generator: torch.Generator) -> Tensor:

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, is_initialized
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import ProjectConfiguration, send_to_device
 from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
@@ -168,7 +168,8 @@ class Loop:
         total = torch.zeros((), device=accelerator.device)
         for micro in range(config.accumulation):
             part = micro * accelerator.num_processes + accelerator.process_index
-            batch = self.draw(step, part, config.accumulation * accelerator.num_processes).to(accelerator.device)
+            drawn = self.draw(step, part, config.accumulation * accelerator.num_processes)
+            batch = send_to_device(drawn, accelerator.device)
             with accelerator.accumulate(self.model):
                 loss = self.model(batch)
                 accelerator.backward(loss)

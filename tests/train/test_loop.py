@@ -1,7 +1,6 @@
 """The loop that can be killed: the same weights, one log, whole checkpoints."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,16 +20,6 @@ class Killed(Exception):
     pass
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """A batch."""
-
-    values: Tensor
-
-    def to(self, device: torch.device) -> Tensor:
-        return self.values.to(device)
-
-
 class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -40,10 +29,10 @@ class Model(nn.Module):
         return self.out(self.blocks[0](batch)).square().mean()
 
 
-def draw(step: int, part: int, num_parts: int) -> Numbers:
+def draw(step: int, part: int, num_parts: int) -> Tensor:
     """Four rows, dealt out to the parts."""
     rows = torch.randn(4, 6, generator=torch.Generator().manual_seed(step))
-    return Numbers(rows.chunk(num_parts)[part])
+    return rows.chunk(num_parts)[part]
 
 
 def run(folder: Path, config: RunConfig = CONFIG, kill_at: int | None = None, muon: float | None = None) -> Loop:
@@ -51,7 +40,7 @@ def run(folder: Path, config: RunConfig = CONFIG, kill_at: int | None = None, mu
     torch.manual_seed(0)
     model = Model()
 
-    def draw_or_die(step: int, part: int, num_parts: int) -> Numbers:
+    def draw_or_die(step: int, part: int, num_parts: int) -> Tensor:
         if step == kill_at:
             raise Killed
         return draw(step, part, num_parts)

@@ -7,7 +7,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +62,7 @@ def loss_and_gradients(kind: str, checkpointing: bool, kept: float) -> tuple[flo
     shake(trained(model).values(), 0.3)
     shake(model.projector.parameters(), 1.0)
     assert model.transformer.is_gradient_checkpointing == checkpointing
-    loss = model(replace(batch, kept=torch.full((2,), kept)))
+    loss = model(batch._replace(kept=torch.full((2,), kept)))
     loss.backward()
     return loss.item(), {name: p.grad for name, p in trained(model).items()}
 
@@ -81,7 +80,7 @@ def test_an_anchored_run_is_trained_on_what_it_shows():
             errors.append(flow_error(model.transformer, *args, CONFIG.weighting, CONFIG.guidance))
     shown = errors[0] - torch.tensor([0.7, 0.2])[:, None, None] * errors[1]
     torch.testing.assert_close(model(batch), shown.square().mean())
-    dropped = replace(batch, kept=torch.zeros(2))
+    dropped = batch._replace(kept=torch.zeros(2))
     loss = model(dropped)
     plain = SliderModel(tiny_pipeline(slider=False), CONFIG)
     plain.load_state_dict(model.state_dict())
@@ -97,7 +96,7 @@ def test_self_conditioned_all_weights_are_still_trained():
         torch.manual_seed(7)
         shake(trained(model).values(), 0.3)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = model(replace(random_batch(), self_conditioned=self_conditioned))
+            loss = model(random_batch()._replace(self_conditioned=self_conditioned))
         loss.backward()
         reached.append({name for name, p in trained(model).items() if p.grad is not None and p.grad.any()})
         losses.append(loss.item())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -50,17 +50,12 @@ BASE = BaseConfig(  # the run that made the shipped weights
 )
 
 
-@dataclass(frozen=True)
-class BaseBatch:
+class BaseBatch(NamedTuple):
     """Pairs with their noise."""
 
     pairs: Batch
     sigmas: Tensor  # (B,)
     noise: Tensor  # (B, C, h, w)
-
-    def to(self, device: torch.device) -> BaseBatch:
-        """The same on a device."""
-        return BaseBatch(self.pairs.to(device), self.sigmas.to(device), self.noise.to(device))
 
 
 class TrainedBase(nn.Module):

@@ -7,8 +7,8 @@ of text and of pooled text.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -58,8 +58,7 @@ class Words:
         return text, self.parts["text_encoder"](self.clip_ids[rows]).pooler_output
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Pairs to train on."""
 
     source: Tensor  # (B, C, h, w)
@@ -69,13 +68,9 @@ class Batch:
     weights: Tensor  # (B, L) of the target tokens
     shows: Tensor  # (B, L) uint8, the kinds of objects in a token of the source, as in a `Shard`
 
-    def to(self, device: str | torch.device) -> Batch:
-        """The same on another device."""
-        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
-
     def half(self) -> Batch:
         """Its first pairs, half of them or one more."""
-        return Batch(**{name: tensor[: (len(tensor) + 1) // 2] for name, tensor in vars(self).items()})
+        return Batch(*(tensor[: (len(tensor) + 1) // 2] for tensor in self))
 
 
 class Batches:

@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -116,16 +117,6 @@ class Shard:
         return len(self.target)
 
 
-@dataclass(frozen=True)
-class _Job:
-    codec: Any  # a PatchCodec
-    seed: tuple[int, ...]
-    size: tuple[int, int]
-    strengths: Callable[[np.random.Generator], float]
-    rows: tuple[int, int]
-    mix: Mix
-
-
 def full_strength(rng: np.random.Generator) -> float:
     """For the base model: every edit whole."""
     return 1.0
@@ -201,28 +192,6 @@ def changed_tokens(sources: Tensor, targets: Tensor) -> Tensor:
     return max_pool2d((targets.float() - sources.float()).abs().amax(1), 2).flatten(1) > NOTICED
 
 
-def _draw_group(job: _Job) -> tuple[Tensor, Tensor, Tensor, Tensor, list[float], list[str]]:
-    rng = np.random.default_rng(job.seed)
-    source, scene = draw_source(rng, *job.size, job.mix)
-    pictures, values, words, of_object = [source], [], [], []
-    for _ in range(EDITS_PER_SOURCE):
-        strength = job.strengths(rng)
-        target, instruction, is_local = draw_edit(rng, source, scene, strength, job.mix.objects)
-        pictures.append(target)
-        values.append(strength)
-        words.append(instruction)
-        of_object.append(is_local)
-    with torch.no_grad():
-        latents = job.codec.encode(torch.cat([to_tensor(p) for p in pictures])).latent_dist.mode().half()
-    changed = changed_tokens(latents[:1], latents[1:])
-    shows = torch.zeros(changed.shape[1], dtype=torch.uint8) if scene is None else shown_kinds(scene, *job.size)
-    focus = (changed | (shows != 0)) & torch.tensor(of_object)[:, None]
-    top, bottom = job.rows
-    kept = slice(top * job.size[0] // TOKEN, bottom * job.size[0] // TOKEN)  # of the tokens, which lie row by row
-    latents = latents[:, :, 2 * top : 2 * bottom].clone()
-    return latents[0], latents[1:], focus[:, kept].clone(), shows[kept].clone(), values, words
-
-
 def draw_shard(
     codec: PatchCodec,
     size: tuple[int, int],
@@ -233,34 +202,59 @@ def draw_shard(
     mix: Mix = Mix(),
     workers: int = 2,
 ) -> Shard:
-    """Draw `num_sources` pictures of (width, height) = `size` with three edits each, and keep some rows of tokens."""
-    kept = rows or (0, size[1] // TOKEN)
-    jobs = [
-        _Job(codec, (seed, *size, *(rows or ()), number), size, strengths, kept, mix) for number in range(num_sources)
-    ]
-    sources, targets, focus, shows, values, words = zip(*_draw_all(jobs, workers), strict=True)
+    """Draw `num_sources` pictures of (width, height) = `size` with three edits each, and keep some rows of tokens.
+
+    By several processes where the work outweighs their start (forks of a threaded torch can hang)."""
+    draw_one = partial(_draw_source_and_edits, codec, size, strengths, rows or (0, size[1] // TOKEN), mix)
+    seeds = [(seed, *size, *(rows or ()), number) for number in range(num_sources)]
+    if num_sources < 50:
+        groups = [draw_one(one) for one in seeds]
+    else:
+        with get_context("spawn").Pool(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            groups = list(pool.imap(draw_one, seeds, chunksize=8))
+    joined = {name: np.concatenate([group[name] for group in groups]) for name in groups[0]}
+    instruction = joined.pop("instruction").tolist()
+    index = torch.arange(num_sources).repeat_interleave(EDITS_PER_SOURCE)
     return Shard(
-        source=torch.from_numpy(np.stack(sources)),
-        target=torch.from_numpy(np.concatenate(targets)),
-        source_index=torch.arange(num_sources).repeat_interleave(EDITS_PER_SOURCE),
-        focus=torch.from_numpy(np.concatenate(focus)),
-        shows=torch.from_numpy(np.stack(shows)),
-        strength=torch.tensor([value for group in values for value in group]),
-        instruction=[word for group in words for word in group],
+        source_index=index, instruction=instruction, **{k: torch.from_numpy(array) for k, array in joined.items()}
     )
 
 
-def _draw_all(jobs: list[_Job], workers: int) -> list[tuple]:
-    """In order; by several processes where the work outweighs their start (forks of a threaded torch can hang)."""
-    if len(jobs) < 50:
-        return [_numpy_group(job) for job in jobs]
-    with get_context("spawn").Pool(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.imap(_numpy_group, jobs, chunksize=8))
-
-
-def _numpy_group(job: _Job) -> tuple:
-    *tensors, values, words = _draw_group(job)
-    return *(tensor.numpy() for tensor in tensors), values, words
+def _draw_source_and_edits(
+    codec: Any,  # a PatchCodec
+    size: tuple[int, int],
+    strengths: Callable[[np.random.Generator], float],
+    rows: tuple[int, int],
+    mix: Mix,
+    seed: tuple[int, ...],
+) -> dict[str, np.ndarray]:
+    """The fields of a `Shard` of one source but for its index; as arrays, which go from process to process."""
+    rng = np.random.default_rng(seed)
+    source, scene = draw_source(rng, *size, mix)
+    pictures, values, words, of_object = [source], [], [], []
+    for _ in range(EDITS_PER_SOURCE):
+        strength = strengths(rng)
+        target, instruction, is_local = draw_edit(rng, source, scene, strength, mix.objects)
+        pictures.append(target)
+        values.append(strength)
+        words.append(instruction)
+        of_object.append(is_local)
+    with torch.no_grad():
+        latents = codec.encode(torch.cat([to_tensor(p) for p in pictures])).latent_dist.mode().half()
+    changed = changed_tokens(latents[:1], latents[1:])
+    shows = torch.zeros(changed.shape[1], dtype=torch.uint8) if scene is None else shown_kinds(scene, *size)
+    focus = (changed | (shows != 0)) & torch.tensor(of_object)[:, None]
+    top, bottom = rows
+    kept = slice(top * size[0] // TOKEN, bottom * size[0] // TOKEN)  # of the tokens, which lie row by row
+    latents = latents[:, :, 2 * top : 2 * bottom]
+    return {
+        "source": latents[:1].numpy().copy(),
+        "target": latents[1:].numpy().copy(),
+        "strength": np.array(values, dtype=np.float32),
+        "focus": focus[:, kept].numpy().copy(),
+        "shows": shows[None, kept].numpy().copy(),
+        "instruction": np.array(words),
+    }
 
 
 def load_or_draw(path: Path, **how) -> Shard:
