@@ -189,23 +189,13 @@ class Canvas(gr.HTML):
         return value or CanvasData()
 
 
-class Choices(gr.HTML):
+def choices(value: list[Any], look: str = "chips", **kwargs: Any) -> gr.HTML:
     """Buttons to click: sentences, or pictures with a sentence each. Event `pick`: {"text": str, "index": int}.
 
-    Value: a list of str, or of {"text": str, "image": an address}. look: "chips" or "gallery", a class of the style.
+    value: a list of str, or of {"text": str, "image": an address}. look: "chips" or "gallery", a class of the style.
     """
-
-    def __init__(self, value: list[Any] | None = None, look: str = "chips", **kwargs: Any) -> None:
-        super().__init__(
-            value=value or [],
-            html_template=f'<div class="{look}" role="group"></div>',
-            js_on_load=asset("widgets.js") + "choices();",
-            apply_default_css=False,
-            **kwargs,
-        )
-
-    def postprocess(self, value: list[Any] | None) -> list[dict[str, str]]:  # type: ignore[override]
-        return [{"text": each} if isinstance(each, str) else each for each in value or []]
+    template, script = f'<div class="{look}" role="group"></div>', asset("widgets.js") + "choices();"
+    return gr.HTML(value, html_template=template, js_on_load=script, apply_default_css=False, **kwargs)
 
 
 class Photograph(gr.HTML):

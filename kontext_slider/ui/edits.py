@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .folder import size_of
 from .open_edit import OpenEdit
 
 UNUSED_SECONDS = 3600.0
@@ -156,3 +155,15 @@ class OpenEdits:
             if path.is_file() and not path.parent.name.startswith(EDITS_PREFIX) and str(path) not in used:
                 found.append((path.stat().st_mtime, path))
         return [path for changed, path in sorted(found) if changed < time.time() - FRESH_SECONDS]
+
+
+def size_of(folder: str | os.PathLike[str]) -> int:
+    """Bytes of all files in `folder`; files that vanish meanwhile count nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(place, name)).st_size
+            except FileNotFoundError:
+                continue
+    return total

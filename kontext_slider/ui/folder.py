@@ -13,13 +13,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ..errors import InvalidInput, KontextSliderError
 
+TEMPORARY = "GRADIO_TEMP_DIR"  # gradio's variable for its temporary folder
 PREFIX = "kontext-slider-"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 LEAST_ROOM = 2**20  # bytes
@@ -51,49 +51,39 @@ def check_room(folder: str | os.PathLike[str]) -> None:
         raise DiskFull
 
 
-@dataclass(frozen=True)
-class OwnFolder:
-    """A claimed folder. `remove` deletes it and gives the claim back."""
+@contextmanager
+def own_folder(root: Path | None = None) -> Iterator[Path]:
+    """A new temporary folder of this process in `root`, where gradio keeps uploads and frames from now on.
 
-    path: Path
-    lock: FileLock
-
-    def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
-        self.lock.release()
-        Path(self.lock.lock_file).unlink(missing_ok=True)
-
-
-def claim_folder(root: str | os.PathLike[str]) -> OwnFolder:
-    """A new folder of this process in `root`, which is made where it is missing; folders of dead processes go.
-
-    Raises OSError where `root` cannot be written to.
+    Folders of dead processes go. `root` is made where it is missing; None: gradio's own. Raises OSError where it cannot
+    be written to.
     """
-    root = Path(root)
+    before = os.environ.get(TEMPORARY)
+    root = root or Path(before or Path(tempfile.gettempdir(), "gradio"))
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f"{PREFIX}start.lock", timeout=LOCK_SECONDS):  # one process at a time looks and claims
         for folder in root.glob(f"{PREFIX}*-*/"):
             _remove_if_dead(folder)
-        path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=root))
-        lock = FileLock(_lock_of(path))
+        own = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=root))
+        lock = FileLock(_lock_of(own))
         lock.acquire(blocking=False)
-    return OwnFolder(path, lock)
-
-
-def size_of(folder: str | os.PathLike[str]) -> int:
-    """Bytes of all files in `folder`; files that vanish meanwhile count nothing."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.stat(os.path.join(place, name)).st_size
-            except FileNotFoundError:
-                continue
-    return total
+    os.environ[TEMPORARY] = str(own)
+    try:
+        yield own
+    finally:
+        del os.environ[TEMPORARY]
+        os.environ |= {} if before is None else {TEMPORARY: before}
+        _remove(own, lock)
 
 
 def _lock_of(folder: Path) -> Path:
     return folder.with_name(folder.name + ".lock")
+
+
+def _remove(folder: Path, lock: FileLock) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
+    Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _remove_if_dead(folder: Path) -> None:
@@ -105,7 +95,7 @@ def _remove_if_dead(folder: Path) -> None:
         lock.acquire(blocking=False)
     except Timeout:
         return
-    OwnFolder(folder, lock).remove()
+    _remove(folder, lock)
 
 
 def _is_alive(name: str) -> bool:
@@ -114,6 +104,6 @@ def _is_alive(name: str) -> bool:
         os.kill(int(name.removeprefix(PREFIX).split("-")[0]), 0)
     except (ValueError, ProcessLookupError):
         return False
-    except PermissionError:
+    except PermissionError:  # it is another user's
         return True
     return True

@@ -24,7 +24,7 @@ from ..errors import InvalidInput, KontextSliderError
 from ..images import read_photo, working_size
 from ..instructions import advise
 from . import messages
-from .components import Busy, CanvasData, describe, note, notice, thumbnail
+from .components import Busy, CanvasData, EditInputs, describe, note, notice, thumbnail
 from .edits import OpenEdits
 from .examples import OPENING_SERIAL, Example, Opening
 from .folder import check_room
@@ -34,7 +34,7 @@ from .open_edit import OpenEdit, describe_sizes
 MAX_FRAMES = 41  # of a strip
 MAX_LETTERS = 500  # of an instruction
 MOST_QUOTED = 80  # letters of an instruction in a sentence about it
-SETTINGS = ("instruction", "seed", "steps", "guidance")
+EDIT_INPUTS = tuple(EditInputs.model_fields)  # photograph, instruction, num_frames, seed, steps, guidance
 LOST = "The server does not have this edit any more. It is opened again; if nothing happens, press Edit."
 BACK = "The page was loaded again. Your photograph, settings and frames are back."
 AGAIN = "The server did not have your edit any more. It is open again, and its frames are rendered again."
@@ -64,19 +64,9 @@ class Handlers:
         self.edits = edits or OpenEdits(self.folder)
         self._finding = threading.Lock()
 
-    def edit(
-        self,
-        photograph: str | None,
-        instruction: str,
-        num_frames: Any,
-        seed: Any,
-        steps: Any,
-        guidance: Any,
-        request: gr.Request,
-    ) -> Iterator[Message]:
-        """Open a session and fill its strip."""
-        settings = dict(zip(SETTINGS, (instruction, seed, steps, guidance), strict=True))
-        yield from self._edit(str(request.session_hash), photograph, num_frames, settings)
+    def edit(self, request: gr.Request, *inputs: Any) -> Iterator[Message]:
+        """Open a session and fill its strip. `inputs`: values of `EDIT_INPUTS`."""
+        yield from self._edit(str(request.session_hash), dict(zip(EDIT_INPUTS, inputs, strict=True)))
 
     def reopen(self, event: gr.EventData, request: gr.Request) -> Iterator[Message]:
         """Show the edit that the browser has kept, after the page was loaded again or the server was restarted.
@@ -85,18 +75,18 @@ class Handlers:
         """
         page = str(request.session_hash)
         try:
-            kept = messages.kept_edit(event._data)
-            edit = self.edits.find(kept.key)
-            photograph = "" if edit is not None else messages.uploaded(kept.photograph)
+            key, inputs = messages.kept_edit(event._data)
+            edit = self.edits.find(key)
+            if edit is None:
+                inputs["photograph"] = messages.uploaded(inputs["photograph"])
         except InvalidInput as error:
             yield message(notice=notice(str(error)))
             return
-        if edit is not None:
+        if edit is None:
+            yield from self._edit(page, inputs, AGAIN)
+        else:
             self.edits.show(page, edit)
             yield from self._fill(edit, BACK)
-        else:
-            settings = kept.model_dump(include=set(SETTINGS))
-            yield from self._edit(page, photograph, kept.num_frames, settings, AGAIN)
 
     def leave(self, request: gr.Request) -> None:
         """A page is gone, or its connection is."""
@@ -114,7 +104,7 @@ class Handlers:
         if edit is not None:
             yield from messages.report(edit, messages.render(partial(edit.show, strength), f"Strength {strength:.2f}"))
         elif self.edits.of(page) is None:
-            yield message(CanvasData(edit=serial, is_lost=True, said=LOST))
+            yield message(canvas=CanvasData(edit=serial, is_lost=True, said=LOST))
         else:  # the slider of an edit that has been replaced
             yield message()
 
@@ -158,40 +148,39 @@ class Handlers:
             return notice(str(error))
         return notice(f"{name} could not be sent to the server ({reason}). Try again, or choose another.")
 
-    def _edit(
-        self, page: str, photograph: str | None, num_frames: Any, settings: dict[str, Any], said: str = ""
-    ) -> Iterator[Message]:
+    def _edit(self, page: str, inputs: dict[str, Any], said: str = "") -> Iterator[Message]:
         """Open an edit and fill its strip; `said` is what the page says of why it does."""
         before = self.edits.of(page)
-        yield message(describe(before, Busy(text="Reading the picture and the instruction")), "", [])
+        reading = Busy(text="Reading the picture and the instruction")
+        yield message(canvas=describe(before, reading), notice="", nearest=[])
         try:
+            photograph, num_frames = inputs.pop("photograph"), inputs.pop("num_frames")
             if not photograph:
                 raise InvalidInput("Add a photograph first: drop it on the upload box, choose a file, or paste it.")
-            settings["instruction"] = check_instruction(settings["instruction"], MAX_LETTERS).strip()
-            settings |= {name: messages.whole(settings[name]) for name in ("seed", "steps")}
+            inputs["instruction"] = check_instruction(inputs["instruction"], MAX_LETTERS).strip()
+            inputs |= {name: messages.whole(inputs[name]) for name in ("seed", "steps")}
             if not self.engine.pipe.transformer.config.guidance_embeds:
-                settings["guidance"] = self.engine.pipe.defaults.guidance
+                inputs["guidance"] = self.engine.pipe.defaults.guidance
             strengths = grid(check_num_frames(messages.whole(num_frames), MAX_FRAMES))
-            edit = self._open(page, photograph, strengths, settings)
+            edit = self._open(page, photograph, strengths, inputs)
         except KontextSliderError as error:  # what was rendered before stays open
-            yield message(describe(before), notice(str(error)))
+            yield message(canvas=describe(before), notice=notice(str(error)))
             return
         yield from self._fill(edit, said)
 
     def _fill(self, edit: OpenEdit, said: str) -> Iterator[Message]:
         """Show an edit on a page that has not shown it so far, and render what is missing of its strip."""
-        nearest = advise(edit.session.instruction, self.engine.pipe.known_instructions).nearest
-        starting = describe(edit, Busy(text="Starting"), said)
-        yield message(starting, edit.remark, nearest, note(edit.sizes), messages.no_download())
+        yield message(
+            canvas=describe(edit, Busy(text="Starting"), said),
+            notice=edit.remark,
+            nearest=advise(edit.session.instruction, self.engine.pipe.known_instructions).nearest,
+            note=note(edit.sizes),
+            download=messages.no_download(),
+        )
         yield from messages.report(edit, messages.fill(edit, len(edit.strengths)))
 
     def _open(
-        self,
-        page: str,
-        photograph: str | Path,
-        strengths: Sequence[float],
-        settings: dict[str, Any],
-        serial: int | None = None,
+        self, page: str, photograph: str | Path, strengths: list[float], settings: dict[str, Any], serial: int = 0
     ) -> OpenEdit:
         """`serial`: of the opening, which has no upload."""
         with messages.named(photograph):

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 from typing import Any
 
 from ..commands.options import add_engine_arguments, hush_libraries, load_engine, number
 from ..errors import InvalidInput
-from .folder import claim_folder
+from .folder import own_folder
 from .zero_gpu import ZeroGpuEngine, on_zero_gpu
 
 MAX_UPLOAD = "200mb"  # raw files and PNGs of large cameras have more than a hundred
-TEMPORARY = "GRADIO_TEMP_DIR"  # gradio's variable for its temporary folder
 FOREVER = 3600.0  # seconds
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SF Mono", "Menlo", "Consolas", "monospace")
@@ -100,22 +96,6 @@ def _serve(app: Any, args: argparse.Namespace) -> str:
     if args.share and public is None:
         print(printed.getvalue().strip(), file=sys.stderr)
     return f"{here} and, for everybody, at {public}" if public else str(here)
-
-
-@contextmanager
-def own_folder() -> Iterator[Path]:
-    """A temporary folder of this process, for uploads and frames: gradio takes its own from the environment."""
-    before = os.environ.get(TEMPORARY)
-    own = claim_folder(before or Path(tempfile.gettempdir()) / "gradio")
-    os.environ[TEMPORARY] = str(own.path)
-    try:
-        yield own.path
-    finally:
-        if before is None:
-            del os.environ[TEMPORARY]
-        else:
-            os.environ[TEMPORARY] = before
-        own.remove()
 
 
 @contextmanager

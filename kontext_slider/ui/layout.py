@@ -11,10 +11,11 @@ import gradio as gr
 from ..edit import MAX_SEED
 from ..images import read_image
 from ..instructions import whole_picture_first
-from .components import Canvas, Choices, Photograph, asset, note, thumbnail
+from .components import Canvas, Photograph, asset, choices, note, thumbnail
 from .edits import OpenEdits
 from .examples import Example, Opening, credits, read_examples, read_opening
-from .handlers import MAX_FRAMES, Handlers, look, sizes_of
+from .handlers import EDIT_INPUTS, MAX_FRAMES, Handlers, look, sizes_of
+from .messages import OUTPUTS
 from .saving import PRIVATE, Saving, save_panel, wire_saving
 
 GENERAL_INSTRUCTIONS = [
@@ -25,7 +26,6 @@ GENERAL_INSTRUCTIONS = [
     "add thick fog",
     "turn it into a pencil sketch",
 ]
-EDIT_INPUTS = ("photograph", "instruction", "num_frames", "seed", "steps", "guidance")  # of an edit, in order
 NUM_FRAMES = 11  # of the strip, unless the visitor chooses
 NO_GUIDANCE = "Not available: this model was trained without a guidance input, so a value would change nothing."
 PARALLEL_EVENTS = 16  # events of one kind that may run at once; the engine's own lock orders the device
@@ -60,10 +60,10 @@ def create_app(
                 sizes = sizes_of(read_image(opening.photograph).size, engine.pipe) if opening else ""
                 panel = save_panel(note(sizes) if opening else "")
         handlers = Handlers(engine, canvas.GRADIO_CACHE, opening, examples, edits)
-        outputs = [canvas, widgets["notice"], widgets["nearest"], panel["note"], panel["download"]]  # of a message
+        outputs = [{"canvas": canvas, **widgets, **panel}[name] for name in OUTPUTS]
         _wire_edits(app, handlers, widgets, canvas, outputs)
         _wire_inputs(app, handlers, widgets)
-        wire_saving(Saving(handlers, model, slider, speed), panel, widgets["num_frames"], outputs)
+        wire_saving(Saving(handlers, model=model, slider=slider, speed=speed), panel, widgets["num_frames"], outputs)
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS)
 
 
@@ -79,28 +79,23 @@ def suggestions(known: dict[str, list[str]]) -> list[str]:
 
 def _inputs(pipe: Any, examples: list[Example], opening: Opening | None) -> dict[str, Any]:
     """The widgets of the left column, by name, with what the page opens with."""
-    path = str(opening.photograph) if opening else None
+    path, words = (str(opening.photograph), opening.settings["instruction"]) if opening else (None, "")
     widgets: dict[str, Any] = {}
     with gr.Group(elem_id="photograph"):
         widgets["photograph"] = Photograph(value=path, label="Photograph")
         widgets["look"] = gr.HTML(look(path, pipe), padding=False)
-    widgets["instruction"] = gr.Textbox(
-        opening.settings["instruction"] if opening else "",
-        label="Instruction",
-        placeholder="What should change?",
-        lines=1,
-        max_lines=1,
-        elem_id="instruction",
-    )
+    hint = "What should change?"
+    instruction = gr.Textbox(words, label="Instruction", placeholder=hint, lines=1, max_lines=1, elem_id="instruction")
+    widgets["instruction"] = instruction
     chips = suggestions(pipe.known_instructions)
-    widgets["suggestions"] = Choices(chips, label="Suggested instructions", elem_id="suggestions")
+    widgets["suggestions"] = choices(chips, label="Suggested instructions", elem_id="suggestions")
     widgets["edit"] = gr.Button("Edit", variant="primary", size="lg", elem_id="edit")
     widgets["notice"] = gr.HTML("", elem_id="notice", padding=False)
-    widgets["nearest"] = Choices(label="Nearest known instructions", elem_id="nearest")
+    widgets["nearest"] = choices([], label="Nearest known instructions", elem_id="nearest")
     widgets |= _settings(pipe)
     if examples:
         pictures = [{"text": each.instruction, "image": thumbnail(read_image(each.image), 160)} for each in examples]
-        widgets["examples"] = Choices(pictures, "gallery", label="Examples", elem_id="examples")
+        widgets["examples"] = choices(pictures, "gallery", label="Examples", elem_id="examples")
         gr.HTML(f'<p class="credits">Pictures: {html.escape(credits(examples))}</p>', padding=False)
     return widgets
 
@@ -114,16 +109,8 @@ def _settings(pipe: Any) -> dict[str, Any]:
             reroll = gr.Button("New seed", size="sm", scale=1, min_width=90)
         reroll.click(None, outputs=seed, js=NEW_SEED)
         steps = gr.Slider(1, max(50, defaults.steps), value=defaults.steps, step=1, label="Steps")
-        guidance = gr.Slider(
-            1,
-            10,
-            value=defaults.guidance,
-            step=0.1,
-            label="Guidance",
-            interactive=has_guidance,
-            info=None if has_guidance else NO_GUIDANCE,
-            elem_id="guidance",
-        )
+        options = {"interactive": has_guidance, "info": None if has_guidance else NO_GUIDANCE, "elem_id": "guidance"}
+        guidance = gr.Slider(1, 10, value=defaults.guidance, step=0.1, label="Guidance", **options)
     return {"num_frames": num_frames, "seed": seed, "steps": steps, "guidance": guidance}
 
 
@@ -131,14 +118,8 @@ def _wire_edits(
     app: gr.Blocks, handlers: Handlers, widgets: dict[str, Any], canvas: Canvas, outputs: list[Any]
 ) -> None:
     """Edit (button and Enter), and the slider at rest. A newer event does not wait for an older one: it replaces it."""
-    gr.on(
-        [widgets["edit"].click, widgets["instruction"].submit],
-        handlers.edit,
-        [widgets[name] for name in EDIT_INPUTS],
-        outputs,
-        trigger_mode="multiple",
-        **PRIVATE,
-    )
+    inputs, events = [widgets[name] for name in EDIT_INPUTS], [widgets["edit"].click, widgets["instruction"].submit]
+    gr.on(events, handlers.edit, inputs, outputs, trigger_mode="multiple", **PRIVATE)
     canvas.commit(handlers.commit, None, outputs, trigger_mode="multiple", **PRIVATE)
     canvas.reopen(handlers.reopen, None, outputs, **PRIVATE)
     app.unload(handlers.leave)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder, is_in_or_equal
@@ -22,21 +22,13 @@ from pydantic import Field, ValidationError
 from ..edit import check_strength
 from ..engine import grid
 from ..errors import InvalidInput, KontextSliderError, SessionClosed, Superseded, UnreadableImage
-from .components import Busy, CanvasData, EditInputs, describe, notice
+from .components import Busy, EditInputs, describe, notice
 from .folder import needs_room
 from .open_edit import OnStep, OpenEdit
 
 MESSAGE_SECONDS = 0.15  # at most one message to the browser in this time
-
-
-class Message(NamedTuple):
-    """New values for the widgets of that name, in the order of a handler's outputs."""
-
-    canvas: Any
-    notice: Any
-    nearest: Any
-    note: Any
-    download: Any
+OUTPUTS = ("canvas", "notice", "nearest", "note", "download")  # the widgets of a message, in order
+Message = tuple[Any, ...]
 
 
 class KeptEdit(EditInputs):
@@ -45,15 +37,9 @@ class KeptEdit(EditInputs):
     key: str = Field(max_length=100)
 
 
-def message(
-    canvas: CanvasData | None = None,
-    notice: str | None = None,
-    nearest: list[str] | None = None,
-    note: str | None = None,
-    download: Any = None,
-) -> Message:
-    """A message; None leaves a widget as it is."""
-    return Message(*(gr.skip() if value is None else value for value in (canvas, notice, nearest, note, download)))
+def message(**values: Any) -> Message:
+    """New values for widgets, by name; one that is not named stays as it is."""
+    return tuple(values[name] if name in values else gr.skip() for name in OUTPUTS)
 
 
 def no_download() -> Any:
@@ -68,14 +54,16 @@ def report(edit: OpenEdit, work: Iterator[Busy | Message]) -> Iterator[Message]:
             for step in work:
                 if edit.is_closed:
                     return
-                yield message(describe(edit, step)) if isinstance(step, Busy) else step
-        yield message(describe(edit))
+                yield message(canvas=describe(edit, step)) if isinstance(step, Busy) else step
+        yield message(canvas=describe(edit))
     except (Superseded, SessionClosed):  # the slider moved on, or a newer edit replaced this one: no news
         return
     except KontextSliderError as error:
-        yield message(describe(edit), notice(str(error)))
+        yield message(canvas=describe(edit), notice=notice(str(error)))
     except Exception as error:
-        yield message(describe(edit), notice(f"The render failed ({error}). The frames made so far are kept."))
+        yield message(
+            canvas=describe(edit), notice=notice(f"The render failed ({error}). The frames made so far are kept.")
+        )
         raise
 
 
@@ -94,7 +82,7 @@ def fill(edit: OpenEdit, num_frames: int) -> Iterator[Busy]:
             yield Busy(text=busy.text, fraction=min(1, (done + (busy.fraction or 0)) / total))
 
 
-def render(work: Callable[[OnStep], Any], text: str) -> Iterator[Busy]:
+def render(work: Callable[[OnStep], Any], text: str, unit: str = "step") -> Iterator[Busy]:
     """Run `work(on_step)` in a thread of its own and yield its steps as they happen; raises its error."""
     steps: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="render") as pool:
@@ -104,7 +92,7 @@ def render(work: Callable[[OnStep], Any], text: str) -> Iterator[Busy]:
         while (step := steps.get()) is not None:
             if time.monotonic() - sent >= MESSAGE_SECONDS:
                 sent = time.monotonic()
-                yield Busy(text=f"{text}, step {step[0]} of {step[1]}", fraction=step[0] / max(step[1], 1))
+                yield Busy(text=f"{text}, {unit} {step[0]} of {step[1]}", fraction=step[0] / max(step[1], 1))
         future.result()
 
 
@@ -122,13 +110,16 @@ def position(data: Any) -> tuple[int, float]:
     return edit, round(check_strength(values.get("strength")), 4)
 
 
-def kept_edit(data: Any) -> KeptEdit:
-    """The edit that a `reopen` from the browser names; its limits are checked where it is opened. Raises
-    InvalidInput."""
+def kept_edit(data: Any) -> tuple[str, dict[str, Any]]:
+    """Key and inputs of the edit that a `reopen` from the browser names; limits are checked where it is opened.
+
+    Raises InvalidInput.
+    """
     try:
-        return KeptEdit.model_validate(data, strict=True)
+        inputs = KeptEdit.model_validate(data, strict=True).model_dump()
     except ValidationError as error:
         raise InvalidInput("The browser has kept nothing that names an edit: press Edit.") from error
+    return inputs.pop("key"), inputs
 
 
 def uploaded(path: str) -> str:

@@ -50,26 +50,22 @@ READ_SLIDER = """(...values) => {
 
 
 class Saving:
-    """The save handlers. model, slider, speed: names of the weights and of the engine's speed, for the files' metadata.
+    """The save handlers. `origin`: model, slider and speed by name, for the files' metadata.
 
-    `place` is what stands on the slider: {"edit": int, "strength": float}.
+    place: what stands on the slider: {"edit": int, "strength": float}.
     """
 
-    def __init__(
-        self, handlers: Handlers, model: str | None = None, slider: str | None = None, speed: str | None = None
-    ) -> None:
+    def __init__(self, handlers: Handlers, **origin: str | None) -> None:
         self.handlers = handlers
-        self.model = model
-        self.slider = slider
-        self.speed = speed
+        self.origin = origin
 
     def picture(
         self, place: Any, suffix: str, quality: Any, keep_profile: bool, keep_location: bool, request: gr.Request
     ) -> Iterator[Message]:
         """Write the picture on the slider at the photograph's own size."""
         is_lossless = suffix == "png" or (suffix == "webp" and quality == 100)
-        options: dict[str, Any] = {"keep_profile": keep_profile, "keep_location": keep_location}
-        options["quality"] = None if is_lossless else messages.whole(quality)
+        options = {"keep_profile": keep_profile, "keep_location": keep_location}
+        options |= {"quality": None if is_lossless else messages.whole(quality)}
         yield from self._save(request, place, partial(self._write_picture, suffix, options))
 
     def sweep(self, suffix: str) -> Callable[..., Iterator[Message]]:
@@ -80,9 +76,7 @@ class Saving:
 
         return handler
 
-    def _save(
-        self, request: gr.Request, place: Any, write: Callable[..., Iterator[Busy | Message]]
-    ) -> Iterator[Message]:
+    def _save(self, request: gr.Request, place: Any, write: Callable[..., Iterator[Any]]) -> Iterator[Message]:
         try:
             if not isinstance(place, dict) or not place.get("edit"):
                 raise InvalidInput("There is nothing to save yet; press Edit first.")
@@ -101,10 +95,9 @@ class Saving:
         yield from messages.render(partial(edit.fill, strength), f"Strength {strength:.2f}")
         session, photo = edit.session, edit.session.photo
         yield Busy(text=f"Writing the {PICTURE_FORMATS[suffix]}, {photo.image.width} x {photo.image.height}")
-        picture, facts = session.picture(strength), session.full_size_facts(strength)
+        picture, facts = session.picture(strength), self._facts(edit, strength)
         path = edit.folder / picture_name(photo.name, session.instruction, strength, suffix)
-        origin = self._origin(edit)
-        metadata = describe([strength], picture.size, origin.pop("source"), origin | facts | {"speed": self.speed})
+        metadata = describe([strength], picture.size, photo.name, facts)
         left_out = save_picture(picture, path, metadata, photo=photo, **options)
         saved = f"Saved {picture.width} x {picture.height} at strength {strength:.2f}."
         yield _saved(path, PICTURE_FORMATS[suffix], saved, left_out, facts.get("warning", ""))
@@ -112,8 +105,7 @@ class Saving:
     def _write_sweep(self, suffix: str, num_frames: Any, width: int, edit: OpenEdit, _: float) -> Iterator[Any]:
         strengths = grid(check_num_frames(messages.whole(num_frames), MAX_FRAMES))
         yield from messages.fill(edit, len(strengths))
-        session, facts = edit.session, edit.session.full_size_facts(strengths[-1])
-        facts |= {} if self.speed is None else {"speed": self.speed}
+        session, facts = edit.session, self._facts(edit, strengths[-1])
         path = edit.folder / f"{file_stem(session.instruction)}.{suffix}"
 
         def write(on_picture: OnStep) -> None:
@@ -122,17 +114,17 @@ class Saving:
                     on_picture(number + 1, len(strengths))
                     yield strength, session.picture(strength, width=width or None)
 
-            save_sweep(pictures(), path, strengths=strengths, facts=facts, **self._origin(edit))
+            save_sweep(pictures(), path, strengths=strengths, source=session.photo.name, facts=facts)
 
-        yield from messages.render(write, f"Writing the {SWEEP_FORMATS[suffix]}")
+        yield from messages.render(write, f"Writing the {SWEEP_FORMATS[suffix]}", unit="picture")
         columns, rows = read_metadata(path)["size"]
         saved = f"Saved {len(strengths)} pictures of {columns} x {rows}."
         yield _saved(path, SWEEP_FORMATS[suffix], saved, facts.get("warning", ""))
 
-    def _origin(self, edit: OpenEdit) -> dict[str, Any]:
-        session = edit.session
-        settings = {name: getattr(session, name) for name in ("instruction", "seed", "steps", "guidance")}
-        return settings | {"model": self.model, "slider": self.slider, "source": session.photo.name}
+    def _facts(self, edit: OpenEdit, strength: float) -> dict[str, Any]:
+        """What a file tells of its edit; None for what is not known."""
+        settings = {name: getattr(edit.session, name) for name in ("instruction", "seed", "steps", "guidance")}
+        return settings | self.origin | edit.session.full_size_facts(strength)
 
 
 def file_stem(instruction: str) -> str:

@@ -3,7 +3,8 @@
 // Texts are set as text, never as markup: they may come from a model's own files.
 function choices() {
   const group = element.firstElementChild;
-  const buttonFor = ({ text, image }, index) => {
+  const buttonFor = (choice, index) => {
+    const { text, image } = choice.text ? choice : { text: choice };
     const button = document.createElement("button");
     button.type = "button";
     if (image) {

@@ -44,20 +44,19 @@ class ZeroGpuEngine:
     def open(self, image: ImageLike, instruction: str, **settings: Any) -> ZeroGpuSession:
         """As `SliderEngine.open`, but nothing is encoded yet."""
         spec = EditSpec.from_defaults(self.pipe.defaults, instruction, **settings)
-        return ZeroGpuSession(
-            read_photo(image), spec, self.pipe, lambda s, photo: self._show(s, photo, instruction, settings)
-        )
+        photo = read_photo(image)
+        return ZeroGpuSession(photo, spec, self.pipe, lambda s: self._show(s, photo, instruction, settings))
 
 
 class ZeroGpuSession:
-    """What the page needs of an `EditSession`. `show(strength, photo)` makes a frame elsewhere (no step progress).
+    """What the page needs of an `EditSession`. `show(strength)` makes a frame elsewhere (no step progress).
 
     Frames are remembered: a picture needs its own again, and every call costs seconds.
     """
 
     preview_steps = 0  # a second call for a preview costs more than the steps it saves
 
-    def __init__(self, photo: Photo, spec: EditSpec, pipe: Any, show: Callable[[float, Photo], Image.Image]) -> None:
+    def __init__(self, photo: Photo, spec: EditSpec, pipe: Any, show: Callable[[float], Image.Image]) -> None:
         from ..engine.full_size import FullSize  # brings torch, which must come after spaces
 
         self.photo = photo
@@ -72,7 +71,7 @@ class ZeroGpuSession:
 
     def show(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
         if strength not in self._frames:
-            self._frames[strength] = self._show(strength, self.photo)
+            self._frames[strength] = self._show(strength)
         return self._frames[strength].copy()
 
     def frames(self, strengths: Iterable[float], on_step: OnStep | None = None) -> Iterator[tuple[float, Image.Image]]:

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.ui.folder import PREFIX, DiskFull, claim_folder, needs_room, size_of
+from kontext_slider.ui.edits import size_of
+from kontext_slider.ui.folder import PREFIX, DiskFull, needs_room, own_folder
 
 
 def folders(root) -> list[str]:
@@ -23,37 +24,37 @@ def dead_process() -> int:
     return process.pid
 
 
-def test_a_claimed_folder_is_new_and_goes_with_its_lock(tmp_path):
+def test_a_folder_is_new_and_goes_with_its_lock(tmp_path, monkeypatch):
     """Two processes in one folder would delete each other's frames."""
-    first, second = claim_folder(tmp_path / "root"), claim_folder(tmp_path / "root")
-    assert first.path != second.path and first.path.is_dir() and second.path.is_dir()
-    (first.path / "frame.png").write_bytes(b"x" * 10)
-    assert size_of(first.path) == 10
-    first.remove()
-    assert folders(tmp_path / "root") == [second.path.name]
-    second.remove()
-    assert not list((tmp_path / "root").glob(f"{PREFIX}[0-9]*"))
+    root = tmp_path / "root"
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    with own_folder(root) as first:
+        assert os.environ["GRADIO_TEMP_DIR"] == str(first)
+        with own_folder(root) as second:
+            assert first != second and first.is_dir() and second.is_dir()
+            (second / "frame.png").write_bytes(b"x" * 10)
+            assert size_of(second) == 10
+        assert folders(root) == [first.name]
+    assert not list(root.glob(f"{PREFIX}[0-9]*")) and "GRADIO_TEMP_DIR" not in os.environ
 
 
-def test_what_a_dead_process_left_goes_at_the_next_claim(tmp_path):
+def test_what_a_dead_process_left_goes_at_the_next_start(tmp_path):
     """Nothing took away photographs that a killed process had left, so the disk filled over the weeks."""
     dead = tmp_path / f"{PREFIX}{dead_process()}-abcd"
     dead.mkdir()
     (dead / "frame.png").write_bytes(b"x")
     other = tmp_path / "somebody-elses"
     other.mkdir()
-    own = claim_folder(tmp_path)
-    assert folders(tmp_path) == sorted([own.path.name, other.name])
-    own.remove()
+    with own_folder(tmp_path) as own:
+        assert folders(tmp_path) == sorted([own.name, other.name])
 
 
 def test_a_living_process_whose_lock_file_was_deleted_keeps_its_folder(tmp_path):
     """Somebody cleans the temporary folder while the app runs; the next app that starts took the rest."""
     alive = tmp_path / f"{PREFIX}{os.getppid()}-abcd"
     alive.mkdir()
-    own = claim_folder(tmp_path)
-    assert alive.is_dir()
-    own.remove()
+    with own_folder(tmp_path):
+        assert alive.is_dir()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

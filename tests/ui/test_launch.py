@@ -59,7 +59,8 @@ def test_uploads_are_bounded_and_history_is_off():
 
 PROCESS = """
 import sys, time
-from kontext_slider.ui.launch import ends_by_signal, own_folder
+from kontext_slider.ui.folder import own_folder
+from kontext_slider.ui.launch import ends_by_signal
 with ends_by_signal(), own_folder() as folder:
     (folder / "frame.png").write_bytes(b"x")
     print(folder, flush=True)

@@ -35,9 +35,7 @@ def test_everything_a_person_needs_is_there(page):
     }
     assert names | {"save-gif", "save-webp", "save-mp4", "save-zip", "download"} <= set(page)
     whole = ["make it night", "make it sepia", "add thick fog", "turn it into a pencil sketch"]
-    assert [each["text"] for each in page["suggestions"]["value"]] == [*whole, "make the ball red"], (
-        "a photograph may have no ball"
-    )
+    assert page["suggestions"]["value"] == [*whole, "make the ball red"], "a photograph may have no ball"
     assert {"save-picture", "saved", "save-options"} <= set(page)
 
 

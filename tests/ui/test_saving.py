@@ -16,10 +16,9 @@ from kontext_slider.export import read_metadata
 from kontext_slider.images import read_image
 from kontext_slider.ui import create_app
 from kontext_slider.ui.handlers import Handlers
-from kontext_slider.ui.messages import Message
 from kontext_slider.ui.saving import Saving, file_stem
 from tests.ui.fake_engine import FakeEngine, faded
-from tests.ui.visitor import Visitor
+from tests.ui.visitor import Message, Visitor, named
 
 
 class Saver(Visitor):
@@ -30,10 +29,10 @@ class Saver(Visitor):
         self.saving = Saving(handlers, **{"model": "fake", **options})
 
     def sweep(self, suffix: str = "gif", num_frames: int = 5, width: int = 1024) -> list[Message]:
-        return list(self.saving.sweep(suffix)(self.place(1.0), num_frames, width, self.request))
+        return list(named(self.saving.sweep(suffix)(self.place(1.0), num_frames, width, self.request)))
 
     def picture(self, strength: Any, suffix: str = "jpg", quality: Any = 95) -> list[Message]:
-        return list(self.saving.picture(self.place(strength), suffix, quality, False, False, self.request))
+        return list(named(self.saving.picture(self.place(strength), suffix, quality, False, False, self.request)))
 
 
 @pytest.fixture

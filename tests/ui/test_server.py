@@ -47,6 +47,7 @@ def test_a_server_that_is_killed_and_started_again(browser, photograph, tmp_path
     full = shown(browser, tmp_path)
     strength = rest_at(browser, 0.47)
     server.stop(signal.SIGKILL)
+    browser.run("dispatchEvent(new Event('online'))")  # the page looks now, and not in some seconds
     browser.wait(f"!document.querySelector('{SENTENCE}').hidden")
     wait_for_text(browser, SENTENCE, "does not answer")
     assert browser.run(f"{STAGE}.frames") == "12"

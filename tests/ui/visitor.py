@@ -5,13 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from kontext_slider.ui.handlers import Handlers
-from kontext_slider.ui.messages import Message
+from kontext_slider.ui.messages import OUTPUTS
 from kontext_slider.ui.open_edit import OpenEdit
+
+
+class Message(NamedTuple):
+    """What a handler sends, by the names of its outputs."""
+
+    canvas: Any
+    notice: Any
+    nearest: Any
+    note: Any
+    download: Any
+
+
+assert Message._fields == OUTPUTS
+
+
+def named(messages: Iterator[tuple[Any, ...]]) -> Iterator[Message]:
+    """What a handler sends, as it comes."""
+    return (Message(*message) for message in messages)
 
 
 class Visitor:
@@ -36,19 +54,19 @@ class Visitor:
         guidance: Any = 2.5,
     ) -> Iterator[Message]:
         path = None if photograph is None else str(photograph)
-        return self.handlers.edit(path, instruction, num_frames, seed, steps, guidance, self.request)
+        return named(self.handlers.edit(self.request, path, instruction, num_frames, seed, steps, guidance))
 
     def edit(self, photograph: Path | None, *values: Any, **settings: Any) -> list[Message]:
         return list(self.begin_edit(photograph, *values, **settings))
 
     def begin_commit(self, strength: Any, serial: int | None = None) -> Iterator[Message]:
-        return self.handlers.commit(gr.EventData(None, self.place(strength, serial)), self.request)
+        return named(self.handlers.commit(gr.EventData(None, self.place(strength, serial)), self.request))
 
     def commit(self, strength: Any, serial: int | None = None) -> list[Message]:
         return list(self.begin_commit(strength, serial))
 
     def reopen(self, data: object) -> list[Message]:
-        return list(self.handlers.reopen(gr.EventData(None, data), self.request))
+        return list(named(self.handlers.reopen(gr.EventData(None, data), self.request)))
 
     def place(self, strength: Any, serial: int | None = None) -> dict[str, Any]:
         """What stands on the slider."""
