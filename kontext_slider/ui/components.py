@@ -176,10 +176,7 @@ class Canvas(gr.HTML):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
-            html_template=CANVAS,
-            js_on_load=asset("keep.js") + asset("canvas.js"),
-            apply_default_css=False,
-            **kwargs,
+            html_template=CANVAS, js_on_load=asset("keep.js") + asset("canvas.js"), apply_default_css=False, **kwargs
         )
 
     def preprocess(self, payload: Any) -> None:
