@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
             print(f"Kontext Slider is at {_serve(app, args)}", flush=True)
             while True:
                 time.sleep(FOREVER)
-        except KeyboardInterrupt:  # Ctrl-C is how a person ends it
+        except KeyboardInterrupt:  # Ctrl-C is how an operator ends it
             return
         finally:
             edits.close_all()  # ends renders under way
