@@ -64,8 +64,8 @@ class Saving:
     ) -> Iterator[Message]:
         """Write the picture on the slider at the photograph's own size."""
         is_lossless = suffix == "png" or (suffix == "webp" and quality == 100)
-        options = {"keep_profile": keep_profile, "keep_location": keep_location}
-        options |= {"quality": None if is_lossless else messages.whole(quality)}
+        lossy = None if is_lossless else messages.whole(quality)
+        options = {"keep_profile": keep_profile, "keep_location": keep_location, "quality": lossy}
         yield from self._save(request, place, partial(self._write_picture, suffix, options))
 
     def sweep(self, suffix: str) -> Callable[..., Iterator[Message]]:
