@@ -21,6 +21,7 @@ from PIL import Image
 from kontext_slider import SliderEngine
 from kontext_slider.engine.order import NUM_COARSE, ends_first
 from kontext_slider.engine.speed import NAMES, SPEEDS
+from kontext_slider.engine.speed import preset as find_preset
 from kontext_slider.evaluate.truth import find_photos
 from kontext_slider.features import find_distance
 from kontext_slider.images import read_image
@@ -52,7 +53,7 @@ def engine_of(pipe, speed: str, preset: str) -> SliderEngine:
     """At the speed of a device that need not be here; a compiler changes roundings alone, and is left out."""
     engine = SliderEngine(pipe, speed=speed, compiled=False)
     if preset != "cpu":
-        engine.speed = replace(SPEEDS[preset][speed], batch=1, compiled=False)
+        engine.speed = replace(find_preset(preset, speed), batch=1, compiled=False)
     return engine
 
 
@@ -61,7 +62,8 @@ def frames_of(engine: SliderEngine, source: Image.Image, instruction: str) -> tu
     with engine.open(source, instruction) as session:
         strip = [frame for _, frame in session.sweep(STRIP)]
         frames = [to_picture(frame) for frame in [*strip, *(session.render(strength) for strength in BETWEEN)]]
-        return frames, len(session._rendered)
+        shortcuts = session.shortcuts
+        return frames, len(frames) if shortcuts is None else len(shortcuts.rendered)
 
 
 def hand_frames(engine: SliderEngine, source: Image.Image, instruction: str) -> list[np.ndarray]:

@@ -1,13 +1,13 @@
 """The 12-billion model on a GPU: a step, a new strength and a sweep, ours against others, and memory.
 
 Weights are random and of full size (`flux_size.py`): how long a step takes does not depend on their values. What fast
-and fastest leave out does, so "exact" and "eight bits" (fastest's) compute every step of every frame, and "fast" and
+and fastest leave out does, so "exact" and "fp8" (fastest's) compute every step of every frame, and "fast" and
 "fastest" as many, after a first frame, as pocket's plans have (`bench_steps.py`): no frame of theirs starts late or is
 mixed of others. Others: the plain bfloat16 FluxKontextPipeline; the same by the flux-fast recipe as far as its parts
-are here (projections joined, blocks compiled, VAE channels_last; a step of it also in eight bits, where torchao is);
+are here (projections joined, blocks compiled, VAE channels_last; a step of it also in fp8, where torchao is);
 the authors' demo, a whole pipeline call per strength.
 
-Memory of an open session is measured on a pipeline placed sparingly, with no more of the card than a smaller one has.
+Memory of an open session is measured on a pipeline placed with low VRAM, with as much of the card as a smaller one has.
 
 Steps are timed alone (`step_times.py`), whole calls in interleaved rounds, a sweep once, as it is long. Prints tables
 and a line of JSON; --out is written after every part. Without a CUDA device it says so and ends; --tiny runs the script
@@ -40,11 +40,12 @@ from step_times import StepTimes, flux_fast
 
 from kontext_slider import SliderEngine
 from kontext_slider.engine import EditSession
+from kontext_slider.engine.shortcuts import Bounds
+from kontext_slider.memory import place_with_low_vram
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.placement import place_sparingly
 
 GB = 1e9
-CARD_GB = {"spared": 24, "spared, int8": 16}  # of smaller cards, that sessions are opened on
+CARD_GB = {"low VRAM": 24, "low VRAM, int8": 16}  # of smaller cards, that sessions are opened on
 POCKETS_STEPS = {"fast": 7, "fastest": 4}  # of 28: the second strength's of bench_steps.py, rounded up
 
 
@@ -52,7 +53,7 @@ def flux_fast_call(pipe, source: Image.Image) -> Call:
     """A plain call of a copy by the flux-fast recipe."""
     parts = {k: v for k, v in pipe.components.items() if k not in ("slider_projector", "transformer", "vae")}
     vae = copy.deepcopy(pipe.vae).to(memory_format=torch.channels_last)
-    plain = FluxKontextPipeline(transformer=flux_fast(pipe.transformer, eight_bits=False), vae=vae, **parts)
+    plain = FluxKontextPipeline(transformer=flux_fast(pipe.transformer, fp8=False), vae=vae, **parts)
     plain.set_progress_bar_config(disable=True)
     return lambda number: plain(
         source, INSTRUCTION, generator=torch.Generator().manual_seed(number), **settings(pipe, source)
@@ -69,23 +70,25 @@ class Way:
     computed: int | None = None
 
     def open(self, photo: Image.Image, size: int, steps: int | None = None) -> EditSession:
-        """A session that tells no frame of others."""
+        """A session that interpolates no frame."""
         skip_error = None if self.computed is None else 1.0
-        self.engine.speed = replace(self.engine.speed, guess_error=None, between=None, skip_error=skip_error)
+        bounds = None if skip_error is None else Bounds(skip_error=skip_error)
+        self.engine.speed = replace(self.engine.speed, shortcuts=bounds)
         return self.engine.open(photo, INSTRUCTION, self.seed, steps, size=size)
 
     def skip(self, session: EditSession) -> None:
         """From now on: spaced evenly, the first and the last among them."""
         if self.computed is not None:
             steps = np.linspace(0, session.steps - 1, min(self.computed, session.steps))
-            session._check_open()._skips.plan = tuple(steps.round().astype(int).tolist())
+            assert session.shortcuts is not None
+            session.shortcuts.skipping.schedule = tuple(steps.round().astype(int).tolist())
 
 
 def our_ways(pipe) -> dict[str, Way]:
     exact, fastest = (SliderEngine(pipe, speed=name, compiled=True) for name in ("exact", "fastest"))
     return {
         "exact": Way(exact, 1),
-        "eight bits": Way(fastest, 2),
+        "fp8": Way(fastest, 2),
         "fast": Way(exact, 3, POCKETS_STEPS["fast"]),
         "fastest": Way(fastest, 4, POCKETS_STEPS["fastest"]),
     }
@@ -135,11 +138,11 @@ def memory_of_a_session(pipe, photo: Image.Image, size: int) -> dict[str, float]
 
 
 def memory_by_placement(pipe, photo: Image.Image, sizes: list[int], device: torch.device) -> list[dict]:
-    """Of sessions on a pipeline that is placed sparingly, and on that in eight bits where torchao is."""
+    """Of sessions on a pipeline that is placed with low VRAM, and on that in fp8 where torchao is."""
     found: list[dict] = []
-    place_sparingly(pipe.to("cpu"), device)
+    place_with_low_vram(pipe.to("cpu"), device)
     for name, gigabytes in CARD_GB.items():
-        if name == "spared, int8":
+        if name == "low VRAM, int8":
             if not find_spec("torchao"):
                 break
             quantized(pipe)
@@ -220,7 +223,7 @@ def main() -> None:
 
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8))
     memory = memory_by_placement(pipeline(), photo, args.sizes, device)
-    pipe = pipeline()  # what was placed sparingly cannot be moved again
+    pipe = pipeline()  # what was placed with low VRAM cannot be moved again
     first, *larger = (StepTimes(pipe, photo, INSTRUCTION, size, 1 if n else 8) for n, size in enumerate(args.sizes))
     line: dict = {
         "steps": args.steps,
@@ -236,7 +239,7 @@ def main() -> None:
     line["ratios"] = ratios(line["seconds"])
     line["tables"] += [steps_of(times) for times in larger]
     print_line(line, args.out)
-    line["flux_fast_eight_bits_ms"] = first.flux_fast_in_eight_bits()
+    line["flux_fast_fp8_ms"] = first.flux_fast_in_fp8()
     print_line(line, args.out)
 
 

@@ -38,7 +38,7 @@ def main() -> None:
     args = parser.parse_args()
     sessions, strengths = (40, 3) if args.quick else (args.sessions, args.strengths)
     engine = SliderEngine(load_pipeline(args.model), MB, MB, 4 * MB, speed="fast")
-    engine._losses.max_bytes = MB  # has no argument of its own
+    engine.caches.residuals.max_bytes = MB  # has no argument of its own
     levels = []
     for number in range(sessions):
         pixels = np.random.default_rng(number).integers(0, 256, (64, 64, 3), dtype=np.uint8)

@@ -9,9 +9,9 @@ interleaved, so a slow moment of the machine meets all. Prints a table and one l
 
 A visit is what a user does: a photograph and an instruction that the engine has not seen are opened ("open"), then two
 strengths are asked for, each timed by itself. Below strength 1 the first frame of an edit waits for another one, at 0
-(`anchor.py`), and where steps are skipped, a first frame finds out which. "first at 1" needs no frame at 0, so "second
-below 1, after 1" waits for it; "first below 1" waits for all, and "second below 1" for nothing but itself. A sweep
-opens a new photograph, too, and that is part of its time.
+(`residual.py`), and where steps are skipped, a first frame finds out which. "first at 1" needs no frame at 0, so
+"second below 1, after 1" waits for it; "first below 1" waits for all, and "second below 1" for nothing but itself. A
+sweep opens a new photograph, too, and that is part of its time.
 
 "new strength" is asked of a session that has finished the five coarse frames, 0, 1, 1/2, 1/4 and 3/4, as the app's has
 after a moment; "hand" of one where a strip of eleven frames is finished.
@@ -40,7 +40,7 @@ from line import print_line
 from PIL import Image, ImageChops
 
 from kontext_slider import SliderEngine
-from kontext_slider.engine import EditSession, ends_first
+from kontext_slider.engine import ends_first
 from kontext_slider.engine.speed import NAMES
 from kontext_slider.images import read_image
 from kontext_slider.metrics import to_picture
@@ -63,7 +63,7 @@ RATIOS = {  # of the JSON line: how many plain calls take as long; of a sweep, h
     **{f"{speed}_sweep_ratio": f"{speed}: sweep" for speed in NAMES},
     **{f"{speed}_first_ratio": f"{speed}: first below 1" for speed in NAMES},
     **{f"{speed}_second_ratio": f"{speed}: second below 1" for speed in NAMES},
-    "hand_ratio": "fast: hand",
+    "interactive_ratio": "fast: interactive",
     "sweep_ratio": "fast: sweep",
     "floor_ratio": "floor",
     "first_block_cache_ratio": "plain, first-block cache",
@@ -139,10 +139,9 @@ def engine_calls(pipe, photo: Image.Image, args: argparse.Namespace) -> dict[str
         calls[f"{name}: visit, below 1"] = visit(engine, photos, BELOW_ONE)
         if args.visits:
             continue
-        for seed, (situation, num_finished) in enumerate({"new strength": 5, "hand": FRAMES}.items()):
-            session = engine.open(photo, INSTRUCTION, seed=seed)
+        for seed, (situation, num_finished) in enumerate({"new strength": 5, "interactive": FRAMES}.items()):
             finished = ends_first(FRAMES if num_finished > 5 else 5)[:num_finished]
-            calls[f"{name}: {situation}"] = new_strength(session, finished)
+            calls[f"{name}: {situation}"] = new_strength(engine, photo, 1000 * seed, finished, situation)
         calls[f"{name}: sweep"] = sweep(engine, photos)
     return calls
 
@@ -184,15 +183,16 @@ def new_instruction(number: int) -> str:
     return f"{INSTRUCTION} {number}"
 
 
-def new_strength(session: EditSession, finished: Sequence[float]) -> Call:
-    """Another strength in every round, to a session that remembers the `finished` ones alone."""
-    list(session.frames(finished))
-    late_start = session._check_open()._late_start
-    rendered, places = set(session._rendered), set(late_start._strengths)
+def new_strength(engine: SliderEngine, photo: Image.Image, seed: int, finished: Sequence[float], row: str) -> Call:
+    """Another strength in every round, timed alone, to a new edit that has the `finished` ones. Every round has a seed
+    of its own."""
 
-    def call(number: int) -> object:
-        session._rendered, late_start._strengths = set(rendered), set(places)
-        return session.render(strength_of(number))
+    def call(number: int) -> Timed:
+        with engine.open(photo, INSTRUCTION, seed=seed + number) as session:
+            list(session.frames(finished))
+            start = time.perf_counter()
+            session.render(strength_of(number))
+            return Timed({row: time.perf_counter() - start})
 
     return call
 

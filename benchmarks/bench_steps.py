@@ -1,8 +1,8 @@
 """How many steps fast and fastest compute where frames take as many as large models': it depends on the weights.
 
-Of pocket on held-out edits, without its anchor, as FLUX has none, by the presets of a large model on a GPU (its batches
-of frames; eight bits or not changes no count). A sweep of eleven frames in a session of its own; and in another one the
-second strength, one after five coarse frames, and one more that may not be mixed of them. Prints a table (each frame of
+Of pocket on held-out edits, without its residual correction, as FLUX has none, by the presets of a large model on a GPU
+(its batches of frames; fp8 changes no count). A sweep of eleven frames in a session of its own; and in another one the
+second strength, one after five coarse frames, and one more that may not be interpolated. Prints a table (each frame of
 a batch counts) and one line of JSON: means by speed and place, and under "most" the most that any edit took.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,37 +23,39 @@ from torch import Tensor
 
 from kontext_slider import SliderEngine
 from kontext_slider.engine import ends_first
-from kontext_slider.engine.batch_size import BatchSize
 from kontext_slider.engine.order import NUM_COARSE
-from kontext_slider.engine.prepared import Prepared
-from kontext_slider.engine.speed import NAMES, SPEEDS
+from kontext_slider.engine.queue import BatchSize
+from kontext_slider.engine.sampling import Denoiser, Velocity
+from kontext_slider.engine.speed import NAMES, preset
 from kontext_slider.metrics import to_image
 from kontext_slider.presets import load_pipeline
 from kontext_slider.world.cases import HELD_OUT_SEED, draw_cases
 
 FRAMES = 11
-PLACES = ("sweep", "second strength", "after five", "after five, not mixed")
+PLACES = ("sweep", "second strength", "after five", "after five, not interpolated")
 
 
 @contextmanager
 def counted() -> Iterator[list[int]]:
     """The frames of every velocity that is computed inside."""
     seen: list[int] = []
-    velocity = Prepared.velocity
 
-    def noted(prepared: Prepared, latents: Tensor, table) -> Tensor:
-        answer = velocity(prepared, latents, table)
-        seen.append(len(answer))
-        return answer
+    def noted(velocity: Velocity, attached: Callable) -> Denoiser:
+        def count(latents: Tensor, step: int) -> Tensor:
+            answer = velocity(latents, step)
+            seen.append(len(answer))
+            return answer
 
-    with patch.object(Prepared, "velocity", noted):
+        return Denoiser(count, attached)
+
+    with patch("kontext_slider.engine.sampling.Denoiser", noted):
         yield seen
 
 
 def steps_of(pipe, speed: str, source: Image.Image, instruction: str) -> list[int]:
     """Computed steps by place (PLACES)."""
     engine = SliderEngine(pipe, speed=speed, compiled=False)
-    engine.speed = replace(SPEEDS["gpu, large model"][speed], dtype=None, compiled=False)
+    engine.speed = replace(preset("gpu, large model", speed), dtype=None, compiled=False)
     engine.batch = BatchSize(engine.speed.batch)
     found = []
     with engine.open(source, instruction, seed=0) as session, counted() as seen:
@@ -69,7 +71,8 @@ def steps_of(pipe, speed: str, source: Image.Image, instruction: str) -> list[in
             with counted() as seen:
                 session.render(strength)
                 found.append(sum(seen))
-            engine.speed = replace(engine.speed, between=None)
+            assert session.shortcuts is not None
+            session.shortcuts.bounds = replace(session.shortcuts.bounds, frame_psnr=None)
     return found
 
 

@@ -13,9 +13,9 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
+from kontext_slider.base import modulation_names
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import StrengthProjector
-from kontext_slider.quantize import KEPT
 from kontext_slider.train.pocket.model import build_clip_tokenizer, build_t5_tokenizer
 
 FULL = {"guidance_embeds": True}  # the library's defaults are FLUX.1's sizes
@@ -97,5 +97,5 @@ def quantized(pipe: KontextSliderPipeline) -> KontextSliderPipeline:
 
 
 def _is_kept_in_eight_bits(layer: torch.nn.Module, name: str) -> bool:
-    is_modulation = any(part in KEPT for part in name.split("."))
+    is_modulation = any(part in modulation_names() for part in name.split("."))
     return isinstance(layer, torch.nn.Linear) and not is_modulation and "lora_" not in name

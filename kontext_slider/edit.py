@@ -30,7 +30,7 @@ class EditDefaults:
         steps: denoise steps.
         guidance: distilled guidance (ignored by transformers without a guidance input).
         max_sequence_length: tokens of the second text encoder, at most 512.
-        anchor_source: whether strength 0 is the source itself (`anchor.py`) or, as in the paper, the model's frame.
+        anchor_source: whether strength 0 is the source itself (`residual.py`) or, as in the paper, the model's frame.
     """
 
     size: int = 512

@@ -21,12 +21,11 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPVisionModelWithProjection, T5EncoderModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from . import anchor, arguments, checkpoint, hub, lora
+from . import calls, checkpoint, hub, lora, residual
 from .base import BaseModel, base_of
 from .codec import PatchCodec
 from .drift import fit_in_place
 from .edit import MAX_STRENGTH, EditDefaults, check_strengths
-from .encoding import encode_edit, packed_source
 from .errors import InvalidInput, MissingSlider
 from .images import Photo, fitted
 from .modulation import offsets_attached
@@ -108,7 +107,7 @@ class KontextSliderPipeline(FluxKontextPipeline):
         return self.slider_projector is not None
 
     @torch.no_grad()
-    @arguments.with_parent_signature
+    @calls.with_parent_signature
     def __call__(
         self,
         *args: Any,
@@ -132,9 +131,9 @@ class KontextSliderPipeline(FluxKontextPipeline):
             full_size: return pictures of the photograph's own size (`transfer.py`), RGB or RGBA as it is; strength 0 is
                 the photograph itself. The frames have its shape, so leave height, width and output_type out.
 
-        Where the model's `edit_defaults` say `anchor_source`, frames are held to the source at strength 0
-        (`anchor.py`): one more frame is denoised, first of all, for strength 0 (one more for every row of tensors that
-        have several). Latents, in or out, and several rows are held to the source's latents.
+        Where the model's `edit_defaults` say `anchor_source`, frames are residual corrected (`residual.py`): one more
+        frame is denoised first, for strength 0 (one more for every row of tensors that have several). Latents, in or
+        out, and several rows are corrected by the source's latents.
 
         Returns:
             FluxPipelineOutput, or a tuple with `return_dict=False`: one frame per strength, in their order. A call
@@ -153,43 +152,43 @@ class KontextSliderPipeline(FluxKontextPipeline):
                 return super().__call__(*args, **kwargs)
         strengths = check_strengths(strength, MAX_STRENGTH if allow_extrapolation else 1.0)
         self._require_slider()
-        given = arguments.bind_arguments(self, args, kwargs)
-        photo = arguments.photo_for_full_size(given) if full_size else None
+        given = calls.bind_arguments(self, args, kwargs)
+        photo = calls.photo_for_full_size(given) if full_size else None
         defaults = self.defaults if self.config.edit_defaults or full_size else None
-        call = arguments.complete_arguments(self, given, defaults)
+        call = calls.complete_arguments(self, given, defaults)
         return_dict = call.pop("return_dict")
-        arguments.check_batch_size(strength_batch_size)
+        calls.check_batch_size(strength_batch_size)
         if self.defaults.anchor_source and min(strengths) < 1 and call["image"] is not None:
-            frames = self._anchored(call, strengths, strength_batch_size)
+            frames = self._corrected(call, strengths, strength_batch_size)
         else:
-            frames = self._denoised(encode_edit(self, call), strengths, strength_batch_size)
+            frames = self._denoised(calls.encode_edit(self, call), strengths, strength_batch_size)
         if photo is not None:
             frames = self._full_size(photo, strengths, frames)
         return FluxPipelineOutput(images=frames) if return_dict else (frames,)
 
-    def _anchored(self, call: dict[str, Any], strengths: list[float], batch_size: int | None) -> Any:
-        """Frames that are held to the source: to its pixels, where it is a picture of their size, or to its latents."""
-        source, output_type = arguments.anchor_of(self, call), call["output_type"]
-        encoded = encode_edit(self, {**call, "output_type": "latent" if source is None else "pt"})
-        tokens = packed_source(self, encoded)
+    def _corrected(self, call: dict[str, Any], strengths: list[float], batch_size: int | None) -> Any:
+        """Residual corrected frames: by the source's pixels, where it is a picture of their size, or by its latents."""
+        source, output_type = calls.correctable_source(self, call), call["output_type"]
+        encoded = calls.encode_edit(self, {**call, "output_type": "latent" if source is None else "pt"})
+        tokens = calls.packed_source(self, encoded)
         if tokens is None:
             raise InvalidInput(
                 "This model's frames are held to the source, so they have its size: leave out height, width and "
                 "max_area, or give a picture of the size that you want."
             )
-        arguments.check_rows(encoded, len(strengths))
-        rows = arguments.num_rows(encoded)
-        twice = arguments.repeated(encoded) if rows > 1 else encoded
+        calls.check_rows(encoded, len(strengths))
+        rows = calls.num_rows(encoded)
+        twice = calls.repeated(encoded) if rows > 1 else encoded
         made = self._denoised(twice, [0.0] * rows + strengths, batch_size)
         untouched, frames = made[:rows], made[rows:]  # fewer frames, if a callback interrupted
         untouched = untouched[: max(1, len(frames))] if rows > 1 else untouched
         if not len(frames):
             return [] if output_type == "pil" else frames.cpu().numpy() if output_type == "np" else frames
         if source is not None:
-            pixels = anchor.anchored(frames, strengths[: len(frames)], source - untouched)
+            pixels = residual.correct(frames, strengths[: len(frames)], source - untouched)
         else:
             kept = tokens[: len(untouched)].to(frames)
-            frames = anchor.given_back(frames, strengths[: len(frames)], kept - untouched)
+            frames = residual.add_residual(frames, strengths[: len(frames)], kept - untouched)
             if output_type == "latent":
                 return frames
             pixels = self.base.decode(frames, (encoded["width"], encoded["height"]))
@@ -209,14 +208,14 @@ class KontextSliderPipeline(FluxKontextPipeline):
     def _denoised(self, call: dict[str, Any], strengths: list[float], batch_size: int | None) -> Any:
         """The frames of an encoded call, batch by batch; of the batches begun, if a callback interrupts."""
         parts = []
-        arguments.check_rows(call, len(strengths))
-        for chunk in arguments.chunks(len(strengths), batch_size):
-            rows = arguments.rows_of_chunk(call, chunk)
+        calls.check_rows(call, len(strengths))
+        for chunk in calls.chunks(len(strengths), batch_size):
+            rows = calls.rows_of_chunk(call, chunk)
             with self.slider_applied([strengths[i] for i in chunk], rows["pooled_prompt_embeds"]):
                 parts.append(super().__call__(**{**call, **rows}).images)
             if self.interrupt:
                 break
-        return arguments.joined(parts)
+        return calls.joined(parts)
 
     @contextmanager
     def slider_applied(self, strengths: float | Sequence[float], pooled: Tensor) -> Iterator[None]:

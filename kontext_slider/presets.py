@@ -71,17 +71,16 @@ def load_pipeline(
         slider: slider weights, a folder or a hub id. None: those of the preset, or those the model folder carries.
         device: such as "cuda", "cuda:1", "mps" or "cpu". None: the first of cuda, mps, cpu that is there.
         dtype: "float32", "bfloat16" or "float16". None: bfloat16 on cuda, float32 elsewhere.
-        spare_memory: keep on the device what a new strength needs and no more (`placement.py`): edits open slower.
-        quantize: "int8" to keep the matrices of the transformer's blocks in eight bits (`quantize.py`).
+        spare_memory: keep on the device what a new strength needs and no more (`memory.py`): edits open slower.
+        quantize: "int8" to keep the matrices of the transformer's blocks in eight bits (`memory.py`).
 
     Raises InvalidInput (unknown model, device, dtype or quantization), CheckpointError (weights that cannot be fetched
     or read) or MissingSlider, each with a sentence that says what to do.
     """
     import torch
 
+    from .memory import cast, place_with_low_vram, quantization_config
     from .pipeline import KontextSliderPipeline
-    from .placement import place_sparingly
-    from .quantize import cast, quantization_config
 
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
@@ -102,7 +101,7 @@ def load_pipeline(
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             cast(part, chosen_dtype)
-    return place_sparingly(pipe, chosen_device) if spare_memory else pipe.to(chosen_device)
+    return place_with_low_vram(pipe, chosen_device) if spare_memory else pipe.to(chosen_device)
 
 
 def find_preset(model: str) -> Preset | None:

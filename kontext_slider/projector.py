@@ -8,25 +8,18 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from .base import Place
+from .base import ModulationOffsets, Place
 from .errors import InvalidInput
 
 ENCODINGS = ("release", "sinusoidal")
 TANGENT = 0.1  # of strength, over which the direction of the offsets is taken at the highest trained strength
-
-
-class ModulationOffsets(NamedTuple):
-    """What is added to the scale and shift of a modulation (`modulation.py` says where), one row per frame."""
-
-    scale: Tensor  # (B, D), or (B, N D) with a pair for each of N blocks
-    shift: Tensor  # as the scale
 
 
 def encode_periodic(strength: Tensor) -> Tensor:

@@ -13,10 +13,9 @@ import torch
 from PIL import Image
 
 from kontext_slider import SliderEngine
-from kontext_slider.engine.layers import EIGHT_BITS
-from kontext_slider.engine.prepared import Prepared
-from kontext_slider.engine.speed import find_speed
+from kontext_slider.engine.speed import FP8, find_speed
 from kontext_slider.metrics.distances import rms
+from tests.engine.helpers import note_velocities
 from tests.tiny import tiny_image
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -48,13 +47,7 @@ def test_the_first_strength_is_that_of_a_new_session(scripts, pipe, monkeypatch)
     import bench_slider
 
     pipe.register_to_config(edit_defaults={**pipe.config.edit_defaults, "anchor_source": True})
-    engine, velocity, denoised = SliderEngine(pipe), Prepared.velocity, []
-
-    def noted(self, latents, table):
-        denoised.append(len(latents))
-        return velocity(self, latents, table)
-
-    monkeypatch.setattr(Prepared, "velocity", noted)
+    engine, denoised = SliderEngine(pipe), note_velocities(monkeypatch)
     photos = bench_slider.new_photographs(tiny_image())
     visits = [bench_slider.visit(engine, photos, rows) for rows in (bench_slider.FROM_ONE, bench_slider.BELOW_ONE)]
     for number in range(2):
@@ -109,7 +102,7 @@ def test_the_most_steps_stand_beside_their_means(scripts):
     from bench_steps import figures_of
 
     figures = figures_of({"fast": np.array([[80, 7, 0, 3], [124, 10, 0, 4]])})
-    places = ("sweep", "second strength", "after five", "after five, not mixed")
+    places = ("sweep", "second strength", "after five", "after five, not interpolated")
     assert figures["fast"] == dict(zip(places, (102, 8.5, 0, 3.5), strict=True))
     assert figures["most"]["fast"] == dict(zip(places, (124, 10, 0, 4), strict=True))
 
@@ -132,9 +125,9 @@ def test_the_gpu_benchmark_runs_to_its_end(scripts, monkeypatch, capsys, tmp_pat
     assert all(value > 0 for table in line["tables"] for value in table["step_ms"].values())
     assert line["tables"][0]["parts"]["products_ms"] > 0 and line["ratios"]["plain"] == 1
     assert [(part["how"], part["size"]) for part in line["session_gb"]] == [
-        ("spared", 64), ("spared", 96), ("spared, int8", 64), ("spared, int8", 96)
+        ("low VRAM", 64), ("low VRAM", 96), ("low VRAM, int8", 64), ("low VRAM, int8", 96)
     ]  # fmt: skip
-    assert all(line["seconds"][f"{way}: sweep"] > 0 for way in ("exact", "eight bits", "fast", "fastest"))
+    assert all(line["seconds"][f"{way}: sweep"] > 0 for way in ("exact", "fp8", "fast", "fastest"))
 
 
 def test_steps_that_pocket_computes_are_counted_the_same_elsewhere(scripts, pipe):
@@ -158,7 +151,7 @@ def test_sizes_and_speeds_of_other_devices_can_be_asked_for(scripts, pipe):
     from bench_fidelity import engine_of
 
     engine = engine_of(pipe, "fastest", "gpu, large model")
-    assert engine.speed.dtype is EIGHT_BITS and engine.speed.batch == 1
+    assert engine.speed.dtype is FP8 and engine.speed.batch == 1
     assert engine_of(pipe, "fast", "cpu").speed == find_speed("fast", torch.device("cpu"))
 
 

@@ -15,7 +15,7 @@ from kontext_slider import batch
 from kontext_slider.cli import COMMANDS, main
 from kontext_slider.commands import sweep as sweep_command
 from kontext_slider.engine import SliderEngine
-from kontext_slider.engine.render import EditRenderer
+from kontext_slider.engine.sampling import Sampler
 from kontext_slider.errors import InvalidInput
 from kontext_slider.export import FORMATS, read_metadata
 from kontext_slider.pipeline import KontextSliderPipeline
@@ -59,13 +59,13 @@ def run_sweep(images: Path | list[Path], out: Path, model: str, *flags: str) -> 
 
 def test_frames_of_a_fastest_sweep_tell_of_each_other(photos: Path, tmp_path: Path, model: str, monkeypatch) -> None:
     """Asked for one after the other from below, none ever lies between two that are finished."""
-    render, rendered = EditRenderer.render, []
+    render, rendered = Sampler.render, []
 
     def note(self, strengths, *rest):
         rendered.extend(strengths)
         return render(self, strengths, *rest)
 
-    monkeypatch.setattr(EditRenderer, "render", note)
+    monkeypatch.setattr(Sampler, "render", note)
     assert run_sweep(photos / "a.png", tmp_path / "out", model, "-n", "11", "--speed", "fastest") == 0
     assert 0 < len(rendered) < 10 and 0.0 not in rendered
 
@@ -317,7 +317,7 @@ def test_frames_are_kept_where_asked(photos: Path, tmp_path: Path, model: str, m
     kept = {path: path.stat().st_ino for path in frames.iterdir()}
     assert len(kept) == 2  # 0 is the source
     words = ["edit", str(photos / "a.png"), *SNOW, "-s", "0.5", "-o", str(tmp_path / "out.png"), "--model", model]
-    monkeypatch.setattr("kontext_slider.engine.render.denoise", lambda *_: pytest.fail("rendered again"))
+    monkeypatch.setattr("kontext_slider.engine.sampling.denoise", lambda *_: pytest.fail("rendered again"))
     assert main([*words, "--quiet", "--frame-folder", str(frames)]) == 0
     assert {path: path.stat().st_ino for path in frames.iterdir()} == kept
 

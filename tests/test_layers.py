@@ -17,12 +17,7 @@ APART = ("train", "evaluate")
 
 IMPORTED_BY_LEAVES: set[tuple[str, str]] = set()
 IMPORTED_ACROSS = {("kontext_slider.evaluate.command", "kontext_slider.train.data.morph")}  # moves to cli/
-IN_CIRCLES = {
-    "kontext_slider.engine.engine",
-    "kontext_slider.engine.late_start",
-    "kontext_slider.engine.render",
-    "kontext_slider.engine.session",
-}
+IN_CIRCLES: set[str] = set()
 
 
 @cache

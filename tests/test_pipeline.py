@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from kontext_slider import EditDefaults, KontextSliderPipeline, MissingSlider
-from kontext_slider.arguments import complete_arguments, parent_output_size
+from kontext_slider.calls import complete_arguments, parent_output_size
 from kontext_slider.errors import CheckpointError, InvalidInput
 from kontext_slider.lora import ADAPTER
 from tests import reference_slider as reference

@@ -9,11 +9,11 @@ import torch._inductor.config
 from accelerate import init_empty_weights
 from diffusers import FluxTransformer2DModel
 
-from kontext_slider import SliderEngine, quantize
+from kontext_slider import SliderEngine, memory
+from kontext_slider.base.flux1_inference import can_be_copied
 from kontext_slider.engine.model_hash import model_hash
-from kontext_slider.engine.weights import is_plain
 from kontext_slider.errors import InvalidInput
-from kontext_slider.placement import modulation_layers
+from kontext_slider.memory import modulation_layers
 from kontext_slider.presets import load_pipeline
 from tests.engine.helpers import alike, held_bytes, reference
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
@@ -68,7 +68,7 @@ def test_all_matrices_but_the_modulations_are_int8(small):
 @pytest.mark.parametrize("speed", ["exact", "fast"])
 def test_frames_are_nearly_those_of_the_whole_model(whole, small, speed):
     """Scales of the wrong axis; an engine that merges the LoRA into weights that cannot be added to."""
-    assert is_plain(small.transformer)
+    assert can_be_copied(small.transformer)
     frames = [SliderEngine(p, speed=speed).open(tiny_image(), INSTRUCTION).render(0.7) for p in (whole, small)]
     untouched = SliderEngine(whole, speed=speed).open(tiny_image(), INSTRUCTION).render(0.1)
     assert 0 < rms(*frames) < 0.5 * rms(frames[0], untouched)
@@ -105,6 +105,6 @@ def test_what_cannot_be_done_is_said(folder, monkeypatch):
     """A traceback from inside the library."""
     with pytest.raises(InvalidInput, match="int8"):
         load_pipeline(str(folder), device="cpu", quantize="int3")
-    monkeypatch.setattr(quantize, "find_spec", lambda name: None)
+    monkeypatch.setattr(memory, "find_spec", lambda name: None)
     with pytest.raises(InvalidInput, match="pip install torchao"):
         load_pipeline(str(folder), device="cpu", quantize="int8")

@@ -9,7 +9,7 @@ a packed token, H and W sides in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor, device, dtype, nn
 
 Place = Literal["text_stream", "time_text_embed", "every_block"]  # where offsets go, see `modulation.py`
+Velocity = Callable[[Tensor, int], Tensor]  # (latents (B, L, C), number of the step from 0) -> (B, L, C)
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,13 @@ class Conditioning:
     source: Tokens
     noise: Tokens
     guidance: Tensor | None  # (1 or B,), only for transformers that embed it
+
+
+class ModulationOffsets(NamedTuple):
+    """What is added to the scale and shift of a modulation (`modulation.py` says where), one row per frame."""
+
+    scale: Tensor  # (B, D), or (B, N D) with a pair for each of N blocks
+    shift: Tensor  # as the scale
 
 
 class Site(NamedTuple):
@@ -126,7 +134,22 @@ class BaseModel(Protocol):
         """In the order in which they run; each answers (text tokens, image tokens)."""
 
 
+class FastEdit(Protocol):
+    """One edit, all that its strengths share computed."""
+
+    def velocity_at(self, offsets: ModulationOffsets) -> Velocity:
+        """The velocity of B frames with their offsets. The latents of the first step may have a batch of one."""
+
+
+class FastModel(Protocol):
+    """A transformer prepared for many strengths of an edit."""
+
+    def open(self, edit: Conditioning, timesteps: Tensor, place: Place) -> FastEdit:
+        """An edit whose steps are at `timesteps` (steps,), counted to 1000 as schedulers do."""
+
+
 _FAMILIES = {"FluxTransformer2DModel": "flux1_kontext.Flux1Kontext"}
+_FAST_MODELS = {"FluxTransformer2DModel": "flux1_cached.CachedModel"}
 
 
 def base_of(pipe: Any) -> BaseModel:
@@ -141,6 +164,23 @@ def family_of(transformer: nn.Module) -> type[BaseModel]:
         if kind.__name__ in _FAMILIES:
             return _load(_FAMILIES[kind.__name__])
     raise TypeError(f"{type(plain).__name__} is no transformer that kontext_slider.base knows.")
+
+
+def fast_model(transformer: nn.Module, fused: bool, dtype: dtype | None, compiled: bool) -> FastModel | None:
+    """A model that computes the transformer's velocity, its slider's LoRA included, faster; None where there is none.
+
+    Args:
+        fused: merge the LoRA and join query, key and value, in a copy of the blocks' weights. Else nothing is copied.
+        dtype: that the copied matrices multiply in; None for the transformer's own.
+        compiled: let torch compile the blocks when they first meet a shape.
+    """
+    name = _FAST_MODELS.get(type(transformer).__name__)
+    return None if name is None else _load(name).of(transformer, fused, dtype, compiled)
+
+
+def modulation_names() -> list[str]:
+    """What the transformers of all families call their modulation layers."""
+    return sorted({name for kind in _FAMILIES.values() for name in _load(kind).modulation_names})
 
 
 @cache

@@ -21,7 +21,7 @@ class ByteCache(Generic[Value]):
     def __init__(self, max_bytes: int):
         self.max_bytes = check_max_bytes(max_bytes)
         self.num_bytes = 0
-        self.era = 0  # grows with every `clear`
+        self.generation = 0  # grows with every `clear`
         self._entries: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -39,11 +39,11 @@ class ByteCache(Generic[Value]):
             self._entries.move_to_end(key)
             return self._entries[key][0]
 
-    def put(self, key: Hashable, value: Value, num_bytes: int, era: int | None = None) -> None:
+    def put(self, key: Hashable, value: Value, num_bytes: int, generation: int | None = None) -> None:
         """Keep `value`, which takes `num_bytes`; one larger than the whole cache is not kept, nor one that was begun in
-        another `era`: it is made of what was forgotten since."""
+        another `generation`: it may depend on what was cleared since."""
         with self._lock:
-            if era not in (None, self.era):
+            if generation not in (None, self.generation):
                 return
             self._drop(key)
             if num_bytes > self.max_bytes:
@@ -57,7 +57,7 @@ class ByteCache(Generic[Value]):
         with self._lock:
             self._entries.clear()
             self.num_bytes = 0
-            self.era += 1
+            self.generation += 1
 
     def _drop(self, key: Hashable) -> None:
         if key in self._entries:

@@ -135,22 +135,22 @@ class FrameCache:
         return key in self.memory or self._disk_key(key) in self.disk
 
     def get(self, key: Hashable) -> Image.Image | None:
-        frame, era = self.memory.get(key), self.era
+        frame, generation = self.memory.get(key), self.generation
         if frame is None:
             frame = self.disk.get(self._disk_key(key))
             if frame is not None:
-                self.memory.put(key, frame, 3 * frame.width * frame.height, era)
+                self.memory.put(key, frame, 3 * frame.width * frame.height, generation)
         return frame
 
     @property
-    def era(self) -> int:
-        return self.memory.era
+    def generation(self) -> int:
+        return self.memory.generation
 
-    def put(self, key: Hashable, frame: Image.Image, num_bytes: int, era: int | None = None) -> None:
+    def put(self, key: Hashable, frame: Image.Image, num_bytes: int, generation: int | None = None) -> None:
         """See `ByteCache.put`."""
-        disk_key = self._disk_key(key)  # before the look at the era: after it, the hash may be another model's
-        if era in (None, self.era):
-            self.memory.put(key, frame, num_bytes, era)
+        disk_key = self._disk_key(key)  # before the generation is compared: after it, the hash may be another model's
+        if generation in (None, self.generation):
+            self.memory.put(key, frame, num_bytes, generation)
             self.disk.put(disk_key, frame, num_bytes)
 
     def clear(self) -> None:

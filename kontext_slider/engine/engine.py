@@ -1,4 +1,4 @@
-"""The engine: one pipeline, its caches and its device lock; it opens edit sessions."""
+"""The engine: one pipeline, its caches and its queue; it opens edit sessions."""
 
 from __future__ import annotations
 
@@ -6,35 +6,48 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
+from ..base import Conditioning, FastModel, TextEncoding, Tokens, fast_model
 from ..edit import MAX_STRENGTH, EditSpec
 from ..errors import InvalidInput, MissingSlider
 from ..images import ImageLike, Photo, read_photo, working_image
-from ..placement import has_room
-from ..quantize import is_quantized
-from .batch_size import BatchSize
+from ..memory import has_room, is_quantized
 from .cache import ByteCache
-from .denoise import Conditioning, SourceEncoding, TextEncoding, draw_noise, encode_source, encode_text
-from .device import Device
 from .disk import DiskCache, FrameCache
 from .model_hash import model_hash
-from .session import EditSession, EditSettings
+from .queue import BatchSize, RenderQueue
+from .sampling import EditSettings, Sampler, offsets_at
+from .session import EditSession
 from .speed import find_speed
-from .weights import Weights, is_plain
 
 if TYPE_CHECKING:
     from ..pipeline import KontextSliderPipeline
+    from .shortcuts import Shortcuts
 
 MB = 1024**2
-PREVIEW_CACHE_BYTES = 64 * MB  # a preview is looked at until its exact frame is there
-LOSS_CACHE_BYTES = 64 * MB  # of what frames at strength 0 lose of their sources, on the pipeline's device
-LATENT_CACHE_BYTES = 64 * MB  # of latents along the slider (`late_start.py`), on the pipeline's device
 
-Encoding = TypeVar("Encoding", TextEncoding, SourceEncoding)
+
+@dataclass(frozen=True)
+class Caches:
+    """What is remembered across the sessions of an engine."""
+
+    texts: ByteCache[TextEncoding]  # encoded instructions, on the pipeline's device
+    sources: ByteCache[Tokens]  # encoded sources, there too
+    frames: ByteCache[Image.Image] | FrameCache  # finished frames
+    previews: ByteCache[Image.Image] = field(default_factory=lambda: ByteCache(64 * MB))  # of few steps
+    residuals: ByteCache[Tensor] = field(default_factory=lambda: ByteCache(64 * MB))  # source minus frame at strength 0
+    latents: ByteCache[Tensor] = field(default_factory=lambda: ByteCache(64 * MB))  # between steps, for shortcuts
+
+    def clear(self) -> None:
+        for part in fields(self):
+            getattr(self, part.name).clear()
 
 
 class SliderEngine:
@@ -49,7 +62,7 @@ class SliderEngine:
         frame_folder: a folder where finished frames are kept as well, for later processes and others that run now.
             The first frame then waits for the model's hash (`model_hash.py` says what that costs).
         frame_folder_bytes: bytes of PNG files in that folder.
-        speed: "exact", "fast" or "fastest" (`speed.py` says what the frames of each may be off by).
+        speed: "exact", "fast" or "fastest" (`shortcuts/` says what the frames of each may differ by).
         compiled: let torch compile the transformer's blocks: the first frame of a size, and of a number of strengths at
             once, waits for that. Frames differ by roundings. Raises InvalidInput where there is no C++ compiler. None:
             as the speed has it, where there is one; of a quantized model never, as nobody knows what it gains.
@@ -71,15 +84,14 @@ class SliderEngine:
         compiled: bool | None = None,
     ):
         self.pipe = pipe
-        self._texts: ByteCache[TextEncoding] = ByteCache(text_cache_bytes)
-        self._sources: ByteCache[SourceEncoding] = ByteCache(source_cache_bytes)
         frames: ByteCache[Image.Image] = ByteCache(frame_cache_bytes)
         disk = None if frame_folder is None else DiskCache(frame_folder, frame_folder_bytes)
-        self._frames = frames if disk is None else FrameCache(frames, disk, self._model_hash)
-        self._previews: ByteCache[Image.Image] = ByteCache(PREVIEW_CACHE_BYTES)
-        self._losses: ByteCache[torch.Tensor] = ByteCache(LOSS_CACHE_BYTES)
-        self._latents: ByteCache[torch.Tensor] = ByteCache(LATENT_CACHE_BYTES)
-        self._device = Device()
+        self.caches = Caches(
+            texts=ByteCache(text_cache_bytes),
+            sources=ByteCache(source_cache_bytes),
+            frames=frames if disk is None else FrameCache(frames, disk, self._model_hash),
+        )
+        self.queue = RenderQueue()
         self._hash: str | None = None
         preset = find_speed(speed, pipe._execution_device, pipe.transformer.num_parameters())
         can_compile = shutil.which("c++") is not None
@@ -89,7 +101,7 @@ class SliderEngine:
             compiled = preset.compiled and can_compile and not is_quantized(pipe.transformer)
         self.speed = preset.when(compiled)
         self.batch = BatchSize(self.speed.batch)
-        self._prepared_weights: tuple[Weights | None] | None = None  # None while nobody has asked
+        self._fast: tuple[FastModel | None] | None = None  # None until it is needed
 
     def open(
         self,
@@ -120,35 +132,17 @@ class SliderEngine:
         spec = EditSpec.from_defaults(self.pipe.defaults, instruction, seed, steps, guidance, size)
         photo = image if isinstance(image, Photo) else read_photo(image)
         source = working_image(photo.on_white(), spec.size, self.pipe.vae_scale_factor * 2)
-        settings = EditSettings(
-            source_digest=digest(source),
-            size=source.size,
-            instruction=spec.instruction,
-            max_sequence_length=spec.max_sequence_length,
-            seed=spec.seed,
-            steps=spec.steps,
-            guidance=spec.guidance,
-            speed=self.speed,
-        )
+        settings = EditSettings(digest(source), source.size, spec, self.speed)
         highest = MAX_STRENGTH if allow_extrapolation else 1.0
-        return self._session(photo, source, settings, self._frames, highest)
+        return self._session(photo, source, settings, self.caches.frames, highest)
 
     def clear(self) -> None:
         """Forget everything remembered, as after a change of the pipeline's weights. Open sessions keep working.
 
         Frames in a folder stay: they are found again when the weights are those that made them.
         """
-        for cache in (self._texts, self._sources, self._frames, self._previews, self._losses, self._latents):
-            cache.clear()
-        self._hash = self._prepared_weights = None
-
-    def _weights(self) -> Weights | None:
-        """What prepared edits multiply with, made once; None for a transformer that must be asked itself."""
-        if self._prepared_weights is None:
-            transformer = self.pipe.transformer
-            how = (has_room(transformer), self.speed.dtype, self.speed.compiled)
-            self._prepared_weights = (Weights.of(transformer, *how) if is_plain(transformer) else None,)
-        return self._prepared_weights[0]
+        self.caches.clear()
+        self._hash = self._fast = None
 
     def _session(
         self,
@@ -158,35 +152,73 @@ class SliderEngine:
         frames: ByteCache[Image.Image] | FrameCache,
         highest: float,
     ) -> EditSession:
-        return EditSession(self, photo, source, settings, self._encode(source, settings), frames, highest)
+        """Put a session together of its parts."""
+        pipe, edit = self.pipe, self._encode(source, settings)
+        shortcuts = self._shortcuts(edit, settings)
+        parts = (self.queue, self.batch)
+        sampler = Sampler(pipe, edit, source, settings, *parts, self.caches.residuals, self._fast_model, shortcuts)
+        rough = replace(settings, spec=replace(settings.spec, steps=max(1, settings.spec.steps // 2)))
+        return EditSession(
+            photo,
+            source,
+            settings,
+            sampler,
+            frames,
+            *parts,
+            shortcuts=shortcuts,
+            highest=highest,
+            source_is_frame=pipe.defaults.anchor_source,
+            open_preview=partial(self._session, photo, source, rough, self.caches.previews, highest),
+        )
+
+    def _shortcuts(self, edit: Conditioning, settings: EditSettings) -> Shortcuts | None:
+        bounds, projector = settings.speed.shortcuts, self.pipe.slider_projector
+        if bounds is None or projector is None:
+            return None
+        from .shortcuts import Shortcuts
+
+        return Shortcuts(
+            bounds,
+            self.caches.latents,
+            settings,
+            settings.spec.steps,
+            offsets_at=partial(offsets_at, self.pipe, edit),
+            is_smooth=projector.config.degree is not None,
+            source_is_frame=self.pipe.defaults.anchor_source,
+        )
+
+    def _fast_model(self) -> FastModel | None:
+        """A faster model of the transformer, made once; None where the transformer itself must be used."""
+        if self._fast is None:
+            transformer, speed = self.pipe.transformer, self.speed
+            self._fast = (fast_model(transformer, has_room(transformer), speed.dtype, speed.compiled),)
+        return self._fast[0]
 
     def _model_hash(self) -> str:
         """Of the pipeline as it is; computed at the first question, and after `clear`, while nothing is rendered."""
         known = self._hash
         if known is None:
-            with self._device.turn(urgent=True, check=_always_wanted):
+            with self.queue.turn(urgent=True, check=_always_wanted):
                 known = self._hash = self._hash or model_hash(self.pipe)
         return known
 
     @torch.no_grad()
     def _encode(self, source: Image.Image, settings: EditSettings) -> Conditioning:
-        words = (settings.instruction, settings.max_sequence_length)
-        text = self._remembered(self._texts, words, lambda: encode_text(self.pipe, *words))
+        base, spec = self.pipe.base, settings.spec
+        words = (spec.instruction, spec.max_sequence_length)
+        text = self._remembered(self.caches.texts, words, lambda: base.encode_text(*words))
         dtype = text.embeds.dtype
         pixels = (settings.source_digest, settings.size, str(dtype))
-        encoded = self._remembered(self._sources, pixels, lambda: encode_source(self.pipe, source, dtype))
-        noise, ids = draw_noise(self.pipe, settings.size, settings.seed, dtype)
-        guidance = None
-        if self.pipe.transformer.config.guidance_embeds:
-            guidance = torch.full([1], settings.guidance, device=noise.device, dtype=torch.float32)
-        return Conditioning(text, encoded, noise, ids, guidance)
+        encoded = self._remembered(self.caches.sources, pixels, lambda: base.encode_source(source, dtype))
+        noise = base.draw_noise(settings.size, spec.seed, dtype)
+        return Conditioning(text, encoded, noise, base.guidance(spec.guidance))
 
-    def _remembered(self, cache: ByteCache[Encoding], key: Hashable, encode: Callable[[], Encoding]) -> Encoding:
+    def _remembered(self, cache: ByteCache[Any], key: Hashable, encode: Callable[[], Any]) -> Any:
         """From the cache, else encoded on the device and put there."""
         encoding = cache.get(key)
         if encoding is not None:
             return encoding
-        with self._device.turn(urgent=True, check=_always_wanted):
+        with self.queue.turn(urgent=True, check=_always_wanted):
             encoding = cache.get(key)  # another thread may have encoded it while this one waited
             if encoding is None:
                 encoding = encode()

@@ -79,7 +79,7 @@ class FullSize:
     def _fit(self, strength: float, frame: Image.Image) -> tuple[Transfer, Drift | None]:
         if strength == 0:
             return Transfer.identity(self._source.size), None
-        found, generation = self._fits.get(strength), self._fits.era
+        found, generation = self._fits.get(strength), self._fits.generation
         if found is None:
             plain = not self._may_drift
             found = (Transfer.fit(self._source, frame), None) if plain else fit_in_place(self._source, frame)

@@ -5,7 +5,6 @@ A strip of n frames has the strengths k / (n - 1); a hand on the slider may rest
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 
@@ -77,31 +76,6 @@ def coarse_first(strengths: Sequence[float]) -> list[float]:
             order.append(middle)
             gaps += [(left, middle), (middle, right)]
     return [ordered[index] for index in order]
-
-
-def streaming_order(strengths: Sequence[float], leading: int = 1) -> list[float]:
-    """An order to make different strengths in, which are wanted in the order in which they are given.
-
-    The first `leading` ones come first, so that the first frames are there soon. The others are approached: the nearest
-    made strengths on either side of a wanted one enclose a gap, whose middle is made next, until that is the wanted one
-    itself. So coarse frames come before those between them, and at most log2(n) + 2 frames of a sweep of n are made
-    before it is their turn."""
-    ascending = sorted(strengths)
-    last = len(ascending) - 1
-    places = {strength: place for place, strength in enumerate(ascending)}
-    made, order = [-1, last + 1], list[float]()  # places, ascending, between two that stand for no strength
-
-    def next_place(low: int, high: int) -> int:
-        if high > last:
-            return last
-        return 0 if low < 0 else (low + high) // 2
-
-    for number, wanted in enumerate(places[strength] for strength in strengths):
-        while made[right := bisect_left(made, wanted)] != wanted:
-            place = wanted if number < leading else next_place(made[right - 1], made[right])
-            insort(made, place)
-            order.append(ascending[place])
-    return order
 
 
 def grid(n: int) -> list[float]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,34 +11,17 @@ from PIL import Image
 from ..edit import check_strength
 from ..errors import InvalidInput, SessionClosed, Superseded
 from ..images import Photo
-from .between import interpolate, neighbours
 from .cache import ByteCache
-from .denoise import Conditioning, OnStep
-from .denoiser import projector_of
 from .disk import FrameCache
 from .full_size import FullSize, nodes_of
-from .order import cache_strength, grid, streaming_order
-from .render import EditRenderer
-from .speed import Speed
+from .order import cache_strength, grid
+from .queue import BatchSize, RenderQueue
+from .sampling import EditSettings, OnStep, Sampler
 
 if TYPE_CHECKING:
-    from .engine import SliderEngine
+    from .shortcuts import Shortcuts
 
 MAX_HELD = 32  # finished frames of a sweep that wait for those before them
-
-
-@dataclass(frozen=True)
-class EditSettings:
-    """What, besides the strength, a frame of this edit depends on; all values, so it is a cache key."""
-
-    source_digest: str  # of the working image's pixels
-    size: tuple[int, int]  # (width, height), pixels
-    instruction: str
-    max_sequence_length: int
-    seed: int
-    steps: int
-    guidance: float
-    speed: Speed  # its values, as a name may mean others in the next version, whose frames a folder may keep
 
 
 class EditSession:
@@ -48,35 +29,40 @@ class EditSession:
 
     `source` is the working image: the source at `size`, which is the size and framing of every frame. `photo` is the
     photograph that it was made from, which `picture` edits at its own size.
-    After `close` these attributes stay, the encodings are let go, and no frame can be asked for.
+    After `close` these attributes stay, the encodings are released, and no frame can be rendered.
+
+    Args:
+        sampler: renders frames of this edit. shortcuts: those that it uses, or None.
+        frames: a cache of finished frames, of all edits. queue, batch: of the engine.
+        highest: strength that may be rendered.
+        source_is_frame: whether strength 0 is the source itself.
+        open_preview: opens the same edit with fewer steps.
     """
 
     def __init__(
         self,
-        engine: SliderEngine,
         photo: Photo,
         source: Image.Image,
         settings: EditSettings,
-        edit: Conditioning,
+        sampler: Sampler,
         frames: ByteCache[Image.Image] | FrameCache,
+        queue: RenderQueue,
+        batch: BatchSize,
+        shortcuts: Shortcuts | None = None,
         highest: float = 1.0,
+        source_is_frame: bool = False,
+        open_preview: Callable[[], EditSession] | None = None,
     ):
-        self.photo = photo
-        self.source = source
-        self.instruction = settings.instruction
-        self.seed = settings.seed
-        self.steps = settings.steps
-        self.guidance = settings.guidance
-        self.size = settings.size
-        self._engine = engine
-        self._settings = settings
-        self._frame_cache = frames
-        self._highest = highest
-        self._full_size = FullSize(photo, source, may_drift=not engine.pipe.defaults.anchor_source)
-        self._renderer: EditRenderer | None = EditRenderer(engine, source, settings, edit)
-        self._rendered: set[float] = set()  # strengths whose frames were not interpolated
+        self.photo, self.source, self.size = photo, source, settings.size
+        self.instruction, self.seed = settings.spec.instruction, settings.spec.seed
+        self.steps, self.guidance = settings.spec.steps, settings.spec.guidance
+        self.settings, self._frame_cache, self._queue, self._batch = settings, frames, queue, batch
+        self.shortcuts, self._highest, self._source_is_frame = shortcuts, highest, source_is_frame
+        self._full_size = FullSize(photo, source, may_drift=not source_is_frame)
+        self._sampler: Sampler | None = sampler  # None once the session is closed
+        self._open_preview = open_preview
+        self._preview: EditSession | None = None
         self._wanted: float | None = None  # the strength of the newest render or preview
-        self._rough: EditSession | None = None  # this edit in the steps of a preview
 
     def __enter__(self) -> EditSession:
         return self
@@ -85,11 +71,11 @@ class EditSession:
         self.close()
 
     def close(self) -> None:
-        """Let go of the encodings; renders under way end with SessionClosed. Closing twice is fine."""
-        self._renderer = None
-        if self._rough is not None:
-            self._rough.close()
-        self._engine._device.wake()
+        """Release the encodings; renders under way end with SessionClosed. Closing twice is fine."""
+        self._sampler = None
+        if self._preview is not None:
+            self._preview.close()
+        self._queue.wake()
 
     @property
     def preview_steps(self) -> int:
@@ -97,7 +83,7 @@ class EditSession:
         return self.steps // 2
 
     def want(self, strength: float) -> None:
-        """Say where the hand is: a `render` or `preview` of another strength ends at its next step (Superseded)."""
+        """Say where the pointer is: a `render` or `preview` of another strength ends at its next step (Superseded)."""
         self._want(self._check_strength(strength))
 
     def has(self, strength: float) -> bool:
@@ -109,8 +95,8 @@ class EditSession:
         """The frame at `strength` in [0, 1] (to 1.5 where the session extrapolates), a PIL image, the caller's to keep.
 
         At the speed "exact" it is what the pipeline's own call makes of this session's source, instruction, seed,
-        steps, guidance and size, up to the rounding of a channel to the level beside; other speeds say what they are
-        off by (`speed.py`). A strength seen before (to four decimals) is served from the frame cache.
+        steps, guidance and size, up to the rounding of a channel to the level beside; other speeds say what they
+        may differ by (`shortcuts/`). A strength seen before (to four decimals) is served from the frame cache.
         `on_step(step, total)` is called after each denoise step, step = 1..total, in the calling thread; what it
         raises ends the render. It is not called for a frame that is cached or being made by another thread.
 
@@ -131,12 +117,10 @@ class EditSession:
         if self.preview_steps == 0:
             raise InvalidInput("A frame of one step has no preview that would cost less: render it.")
         check = self._newest(strength)
-        if self._rough is None:
-            settings = replace(self._settings, steps=self.preview_steps)
-            self._rough = self._engine._session(
-                self.photo, self.source, settings, self._engine._previews, self._highest
-            )
-        return self._rough._frame(strength, urgent=True, check=check, on_step=on_step)
+        if self._preview is None:
+            assert self._open_preview is not None
+            self._preview = self._open_preview()
+        return self._preview._frame(strength, urgent=True, check=check, on_step=on_step)
 
     def show(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
         """What a person is shown: the untouched source at exactly 0, `render(strength)` elsewhere."""
@@ -178,9 +162,8 @@ class EditSession:
         """The frames of `strengths` in that order, as (strength, frame).
 
         At the speed "exact" the pixels are those of `render`, up to rounding where several are denoised at once; at
-        others `render` lets finished frames tell more of a frame, as it is waited for. Nothing is lost to a
-        `render` from another thread, of this session or of another: it goes first, between two denoise steps, and what
-        is under way goes on after it.
+        others `render` interpolates across wider gaps, as somebody waits for it. A `render` from another thread, of
+        this session or of another, goes first, between two denoise steps; what is under way goes on after it.
         `on_step(step, total)` counts the denoise steps of all frames that are missing at the start.
         """
         self._check_open()
@@ -188,33 +171,27 @@ class EditSession:
         return self._frames(wanted, on_step)
 
     def _frames(self, strengths: list[float], on_step: OnStep | None) -> Iterator[tuple[float, Image.Image]]:
-        """Makes them in groups and yields them in order. Coarse frames are made before those between them, where those
-        can be interpolated: at most MAX_HELD frames wait for their turn, and one for which there is no room comes from
-        the frame cache, or is made again."""
+        """Renders them in groups and yields them in order. Shortcuts may want coarse frames first: at most MAX_HELD
+        frames wait for their turn, and one for which there is no room comes from the frame cache, or is made again."""
         queue = list(dict.fromkeys(cache_strength(strength) for strength in strengths if not self.has(strength)))
-        if self._engine.speed.learns:
-            queue = streaming_order(queue, self._engine.speed.leading)
-        tell = _counter(on_step, len(queue) * self.steps)
+        if self.shortcuts is not None:
+            queue = self.shortcuts.order(queue)
+        report = _step_counter(on_step, len(queue) * self.steps)
         held: dict[float, Image.Image] = {}
         for strength in strengths:
             while cache_strength(strength) in queue:
-                group, left = queue[: self._group_size()], len(queue) * self.steps
-                count = partial(_tell_batch, tell, left, len(group))
+                size = self._batch.size if self.shortcuts is None else self.shortcuts.batch_size(self._batch.size)
+                group, steps_left = queue[:size], len(queue) * self.steps
+
+                def count(step: int, _: int, left: int = steps_left, num_frames: int = len(group)) -> None:
+                    report(left - step * num_frames)
+
                 held |= self._make(group, False, self._check_open, count)
                 held = dict(list(held.items())[-MAX_HELD:])  # the oldest are the coarse ones, which are due last
                 queue = queue[len(group) :]
-                tell(len(queue) * self.steps)  # of frames that took no step, too
+                report(len(queue) * self.steps)  # counts frames that took no step, too
             frame = held.pop(cache_strength(strength), None)
             yield strength, frame or self._frame(strength, False, self._check_open, on_step=None)
-
-    def _group_size(self) -> int:
-        """How many frames to denoise at once: one until the others know which steps to skip, and no more than it takes
-        until there are enough to tell others from."""
-        if self._check_open().looks_for_skips:
-            return 1
-        missing = self._engine.speed.nodes - len(self._telling())
-        batch = self._engine.batch.size
-        return min(batch, missing) if self._engine.speed.learns and missing > 0 else batch
 
     def _frame_for_picture(self, strength: float, on_step: OnStep | None) -> Image.Image:
         self._check_open()
@@ -241,18 +218,18 @@ class EditSession:
     def _want(self, strength: float) -> None:
         self._check_open()
         self._wanted = cache_strength(strength)
-        self._engine._device.wake()
+        self._queue.wake()
 
-    def _check_open(self) -> EditRenderer:
-        if self._renderer is None:
+    def _check_open(self) -> Sampler:
+        if self._sampler is None:
             raise SessionClosed("This edit session is closed. Open the image again with engine.open(...).")
-        return self._renderer
+        return self._sampler
 
     def _check_strength(self, strength: float) -> float:
         return check_strength(strength, self._highest)
 
     def _key(self, strength: float) -> Hashable:
-        return self._settings, cache_strength(strength)
+        return self.settings, cache_strength(strength)
 
     def _frame(self, strength: float, urgent: bool, check: Callable[[], object], on_step: OnStep | None) -> Image.Image:
         return self._make([cache_strength(strength)], urgent, check, on_step).popitem()[1]
@@ -261,58 +238,45 @@ class EditSession:
         self, strengths: list[float], urgent: bool, check: Callable[[], object], on_step: OnStep | None
     ) -> dict[float, Image.Image]:
         """Frames by strength, the caller's to keep: found, interpolated, or rendered together."""
-        frames, device, keys = self._frame_cache, self._engine._device, {s: self._key(s) for s in strengths}
-        with device.claim(list(keys.values()), urgent, check) as turn:
-            era = frames.era
-            made = {s: frame for s, key in keys.items() if (frame := frames.get(key)) is not None}
-            fresh = {s: frame for s in keys if s not in made and (frame := self._between(s, urgent)) is not None}
-            self._rendered.difference_update(fresh)  # forgotten since, and interpolated now: it tells of no other
-            missing = [s for s in keys if s not in made and s not in fresh]
+        cache, keys = self._frame_cache, {strength: self._key(strength) for strength in strengths}
+        with self._queue.claim(list(keys.values()), urgent, check) as turn:
+            generation = cache.generation
+            found = {s: frame for s, key in keys.items() if (frame := cache.get(key)) is not None}
+            fresh = self._interpolated([s for s in keys if s not in found], urgent)
+            missing = [s for s in keys if s not in found and s not in fresh]
             if missing:
-                with device.hold(turn):
+                with self._queue.hold(turn):
                     rendered = self._check_open().render(missing, turn, on_step)
                 fresh |= zip(missing, rendered, strict=True)
-                self._rendered.update(missing)
+            if self.shortcuts is not None:
+                self.shortcuts.note(rendered=missing, interpolated=[s for s in fresh if s not in missing])
             for strength, frame in fresh.items():
-                frames.put(keys[strength], frame, 3 * frame.width * frame.height, era)
-        return {s: frame.copy() for s, frame in (made | fresh).items()}
+                cache.put(keys[strength], frame, 3 * frame.width * frame.height, generation)
+        return {s: frame.copy() for s, frame in (found | fresh).items()}
 
-    def _telling(self) -> set[float]:
-        """The strengths whose frames others may be told from: rendered ones, and 0 where that is the source."""
-        return self._rendered | ({0.0} if self._is_source(0.0) else set())
+    def _interpolated(self, strengths: list[float], interactive: bool) -> dict[float, Image.Image]:
+        """Those frames that the shortcuts interpolate from finished ones."""
+        self._check_open()
+        if self.shortcuts is None:
+            return {}
 
-    def _is_source(self, strength: float) -> bool:
-        return strength == 0 and self._engine.pipe.defaults.anchor_source
+        def find(strength: float) -> Image.Image | None:
+            is_source = strength == 0 and self._source_is_frame
+            return self.source if is_source else self._frame_cache.get(self._key(strength))
 
-    def _between(self, strength: float, urgent: bool) -> Image.Image | None:
-        """The frame by its neighbours', where this speed allows it and they tell it well enough."""
-        speed = self._engine.speed
-        if speed.between is None:
-            return None
-        smooth = strength <= 1 and projector_of(self._engine.pipe).config.degree is not None
-        reach = speed.hand_reach if urgent and smooth else speed.reach
-        near = neighbours(tuple(self._telling()), strength, reach, speed.nodes)
-        found = {s: self.source if self._is_source(s) else self._frame_cache.get(self._key(s)) for s in near}
-        frames = {s: frame for s, frame in found.items() if frame is not None}
-        if not near or len(frames) < len(near):
-            return None
-        return interpolate(frames, strength, speed.between, self._check_open().offsets_at)
+        frames = {s: self.shortcuts.frame(s, interactive, find) for s in strengths}
+        return {s: frame for s, frame in frames.items() if frame is not None}
 
 
-def _counter(on_step: OnStep | None, total: int) -> Callable[[int], None]:
-    """Takes how many of `total` steps are left, and tells `on_step` where these are fewer than before."""
+def _step_counter(on_step: OnStep | None, total: int) -> Callable[[int], None]:
+    """Takes how many of `total` steps are left, and calls `on_step` where these are fewer than before."""
     least = total
 
-    def tell(left: int) -> None:
+    def report(left: int) -> None:
         nonlocal least
         if left < least:
             least = left
             if on_step is not None:
                 on_step(total - left, total)
 
-    return tell
-
-
-def _tell_batch(tell: Callable[[int], None], left: int, num_frames: int, step: int, _: int) -> None:
-    """The `on_step` of a batch of frames, before which so many steps were left."""
-    tell(left - step * num_frames)
+    return report

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kontext_slider import anchor
 from kontext_slider.base import Conditioning, TextEncoding, Tokens, family_of
+from kontext_slider.residual import residual_share
 
 Weighting = Literal["none", "sigma_squared"]
 
@@ -120,11 +120,11 @@ def predict_clean(
 
 
 def corrected_error(frame: Tensor, untouched: Tensor, strengths: Tensor) -> Tensor:
-    """The error of frames after the source residual correction (`kontext_slider.anchor`), (B, L, K): at `strengths`
+    """The error of frames after the source residual correction (`kontext_slider.residual`), (B, L, K): at `strengths`
     (B,) it adds 1 - s of what the frame at strength 0 misses. An error that both make costs s of itself.
 
     frame, untouched: errors of the frames and, under the same noise, of those at strength 0, (B, L, K)."""
-    return frame - anchor.share(strengths)[:, None, None] * untouched
+    return frame - residual_share(strengths)[:, None, None] * untouched
 
 
 def weighted_square(error: Tensor, weights: Tensor | None = None, channels: Tensor | None = None) -> Tensor:

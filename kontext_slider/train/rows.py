@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from kontext_slider.arguments import packing
+from kontext_slider.calls import packing
 from kontext_slider.errors import InvalidInput
 from kontext_slider.files import file_sha256, put_in_place, weights_sha256, write_whole
 from kontext_slider.images import read_image, working_image

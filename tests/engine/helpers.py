@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
 from PIL import Image
 
+from kontext_slider.engine.sampling import Denoiser, EditSettings, Sampler
+from kontext_slider.engine.speed import Speed
 from kontext_slider.projector import ModulationOffsets
 
 TIMEOUT = 60  # seconds; only a test that fails waits that long
@@ -74,6 +78,16 @@ def _counting(method, name, calls):
     return call
 
 
+def other_settings(settings: EditSettings) -> list[EditSettings]:
+    """Those that differ in one value, for every value there is."""
+    changed = {"source_digest": "x", "size": (1, 1), "speed": Speed(torch.bfloat16)}
+    in_spec = {"instruction": "x", "max_sequence_length": 1, "seed": 9, "steps": 9, "guidance": 9.0, "size": 99}
+    assert set(changed) | {"spec"} == set(settings.__dataclass_fields__)
+    assert set(in_spec) == set(settings.spec.__dataclass_fields__)
+    others = [replace(settings, **{name: value}) for name, value in changed.items()]
+    return others + [replace(settings, spec=replace(settings.spec, **{name: v})) for name, v in in_spec.items()]
+
+
 class Gate:
     """An on_step callback that stops its render after step `at` until it is opened."""
 
@@ -126,14 +140,44 @@ def until(condition) -> None:
     raise AssertionError("what was waited for did not happen")
 
 
+def note_renders(monkeypatch) -> list[float]:
+    """The strengths that are rendered from now on, and not cached or interpolated."""
+    rendered, render = [], Sampler.render
+
+    def noted(self, strengths, *rest):
+        rendered.extend(strengths)
+        return render(self, strengths, *rest)
+
+    monkeypatch.setattr(Sampler, "render", noted)
+    return rendered
+
+
+def note_velocities(monkeypatch, fits: Callable[[int], bool] = lambda rows: True) -> list[int]:
+    """The rows of every velocity that is computed from now on; memory runs out unless `fits(rows)`."""
+    tried = []
+
+    def noted(velocity, attached):
+        def count(latents, step):
+            answer = velocity(latents, step)
+            tried.append(len(answer))
+            if not fits(len(answer)):
+                raise torch.OutOfMemoryError("too large")
+            return answer
+
+        return Denoiser(count, attached)
+
+    monkeypatch.setattr("kontext_slider.engine.sampling.Denoiser", noted)
+    return tried
+
+
 def smooth_offsets(strengths) -> ModulationOffsets:
-    """Offsets (B, 3) of a slider whose mixtures are polynomials of the strength."""
+    """Offsets (B, 3) of a slider that are polynomial in s."""
     s = torch.tensor(list(strengths), dtype=torch.float64)
     return ModulationOffsets(*(torch.stack([s, s**2, s**3], dim=1) for _ in range(2)))
 
 
 def bent_offsets(strengths) -> ModulationOffsets:
-    """Offsets (B, 4) of a slider with a kink at .5, which no polynomial of the strength follows."""
+    """Offsets (B, 4) of a slider that are piecewise linear in s, with a bend at .5."""
     smooth = smooth_offsets(strengths).scale
     bent = (smooth[:, :1] - 0.5).clamp(min=0)
     return ModulationOffsets(*(torch.cat([smooth, bent], dim=1) for _ in range(2)))

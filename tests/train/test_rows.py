@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 from PIL import Image
 
-from kontext_slider.arguments import source_pixels
+from kontext_slider.calls import source_pixels
 from kontext_slider.errors import InvalidInput
 from kontext_slider.files import weights_sha256
 from kontext_slider.train import rows as encoding

@@ -1,8 +1,8 @@
-"""One model and many threads: whose turn it is, and which frames are being made.
+"""One model and many threads: whose turn it is, which frames are being made, and how many at once.
 
 Turns are first come, first served. Sweeps are not urgent: between two denoise steps a sweep lets every urgent turn
-that is waiting go first and then goes on where it was. A sweep's frame is urgent for as long as somebody in a hurry
-waits for that very frame.
+that is waiting go first and then goes on where it was. A sweep's frame is urgent for as long as an urgent call waits
+for that very frame.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 
 from ..errors import InvalidInput
 
+NUM_GOOD = 8  # batches that must succeed before a larger one is tried
+MAX_NUM_GOOD = 512
+
 
 @dataclass(eq=False)
 class Turn:
     """A thread's claim on the device. `check` raises when its work is not wanted any more."""
 
-    num_urgent: int  # threads in a hurry for it: its own, and those that wait for the same frame
+    num_urgent: int  # urgent calls for it: its own, and those that wait for the same frame
     check: Callable[[], object]
     thread: int = field(default_factory=threading.get_ident)
 
@@ -28,8 +31,8 @@ class Turn:
         return self.num_urgent > 0
 
 
-class Device:
-    """The lock of one engine. All waiting is on one condition, so a change of mind wakes whoever it concerns."""
+class RenderQueue:
+    """The lock of one engine. All waiting is on one condition, so a changed request wakes whoever it concerns."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -56,7 +59,7 @@ class Device:
     def claim(self, keys: Sequence[Hashable], urgent: bool, check: Callable[[], object]) -> Iterator[Turn]:
         """Make the frames `keys`, alone, in the turn that is yielded (`hold` it).
 
-        Who asks for one of them meanwhile waits here and then finds it made; if in a hurry, so are the frames.
+        Other calls for one of them wait here and then find it made; if such a call is urgent, so are the frames.
         """
         turn = Turn(int(urgent), check)
         with self._changed:
@@ -73,6 +76,18 @@ class Device:
                 for key in keys:
                     del self._claimed[key]
                 self._changed.notify_all()
+
+    @property
+    def num_waiting(self) -> int:
+        """Turns that wait for the device."""
+        with self._changed:
+            return len(self._waiting)
+
+    @property
+    def claims(self) -> list[Turn]:
+        """The turns in which frames are being made, or will be."""
+        with self._changed:
+            return list({id(turn): turn for turn in self._claimed.values()}.values())
 
     def urgent_turn_waits(self) -> bool:
         with self._changed:
@@ -118,3 +133,35 @@ class Device:
     def _refuse_nesting(self) -> None:
         if self._holder is not None and self._holder.thread == threading.get_ident():
             raise InvalidInput("A frame was asked for inside an on_step callback. Ask for it after the render returns.")
+
+
+class BatchSize:
+    """How many strengths are denoised at once: halved when memory runs short, doubled after some batches that succeed.
+
+    Another process may have taken the memory for a moment, so one failure must not last for ever. Where a larger batch
+    fails again, twice as many batches must succeed before the next try.
+    The thread that holds the device calls `failed` and `succeeded`; any thread may read `size`.
+
+    most: strengths in a batch, 1 or more."""
+
+    def __init__(self, most: int) -> None:
+        self.size = self._most = most
+        self._num_needed = NUM_GOOD
+        self._num_good = 0  # batches of this size that succeeded
+        self._is_trial = False  # this size was raised, and no batch of it has succeeded yet
+
+    def failed(self, num_strengths: int) -> None:
+        """A batch of so many strengths, 2 or more, did not fit into memory."""
+        if self._is_trial:
+            self._num_needed = min(2 * self._num_needed, MAX_NUM_GOOD)
+        self.size, self._num_good, self._is_trial = min(self.size, num_strengths // 2), 0, False
+
+    def succeeded(self, num_strengths: int) -> None:
+        """A batch of so many strengths is finished."""
+        if num_strengths < self.size:
+            return
+        if self._is_trial:
+            self._num_needed, self._is_trial = NUM_GOOD, False
+        self._num_good += 1
+        if self._num_good >= self._num_needed and self.size < self._most:
+            self.size, self._num_good, self._is_trial = min(2 * self.size, self._most), 0, True

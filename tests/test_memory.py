@@ -8,9 +8,9 @@ from accelerate import init_empty_weights
 from diffusers import FluxTransformer2DModel
 
 from kontext_slider import SliderEngine
+from kontext_slider.base.flux1_inference import can_be_copied
 from kontext_slider.engine.model_hash import model_hash
-from kontext_slider.engine.weights import is_plain
-from kontext_slider.placement import WORKING_BYTES, has_room, modulation_layers, place_sparingly
+from kontext_slider.memory import WORKING_BYTES, has_room, modulation_layers, place_with_low_vram
 from tests.engine.helpers import alike, held_bytes, reference
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline, tiny_projector
 
@@ -24,7 +24,7 @@ def numel(modules) -> int:
 @pytest.fixture
 def spare():
     """The pipeline of the `pipe` fixture, placed sparingly."""
-    return place_sparingly(tiny_pipeline(), CPU)
+    return place_with_low_vram(tiny_pipeline(), CPU)
 
 
 def test_of_the_large_model_a_quarter_may_leave():
@@ -46,7 +46,7 @@ def test_encoders_and_modulations_are_not_held(pipe, spare):
 
 def test_frames_are_the_same_to_the_last_bit(pipe, spare):
     """A weight that is lent to another layer, or a plain call that finds none."""
-    assert is_plain(spare.transformer)
+    assert can_be_copied(spare.transformer)
     sessions = [SliderEngine(p).open(tiny_image(), INSTRUCTION) for p in (pipe, spare)]
     first, second = (session.render(0.7) for session in sessions)
     assert first.tobytes() == second.tobytes()
@@ -68,7 +68,7 @@ def test_modulations_stay_where_every_strength_needs_them():
     """A slider whose offsets go before the modulation layers asks them for every strength."""
     pipe = tiny_pipeline()
     pipe.register_modules(slider_projector=tiny_projector(place="time_text_embed"))
-    place_sparingly(pipe, CPU)
+    place_with_low_vram(pipe, CPU)
     assert all(p.device == CPU for layer in modulation_layers(pipe.transformer) for p in layer.parameters())
 
 
@@ -91,7 +91,7 @@ def test_copies_are_made_where_there_is_room(monkeypatch):
     assert not has_room(pipe.transformer)
     free += 1
     assert has_room(pipe.transformer)
-    assert not has_room(place_sparingly(pipe, CPU).transformer)
+    assert not has_room(place_with_low_vram(pipe, CPU).transformer)
 
 
 def test_a_device_of_unknown_memory_gets_no_copies(pipe):

@@ -1,4 +1,4 @@
-"""Steps that later frames of an edit skip: which, what stands in for them, and that exact sessions skip none."""
+"""Step skipping: which steps, what is extrapolated in their place, and that exact sessions skip none."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ import pytest
 import torch
 
 from kontext_slider.engine import SliderEngine
-from kontext_slider.engine.batch_size import BatchSize
-from kontext_slider.engine.first_steps import AdaptiveSteps, filled
-from kontext_slider.engine.prepared import Prepared
-from kontext_slider.engine.skips import MOST_STEPS, Skips, fewest_steps, products, replayed
+from kontext_slider.engine.queue import BatchSize
+from kontext_slider.engine.shortcuts import Bounds
+from kontext_slider.engine.shortcuts.step_skipping import (
+    MOST_STEPS,
+    AdaptiveSteps,
+    StepSkipping,
+    fewest_steps,
+    filled,
+    products,
+    replayed,
+)
+from tests.engine.helpers import note_velocities
 from tests.tiny import INSTRUCTION, tiny_image
 
 LEVELS = np.array([1.0, 0.9, 0.75, 0.6, 0.4, 0.25, 0.1, 0.0])  # of seven steps
@@ -25,14 +33,14 @@ def velocities(*numbers: float) -> list[torch.Tensor]:
 
 
 def lost(row: list[torch.Tensor], plan: tuple[int, ...]) -> float:
-    """What the steps outside the plan lose, by telling each of them from the two of the plan before it."""
+    """The error of the steps outside the schedule, each extrapolated from the two computed before it."""
     asked = replayed(lambda _, step: row[step], plan, LEVELS)
     misses = [asked(row[0], step) - row[step] for step in range(len(row))]
     errors = [float(miss.square().mean().sqrt()) for miss in misses]
     return float(np.dot(errors, -np.diff(LEVELS)))
 
 
-def test_what_goes_on_straight_is_told_and_a_corner_is_computed():
+def test_a_straight_line_is_extrapolated_and_a_corner_is_computed():
     """Noise levels taken for step numbers, or a line that runs on over a corner."""
     straight = velocities(*(2 * level + 1 for level in LEVELS[:-1]))
     assert fewest_steps(products(straight), LEVELS, 1e-3) == (0, 1, 6)
@@ -42,7 +50,7 @@ def test_what_goes_on_straight_is_told_and_a_corner_is_computed():
 
 
 @pytest.mark.parametrize("bound", [0.0, 0.02, 0.1, 0.5, 100.0])
-def test_no_plan_of_fewer_steps_or_of_smaller_loss(bound):
+def test_no_schedule_has_fewer_steps_or_a_smaller_error(bound):
     """Steps wasted, or a picture that loses more than was allowed."""
     torch.manual_seed(4)
     row = [torch.randn(SHAPE) * 0.2 + torch.full(SHAPE, float(level)) for level in LEVELS[:-1]]
@@ -65,7 +73,7 @@ def test_two_steps_are_never_one():
     assert fewest_steps(products(velocities(1.0)), levels[1:], 100.0) == (0,)
 
 
-def test_a_frame_that_starts_late_computes_its_first_step():
+def test_a_frame_with_a_warm_start_computes_its_first_step():
     """A step of the plan that it never saw, or a line through one point."""
     row, asked = velocities(*range(7)), []
 
@@ -80,21 +88,21 @@ def test_a_frame_that_starts_late_computes_its_first_step():
     assert answers[3] == pytest.approx(4 + 2 * (0.25 - 0.4) / (0.4 - 0.75))
 
 
-def test_only_a_whole_frame_makes_the_plan():
-    """A plan from the steps of a late start, or a frame that ended between two steps."""
-    skips, row = Skips(100.0), velocities(*range(7))
+def test_only_a_frame_from_the_noise_makes_the_schedule():
+    """A schedule from the steps of a warm start, or a frame that ended between two steps."""
+    skips, row = StepSkipping(100.0), velocities(*range(7))
     levels = torch.tensor(LEVELS)
 
     def run(is_whole: bool, num_steps: int = 7) -> None:
-        velocity = skips.skipping(lambda latents, step: row[step], levels, is_whole)
+        velocity = skips.wrap(lambda latents, step: row[step], levels, is_whole)
         for step in range(num_steps):
             velocity(row[0], step)
 
     run(is_whole=False)
     run(is_whole=True, num_steps=6)
-    assert skips.plan is None
+    assert skips.schedule is None
     run(is_whole=True)
-    assert skips.plan == (0, 6)
+    assert skips.schedule == (0, 6)
 
 
 def adaptive(row: list[torch.Tensor], levels: np.ndarray, bound: float) -> tuple[list[int], float]:
@@ -128,67 +136,53 @@ def test_what_the_first_frame_skipped_is_known_from_its_neighbours():
     np.testing.assert_allclose(known, products(cubic), atol=1e-5)
 
 
-def test_no_plan_is_sought_for_very_many_steps():
+def test_no_schedule_is_searched_for_very_many_steps():
     """The search grows with the cube of the steps: half a minute at 400, while nothing can be rendered."""
-    skips = Skips(100.0)
+    skips = StepSkipping(100.0)
     levels = torch.linspace(1, 0, MOST_STEPS + 2)
-    velocity = skips.skipping(lambda latents, step: latents, levels, True)
+    velocity = skips.wrap(lambda latents, step: latents, levels, True)
     for step in range(len(levels) - 1):
         velocity(torch.zeros(1, 1, 1), step)
-    assert skips.plan is None
+    assert skips.schedule is None
 
 
 def calls_of(session, monkeypatch, strength: float) -> int:
-    """How often the denoiser is asked for a frame."""
-    count, velocity = [], Prepared.velocity
-
-    def counted(self, *args):
-        count.append(1)
-        return velocity(self, *args)
-
+    """How many velocities are computed for a frame."""
     with monkeypatch.context() as patch:
-        patch.setattr(Prepared, "velocity", counted)
+        rows = note_velocities(patch)
         session.render(strength)
-    return len(count)
+    return len(rows)
 
 
 def skipping_engine(pipe) -> SliderEngine:
-    """A fast engine that skips what it can and does nothing else by guess."""
+    """A fast engine whose only shortcut is to skip steps."""
     engine = SliderEngine(pipe, speed="fast")
-    assert engine.speed.skip_error
-    engine.speed = replace(engine.speed, skip_error=100.0, guess_error=None, between=None)
+    engine.speed = replace(engine.speed, shortcuts=Bounds(skip_error=100.0))
     return engine
 
 
 def test_all_frames_skip_steps_and_exact_ones_none(pipe, monkeypatch):
-    """A switch that is on where frames must be exact, or a plan that nobody follows."""
+    """A switch that is on where frames must be exact, or a schedule that nobody follows."""
     for engine, first, others in ((SliderEngine(pipe, speed="exact"), 6, 6), (skipping_engine(pipe), 4, 2)):
         with engine.open(tiny_image(), INSTRUCTION, seed=0, steps=6) as session:
             assert calls_of(session, monkeypatch, 0.9) == first
             assert calls_of(session, monkeypatch, 0.4) == others
 
 
-def test_one_frame_of_a_sweep_makes_the_plan_for_its_batches(pipe, monkeypatch):
+def test_one_frame_of_a_sweep_makes_the_schedule_for_its_batches(pipe, monkeypatch):
     """Eight frames computed whole at once, of which seven could have skipped."""
-    engine, asked, velocity = skipping_engine(pipe), [], Prepared.velocity
+    engine, rows = skipping_engine(pipe), note_velocities(monkeypatch)
     engine.batch = BatchSize(3)
-
-    def noted(self, latents, table):
-        answer = velocity(self, latents, table)
-        asked.append(len(answer))
-        return answer
-
-    monkeypatch.setattr(Prepared, "velocity", noted)
     with engine.open(tiny_image(), INSTRUCTION, seed=0, steps=6) as session:
         assert len(list(session.sweep(5))) == 5
-    assert asked == [1] * 4 + [3] * 2 + [1] * 2
-    asked.clear()
+    assert rows == [1] * 4 + [3] * 2 + [1] * 2
+    rows.clear()
     with engine.open(tiny_image(), INSTRUCTION, seed=0, steps=2) as session:  # of two steps none is skipped
         list(session.sweep(3))
-    assert asked == [3] * 2
+    assert rows == [3] * 2
 
 
-def test_a_batch_is_planned_for_as_a_whole():
+def test_a_batch_has_one_schedule():
     """Rows of one velocity taken for several frames', or a first step of one row beside others of three."""
     row = [torch.randn(1, 3, 2), torch.randn(3, 3, 2)]
     assert products(row)[0, 1] == pytest.approx(float((row[0] * row[1]).mean()), abs=1e-6)

@@ -1,8 +1,8 @@
-"""A private copy of the transformer for inference, whose layers read what `cached_edit.py` computed before.
+"""A private copy of the transformer for inference, whose layers read what `flux1_cached.py` computed before.
 
 `FluxTransformer2DModel.forward` embeds text and source, turns positions into rotations and runs the modulation layers
-for every strength and step. In the copy small modules stand in the place of those layers and read the answers from the
-forward pass's own arguments; the rest is the library's code. What is copied is the module tree, not the weights. The
+for every strength and step. In the copy, wrappers in the place of those layers read the answers from the forward pass's
+own arguments; the rest is the library's code. What is copied is the module tree, not the weights. The
 original is never changed, so nothing is attached for a while and nothing has to be restored.
 
 Legend: B frames (1 where equal for all), L target tokens, S source tokens, T text tokens, N = T + L + S, D width,
@@ -22,12 +22,14 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, rms_norm, scaled_dot_product_attention
 
-from ..base import Site, family_of
 from ..lora import ADAPTER, slider_layers
-from ..placement import is_lent, modulation_layers
+from ..memory import is_offloaded, modulation_layers
+from . import Site
+from .flux1_kontext import Flux1Kontext
 
 NORM_EPS = 1e-6  # of all LayerNorms of the transformer
 MOST_SHAPES = 64  # of pictures and batches that one kind of block is compiled for
+ADDED = ("to_out.0", "to_add_out", "net.2", "proj_out")  # layers whose answers are added to the hidden states
 JOINED = {"to_qkv": ("to_q", "to_k", "to_v"), "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj")}
 
 
@@ -35,12 +37,12 @@ JOINED = {"to_qkv": ("to_q", "to_k", "to_v"), "to_added_qkv": ("add_q_proj", "ad
 class InferenceCopy:
     """A copy of a transformer whose forward pass takes embedded tokens, rotations and a row of the modulation table."""
 
-    trunk: FluxTransformer2DModel  # with stand-ins in the place of the layers below
+    trunk: FluxTransformer2DModel  # with wrappers in the place of the layers below
     x_embedder: nn.Module
     context_embedder: nn.Module
     time_text_embed: nn.Module
     pos_embed: nn.Module
-    modulation: tuple[tuple[nn.Module, ...], ...]  # linear layers by owner, in the order of their sites
+    modulation: tuple[tuple[nn.Module, ...], ...]  # linear layers by owner, in the order of the base model's sites
     compiled: bool
 
 
@@ -67,16 +69,11 @@ def inference_copy(
     names = ("x_embedder", "context_embedder", "time_text_embed", "pos_embed")
     inputs = {name: getattr(trunk, name) for name in names}
     modulation = tuple(tuple(getattr(owner, name).linear for name in names) for owner, names in _sites(trunk))
-    _put_stand_ins(trunk)
+    _put_wrappers(trunk)
     if compiled:
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_SHAPES)
         trunk.compile_repeated_blocks(fullgraph=True)
     return InferenceCopy(trunk, **inputs, modulation=modulation, compiled=compiled)
-
-
-def _sites(trunk: nn.Module) -> list[Site]:
-    """All modulation layers: of double blocks, single blocks, the last one."""
-    return family_of(trunk).modulation_sites(trunk, "every_block")
 
 
 def can_be_copied(transformer: nn.Module) -> bool:
@@ -86,7 +83,7 @@ def can_be_copied(transformer: nn.Module) -> bool:
         return False
     if not transformer.transformer_blocks or not transformer.single_transformer_blocks:
         return False
-    offloaded = {layer for layer in modulation_layers(transformer) if is_lent(layer)}
+    offloaded = {layer for layer in modulation_layers(transformer) if is_offloaded(layer)}
     for module in transformer.modules():
         if module not in offloaded and _is_hooked(module):
             return False
@@ -107,7 +104,8 @@ def _is_hooked(module: nn.Module) -> bool:
 def _copy_of_modules(transformer: FluxTransformer2DModel) -> FluxTransformer2DModel:
     """A copy of the module tree. Its parameters are its own but share their memory with the original's."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in transformer.parameters()}
-    memo |= {id(m._hf_hook): m._hf_hook for m in modulation_layers(transformer) if is_lent(m)}  # which holds weights
+    hooks = [layer._hf_hook for layer in modulation_layers(transformer) if is_offloaded(layer)]
+    memo |= {id(hook): hook for hook in hooks}  # they hold weights
     return copy.deepcopy(transformer, memo)
 
 
@@ -124,13 +122,18 @@ def _fuse(trunk: FluxTransformer2DModel) -> None:
 
 
 def _narrow(trunk: FluxTransformer2DModel, dtype: torch.dtype) -> None:
-    """The blocks' matrices in `dtype`; what they are given is rounded to it."""
+    """The blocks' matrices in `dtype`; what they are given is rounded to it, what is added up through the blocks is in
+    the model's own."""
+    added_in = trunk.dtype
     kept = modulation_layers(trunk)
     blocks = nn.ModuleList([*trunk.transformer_blocks, *trunk.single_transformer_blocks])
     layers = {m for m in blocks.modules() if isinstance(m, nn.Linear)} - set(kept)
     for layer in layers:
         layer.to(torch.bfloat16 if dtype is torch.float8_e4m3fn else dtype)
         layer.register_forward_pre_hook(lambda layer, given: (given[0].to(layer.weight.dtype),))
+    for name, layer in blocks.named_modules():
+        if name.endswith(ADDED):
+            layer.register_forward_hook(lambda layer, given, answer: answer.to(added_in))
     if dtype is torch.float8_e4m3fn:
         from torchao.quantization import Float8DynamicActivationFloat8WeightConfig, PerRow, quantize_
 
@@ -138,7 +141,7 @@ def _narrow(trunk: FluxTransformer2DModel, dtype: torch.dtype) -> None:
         quantize_(blocks, config, filter_fn=lambda layer, name: layer in layers)
 
 
-def _put_stand_ins(trunk: FluxTransformer2DModel) -> None:
+def _put_wrappers(trunk: FluxTransformer2DModel) -> None:
     device, first = trunk.x_embedder.weight.device, 0
     trunk.x_embedder = trunk.context_embedder = trunk.pos_embed = nn.Identity()
     trunk.time_text_embed = _GivenModulation()
@@ -149,6 +152,10 @@ def _put_stand_ins(trunk: FluxTransformer2DModel) -> None:
             first += len(rows)
     trunk.set_attn_processor(_Attention())
     trunk.single_transformer_blocks[-1] = _TargetTokens(trunk.single_transformer_blocks[-1])
+
+
+def _sites(transformer: FluxTransformer2DModel) -> list[Site]:
+    return Flux1Kontext.modulation_sites(transformer, "every_block")
 
 
 def _num_parts(layer: nn.Module) -> int:
@@ -240,7 +247,7 @@ def _heads(attn: FluxAttention, name: str, x: Tensor, norm_q: nn.Module, norm_k:
     layers = [getattr(attn, part) for part in ([name] if hasattr(attn, name) else JOINED[name])]
     parts = torch.cat([layer(x) for layer in layers], dim=-1) if len(layers) > 1 else layers[0](x)
     parts = parts.unflatten(-1, (3, -1, attn.head_dim))
-    weights = torch.stack([norm_q.weight, norm_k.weight])[:, None]  # (2, 1, E)
+    weights = torch.stack([norm_q.weight, norm_k.weight])[:, None].to(parts.dtype)  # (2, 1, E)
     return rms_norm(parts[:, :, :2], parts.shape[-1:], eps=norm_q.eps) * weights, parts[:, :, 2]
 
 

@@ -1,4 +1,4 @@
-"""Frames that start late in their steps: cheaper, near to the exact ones, and never told from too little."""
+"""Warm starts: cheaper, near to the exact frames, and never from too few frames."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ import pytest
 import torch
 
 from kontext_slider.engine import SliderEngine
-from kontext_slider.engine.batch_size import BatchSize
 from kontext_slider.engine.cache import ByteCache
-from kontext_slider.engine.late_start import LateStart, Trail
-from kontext_slider.engine.session import EditSettings
-from kontext_slider.engine.speed import Speed
+from kontext_slider.engine.queue import BatchSize
+from kontext_slider.engine.shortcuts.warm_start import WarmStart
 from tests.engine.helpers import smooth_offsets
 from tests.tiny import INSTRUCTION, tiny_image
 
 
-def late_start(guess_error: float | None = 0.01, steps: int = 4, max_bytes: int = 10**6) -> LateStart:
-    settings = EditSettings("digest", (32, 32), INSTRUCTION, 16, 0, steps, 2.5, "fast")
-    trail = Trail(ByteCache(max_bytes), settings)
-    return LateStart(trail, steps, Speed(guess_error=guess_error, nodes=3), smooth_offsets)
+def warm_start(bound: float | None = 0.01, steps: int = 4, cache: ByteCache | None = None) -> WarmStart:
+    cache = ByteCache(10**6) if cache is None else cache
+    return WarmStart(cache, "edit", steps, bound, max_gap=0.5, min_frames=3, offsets_at=smooth_offsets)
 
 
 def cubic(strength: float) -> torch.Tensor:
@@ -42,54 +39,55 @@ def near(frame, exact) -> bool:
 
 def test_a_curve_is_followed_and_a_jump_is_not():
     """A ghost half-way between two pictures, which the other steps would make sharp."""
-    smooth, jump = late_start(guess_error=0.1), late_start(guess_error=0.1)
+    smooth, jump = warm_start(bound=0.1), warm_start(bound=0.1)
     for strength in (0.0, 0.3, 0.7, 1.0):
         smooth.keep([strength], 2, cubic(strength))
         jump.keep([strength], 2, torch.full((1, 2, 3), 2.0 if strength > 0.5 else -2.0))
-    step, latents = smooth.guess(0.4)
+    step, latents = smooth.find(0.4)
     torch.testing.assert_close(latents, cubic(0.4))
-    assert step == 2 and jump.guess(0.4) is None
+    assert step == 2 and jump.find(0.4) is None
 
 
-def test_a_frame_starts_as_late_as_it_can_be_told():
+def test_a_frame_starts_as_late_as_the_bound_allows():
     """Steps that change nothing, or a late place where the frames have parted."""
-    places = late_start(guess_error=0.1, steps=28)
+    places = warm_start(bound=0.1, steps=28)
     assert places.places == [3, 7, 10, 14, 17, 21, 24]
     for strength in (0.0, 0.3, 0.7, 1.0):
         for step in (7, 14, 15):
             places.keep([strength], step, cubic(strength))
         places.keep([strength], 24, torch.full((1, 2, 3), 2.0 if strength > 0.5 else -2.0))
-    assert places.guess(0.4).step == 14
+    assert places.find(0.4).step == 14
 
 
 @pytest.mark.parametrize(
     ("known", "what"),
-    [([0.0, 1.0], "two cannot tell an error"), ([0.0, 0.6, 1.0], "wide"), ([0.5, 0.6, 0.7], "one side")],
+    [([0.0, 1.0], "two leave no error estimate"), ([0.0, 0.6, 1.0], "wide"), ([0.5, 0.6, 0.7], "one side")],
 )
-def test_nothing_is_guessed_from_too_little(known, what):
+def test_nothing_is_interpolated_from_too_few(known, what):
     """A polynomial runs away beyond its ends and across wide gaps."""
-    places = late_start(guess_error=100.0)
+    places = warm_start(bound=100.0)
     places.keep(known, 2, torch.cat([cubic(strength) for strength in known]))
-    assert places.guess(0.3) is None, what
+    assert places.find(0.3) is None, what
 
 
-def test_nothing_is_kept_that_nobody_asks_for():
+def test_nothing_is_kept_without_need():
     """Exact sessions, and frames of one step, fill memory with latents."""
-    for places in (late_start(guess_error=None), late_start(steps=1)):
-        places.keep([0.0], 2, cubic(0.0))
-        assert places._trail.get(0.0, 2) is None
+    for bound, steps in ((None, 4), (0.01, 1)):
+        cache = ByteCache(10**6)
+        warm_start(bound, steps, cache).keep([0.0], 2, cubic(0.0))
+        assert len(cache) == 0
 
 
-def test_what_the_cache_let_go_is_not_guessed_from():
+def test_latents_that_the_cache_dropped_are_not_used():
     """A neighbour of None."""
-    places = late_start(guess_error=100.0, max_bytes=3 * cubic(0.0).nbytes)
+    places = warm_start(bound=100.0, cache=ByteCache(3 * cubic(0.0).nbytes))
     for strength in (0.0, 0.3, 0.5, 0.7, 1.0):
         places.keep([strength], 2, cubic(strength))
-    assert places.guess(0.4) is None
+    assert places.find(0.4) is None
 
 
 def test_a_fast_frame_between_others_takes_the_last_steps_alone(pipe):
-    """A late start that costs as much as one from the noise, or shows another picture."""
+    """A warm start that costs as much as one from the noise, or shows another picture."""
     settings = {"steps": 4, "size": 32}
     session = SliderEngine(pipe, speed="fast").open(tiny_image(), INSTRUCTION, **settings)
     exact = SliderEngine(pipe).open(tiny_image(), INSTRUCTION, **settings)
@@ -124,7 +122,7 @@ def test_frames_of_one_batch_may_start_in_different_places(pipe):
     assert seen == sorted(seen)
 
 
-def test_clear_forgets_the_middles(pipe):
+def test_clear_forgets_latents(pipe):
     """After loading another slider a frame starts where the old one's was."""
     engine = SliderEngine(pipe, speed="fast")
     session = engine.open(tiny_image(), INSTRUCTION, steps=4, size=32)

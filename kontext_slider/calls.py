@@ -1,4 +1,4 @@
-"""The arguments of a call with strengths: bound as the parent binds them, completed, and cut into batches.
+"""The arguments of pipeline calls with strengths: bound as the parent binds them, completed, encoded, in batches.
 
 Legend: N strengths, B of them in one batch, C latent channels, h and w sides of the latents.
 """
@@ -31,6 +31,22 @@ ROWS = (
     "pooled_prompt_embeds",
     "negative_prompt_embeds",
     "negative_pooled_prompt_embeds",
+)
+
+
+CHECKED = (
+    "prompt",
+    "prompt_2",
+    "height",
+    "width",
+    "negative_prompt",
+    "negative_prompt_2",
+    "prompt_embeds",
+    "negative_prompt_embeds",
+    "pooled_prompt_embeds",
+    "negative_pooled_prompt_embeds",
+    "callback_on_step_end_tensor_inputs",
+    "max_sequence_length",
 )
 
 
@@ -75,6 +91,30 @@ def photo_for_full_size(given: dict[str, Any]) -> Photo:
     if given.get("output_type", "pil") != "pil":
         raise InvalidInput("full_size returns PIL images: leave output_type out.")
     return read_photo(image)
+
+
+def encode_edit(pipe: FluxKontextPipeline, call: dict[str, Any]) -> dict[str, Any]:
+    """The same call with everything that does not depend on the strength encoded, in batches of one (or N)."""
+    height, width = parent_output_size(pipe, call["height"], call["width"], call["max_area"])
+    call = {**call, "height": height, "width": width, "max_area": height * width}
+    call = _encode_texts(pipe, call)
+    dtype, device = call["prompt_embeds"].dtype, pipe._execution_device
+    image = call["image"]
+    if image is not None and not is_latents(pipe, image):
+        pixels = source_pixels(pipe, image, call["_auto_resize"]).to(device=device, dtype=dtype)
+        call["image"] = pipe._encode_vae_image(pixels, call["generator"])  # (1, C, h, w)
+    channels = pipe.transformer.config.in_channels // 4
+    call["latents"], *_ = pipe.prepare_latents(
+        None, 1, channels, height, width, dtype, device, call["generator"], call["latents"]
+    )  # (1, L, 4 C)
+    return {**call, "generator": None}
+
+
+def packed_source(pipe: FluxKontextPipeline, call: dict[str, Any]) -> Tensor | None:
+    """The source of an encoded call as target tokens, (1 or N, L, 4 C); None where the output has another size."""
+    *_, height, width = call["image"].shape
+    fits = (height * pipe.vae_scale_factor, width * pipe.vae_scale_factor) == (call["height"], call["width"])
+    return pipe._pack_latents(call["image"], *call["image"].shape) if fits else None
 
 
 def parent_output_size(pipe: FluxKontextPipeline, height: int | None, width: int | None, area: int) -> tuple[int, int]:
@@ -127,9 +167,9 @@ def check_batch_size(batch_size: int | None) -> None:
         raise InvalidInput(f"strength_batch_size is a whole number of at least 1, not {batch_size!r}.")
 
 
-def anchor_of(pipe: FluxKontextPipeline, call: dict[str, Any]) -> Tensor | None:
-    """The source's pixels (1, 3, H, W) in [0, 1], if the call's frames can be held to them: pictures of its size, from
-    one row of everything."""
+def correctable_source(pipe: FluxKontextPipeline, call: dict[str, Any]) -> Tensor | None:
+    """The source's pixels (1, 3, H, W) in [0, 1], if the call's frames can be corrected by them: pictures of its size,
+    from one row of everything; else None."""
     image = call["image"]
     if image is None or is_latents(pipe, image) or call["output_type"] == "latent":
         return None
@@ -250,3 +290,32 @@ def _wants_another_shape(given: dict[str, Any], source: tuple[int, int], token: 
 
 def _down(side: int, multiple: int) -> int:
     return side // multiple * multiple
+
+
+def _encode_texts(pipe: FluxKontextPipeline, call: dict[str, Any]) -> dict[str, Any]:
+    """Prompts become embeddings: (1, T, width) and pooled (1, P); the negative ones only where they are used."""
+    names = ("prompt", "prompt_2", "prompt_embeds", "pooled_prompt_embeds")
+    negative = {name: call[f"negative_{name}"] for name in names}
+    positive = {name: call[name] for name in names}
+    _check_texts(pipe, call)
+    has_negative = negative["prompt"] is not None or negative["prompt_embeds"] is not None
+    both = {"": positive, "negative_": negative if has_negative and call["true_cfg_scale"] > 1 else None}
+    scale = (call["joint_attention_kwargs"] or {}).get("scale")
+    encoded: dict[str, Any] = {}
+    for prefix, texts in both.items():
+        embeds = pooled = None
+        if texts is not None:
+            embeds, pooled, _ = pipe.encode_prompt(
+                **texts,
+                device=pipe._execution_device,
+                max_sequence_length=call["max_sequence_length"],
+                lora_scale=scale,
+            )
+        encoded |= {f"{prefix}prompt_embeds": embeds, f"{prefix}pooled_prompt_embeds": pooled}
+        encoded |= {f"{prefix}prompt": None, f"{prefix}prompt_2": None}
+    return {**call, **encoded}
+
+
+def _check_texts(pipe: FluxKontextPipeline, call: dict[str, Any]) -> None:
+    """The parent's own complaints, before anything is encoded."""
+    pipe.check_inputs(**{name: call[name] for name in CHECKED})

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from kontext_slider import KontextSliderPipeline, SliderEngine
-from kontext_slider.anchor import anchored
 from kontext_slider.errors import InvalidInput
+from kontext_slider.residual import correct
 from tests.engine.helpers import reference
 from tests.tiny import tiny_pipeline
 
@@ -38,7 +38,7 @@ def sweep(pipe, strengths, **kwargs):
 def test_the_share_falls_from_all_to_nothing():
     """A share left over at 1 would mix the source into the full edit."""
     frames, lost = torch.full((4, 3, 2, 2), 0.4), torch.full((1, 3, 2, 2), 0.2)
-    shares = anchored(frames, [0.0, 0.5, 1.0, 1.5], lost)[:, 0, 0, 0] - 0.4
+    shares = correct(frames, [0.0, 0.5, 1.0, 1.5], lost)[:, 0, 0, 0] - 0.4
     torch.testing.assert_close(shares, torch.tensor([0.2, 0.1, 0.0, 0.0]))
 
 

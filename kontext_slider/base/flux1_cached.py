@@ -1,6 +1,6 @@
 """What the strengths of an edit share, computed once, and the transformer's velocity at any of them.
 
-- Once per engine: `inference_copy.py`, a copy of the transformer, the slider's LoRA merged where memory allows.
+- Once per engine: `flux1_inference.py`, a copy of the transformer, the slider's LoRA merged where memory allows.
 - Once per edit: `CachedEdit.of`, text and source as embedded tokens, rotations, embeddings of all time steps.
 - Once per strength: the modulation table, the answers of all modulation layers at all steps. They see no picture. For
   the paper's place ("text_stream") the offsets are added after them, so even the table is made once per edit.
@@ -16,14 +16,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from ..projector import ModulationOffsets, Place
-from .denoise import Conditioning, Velocity
-from .inference_copy import InferenceCopy, join_tokens
+from ..memory import is_quantized
+from . import Conditioning, ModulationOffsets, Place, Velocity
+from .flux1_inference import InferenceCopy, can_be_copied, inference_copy, join_tokens
 
 SHIFT_MLP, SCALE_MLP = 3, 4  # of the six rows of a stream of a double block
+
+
+@dataclass(frozen=True, eq=False)
+class CachedModel:
+    """Opens edits on an inference copy."""
+
+    copy: InferenceCopy
+
+    @classmethod
+    def of(cls, transformer: nn.Module, fused: bool, dtype: torch.dtype | None, compiled: bool) -> CachedModel | None:
+        """See `base.fast_model`."""
+        if not can_be_copied(transformer):
+            return None
+        return cls(inference_copy(transformer, fused and not is_quantized(transformer), dtype, compiled))
+
+    def open(self, edit: Conditioning, timesteps: Tensor, place: Place) -> CachedEdit:
+        return CachedEdit.of(self.copy, edit, timesteps, place)
 
 
 @dataclass(frozen=True)
@@ -40,9 +57,9 @@ class CachedEdit:
     @classmethod
     def of(cls, model: InferenceCopy, edit: Conditioning, timesteps: Tensor, place: Place) -> CachedEdit:
         """An edit whose steps are at `timesteps` (R,), counted to 1000 as schedulers do."""
-        cos, sin = model.pos_embed(torch.cat([edit.text.ids, edit.noise_ids, edit.source.ids]))  # (N, E), angles twice
+        cos, sin = model.pos_embed(torch.cat([edit.text.ids, edit.noise.ids, edit.source.ids]))  # (N, E), angles twice
         rotations = torch.complex(cos[:, ::2].float(), sin[:, ::2].float())
-        dtype = edit.noise.dtype
+        dtype = edit.noise.latents.dtype
         times = (timesteps.to(dtype) / 1000) * 1000  # rounded as in the plain pipeline
         guidance = [] if edit.guidance is None else [edit.guidance.to(dtype).expand(len(times)) * 1000]
         embeddings = model.time_text_embed(times, *guidance, edit.text.pooled.expand(len(times), -1))

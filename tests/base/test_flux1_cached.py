@@ -10,12 +10,11 @@ import torch
 from peft import LoraConfig
 
 from kontext_slider import lora
-from kontext_slider.engine import SliderEngine
-from kontext_slider.engine.cached_edit import CachedEdit
-from kontext_slider.engine.denoise import plain_velocity, prepare_scheduler
-from kontext_slider.engine.denoiser import offsets_at
-from kontext_slider.engine.inference_copy import can_be_copied, inference_copy
-from kontext_slider.placement import place_sparingly
+from kontext_slider.base import Conditioning
+from kontext_slider.base.flux1_cached import CachedEdit
+from kontext_slider.base.flux1_inference import can_be_copied, inference_copy
+from kontext_slider.engine.sampling import offsets_at, plain_velocity
+from kontext_slider.memory import place_with_low_vram
 from kontext_slider.projector import Place
 from tests.tiny import INSTRUCTION, loud, shake, tiny_image, tiny_pipeline, tiny_projector, tiny_transformer
 
@@ -38,10 +37,15 @@ def pipeline(place: Place = "text_stream", guidance: bool = True, with_lora: boo
     return pipe
 
 
+@torch.no_grad()
 def edit_of(pipe):
     """The encodings and timesteps of one edit."""
-    edit = SliderEngine(pipe).open(tiny_image(40, 24), INSTRUCTION, steps=STEPS, size=32)._check_open()._edit
-    return edit, prepare_scheduler(pipe, STEPS, edit.noise.shape[1], "cpu").timesteps
+    base, image = pipe.base, tiny_image(40, 24)
+    text = base.encode_text(INSTRUCTION, 16)
+    dtype = text.embeds.dtype
+    source, noise = base.encode_source(image, dtype), base.draw_noise(image.size, 0, dtype)
+    edit = Conditioning(text, source, noise, base.guidance(2.5))
+    return edit, base.schedule(STEPS, noise.latents.shape[1]).timesteps
 
 
 def cached_velocity(pipe, strengths, fused=True, **how):
@@ -53,7 +57,7 @@ def cached_velocity(pipe, strengths, fused=True, **how):
 
 def plain_answer(pipe, latents, step, strengths):
     edit, timesteps = edit_of(pipe)
-    velocity = plain_velocity(pipe.transformer, edit, timesteps, len(strengths))
+    velocity = plain_velocity(pipe, edit, timesteps, len(strengths))
     with pipe.slider_applied(strengths, edit.text.pooled):
         return velocity(latents, step)
 
@@ -63,7 +67,7 @@ def relative_error(answer, exact):
 
 
 def assert_parity(pipe, strengths, steps=range(STEPS), **how):
-    velocity, noise = cached_velocity(pipe, strengths, **how), edit_of(pipe)[0].noise
+    velocity, noise = cached_velocity(pipe, strengths, **how), edit_of(pipe)[0].noise.latents
     for step in steps:
         latents = noise if step == 0 else torch.randn(len(strengths), *noise.shape[1:])
         exact = plain_answer(pipe, latents, step, strengths)
@@ -112,7 +116,7 @@ def test_the_original_is_left_alone(how):
     transformer = pipe.transformer
     weights = {name: p.clone() for name, p in transformer.state_dict().items()}
     modules, processors = dict(transformer.named_modules()), transformer.attn_processors
-    noise = edit_of(pipe)[0].noise
+    noise = edit_of(pipe)[0].noise.latents
     before = plain_answer(pipe, noise, 0, [0.4])
     cached_velocity(pipe, [0.4], **how)(noise, 0)
     after = transformer.state_dict()
@@ -154,7 +158,7 @@ def test_the_papers_offsets_run_no_modulation_layer_again():
         layer.register_forward_hook(lambda *_: calls.append(1))
     velocity = cached.velocity_at(offsets_at(pipe, edit, [0.7]))
     for step in range(STEPS):
-        velocity(edit.noise, step)
+        velocity(edit.noise.latents, step)
     assert not calls
 
 
@@ -165,16 +169,16 @@ def test_renders_of_two_strengths_may_alternate_between_steps():
     edit, timesteps = edit_of(pipe)
     cached = CachedEdit.of(inference_copy(pipe.transformer, fused=True), edit, timesteps, "text_stream")
     low, high = (cached.velocity_at(offsets_at(pipe, edit, [s])) for s in (0.1, 0.9))
-    first = low(edit.noise, 1)
-    assert not torch.equal(high(edit.noise, 1), first) and torch.equal(low(edit.noise, 1), first)
+    first = low(edit.noise.latents, 1)
+    assert not torch.equal(high(edit.noise.latents, 1), first) and torch.equal(low(edit.noise.latents, 1), first)
 
 
 @torch.no_grad()
 def test_offloaded_modulation_layers():
     """A product with weights that are on no device, or their copies in main memory once more."""
-    pipe, noise = pipeline(), edit_of(pipeline())[0].noise
+    pipe, noise = pipeline(), edit_of(pipeline())[0].noise.latents
     exact = plain_answer(pipe, noise, 1, [0.4])
-    place_sparingly(pipe, torch.device("cpu"))
+    place_with_low_vram(pipe, torch.device("cpu"))
     assert can_be_copied(pipe.transformer)
     velocity = cached_velocity(pipe, [0.4], fused=False)
     torch.testing.assert_close(velocity(noise, 1), exact, rtol=1e-4, atol=2e-5)
@@ -196,7 +200,7 @@ def test_quantized_blocks_are_shared():
 def test_bfloat16_is_a_rounding_away_and_the_latents_keep_their_precision():
     """Half precision that leaks into the Euler steps adds up from step to step."""
     pipe = pipeline("time_text_embed", guidance=False)
-    noise = edit_of(pipe)[0].noise
+    noise = edit_of(pipe)[0].noise.latents
     answer = cached_velocity(pipe, [0.4], dtype=torch.bfloat16)(noise, 1)
     assert answer.dtype == noise.dtype == torch.float32
     assert 1e-5 < relative_error(answer, plain_answer(pipe, noise, 1, [0.4])) < 0.05
@@ -209,7 +213,7 @@ def test_eight_bits_are_a_rounding_of_the_blocks(monkeypatch):
     int8 = quantization.Int8DynamicActivationInt8WeightConfig(set_inductor_config=False)
     monkeypatch.setattr(quantization, "Float8DynamicActivationFloat8WeightConfig", lambda granularity: int8)
     pipe = pipeline()
-    noise = edit_of(pipe)[0].noise
+    noise = edit_of(pipe)[0].noise.latents
     answer = cached_velocity(pipe, [0.4], dtype=torch.float8_e4m3fn)(noise, 1)
     assert answer.dtype == torch.float32
     assert 1e-4 < relative_error(answer, plain_answer(pipe, noise, 1, [0.4])) < 0.1
@@ -222,7 +226,7 @@ def test_compiled_blocks_are_the_same(monkeypatch, how):
     """A block that the compiler cannot capture, or a program for each block in place of each kind."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     pipe = pipeline()
-    noise = edit_of(pipe)[0].noise
+    noise = edit_of(pipe)[0].noise.latents
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     answer = cached_velocity(pipe, [0.4], compiled=True, **how)(noise, 1)
