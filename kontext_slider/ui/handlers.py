@@ -75,7 +75,7 @@ class Handlers:
         """
         page = str(request.session_hash)
         try:
-            key, inputs = messages.kept_edit(event._data)
+            key, inputs = messages.kept_edit(messages.values_of(event))
             edit = self.edits.find(key)
             if edit is None:
                 inputs["photograph"] = messages.uploaded(inputs["photograph"])
@@ -96,7 +96,7 @@ class Handlers:
         """Render exactly where the slider rests."""
         page = str(request.session_hash)
         try:
-            serial, strength = messages.position(event._data)
+            serial, strength = messages.position(messages.values_of(event))
             edit = self.find(page, serial)
         except KontextSliderError as error:
             yield message(notice=notice(str(error)))
@@ -119,12 +119,12 @@ class Handlers:
 
     def pick(self, event: gr.EventData) -> Any:
         """A clicked suggestion becomes the instruction."""
-        text = event._data.get("text") if isinstance(event._data, dict) else None
+        text = messages.values_of(event).get("text")
         return text[:MAX_LETTERS] if isinstance(text, str) else gr.skip()
 
     def pick_example(self, event: gr.EventData) -> tuple[Any, Any]:
         """An example was clicked. Outputs: photograph, instruction. Gradio serves files of its own folder only."""
-        index = event._data.get("index") if isinstance(event._data, dict) else None
+        index = messages.values_of(event).get("index")
         if not isinstance(index, int) or not 0 <= index < len(self.examples):
             return gr.skip(), gr.skip()
         example, folder = self.examples[index], Path(self.folder, "examples")
@@ -140,7 +140,7 @@ class Handlers:
 
     def refused(self, event: gr.EventData) -> str:
         """A file that could not be sent becomes a sentence. Output: notice."""
-        data = event._data if isinstance(event._data, dict) else {}
+        data = messages.values_of(event)
         name, reason = str(data.get("name", "The file"))[:200], str(data.get("reason", ""))[:300]
         try:
             check_room(get_upload_folder())  # gradio says of a full disk only that the server has failed

@@ -101,22 +101,26 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def position(data: Any) -> tuple[int, float]:
+def values_of(event: gr.EventData) -> dict[str, Any]:
+    """What one of our components has sent."""
+    return event._data if isinstance(event._data, dict) else {}
+
+
+def position(values: dict[str, Any]) -> tuple[int, float]:
     """(edit, strength) of a slider, as the browser sends them. Raises InvalidInput."""
-    values: dict[str, Any] = data if isinstance(data, dict) else {}
     edit = values.get("edit")
     if not isinstance(edit, int):
         raise InvalidInput("The browser names no edit: press Edit.")
     return edit, round(check_strength(values.get("strength")), 4)
 
 
-def kept_edit(data: Any) -> tuple[str, dict[str, Any]]:
+def kept_edit(values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Key and inputs of the edit that a `reopen` from the browser names; limits are checked where it is opened.
 
     Raises InvalidInput.
     """
     try:
-        inputs = KeptEdit.model_validate(data, strict=True).model_dump()
+        inputs = KeptEdit.model_validate(values, strict=True).model_dump()
     except ValidationError as error:
         raise InvalidInput("The browser has kept nothing that names an edit: press Edit.") from error
     return inputs.pop("key"), inputs
