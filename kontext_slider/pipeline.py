@@ -15,9 +15,8 @@ from typing import Any, Self
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxTransformer2DModel
 from diffusers.pipelines.flux.pipeline_output import FluxPipelineOutput
-from peft import LoraConfig
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPVisionModelWithProjection, T5EncoderModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
@@ -26,14 +25,15 @@ from .base import BaseModel, base_of
 from .codec import PatchCodec
 from .drift import fit_in_place
 from .edit import MAX_STRENGTH, EditDefaults, check_strengths
-from .errors import InvalidInput, MissingSlider
+from .errors import InvalidInput
 from .images import Photo, fitted
 from .modulation import offsets_attached
 from .projector import StrengthProjector
+from .slider_weights import SliderWeightsMixin
 from .transfer import Transfer
 
 
-class KontextSliderPipeline(FluxKontextPipeline):
+class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
     """FLUX Kontext whose edits have a strength from 0 (untouched) to 1 (fully edited).
 
     Without `strength` it is FluxKontextPipeline to the last bit, whatever slider is loaded.
@@ -46,8 +46,6 @@ class KontextSliderPipeline(FluxKontextPipeline):
             with a strength take from them what the caller does not give.
         known_instructions: edit name -> phrasings, for a model trained on a closed list; stored as well.
     """
-
-    slider_projector: StrengthProjector | None
 
     model_cpu_offload_seq = FluxKontextPipeline.model_cpu_offload_seq.replace(
         "->transformer", "->slider_projector->transformer"
@@ -101,11 +99,6 @@ class KontextSliderPipeline(FluxKontextPipeline):
         """What depends on the base model's family: encoders, schedule, velocity, codec."""
         return base_of(self)
 
-    @property
-    def has_slider(self) -> bool:
-        """Whether calls with a strength are possible."""
-        return self.slider_projector is not None
-
     @torch.no_grad()
     @calls.with_parent_signature
     def __call__(
@@ -151,7 +144,7 @@ class KontextSliderPipeline(FluxKontextPipeline):
             with lora.slider_lora(self.transformer, on=False):
                 return super().__call__(*args, **kwargs)
         strengths = check_strengths(strength, MAX_STRENGTH if allow_extrapolation else 1.0)
-        self._require_slider()
+        self.require_slider()
         given = calls.bind_arguments(self, args, kwargs)
         photo = calls.photo_for_full_size(given) if full_size else None
         defaults = self.defaults if self.config.edit_defaults or full_size else None
@@ -230,112 +223,11 @@ class KontextSliderPipeline(FluxKontextPipeline):
         Raises MissingSlider without a slider, InvalidInput for bad strengths.
         """
         values = check_strengths(strengths, MAX_STRENGTH)
-        projector = self._require_slider()
+        projector = self.require_slider()
         offsets = projector(torch.tensor(values, device=pooled.device), pooled)
         attached = offsets_attached(self.transformer, offsets, projector.config.place)
         with lora.slider_lora(self.transformer, on=True), attached:
             yield
-
-    def load_slider(
-        self,
-        source: str | os.PathLike,
-        *,
-        subfolder: str | None = None,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | os.PathLike | None = None,
-        local_files_only: bool = False,
-    ) -> None:
-        """Load slider weights, ours or the authors' layout, in the place of those that are there.
-
-        Args:
-            source: a folder, or a hub id (owner/name).
-            subfolder: where the slider lies in it.
-            revision, token, cache_dir, local_files_only: as in `huggingface_hub.snapshot_download`.
-
-        Raises CheckpointError (a ValueError), everything as it was before: nothing there, an unknown layout, damaged
-        files, weights made for another model, a gated, private or unreachable repository.
-        """
-        weights = checkpoint.read_slider(
-            source,
-            subfolder=subfolder,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-        )
-        checkpoint.check_fit(weights.projector, weights.lora, self.transformer)
-        with self._offload_paused():
-            lora.put_lora(self.transformer, weights.lora)
-            self._set_projector(weights.projector)
-
-    def save_slider(self, folder: str | os.PathLike, *, card: str | None = None) -> None:
-        """Write the slider as an adapter folder (projector, LoRA, model card) that `load_slider` reads.
-
-        Args:
-            folder: made where it does not exist.
-            card: the text of its README.md; None for one from the slider's own facts, where no other README.md lies.
-
-        Other files in the folder stay as they are.
-
-        Raises MissingSlider when there is no projector or no LoRA.
-        """
-        projector = self._require_slider()
-        weights = lora.take_lora(self.transformer)
-        if weights is None:
-            raise MissingSlider("The slider has no LoRA to save. Load a slider, or add one with add_slider, first.")
-        slider = checkpoint.SliderWeights(projector, weights)
-        if card is None and not checkpoint.has_foreign_card(Path(folder)):
-            card = checkpoint.slider_card(slider, self._base_model())
-        checkpoint.write_slider(Path(folder), slider, card)
-
-    def add_slider(self, projector: StrengthProjector, config: LoraConfig | int = 4) -> None:
-        """A fresh slider to train, in the place of one that is there; its parameters require gradients.
-
-        Args:
-            projector: fits the transformer (`zero_last_layer` starts it at the plain model).
-            config: a LoraConfig of two matrices a layer, or a rank for the released settings (alpha = rank, gaussian
-                init, lora.TARGETS).
-
-        Raises InvalidInput for a config that trains more (DoRA, biases, modules_to_save), CheckpointError for a
-        projector that does not fit.
-        """
-        checkpoint.check_projector_fit(projector, self.transformer)
-        if isinstance(config, int):
-            config = LoraConfig(
-                r=config, lora_alpha=config, target_modules=list(self.base.lora_targets), init_lora_weights="gaussian"
-            )
-        with self._offload_paused():
-            lora.add_lora(self.transformer, config)
-            self._set_projector(projector)
-        projector.requires_grad_(True)
-
-    def unload_slider(self) -> None:
-        """Take the slider off; other LoRA adapters stay."""
-        with self._offload_paused():
-            lora.remove_lora(self.transformer)
-            self.slider_projector = None
-
-    def slider_parameters(self) -> list[nn.Parameter]:
-        """The parameters of the projector and of the slider's LoRA, in a fixed order."""
-        return [*self._require_slider().parameters(), *lora.slider_lora_parameters(self.transformer)]
-
-    def unload_lora_weights(self, *args: Any, **kwargs: Any) -> None:
-        """As the parent, which takes off every adapter; a slider without its LoRA is none, so it goes as well."""
-        with self._slider_goes_with_its_lora():
-            super().unload_lora_weights(*args, **kwargs)
-
-    def delete_adapters(self, *args: Any, **kwargs: Any) -> None:
-        """As the parent; with the adapter "slider" the slider goes."""
-        with self._slider_goes_with_its_lora():
-            super().delete_adapters(*args, **kwargs)
-
-    @contextmanager
-    def _slider_goes_with_its_lora(self) -> Iterator[None]:
-        with_lora = bool(lora.slider_layers(self.transformer))
-        yield
-        if with_lora and not lora.slider_layers(self.transformer):
-            self.slider_projector = None
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
@@ -376,34 +268,3 @@ class KontextSliderPipeline(FluxKontextPipeline):
         with lora.without_lora_layers(self.transformer):
             super().save_pretrained(save_directory, *args, **kwargs)
         checkpoint.forget_local_paths(checkpoint.pipeline_configs(Path(save_directory), self.components))
-
-    def _require_slider(self) -> StrengthProjector:
-        if self.slider_projector is None:
-            raise MissingSlider(
-                "This pipeline has no slider weights. Call load_slider with a folder or hub id first, or leave "
-                "`strength` out for a plain edit."
-            )
-        return self.slider_projector
-
-    def _set_projector(self, projector: StrengthProjector) -> None:
-        where = {"device": self.transformer.device, "dtype": self.transformer.dtype}
-        nn.Module.to(projector, **where)  # ModelMixin's own `to` warns of an empty list of modules at every cast
-        self.register_modules(slider_projector=projector)
-
-    @contextmanager
-    def _offload_paused(self) -> Iterator[None]:
-        """Model offloading off while components change, and on again with the new ones in the chain."""
-        if self.transformer.device.type == "meta":
-            raise InvalidInput("Sequential offloading is on. Load or add the slider first, then switch it on.")
-        offloaded = bool(getattr(self, "_all_hooks", []))
-        if offloaded:
-            self.remove_all_hooks()
-        try:
-            yield
-        finally:
-            if offloaded:
-                self.enable_model_cpu_offload(device=self._offload_device)
-
-    def _base_model(self) -> str | None:
-        name = self.name_or_path
-        return name if name and not os.path.isabs(name) and not os.path.exists(name) else None

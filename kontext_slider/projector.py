@@ -58,9 +58,9 @@ class StrengthProjector(ModelMixin, ConfigMixin):
             `modulation.py`).
         highest_strength: the highest strength of training. Beyond it the offsets go on along their tangent: the
             encoding alone would turn back, since it is periodic.
-        degree: of the polynomial in the strength that the offsets are on [0, 1], through what the MLP says at
-            degree + 1 places; beyond 1 they are what it says. None for what it says everywhere, as in the paper and
-            the release: its ReLUs make that a way with kinks, rougher and harder to tell from a few frames.
+        degree: of the polynomial in the strength that the offsets are on [0, 1], through the MLP's answers at
+            degree + 1 places; beyond 1 they are its answers. None for its answers everywhere, as in the paper and
+            the release: its ReLUs make the offsets piecewise linear, which is rougher and harder to interpolate.
     """
 
     @register_to_config
@@ -120,19 +120,19 @@ class StrengthProjector(ModelMixin, ConfigMixin):
     def _project(self, strength: Tensor, pooled: Tensor) -> ModulationOffsets:
         strength = strength.to(pooled.device)
         if self.config.degree is None:
-            return self._ask_mlp(strength, pooled)
+            return self._mlp_offsets(strength, pooled)
         places = chebyshev_places(self.config.degree + 1).to(pooled.device)  # (K,)
-        at_places = self._ask_mlp(places.repeat(len(pooled)), pooled.repeat_interleave(len(places), dim=0))
+        at_places = self._mlp_offsets(places.repeat(len(pooled)), pooled.repeat_interleave(len(places), dim=0))
         weights = lagrange_weights(places, strength.clamp(max=1))[:, :, None]  # (B, K, 1)
         per_text = (part.unflatten(0, (len(pooled), len(places))) for part in at_places)  # 2 x (B or 1, K, D)
         offsets = ModulationOffsets(*((weights * part.float()).sum(dim=1).to(part) for part in per_text))
         if not (beyond := strength[:, None] > 1).any():
             return offsets
-        there = self._ask_mlp(strength, pooled)
+        there = self._mlp_offsets(strength, pooled)
         return ModulationOffsets(*(torch.where(beyond, a, b) for a, b in zip(there, offsets, strict=True)))
 
-    def _ask_mlp(self, strength: Tensor, pooled: Tensor) -> ModulationOffsets:
-        """(B, D) each at any strength, kinks and all."""
+    def _mlp_offsets(self, strength: Tensor, pooled: Tensor) -> ModulationOffsets:
+        """What the MLP itself says, (B, D) each."""
         encoded = self.encode_strength(strength).to(self.pe_extender.weight.dtype)  # (B, E)
         encoded = self.pe_extender(encoded)  # (B, P)
         pooled = pooled.to(encoded).expand(len(encoded), -1)

@@ -1,6 +1,6 @@
-"""Which strength to render next, so that what is finished tells most about the whole slider. Pure functions.
+"""Which strength to render next, so that finished frames show most of the whole slider. Pure functions.
 
-A strip of n frames has the strengths k / (n - 1); a hand on the slider may rest anywhere between.
+A strip of n frames has the strengths k / (n - 1); the pointer may be anywhere between.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ def next_strength(
     n: int,
     finished: Collection[float],
     difference: Callable[[float, float], float],
-    hand: float | None = None,
+    pointer: float | None = None,
 ) -> float | None:
-    """The strength to render next for a strip of `n` frames; None when all of them, and the hand's, are finished.
+    """The strength to render next for a strip of `n` frames; None when all of them, and the pointer's, are finished.
 
-    First the strength under the `hand`, on the strip or not; then the coarse frames of `ends_first`; then the middle
-    of the gap whose two frames differ most, times its width. A hand anywhere on the slider sees the nearest finished
-    frame; if frames change evenly inside a gap, what they are off by adds up, over the gap, to a quarter of
-    difference x width, and a frame in the middle takes half of it away: the largest product is the best buy.
+    First the strength at the `pointer`, on the strip or not; then the coarse frames of `ends_first`; then the middle of
+    the gap with the largest product of width and difference between its two frames. The page shows the nearest finished
+    frame. If frames change evenly inside a gap, the error of that adds up to a quarter of the product, and a frame in
+    the middle halves it.
 
     Args:
         n: frames of the strip, 2 or more.
         finished: strengths, as `cache_strength` rounds them.
-        difference: how unlike the frames of two finished, neighbouring strengths are, 0 or more.
-        hand: where the hand rests.
+        difference: between the frames of two finished, neighbouring strengths, 0 or more.
+        pointer: the strength at the pointer.
     """
-    if hand is not None and cache_strength(hand) not in finished:
-        return hand
+    if pointer is not None and cache_strength(pointer) not in finished:
+        return pointer
     for strength in ends_first(n)[:NUM_COARSE]:
         if cache_strength(strength) not in finished:
             return strength
@@ -57,7 +57,7 @@ def next_strength(
 
 
 def ends_first(n: int) -> list[float]:
-    """The strengths of an `n`-frame strip in the order in which they tell most while no frame is known: 0, 1, 1/2, ...
+    """The strengths of an `n`-frame strip, coarse ones first: 0, 1, 1/2, ...
 
     Both ends, then the middle of the gap between them, the middles of the two gaps that leaves, and so on.
     """

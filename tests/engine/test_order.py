@@ -11,11 +11,11 @@ from kontext_slider.engine.order import coarse_first
 from kontext_slider.errors import InvalidInput
 
 
-def filled(n: int, position, hand: float | None = None) -> list[float]:
+def filled(n: int, position, pointer: float | None = None) -> list[float]:
     """The order in which a strip fills whose frame at strength s lies at `position(s)` on a line."""
     finished: list[float] = []
     order: list[float] = []
-    while (strength := next_strength(n, finished, lambda a, b: abs(position(a) - position(b)), hand)) is not None:
+    while (strength := next_strength(n, finished, lambda a, b: abs(position(a) - position(b)), pointer)) is not None:
         order.append(strength)
         finished.append(round(strength, 4))
         assert len(order) <= n + 1, "the same strength is asked for again and again"
@@ -48,9 +48,9 @@ def test_of_equal_differences_the_wider_gap_comes_first():
 
 def test_the_hand_goes_first_on_the_strip_or_beside_it():
     """The person looks at one place, and eleven other frames are made before it."""
-    assert filled(3, lambda s: s, hand=0.37) == [0.37, 0.0, 1.0, 0.5]
-    assert filled(3, lambda s: s, hand=0.5) == [0.5, 0.0, 1.0]
-    assert next_strength(3, [0.37], lambda a, b: 0.0, hand=0.37) == 0.0
+    assert filled(3, lambda s: s, pointer=0.37) == [0.37, 0.0, 1.0, 0.5]
+    assert filled(3, lambda s: s, pointer=0.5) == [0.5, 0.0, 1.0]
+    assert next_strength(3, [0.37], lambda a, b: 0.0, pointer=0.37) == 0.0
 
 
 def test_a_strip_of_thirds_is_found_finished():
