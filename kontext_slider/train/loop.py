@@ -138,7 +138,8 @@ class Loop:
         self.checkpoints = Checkpoints(folder / CHECKPOINTS, accelerator, tensors, config.keep_checkpoints)
 
     def run(self, on_step: OnStep = lambda step, loss: None) -> None:
-        """From the newest checkpoint to the last step. `on_step` is called after every step, once it is saved."""
+        """From the newest checkpoint to the last step. `on_step` is called after every step, once it is saved. Trackers
+        and processes stay: the caller ends them (`accelerator.end_training`) once it has saved its result."""
         config, main = self.config, self.accelerator.is_main_process
         self.folder.mkdir(parents=True, exist_ok=True)
         first = self.checkpoints.resume()
@@ -158,7 +159,6 @@ class Loop:
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
                 self.checkpoints.save(step + 1)
             on_step(step + 1, loss)
-        self.accelerator.end_training()
 
     def step(self, step: int) -> float:
         """One optimiser step, in `accumulation` parts. Returns the mean loss over all processes."""

@@ -83,6 +83,7 @@ def train_slider(
             with loop.averaged():
                 save_variant(folder / "slider", model.projector, pipe.transformer)
         accelerator.wait_for_everyone()
+        accelerator.end_training()
 
 
 def open_source(

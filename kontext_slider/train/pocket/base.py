@@ -105,6 +105,7 @@ def train_base(config: BaseConfig, folder: Path, sizes: PocketSizes | None = Non
             compile_blocks(parts["transformer"])
         optimizers = make_optimizers(model, config, config.muon_rate)
         Loop(model, optimizers, partial(draw_batch, batches, config.seed), config, folder / "base", accelerator).run()
+    accelerator.end_training()
     for name in TRAINED:
         parts[name].to("cpu")
     return parts
