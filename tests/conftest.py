@@ -9,7 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: no 
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from tests.tiny import tiny_pipeline  # noqa: E402
+from tests.tiny import KNOWN_INSTRUCTIONS, tiny_pipeline  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -31,3 +31,11 @@ def pipe():
 def plain_pipe():
     """A fresh tiny pipeline without a slider."""
     return tiny_pipeline(slider=False)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny model folder with a slider; it knows two edits, and its frames have the area of 32 x 32 pixels."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny_pipeline(known_instructions=KNOWN_INSTRUCTIONS).save_pretrained(folder)
+    return str(folder)

@@ -26,14 +26,6 @@ PLACES = {"command", "module", "images", "out", "overwrite", "quiet", "frame_fol
 ROUNDING = {"device", "spare_memory"}  # the same computation elsewhere: a batch may go on on another machine
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tiny model folder with a slider."""
-    folder = tmp_path_factory.mktemp("model")
-    tiny_pipeline(known_instructions=KNOWN_INSTRUCTIONS).save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder with three pictures."""

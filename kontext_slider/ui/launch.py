@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
-from ..commands.options import add_engine_arguments, hush_libraries, load_engine, number
+from ..cli.options import add_engine_arguments, hush_libraries, load_engine, number
 from ..errors import InvalidInput
 from .folder import own_folder
 from .zero_gpu import ZeroGpuEngine, on_zero_gpu

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kontext_slider.commands import options
+from kontext_slider.cli import options
 from kontext_slider.engine import SliderEngine, speed
 from kontext_slider.engine.speed import FP8
 from kontext_slider.errors import InvalidInput

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kontext_slider.commands.options import checked
+from kontext_slider.cli.options import checked
 from kontext_slider.edit import check_seed
 from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.baselines import BASELINES, Method, by_morpher, not_anchored, ours

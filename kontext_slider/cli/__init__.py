@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from . import __version__
-from .errors import DiskError, InvalidInput, KontextSliderError, UnreadableImage
-from .threads import limit_spinning
+from .. import __version__
+from ..errors import DiskError, InvalidInput, KontextSliderError, UnreadableImage
+from ..threads import limit_spinning
 
 PROGRAM = "kontext-slider"
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
@@ -31,13 +31,13 @@ class Command:
 
 COMMANDS = (
     Command("app", "open the app", "kontext_slider.ui.launch"),
-    Command("edit", "one picture at one strength", "kontext_slider.commands.edit"),
-    Command("sweep", "many pictures, each from untouched to fully edited", "kontext_slider.commands.sweep"),
-    Command("evaluate", "a model's frames against the ground truth", "kontext_slider.evaluate.command"),
-    Command("train", "train the pocket model", "kontext_slider.commands.train"),
-    Command("data", "make training data for a slider", "kontext_slider.train.data.command"),
-    Command("train-slider", "train a slider for any Kontext model on prepared data", "kontext_slider.train.command"),
-    Command("info", "how an exported file was made", "kontext_slider.commands.info"),
+    Command("edit", "one picture at one strength", "kontext_slider.cli.edit"),
+    Command("sweep", "many pictures, each from untouched to fully edited", "kontext_slider.cli.sweep"),
+    Command("evaluate", "a model's frames against the ground truth", "kontext_slider.cli.evaluate"),
+    Command("train", "train the pocket model", "kontext_slider.cli.train"),
+    Command("data", "make training data for a slider", "kontext_slider.cli.data"),
+    Command("train-slider", "train a slider for any Kontext model on prepared data", "kontext_slider.cli.train_slider"),
+    Command("info", "how an exported file was made", "kontext_slider.cli.info"),
 )
 
 
@@ -76,7 +76,3 @@ def build_parser(chosen: Sequence[str]) -> argparse.ArgumentParser:
         if command.name in chosen:
             import_module(command.module).add_arguments(subparser)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

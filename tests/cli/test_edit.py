@@ -1,10 +1,8 @@
-"""`edit` and `sweep` at the photograph's own size, and what their files say of it."""
+"""`kontext-slider edit`: one picture, at the photograph's own size, and what its file says of it."""
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,40 +11,8 @@ from PIL import Image
 
 from kontext_slider.cli import main
 from kontext_slider.metadata import read_metadata
-from tests.tiny import KNOWN_INSTRUCTIONS, tiny_image, tiny_pipeline
-
-SNOW = ["-i", "make it snow", "--device", "cpu"]
-GPS_IFD, DATE_TIME = 0x8825, 0x0132
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tiny model folder, whose frames have the area of 32 x 32 pixels."""
-    folder = tmp_path_factory.mktemp("model")
-    tiny_pipeline(known_instructions=KNOWN_INSTRUCTIONS).save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    """A photograph larger than the model's frames, with the place and time where it was taken."""
-    exif = Image.Exif()
-    exif[DATE_TIME] = "2024:01:02 03:04:05"
-    exif.get_ifd(GPS_IFD).update({1: "N", 2: (52.0, 30.0, 0.0), 3: "E", 4: (13.0, 24.0, 0.0)})
-    path = tmp_path / "photo.jpg"
-    tiny_image(240, 160, seed=1).resize((240, 160)).save(path, exif=exif, quality=95)
-    return path
-
-
-def edit(photo: Path, out: Path, model: str, *flags: str) -> int:
-    return main(["edit", str(photo), *SNOW, "-o", str(out), "--model", model, *flags])
-
-
-def sweep(photo: Path, out: Path, model: str, *flags: str) -> Path:
-    """The one file that a sweep of three strengths wrote."""
-    assert main(["sweep", str(photo), *SNOW, "--out", str(out), "--model", model, "-n", "3", "--quiet", *flags]) == 0
-    [path] = [path for path in out.iterdir() if path.name != "manifest.jsonl"]
-    return path
+from tests.cli.helpers import DATE_TIME, GPS_IFD, SNOW, edit, status_of, sweep_file
+from tests.tiny import tiny_image
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
@@ -98,10 +64,10 @@ def test_the_warning_of_full_size_is_told_and_embedded(
     assert edit(photo, tmp_path / "a.png", model) == 0
     warning = read_metadata(tmp_path / "a.png")["warning"]
     assert warning in capsys.readouterr().err and warning.endswith(".")
-    assert read_metadata(sweep(photo, tmp_path / "gif", model))["warning"] == warning
+    assert read_metadata(sweep_file(photo, tmp_path / "gif", model))["warning"] == warning
     listed = json.loads((tmp_path / "gif" / "manifest.jsonl").read_text())
     assert listed["warning"] == warning and listed["size"] == [240, 160] and listed["speed"] == "exact"
-    assert "warning" not in read_metadata(sweep(photo, tmp_path / "zip", model, "--format", "zip"))
+    assert "warning" not in read_metadata(sweep_file(photo, tmp_path / "zip", model, "--format", "zip"))
 
 
 def test_quality_makes_smaller_files(photo: Path, tmp_path: Path, model: str, capsys) -> None:
@@ -114,53 +80,6 @@ def test_quality_makes_smaller_files(photo: Path, tmp_path: Path, model: str, ca
     assert ".png keeps every pixel" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("format", ["zip", "png"])
-def test_a_sweep_at_full_size(format: str, photo: Path, tmp_path: Path, model: str) -> None:
-    """Every picture of it is what `edit` writes, and the first the photograph itself."""
-    edit(photo, tmp_path / "edit.png", model, "--quiet")
-    full = sweep(photo, tmp_path / "full", model, "--format", format, "--full-size")
-    small = sweep(photo, tmp_path / "small", model, "--format", format)
-    assert read_metadata(full)["size"] == [240, 160] and read_metadata(small)["size"] != [240, 160]
-    assert read_metadata(small)["size"] == read_metadata(small)["edited_at"] == read_metadata(full)["edited_at"]
-    if format == "zip":
-        with zipfile.ZipFile(full) as archive:
-            pictures = [Image.open(io.BytesIO(archive.read(name))) for name in archive.namelist()[:-1]]
-    else:
-        with Image.open(full) as strip:
-            pictures = [strip.crop((240 * k, 0, 240 * k + 240, 160)) for k in range(3)]
-    with Image.open(photo) as first, Image.open(tmp_path / "edit.png") as last:
-        assert (np.asarray(pictures[0]) == np.asarray(first)).all()
-        assert (np.asarray(pictures[-1]) == np.asarray(last)).all()
-
-
-@pytest.mark.parametrize(
-    ("flags", "size"), [([], [240, 160]), (["--width", "60"], [60, 40]), (["--width", "900"], [240, 160])]
-)
-@pytest.mark.parametrize("format", ["gif", "webp", "mp4"])
-def test_the_width_of_an_animation(
-    format: str, flags: list[str], size: list[int], photo: Path, tmp_path: Path, model: str
-) -> None:
-    """Animations showed the model's small frames; enlarged beyond the photograph, they would only be larger files."""
-    path = sweep(photo, tmp_path / "out", model, "--format", format, *flags)
-    assert read_metadata(path)["size"] == size
-    if format != "mp4":
-        with Image.open(path) as animation:
-            assert list(animation.size) == size and animation.n_frames == 3
-
-
-def test_a_large_photographs_animation_is_scaled_down(tmp_path: Path, model: str) -> None:
-    """A GIF of 24 megapixels a frame is of no use to anybody."""
-    tiny_image(48, 32, seed=1).resize((1500, 1000)).save(tmp_path / "a.png")
-    assert read_metadata(sweep(tmp_path / "a.png", tmp_path / "out", model))["size"] == [1024, 683]
-
-
-@pytest.mark.parametrize("flags", [["--full-size"], ["--width", "64", "--format", "zip"]])
-def test_flags_that_do_not_fit_the_format(flags: list[str], photo: Path, tmp_path: Path, model: str, capsys) -> None:
-    """A flag that a format cannot obey is not ignored."""
-    assert main(["sweep", str(photo), *SNOW, "--out", str(tmp_path / "out"), "--model", model, *flags]) == 2
-    assert flags[0] in capsys.readouterr().err and not (tmp_path / "out").exists()
-
-
 def test_transparent_pictures(tmp_path: Path, model: str) -> None:
     """A cut-out lost its transparency, or showed whatever colour was under it."""
     picture = tiny_image(120, 80, seed=3).resize((120, 80)).convert("RGBA")
@@ -170,7 +89,9 @@ def test_transparent_pictures(tmp_path: Path, model: str) -> None:
     with Image.open(tmp_path / "out.png") as edited:
         assert edited.mode == "RGBA"
         assert (np.asarray(edited.getchannel("A")) == np.asarray(picture.getchannel("A"))).all()
-    with Image.open(sweep(tmp_path / "a.png", tmp_path / "out", model, "--format", "webp", "--lossless")) as animation:
+    with Image.open(
+        sweep_file(tmp_path / "a.png", tmp_path / "out", model, "--format", "webp", "--lossless")
+    ) as animation:
         assert np.asarray(animation.convert("RGB"))[0, 0].min() >= 250  # nothing but white shows through
 
 
@@ -179,4 +100,55 @@ def test_phone_photographs(tmp_path: Path, model: str) -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     pillow_heif.from_pillow(tiny_image(96, 64, seed=1).resize((96, 64))).save(tmp_path / "IMG_0001.HEIC")
     assert edit(tmp_path / "IMG_0001.HEIC", tmp_path / "out.jpg", model, "--quiet") == 0
-    assert read_metadata(sweep(tmp_path / "IMG_0001.HEIC", tmp_path / "out", model))["source"] == "IMG_0001.HEIC"
+    assert read_metadata(sweep_file(tmp_path / "IMG_0001.HEIC", tmp_path / "out", model))["source"] == "IMG_0001.HEIC"
+
+
+def test_going_beyond_the_full_edit_is_a_choice(photos: Path, tmp_path: Path, model: str, capsys) -> None:
+    """-s 1.4 typed for 0.4 must not pass; asked for, the file says what it is."""
+    tiny_image(32, 32, seed=1).save(photos / "a.png")
+    out = tmp_path / "beyond.png"
+    words = ["edit", str(photos / "a.png"), *SNOW, "-s", "1.4", "-o", str(out), "--model", model, "--quiet"]
+    assert main(words) == 2 and "--allow-extrapolation" in capsys.readouterr().err and not out.exists()
+    assert main([*words, "--allow-extrapolation"]) == 0
+    assert read_metadata(out)["strengths"] == [1.4]
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "words"),
+    [
+        (["-s", "1.6"], 2, "or up to 1.5"),
+        (["-s", "nan"], 2, "or up to 1.5"),
+        (["-o", "out.avi"], 2, ".png"),
+        (["-o", "PHOTO"], 2, "the source itself"),
+        (["--model", "/no/such/folder"], 2, "no model"),
+    ],
+)
+def test_wrong_edits_get_a_sentence(
+    flags: list[str], status: int, words: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Above all, `-o` naming the source must not destroy a photograph."""
+    photo = photos / "a.png"
+    before = photo.read_bytes()
+    flags = [str(photo) if flag == "PHOTO" else flag for flag in flags]
+    assert status_of(["edit", str(photo), *SNOW, "-o", str(tmp_path / "out.png"), *flags]) == status
+    assert words in capsys.readouterr().err
+    assert photo.read_bytes() == before
+
+
+def test_unreadable_picture_of_an_edit(
+    tmp_path: Path, photos: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 1, a sentence with the file's name, and no result."""
+    words = ["edit", str(photos / "notes.txt"), *SNOW, "-o", str(tmp_path / "out.png"), "--model", model]
+    assert main(words) == 1
+    assert "notes.txt" in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_the_folder_of_a_result_is_made_before_the_work(photos: Path, tmp_path: Path, model: str, capsys) -> None:
+    """A folder that is not there, found out after minutes of rendering, throws them away."""
+    out = tmp_path / "new" / "deep" / "a.png"
+    words = ["edit", str(photos / "a.png"), *SNOW, "--model", model, "--quiet", "-o"]
+    assert main([*words, str(out)]) == 0 and out.exists()
+    assert main([*words, str(photos / "a.png" / "b.png"), "--model", "no-such-model"]) == 2
+    assert "cannot be made" in capsys.readouterr().err

@@ -1,10 +1,10 @@
-"""The command line, with a real tiny model in a folder: batches that stop, go on and meet broken pictures."""
+"""`kontext-slider sweep`: batches that stop, go on and meet broken pictures; sweeps at the photograph's own size."""
 
 from __future__ import annotations
 
+import io
 import json
-import subprocess
-import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,49 +12,14 @@ import pytest
 from PIL import Image
 
 from kontext_slider import batch
-from kontext_slider.cli import COMMANDS, main
-from kontext_slider.commands import sweep as sweep_command
-from kontext_slider.engine import SliderEngine
+from kontext_slider.cli import main
+from kontext_slider.cli import sweep as sweep_command
 from kontext_slider.engine.sampling import Sampler
 from kontext_slider.errors import InvalidInput
-from kontext_slider.export import FORMATS, read_metadata
-from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.presets import load_pipeline
-from tests.tiny import KNOWN_INSTRUCTIONS, tiny_image, tiny_pipeline
-
-SNOW = ["-i", "make it snow", "--device", "cpu"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tiny model folder with a slider; it knows two edits."""
-    folder = tmp_path_factory.mktemp("model")
-    tiny_pipeline(known_instructions=KNOWN_INSTRUCTIONS).save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A folder with two pictures and a text file."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    tiny_image(48, 32, seed=1).save(folder / "a.png")
-    tiny_image(32, 48, seed=2).save(folder / "b.jpg")
-    (folder / "notes.txt").write_text("no picture")
-    return folder
-
-
-def manifest(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-
-
-def results(out: Path) -> list[str]:
-    return sorted(path.name for path in out.iterdir() if path.name != "manifest.jsonl")
-
-
-def run_sweep(images: Path | list[Path], out: Path, model: str, *flags: str) -> int:
-    images = images if isinstance(images, list) else [images]
-    return main(["sweep", *map(str, images), *SNOW, "--out", str(out), "--model", model, "-n", "3", *flags])
+from kontext_slider.export import FORMATS
+from kontext_slider.metadata import read_metadata
+from tests.cli.helpers import SNOW, edit, manifest, results, run_sweep, sweep_file
+from tests.tiny import tiny_image
 
 
 def test_frames_of_a_fastest_sweep_tell_of_each_other(photos: Path, tmp_path: Path, model: str, monkeypatch) -> None:
@@ -82,16 +47,6 @@ def test_sweep_of_a_folder(suffix: str, photos: Path, tmp_path: Path, model: str
         assert line["instruction"] == "make it snow" and line["seed"] == 5 and line["model"] == model
         assert line["strengths"] == [0.0, 0.5, 1.0] and line["steps"] == 2 and line["guidance"] == 2.5
         assert read_metadata(out / line["file"])["strengths"] == [0.0, 0.5, 1.0]
-
-
-def test_going_beyond_the_full_edit_is_a_choice(photos: Path, tmp_path: Path, model: str, capsys) -> None:
-    """-s 1.4 typed for 0.4 must not pass; asked for, the file says what it is."""
-    tiny_image(32, 32, seed=1).save(photos / "a.png")
-    out = tmp_path / "beyond.png"
-    words = ["edit", str(photos / "a.png"), *SNOW, "-s", "1.4", "-o", str(out), "--model", model, "--quiet"]
-    assert main(words) == 2 and "--allow-extrapolation" in capsys.readouterr().err and not out.exists()
-    assert main([*words, "--allow-extrapolation"]) == 0
-    assert read_metadata(out)["strengths"] == [1.4]
 
 
 def test_strength_zero_is_the_source_and_one_is_not(photos: Path, tmp_path: Path, model: str) -> None:
@@ -241,75 +196,6 @@ def test_a_foreign_file_in_a_results_place(photos: Path, tmp_path: Path, model: 
     assert read_metadata(out / results(out)[0])["instruction"] == "make it snow"
 
 
-def test_unknown_instruction_is_told_and_done(
-    photos: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A small model silently does something else when asked for what it never saw."""
-    out = tmp_path / "out.png"
-    words = ["edit", str(photos / "a.png"), "-i", "make it snowy", "-o", str(out), "--model", model, "--device", "cpu"]
-    assert main(words) == 0
-    told = capsys.readouterr().err
-    assert "was not trained for 'make it snowy'" in told and "'make it snow'" in told
-    assert out.exists()
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ["-n", "1"],
-        ["-n", "many"],
-        ["--steps", "0"],
-        ["--guidance", "-1"],
-        ["--guidance", "nan"],
-        ["--seed", "-1"],
-        ["--size", "1.5"],
-        ["--fps", "1000"],
-        ["--fps", "5", "--duration", "2"],
-        ["--format", "avi"],
-        ["-i", "  "],
-        ["--strenght", "1"],
-        ["--dtype", "int8"],
-        ["--bounce", "--format", "zip"],
-        ["--captions"],
-        ["--lossless", "--format", "mp4"],
-        ["--width", "0"],
-        ["--full-size", "--format", "gif"],
-        ["--device", "tpu"],
-        ["--model", "pockte"],
-    ],
-)
-def test_wrong_flags_get_a_sentence(
-    flags: list[str], photos: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Exit status 2 and words; a traceback, or a default in a wrong value's place, helps nobody."""
-    assert status_of(["sweep", str(photos), *SNOW, "--model", model, "--out", str(tmp_path / "out"), *flags]) == 2
-    told = capsys.readouterr().err
-    assert told.strip() and "Traceback" not in told
-    assert not list(tmp_path.glob("out/*"))
-
-
-@pytest.mark.parametrize(
-    ("flags", "status", "words"),
-    [
-        (["-s", "1.6"], 2, "or up to 1.5"),
-        (["-s", "nan"], 2, "or up to 1.5"),
-        (["-o", "out.avi"], 2, ".png"),
-        (["-o", "PHOTO"], 2, "the source itself"),
-        (["--model", "/no/such/folder"], 2, "no model"),
-    ],
-)
-def test_wrong_edits_get_a_sentence(
-    flags: list[str], status: int, words: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Above all, `-o` naming the source must not destroy a photograph."""
-    photo = photos / "a.png"
-    before = photo.read_bytes()
-    flags = [str(photo) if flag == "PHOTO" else flag for flag in flags]
-    assert status_of(["edit", str(photo), *SNOW, "-o", str(tmp_path / "out.png"), *flags]) == status
-    assert words in capsys.readouterr().err
-    assert photo.read_bytes() == before
-
-
 def test_frames_are_kept_where_asked(photos: Path, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second sweep of the same picture in another format renders everything again; or frames are kept unasked."""
     frames = tmp_path / "frames"
@@ -322,98 +208,10 @@ def test_frames_are_kept_where_asked(photos: Path, tmp_path: Path, model: str, m
     assert {path: path.stat().st_ino for path in frames.iterdir()} == kept
 
 
-def test_flags_of_memory_and_compilation_arrive(
-    photos: Path, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Flags that are taken and forgotten, or mixed up on the way."""
-    asked: dict[str, object] = {}
-
-    def load(name: str, **how: object) -> KontextSliderPipeline:
-        asked.update(how)
-        return load_pipeline(name, device="cpu")
-
-    def engine(pipe: KontextSliderPipeline, **settings: object) -> SliderEngine:
-        asked.update(settings)
-        return SliderEngine(pipe)
-
-    monkeypatch.setattr("kontext_slider.presets.load_pipeline", load)
-    monkeypatch.setattr("kontext_slider.engine.SliderEngine", engine)
-    words = ["edit", str(photos / "a.png"), *SNOW, "-o", str(tmp_path / "out.png"), "--model", model, "--quiet"]
-    assert main([*words, "--quantize", "int8", "--compile", "--speed", "fast"]) == 0
-    assert (asked["quantize"], asked["spare_memory"], asked["device"]) == ("int8", False, "cpu")
-    assert (asked["compiled"], asked["speed"]) == (True, "fast")
-    for flags, compiled in ([], None), (["--no-compile"], False):
-        assert main([*words, *flags]) == 0
-        assert asked["compiled"] is compiled
-
-
-def test_unreadable_picture_of_an_edit(
-    tmp_path: Path, photos: Path, model: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Status 1, a sentence with the file's name, and no result."""
-    words = ["edit", str(photos / "notes.txt"), *SNOW, "-o", str(tmp_path / "out.png"), "--model", model]
-    assert main(words) == 1
-    assert "notes.txt" in capsys.readouterr().err
-    assert not (tmp_path / "out.png").exists()
-
-
 def test_out_is_a_file(photos: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     """mkdir's FileExistsError is no sentence."""
     assert run_sweep(photos, photos / "a.png", model) == 2
     assert "cannot be made" in capsys.readouterr().err
-
-
-def test_info_reads_results(photos: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a file says of itself is there for people, too."""
-    run_sweep(photos / "a.png", tmp_path / "out", model, "--quiet")
-    [name] = results(tmp_path / "out")
-    capsys.readouterr()
-    assert main(["info", str(tmp_path / "out" / name)]) == 0
-    assert json.loads(capsys.readouterr().out)["instruction"] == "make it snow"
-    assert main(["info", str(photos / "a.png")]) == 2
-
-
-def test_info_goes_on_after_a_file_that_says_nothing(photos: Path, tmp_path: Path, model: str, capsys) -> None:
-    """One stranger among a hundred results must not hide the others, and a missing file is not a stranger."""
-    run_sweep(photos / "a.png", tmp_path / "out", model, "--quiet")
-    [name] = results(tmp_path / "out")
-    capsys.readouterr()
-    assert main(["info", "nowhere.gif", str(photos), str(photos / "a.png"), str(tmp_path / "out" / name)]) == 2
-    told = capsys.readouterr()
-    assert json.loads(told.out)["file"].endswith(name)
-    assert "no file nowhere.gif" in told.err and "a.png does not say" in told.err
-
-
-def test_the_folder_of_a_result_is_made_before_the_work(photos: Path, tmp_path: Path, model: str, capsys) -> None:
-    """A folder that is not there, found out after minutes of rendering, throws them away."""
-    out = tmp_path / "new" / "deep" / "a.png"
-    words = ["edit", str(photos / "a.png"), *SNOW, "--model", model, "--quiet", "-o"]
-    assert main([*words, str(out)]) == 0 and out.exists()
-    assert main([*words, str(photos / "a.png" / "b.png"), "--model", "no-such-model"]) == 2
-    assert "cannot be made" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
-def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A line in the table whose module lacks one of its two functions fails only when somebody uses it."""
-    assert status_of([command, "--help"]) == 0
-    assert command in capsys.readouterr().out
-
-
-def test_help_needs_no_model_library() -> None:
-    """`--help` that imports torch and gradio takes ten seconds."""
-    code = (
-        "import sys; from kontext_slider.cli import build_parser; build_parser(['sweep']).format_help();"
-        "print(sorted({'torch', 'gradio', 'diffusers', 'transformers'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_python_dash_m() -> None:
-    """The command without its console script, as in a checkout that is not installed."""
-    done = subprocess.run([sys.executable, "-m", "kontext_slider"], capture_output=True, text=True)
-    assert done.returncode == 2 and "sweep" in done.stderr + done.stdout and "Traceback" not in done.stderr
 
 
 def test_unwritable_result_is_a_problem_of_that_picture(
@@ -430,9 +228,48 @@ def test_unwritable_result_is_a_problem_of_that_picture(
     assert not (tmp_path / "out" / "manifest.jsonl").exists()
 
 
-def status_of(words: list[str]) -> int | str | None:
-    """The exit status, whether `main` returns it or argparse leaves with it."""
-    try:
-        return main(words)
-    except SystemExit as leave:
-        return leave.code
+@pytest.mark.parametrize("format", ["zip", "png"])
+def test_a_sweep_at_full_size(format: str, photo: Path, tmp_path: Path, model: str) -> None:
+    """Every picture of it is what `edit` writes, and the first the photograph itself."""
+    edit(photo, tmp_path / "edit.png", model, "--quiet")
+    full = sweep_file(photo, tmp_path / "full", model, "--format", format, "--full-size")
+    small = sweep_file(photo, tmp_path / "small", model, "--format", format)
+    assert read_metadata(full)["size"] == [240, 160] and read_metadata(small)["size"] != [240, 160]
+    assert read_metadata(small)["size"] == read_metadata(small)["edited_at"] == read_metadata(full)["edited_at"]
+    if format == "zip":
+        with zipfile.ZipFile(full) as archive:
+            pictures = [Image.open(io.BytesIO(archive.read(name))) for name in archive.namelist()[:-1]]
+    else:
+        with Image.open(full) as strip:
+            pictures = [strip.crop((240 * k, 0, 240 * k + 240, 160)) for k in range(3)]
+    with Image.open(photo) as first, Image.open(tmp_path / "edit.png") as last:
+        assert (np.asarray(pictures[0]) == np.asarray(first)).all()
+        assert (np.asarray(pictures[-1]) == np.asarray(last)).all()
+
+
+@pytest.mark.parametrize(
+    ("flags", "size"), [([], [240, 160]), (["--width", "60"], [60, 40]), (["--width", "900"], [240, 160])]
+)
+@pytest.mark.parametrize("format", ["gif", "webp", "mp4"])
+def test_the_width_of_an_animation(
+    format: str, flags: list[str], size: list[int], photo: Path, tmp_path: Path, model: str
+) -> None:
+    """Animations showed the model's small frames; enlarged beyond the photograph, they would only be larger files."""
+    path = sweep_file(photo, tmp_path / "out", model, "--format", format, *flags)
+    assert read_metadata(path)["size"] == size
+    if format != "mp4":
+        with Image.open(path) as animation:
+            assert list(animation.size) == size and animation.n_frames == 3
+
+
+def test_a_large_photographs_animation_is_scaled_down(tmp_path: Path, model: str) -> None:
+    """A GIF of 24 megapixels a frame is of no use to anybody."""
+    tiny_image(48, 32, seed=1).resize((1500, 1000)).save(tmp_path / "a.png")
+    assert read_metadata(sweep_file(tmp_path / "a.png", tmp_path / "out", model))["size"] == [1024, 683]
+
+
+@pytest.mark.parametrize("flags", [["--full-size"], ["--width", "64", "--format", "zip"]])
+def test_flags_that_do_not_fit_the_format(flags: list[str], photo: Path, tmp_path: Path, model: str, capsys) -> None:
+    """A flag that a format cannot obey is not ignored."""
+    assert main(["sweep", str(photo), *SNOW, "--out", str(tmp_path / "out"), "--model", model, *flags]) == 2
+    assert flags[0] in capsys.readouterr().err and not (tmp_path / "out").exists()

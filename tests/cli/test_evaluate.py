@@ -7,8 +7,8 @@ import shlex
 import pytest
 
 from kontext_slider.cli import build_parser, main
+from kontext_slider.cli.evaluate import command_line, load_free_morph, parse_ablations
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.command import command_line, load_free_morph, parse_ablations
 from kontext_slider.evaluate.truth import Score
 from kontext_slider.images import read_image
 from tests.evaluate.pie import original_folder
@@ -162,7 +162,7 @@ def test_the_seed_reaches_the_scenes_of_the_truth(model, monkeypatch, tmp_path):
         asked.append((scenes_per_edit, photos, seed))
         return [Score("scene", "night", strength, 30.0, 40.0, 20.0, strength, strength) for strength in (0.0, 1.0)]
 
-    monkeypatch.setattr("kontext_slider.evaluate.command.score_truth", scored)
+    monkeypatch.setattr("kontext_slider.cli.evaluate.score_truth", scored)
     flags = ["--model", str(model / "model"), "--scenes-per-edit", "1", "--seed", "7", "--out", str(tmp_path)]
     assert not main(["evaluate", *flags]) and asked == [(1, [], 7)]
 
@@ -186,7 +186,7 @@ def test_seeds_are_held_out_ones(capsys):
 def test_there_is_room_for_the_results_before_they_are_computed(tmp_path, monkeypatch, capsys, flags, words):
     """A file in the folder's place was found when all was computed, and all of it was lost."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("kontext_slider.evaluate.command.make_setup", lambda args: pytest.fail("work was begun"))
+    monkeypatch.setattr("kontext_slider.cli.evaluate.make_setup", lambda args: pytest.fail("work was begun"))
     (tmp_path / "file").write_text("somebody's")
     assert main(["evaluate", "--edits", "1", *flags]) == 2
     assert words in capsys.readouterr().err and (tmp_path / "file").read_text() == "somebody's"
