@@ -2,7 +2,7 @@
 
 In between, a picture edit moves as the thing itself would: light by exposure, haze and water by Beer's law, and many
 by a *front*, so that shadows darken before lights and near dunes rise before far ones. A cross-fade of source and
-edit is therefore not the truth. Edits that the slider may carry beyond 1 are defined up to strength 1.5.
+edit is therefore not the ground truth. Edits that the slider may carry beyond 1 are defined up to strength 1.5.
 
 Edits whose strokes, lines or blur have a size in pixels take `unit`: how many pixels of this picture stand for one at
 the size that the model works at. So a picture four times as large gets strokes four times as large.

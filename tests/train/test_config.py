@@ -57,8 +57,8 @@ def test_a_run_is_noted_and_held_against_its_note(tmp_path):
         open_run(tmp_path, config.changed(rate=0.5, ema=None), "abc")
     with pytest.raises(InvalidInput, match="data_or_base_model"):
         open_run(tmp_path, config, "abd")
-    for torn in ("{", ""):
-        (tmp_path / RUN_FILE).write_text(torn)
+    for corrupt in ("{", ""):
+        (tmp_path / RUN_FILE).write_text(corrupt)
         with pytest.raises(InvalidInput, match="cannot be read.*delete the file"):
             read_run(tmp_path)
 

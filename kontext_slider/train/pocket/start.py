@@ -22,7 +22,6 @@ from __future__ import annotations
 import math
 
 import torch
-from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
@@ -38,7 +37,7 @@ MOST_RADIANS = 40.0  # of the time embedding's waves over sigma in [0, 1]; faste
 
 
 @torch.no_grad()
-def start_as_copy(transformer: FluxTransformer2DModel) -> None:
+def start_as_copy(transformer: nn.Module) -> None:
     """Overwrite the weights of a fresh transformer so that it predicts (x - y_source) / sigma for any text.
 
     Raises ValueError if the width has too few dimensions to spare or a token does not fill whole heads."""
