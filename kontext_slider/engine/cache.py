@@ -68,3 +68,8 @@ def check_max_bytes(max_bytes: int) -> int:
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 0:
         raise InvalidInput(f"A cache size must be a whole number of bytes, 0 or more, not {max_bytes!r}.")
     return max_bytes
+
+
+def cache_strength(strength: float) -> float:
+    """Strengths that agree to four decimals are one frame."""
+    return round(strength, 4)

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..edit import check_num_frames
+from .cache import cache_strength
 
 NUM_COARSE = 5  # ends, middle, quarters: gaps wider than that may hide anything between two frames that look alike
 SKETCH_SIDE = 64  # pixels; a change too small to be seen at this size is no reason to render a frame sooner
@@ -93,8 +94,3 @@ def sketch(frame: Image.Image) -> np.ndarray:
 def sketch_difference(first: np.ndarray, second: np.ndarray) -> float:
     """Mean absolute difference of the pixels of two sketches, 0 to 255."""
     return float(np.abs(first - second).mean())
-
-
-def cache_strength(strength: float) -> float:
-    """Strengths that agree to four decimals are one frame."""
-    return round(strength, 4)

@@ -102,6 +102,7 @@ class Sampler:
         shortcuts: Shortcuts | None = None,
     ) -> None:
         self._pipe, self._edit, self._source, self._settings = pipe, edit, source, settings
+        self._base, self._corrects = pipe.base, pipe.defaults.anchor_source
         self._queue, self._batch, self._residuals = queue, batch, residuals
         self._fast, self._shortcuts = fast, shortcuts
         self._opened: tuple[FastModel, FastEdit] | None = None  # this edit, in the fast model of the engine
@@ -109,13 +110,12 @@ class Sampler:
     @torch.no_grad()
     def render(self, strengths: Sequence[float], turn: Turn, on_step: OnStep | None) -> list[Image.Image]:
         """The frames, residual corrected where the model says `anchor_source`: at strength 0 that is the source."""
-        anchors = self._pipe.defaults.anchor_source
-        computed = [strength for strength in strengths if not (anchors and strength == 0)]
+        computed = [strength for strength in strengths if not (self._corrects and strength == 0)]
         frames = {0.0: self._source.copy()} if len(computed) < len(strengths) else {}
         if computed:
-            make = self._corrected if anchors and min(computed) < 1 else self._pixels
+            make = self._corrected if self._corrects and min(computed) < 1 else self._pixels
             pixels = make(computed, turn, on_step)
-            frames |= zip(computed, map(self._pipe.base.to_picture, pixels.split(1)), strict=True)
+            frames |= zip(computed, map(self._base.to_picture, pixels.split(1)), strict=True)
         return [frames[strength] for strength in strengths]
 
     def _corrected(self, strengths: list[float], turn: Turn, on_step: OnStep | None) -> Tensor:
@@ -128,7 +128,7 @@ class Sampler:
             together = len(strengths) < self._batch.size and not makes_schedule
             first = [0.0, *strengths] if together else [0.0]
             at_zero, *others = self._pixels(first, turn, on_step if together else None).split(1)
-            residual = self._pipe.base.to_pixels(self._source).to(at_zero) - at_zero
+            residual = self._base.to_pixels(self._source).to(at_zero) - at_zero
             self._residuals.put(self._settings, residual, residual.nbytes, generation)
             pixels = torch.cat(others) if together else None
         if pixels is None:
@@ -138,7 +138,7 @@ class Sampler:
     def _pixels(self, strengths: list[float], turn: Turn, on_step: OnStep | None) -> Tensor:
         """The model's own frames, (B, 3, H, W); in two halves where memory is short."""
         try:
-            pixels = self._pipe.base.decode(self._latents(strengths, turn, on_step), self._settings.size)
+            pixels = self._base.decode(self._latents(strengths, turn, on_step), self._settings.size)
             self._batch.succeeded(len(strengths))
             return pixels
         except torch.OutOfMemoryError:
@@ -165,7 +165,7 @@ class Sampler:
 
     def _steps(self, strengths: list[float], latents: Tensor, first: int, turn: Turn, on_step: OnStep | None) -> Tensor:
         """From latents before step `first` to the end, (B, L, C). Between two steps an urgent turn goes first."""
-        scheduler = self._pipe.base.schedule(self._settings.spec.steps, self._edit.noise.latents.shape[1])
+        scheduler = self._base.schedule(self._settings.spec.steps, self._edit.noise.latents.shape[1])
         denoiser = self._denoiser(scheduler.timesteps, strengths)
         velocity = denoiser.velocity
         if self._shortcuts is not None:

@@ -11,10 +11,10 @@ from PIL import Image
 from ..edit import check_strength
 from ..errors import InvalidInput, SessionClosed, Superseded
 from ..images import Photo
-from .cache import ByteCache
+from .cache import ByteCache, cache_strength
 from .disk import FrameCache
 from .full_size import FullSize, nodes_of
-from .order import cache_strength, grid
+from .order import grid
 from .queue import BatchSize, RenderQueue
 from .sampling import EditSettings, OnStep, Sampler
 
