@@ -1,6 +1,6 @@
 """Puts the pocket model and the example pictures into the wheel. Everything else is said in pyproject.toml.
 
-In the repository they lie at the top, where people find them; `kontext_slider/shipped.py` finds them in both places.
+In the repository they lie at the top, where people find them; `kontext_slider/files.py` finds them in both places.
 """
 
 import shutil

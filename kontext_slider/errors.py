@@ -1,4 +1,14 @@
-"""What can go wrong, as a small tree. Every message is a sentence that says what to do."""
+"""What can go wrong. Every message is a sentence that says what to do.
+
+KontextSliderError
+├── InvalidInput (ValueError)      a value that cannot be used
+│   ├── UnreadableImage            a file that is no picture
+│   └── DiskError                  a disk that takes no more files
+├── CheckpointError (ValueError)   weights that are missing or do not fit
+├── MissingSlider (ValueError)     a strength without slider weights
+├── Superseded                     a newer request took this one's place
+└── SessionClosed (RuntimeError)   a frame of a closed session
+"""
 
 
 class KontextSliderError(Exception):

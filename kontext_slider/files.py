@@ -250,3 +250,14 @@ def cut_to_bytes(text: str, limit: int) -> str:
     A file system limits a name's bytes, and a Chinese letter takes three. Bytes that are no UTF-8 are left out.
     """
     return text.encode("utf-8", "surrogateescape")[:limit].decode("utf-8", "ignore")
+
+
+def shipped(name: str) -> Path:
+    """The path of a file or folder that comes with the package, such as "weights/pocket"; where there is none, the one
+    that a clone of the repository would have.
+
+    A wheel has them inside the package (`setup.py` puts them there). In a clone they lie beside it.
+    """
+    package = Path(__file__).resolve().parent
+    installed = package / name
+    return installed if installed.exists() else package.parent / name

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from .errors import CheckpointError, InvalidInput, MissingSlider
-from .shipped import shipped
+from .files import shipped
 
 if TYPE_CHECKING:
     import torch

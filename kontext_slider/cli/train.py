@@ -9,7 +9,7 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.model_card import measure
 from kontext_slider.evaluate.plots import check_matplotlib
 from kontext_slider.evaluate.truth import find_photos
-from kontext_slider.shipped import shipped
+from kontext_slider.files import shipped
 from kontext_slider.train.pocket import recipe
 
 

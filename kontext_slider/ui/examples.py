@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..shipped import shipped
+from ..files import shipped
 from .components import CanvasData, EditInputs, caption, frames_of
 
 EXAMPLES = shipped("assets/examples") / "examples.json"
