@@ -1,10 +1,17 @@
-"""The cached engine: open an edit once, then render any strength of it for the price of a denoise."""
+"""The cached engine: open an edit once, then render any strength of it for the price of a denoise.
+
+The engine and its sessions are imported on first use: the order of strengths, all that the page needs, loads no torch.
+"""
 
 from __future__ import annotations
 
-from .engine import SliderEngine
+from typing import TYPE_CHECKING, Any
+
 from .order import ends_first, grid, next_strength, sketch, sketch_difference
-from .session import EditSession
+
+if TYPE_CHECKING:
+    from .engine import SliderEngine
+    from .session import EditSession
 
 __all__ = [
     "EditSession",
@@ -15,3 +22,15 @@ __all__ = [
     "sketch",
     "sketch_difference",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "SliderEngine":
+        from .engine import SliderEngine
+
+        return SliderEngine
+    if name == "EditSession":
+        from .session import EditSession
+
+        return EditSession
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
