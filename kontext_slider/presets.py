@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
@@ -80,28 +80,38 @@ def load_pipeline(
     import torch
 
     from .memory import cast, place_with_low_vram, quantization_config
-    from .pipeline import KontextSliderPipeline
 
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
-    preset = find_preset(model)
-    source = _existing_source(preset.model if preset else str(model))
     quantization = {} if quantize is None else {"quantization_config": quantization_config(quantize)}
-    try:
-        pipe = KontextSliderPipeline.from_pretrained(source, dtype=chosen_dtype, **quantization)
-    except (OSError, ValueError) as error:
-        raise _load_error(source, error) from error
+    pipe = load_base(model, chosen_dtype, **quantization)
+    preset = find_preset(model)
     slider = slider or (preset.slider if preset else None)
     if slider is not None:
         pipe.load_slider(slider)
     if not pipe.has_slider:
         raise MissingSlider(
-            f"{source!r} has no slider weights. Name some with slider=... (on the command line: --slider)."
+            f"{str(model)!r} has no slider weights. Name some with slider=... (on the command line: --slider)."
         )
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             cast(part, chosen_dtype)
     return place_with_low_vram(pipe, chosen_device) if spare_memory else pipe.to(chosen_device)
+
+
+def load_base(model: str, dtype: torch.dtype, **settings: Any) -> KontextSliderPipeline:
+    """The model alone, on the CPU, with a slider where its folder carries one. `settings`: of `from_pretrained`.
+
+    Raises InvalidInput (unknown model) or CheckpointError (weights that cannot be fetched or read).
+    """
+    from .pipeline import KontextSliderPipeline
+
+    preset = find_preset(model)
+    source = _existing_source(preset.model if preset else str(model))
+    try:
+        return KontextSliderPipeline.from_pretrained(source, dtype=dtype, **settings)
+    except (OSError, ValueError) as error:
+        raise _load_error(source, error) from error
 
 
 def find_preset(model: str) -> Preset | None:

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import torch
 
-from kontext_slider.errors import CheckpointError
-from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.presets import find_preset
+from kontext_slider.presets import load_base
 from kontext_slider.train.config import PRESETS, RUN_FILE, SliderConfig, read_run, with_settings
 from kontext_slider.train.slider import train_slider
 
@@ -30,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train to the end, or go on; the slider is in the run's folder `slider`."""
     config = chosen_config(args)
-    train_slider(load_base(config), config, args.folder, args.data, args.cache)
+    halved = config.precision == "bf16" and torch.cuda.is_available()
+    pipe = load_base(config.model, torch.bfloat16 if halved else torch.float32)
+    train_slider(pipe, config, args.folder, args.data, args.cache)
 
 
 def chosen_config(args: argparse.Namespace) -> SliderConfig:
@@ -38,19 +38,3 @@ def chosen_config(args: argparse.Namespace) -> SliderConfig:
     if args.preset is None and not args.settings and (args.folder / RUN_FILE).exists():
         return read_run(args.folder)
     return with_settings(PRESETS[args.preset or "pocket"], args.settings)
-
-
-def load_base(config: SliderConfig) -> KontextSliderPipeline:
-    """The base model of a run; in bfloat16 where that is the run's precision and there is a GPU.
-
-    Raises CheckpointError with what went wrong."""
-    preset = find_preset(config.model)
-    source = preset.model if preset else config.model
-    halved = config.precision == "bf16" and torch.cuda.is_available()
-    try:
-        return KontextSliderPipeline.from_pretrained(source, dtype=torch.bfloat16 if halved else torch.float32)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"The base model {source!r} cannot be loaded: {error} Give model=NAME, a folder or a hub id that you may "
-            "read."
-        ) from error
