@@ -160,7 +160,8 @@ class _AnySlider(KontextSliderPipeline):
         with slider_on(self.transformer, self.projector, values, pooled):
             yield
 
-    def _require_slider(self) -> Any:
+    def require_slider(self) -> Any:
+        """As the parent; any kind of projector does."""
         return self.projector
 
 

@@ -17,6 +17,7 @@ from peft import LoraConfig
 from torch import Tensor, nn
 
 from kontext_slider import lora
+from kontext_slider.base import family_of
 from kontext_slider.checkpoint import read_slider
 from kontext_slider.errors import InvalidInput
 from kontext_slider.files import weights_sha256
@@ -185,7 +186,8 @@ def fresh_slider(pipe: KontextSliderPipeline, kind: str, rank: int, seed: int, *
     if kind == "text-space":
         projector.pop("place", None)
         token = TextSpaceProjector(sizes.pooled_projection_dim, token_dim=sizes.joint_attention_dim, **projector)
-        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(lora.TARGETS), init_lora_weights="gaussian")
+        targets = list(family_of(pipe.transformer).lora_targets)
+        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights="gaussian")
         pipe.unload_slider()
         lora.add_lora(pipe.transformer, config)
         return token.zero_last_layer()
