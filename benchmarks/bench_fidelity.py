@@ -19,8 +19,9 @@ from line import print_line
 from PIL import Image
 
 from kontext_slider import SliderEngine
+from kontext_slider.edit import SPEED_NAMES
 from kontext_slider.engine.order import NUM_COARSE, ends_first
-from kontext_slider.engine.speed import NAMES, SPEEDS
+from kontext_slider.engine.speed import SPEEDS
 from kontext_slider.engine.speed import preset as find_preset
 from kontext_slider.evaluate.truth import find_photos
 from kontext_slider.features import find_distance
@@ -93,9 +94,9 @@ def main() -> None:
         pipe.register_to_config(edit_defaults={**pipe.config.edit_defaults, "steps": args.steps})
     cases = edits(pipe, *(6, 4) if args.quick else (args.edits, args.photos))
     distance = find_distance("pocket", pipe)
-    engines = {name: engine_of(pipe, name, args.preset) for name in NAMES}
-    hands = {name: engine_of(pipe, name, args.preset) for name in NAMES[1:]}
-    rows: dict[str, list[dict]] = {name: [] for name in NAMES}
+    engines = {name: engine_of(pipe, name, args.preset) for name in SPEED_NAMES}
+    hands = {name: engine_of(pipe, name, args.preset) for name in SPEED_NAMES[1:]}
+    rows: dict[str, list[dict]] = {name: [] for name in SPEED_NAMES}
     for kind, source, instruction in cases:
         made = {name: frames_of(engine, source, instruction) for name, engine in engines.items()}
         exact, _ = made["exact"]
@@ -124,7 +125,7 @@ def report(rows: dict[str, list[dict]], args: argparse.Namespace) -> None:
     line["date"] = datetime.date.today().isoformat()
     exact_smooth = np.array([row["delta_smooth"] for row in rows["exact"]])
     print("speed    kind    edits  PSNR mean (lowest edit)  worst frame  delta_smooth (change)  rendered of 21")
-    for name in NAMES[1:]:
+    for name in SPEED_NAMES[1:]:
         for kind in ("scene", "photo"):
             some = [row for row in rows[name] if row["kind"] == kind]
             mean = {key: float(np.mean([row[key] for row in some])) for key in ("psnr", "delta_smooth", "rendered")}

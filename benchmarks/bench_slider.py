@@ -1,7 +1,7 @@
 """One new strength and a sweep of eleven frames, ours at every speed against others, same weights, size and steps.
 
 The others: a plain FluxKontextPipeline call (which has no strength), a whole pipeline call with a strength, as the
-authors' demo makes for every position of its slider (without our anchor, which would cost it a second frame), and
+authors' demo makes for every position of its slider (without our correction, which would cost it a second frame), and
 FluxKontextPipeline with diffusers' own step caches, which have little to skip in two steps (try --steps 12), and lose
 something: dB of PSNR to the plain call's pictures, mean over SEEDS seeds (ours: bench_fidelity.py). "floor" is
 not a way to make a frame: it does the matrix products and attention of an exact one and nothing else. Rounds are
@@ -40,8 +40,8 @@ from line import print_line
 from PIL import Image, ImageChops
 
 from kontext_slider import SliderEngine
+from kontext_slider.edit import SPEED_NAMES
 from kontext_slider.engine import ends_first
-from kontext_slider.engine.speed import NAMES
 from kontext_slider.images import read_image
 from kontext_slider.metrics import to_picture
 from kontext_slider.metrics.distances import psnr
@@ -59,10 +59,10 @@ CACHES = {
 FROM_ONE = {"first at 1": 1.0, "second below 1, after 1": 0.37}
 BELOW_ONE = {"first below 1": 0.37, "second below 1": 0.61}
 RATIOS = {  # of the JSON line: how many plain calls take as long; of a sweep, how many times its frames as plain calls
-    **{f"{speed}_ratio": f"{speed}: new strength" for speed in NAMES},
-    **{f"{speed}_sweep_ratio": f"{speed}: sweep" for speed in NAMES},
-    **{f"{speed}_first_ratio": f"{speed}: first below 1" for speed in NAMES},
-    **{f"{speed}_second_ratio": f"{speed}: second below 1" for speed in NAMES},
+    **{f"{speed}_ratio": f"{speed}: new strength" for speed in SPEED_NAMES},
+    **{f"{speed}_sweep_ratio": f"{speed}: sweep" for speed in SPEED_NAMES},
+    **{f"{speed}_first_ratio": f"{speed}: first below 1" for speed in SPEED_NAMES},
+    **{f"{speed}_second_ratio": f"{speed}: second below 1" for speed in SPEED_NAMES},
     "interactive_ratio": "fast: interactive",
     "sweep_ratio": "fast: sweep",
     "floor_ratio": "floor",
@@ -133,7 +133,7 @@ def engine_calls(pipe, photo: Image.Image, args: argparse.Namespace) -> dict[str
 
     The first frames of a compiled engine, which wait for the compiler, are in no round that counts."""
     calls: dict[str, Call] = {}
-    for name in NAMES:
+    for name in SPEED_NAMES:
         engine, photos = SliderEngine(pipe, speed=name, compiled=args.compile), new_photographs(photo)
         calls[f"{name}: visit, from 1"] = visit(engine, photos, FROM_ONE)
         calls[f"{name}: visit, below 1"] = visit(engine, photos, BELOW_ONE)

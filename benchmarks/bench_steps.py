@@ -22,11 +22,12 @@ from PIL import Image
 from torch import Tensor
 
 from kontext_slider import SliderEngine
+from kontext_slider.edit import SPEED_NAMES
 from kontext_slider.engine import ends_first
 from kontext_slider.engine.order import NUM_COARSE
 from kontext_slider.engine.queue import BatchSize
 from kontext_slider.engine.sampling import Denoiser, Velocity
-from kontext_slider.engine.speed import NAMES, preset
+from kontext_slider.engine.speed import preset
 from kontext_slider.metrics import to_image
 from kontext_slider.presets import load_pipeline
 from kontext_slider.world.cases import HELD_OUT_SEED, draw_cases
@@ -97,7 +98,7 @@ def main() -> None:
     line: dict = {"edits": len(cases), "steps": args.steps, "date": datetime.date.today().isoformat()}
     print(f"{args.steps} steps a frame, of {FRAMES * args.steps} of a sweep; mean (most)")
     steps = {}
-    for name in NAMES[1:]:
+    for name in SPEED_NAMES[1:]:
         steps[name] = np.array([steps_of(pipe, name, to_image(case.source), case.instruction) for case in cases])
         for place, mean, most in zip(PLACES, steps[name].mean(axis=0), steps[name].max(axis=0), strict=True):
             print(f"{name:8s} {place:22s} {mean:7.1f} ({most})", flush=True)

@@ -34,7 +34,7 @@ class SweepOptions:
     """What makes a sweep besides its picture; None stands for the model's or the format's default.
 
     All that changes a pixel belongs here, as a result's name is made of it. Flags that are left out change at most the
-    rounding (device, spare_memory) or nothing in the file.
+    rounding (device, low_vram) or nothing in the file.
     """
 
     instruction: str

@@ -19,6 +19,9 @@ MAX_SEED = 2**63 - 1  # of torch's generators
 MAX_STEPS = 1000  # the models are trained on as many noise levels
 MAX_FRAMES = 1001  # of a sweep
 MIN_SIZE, MAX_SIZE = 16, 2048  # side in pixels of a square of the same area as the model's frames
+SPEED_NAMES = ("exact", "fast", "fastest")  # `engine/speed.py` has what they mean
+DTYPES = ("float32", "bfloat16", "float16")  # of a model's weights
+QUANTIZATIONS = ("int8",)  # see `memory.py`
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from torch import nn
 
 from .base import family_of, modulation_names
+from .edit import QUANTIZATIONS
 from .errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from .pipeline import KontextSliderPipeline
 
-QUANTIZATIONS = ("int8",)
 WORKING_BYTES = 8 * 1024**3  # that frames of the 12-billion model are computed in, eight at once at 1024 pixels
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
+from .edit import DTYPES
 from .errors import CheckpointError, InvalidInput, MissingSlider
 from .files import shipped
 
@@ -52,7 +53,6 @@ PRESETS: dict[str, Preset] = {
     )
 }
 
-DTYPES = ("float32", "bfloat16", "float16")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -61,7 +61,7 @@ def load_pipeline(
     slider: str | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
-    spare_memory: bool = False,
+    low_vram: bool = False,
     quantize: str | None = None,
 ) -> KontextSliderPipeline:
     """Load a pipeline that is ready to render: its slider weights are in, its modules on the device.
@@ -71,7 +71,7 @@ def load_pipeline(
         slider: slider weights, a folder or a hub id. None: those of the preset, or those the model folder carries.
         device: such as "cuda", "cuda:1", "mps" or "cpu". None: the first of cuda, mps, cpu that is there.
         dtype: "float32", "bfloat16" or "float16". None: bfloat16 on cuda, float32 elsewhere.
-        spare_memory: keep on the device what a new strength needs and no more (`memory.py`): edits open slower.
+        low_vram: keep on the device what a new strength needs and no more (`memory.py`): edits open slower.
         quantize: "int8" to keep the matrices of the transformer's blocks in eight bits (`memory.py`).
 
     Raises InvalidInput (unknown model, device, dtype or quantization), CheckpointError (weights that cannot be fetched
@@ -96,7 +96,7 @@ def load_pipeline(
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             cast(part, chosen_dtype)
-    return place_with_low_vram(pipe, chosen_device) if spare_memory else pipe.to(chosen_device)
+    return place_with_low_vram(pipe, chosen_device) if low_vram else pipe.to(chosen_device)
 
 
 def load_base(model: str, dtype: torch.dtype, **settings: Any) -> KontextSliderPipeline:

@@ -1,4 +1,4 @@
-"""A pipeline whose rarely needed weights are lent to the device: less of it held, the same frames."""
+"""A pipeline whose rarely needed weights are moved to the device only when needed: less of it held, the same frames."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def numel(modules) -> int:
 
 
 @pytest.fixture
-def spare():
-    """The pipeline of the `pipe` fixture, placed sparingly."""
+def small():
+    """The pipeline of the `pipe` fixture, placed with low VRAM."""
     return place_with_low_vram(tiny_pipeline(), CPU)
 
 
@@ -36,32 +36,32 @@ def test_of_the_large_model_a_quarter_may_leave():
     assert 2 * (total - away) < 18e9  # bytes in bfloat16
 
 
-def test_encoders_and_modulations_are_not_held(pipe, spare):
+def test_encoders_and_modulations_are_not_held(pipe, small):
     """Weights that are copied to the device and stay."""
     away = numel([pipe.text_encoder, pipe.text_encoder_2, *modulation_layers(pipe.transformer)])
-    assert held_bytes(spare) == held_bytes(pipe) - 4 * away
-    SliderEngine(spare).open(tiny_image(), INSTRUCTION).render(0.5)
-    assert held_bytes(spare) == held_bytes(pipe) - 4 * away
+    assert held_bytes(small) == held_bytes(pipe) - 4 * away
+    SliderEngine(small).open(tiny_image(), INSTRUCTION).render(0.5)
+    assert held_bytes(small) == held_bytes(pipe) - 4 * away
 
 
-def test_frames_are_the_same_to_the_last_bit(pipe, spare):
-    """A weight that is lent to another layer, or a plain call that finds none."""
-    assert can_be_copied(spare.transformer)
-    sessions = [SliderEngine(p).open(tiny_image(), INSTRUCTION) for p in (pipe, spare)]
+def test_frames_are_the_same_to_the_last_bit(pipe, small):
+    """A weight that is moved for another layer, or a plain call that finds none."""
+    assert can_be_copied(small.transformer)
+    sessions = [SliderEngine(p).open(tiny_image(), INSTRUCTION) for p in (pipe, small)]
     first, second = (session.render(0.7) for session in sessions)
     assert first.tobytes() == second.tobytes()
-    assert alike(second, reference(spare, sessions[1], 0.7))
+    assert alike(second, reference(small, sessions[1], 0.7))
 
 
-def test_new_strengths_of_an_edit_lend_nothing(spare, monkeypatch):
+def test_new_strengths_of_an_edit_move_no_weights(small, monkeypatch):
     """Gigabytes on the way to the device at every move of the slider."""
-    session = SliderEngine(spare).open(tiny_image(), INSTRUCTION)
+    session = SliderEngine(small).open(tiny_image(), INSTRUCTION)
     session.render(0.5)
-    lent: list[torch.nn.Module] = []
-    for layer in modulation_layers(spare.transformer):
-        monkeypatch.setattr(layer._hf_hook, "pre_forward", lambda module, *_, **__: lent.append(module))
+    moved: list[torch.nn.Module] = []
+    for layer in modulation_layers(small.transformer):
+        monkeypatch.setattr(layer._hf_hook, "pre_forward", lambda module, *_, **__: moved.append(module))
     session.render(0.6)
-    assert not lent
+    assert not moved
 
 
 def test_modulations_stay_where_every_strength_needs_them():
@@ -72,13 +72,13 @@ def test_modulations_stay_where_every_strength_needs_them():
     assert all(p.device == CPU for layer in modulation_layers(pipe.transformer) for p in layer.parameters())
 
 
-def test_the_hash_is_that_of_the_same_weights_elsewhere(pipe, spare):
+def test_the_hash_is_that_of_the_same_weights_elsewhere(pipe, small):
     """Frames on disk are not found again, or the hash is of nothing."""
-    assert model_hash(spare) == model_hash(pipe)
+    assert model_hash(small) == model_hash(pipe)
 
 
 def test_copies_are_made_where_there_is_room(monkeypatch):
-    """A second copy of twelve billion weights on a card that the first fills, or where memory is to be spared."""
+    """A second copy of twelve billion weights on a card that the first fills, or with low VRAM."""
     pipe, free = tiny_pipeline(), 0
     needed = 4 * (numel([pipe.transformer]) - numel(modulation_layers(pipe.transformer)))
     assert has_room(pipe.transformer)

@@ -57,11 +57,11 @@ def test_the_dtype_reaches_every_part(half_folder):
     assert SliderEngine(pipe).open(tiny_image(), INSTRUCTION).render(0.5).size == (32, 32)
 
 
-def test_spare_memory_leaves_the_encoders_out(half_folder):
-    """The flag is taken and nothing is spared."""
-    whole, spare = (load_pipeline(str(half_folder), device="cpu", spare_memory=flag) for flag in (False, True))
-    assert held_bytes(spare) < held_bytes(whole)
-    assert SliderEngine(spare).open(tiny_image(), INSTRUCTION).render(0.5).size == (32, 32)
+def test_low_vram_leaves_the_encoders_out(half_folder):
+    """The flag is taken and nothing is smaller."""
+    whole, small = (load_pipeline(str(half_folder), device="cpu", low_vram=flag) for flag in (False, True))
+    assert held_bytes(small) < held_bytes(whole)
+    assert SliderEngine(small).open(tiny_image(), INSTRUCTION).render(0.5).size == (32, 32)
 
 
 def test_slider_weights_are_loaded_from_where_they_are_named(plain_folder, tmp_path):

@@ -55,7 +55,7 @@ def test_strength_zero_is_the_source_and_full_strength_the_models(pipe):
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_batches_and_kinds_of_output_agree(pipe, size):
-    """The frame at 0 that pays for the anchor belongs to no batch of the caller's."""
+    """The frame at 0 that the correction needs belongs to no batch of the caller's."""
     together = sweep(pipe, [0.2, 0.7], output_type="pt")
     apart = sweep(pipe, [0.2, 0.7], output_type="pt", strength_batch_size=size)
     torch.testing.assert_close(apart, together, rtol=0, atol=1e-3)
@@ -77,7 +77,7 @@ def packed(latents: torch.Tensor) -> torch.Tensor:
 
 
 def test_latents_are_held_to_the_sources(pipe):
-    """A slider that is trained as it is shown makes of strength 0 what only the anchor turns into the source."""
+    """A slider that is trained as it is shown makes of strength 0 what only the correction turns into the source."""
     latents = sweep(pipe, [0.0, 0.7, 1.0], output_type="latent")
     pipe.register_to_config(edit_defaults=DEFAULTS)
     plain = sweep(pipe, [0.0, 0.7, 1.0], output_type="latent")
@@ -90,7 +90,7 @@ def test_latents_are_held_to_the_sources(pipe):
 
 @pytest.mark.parametrize("size", [None, 1])
 def test_every_row_is_held_to_its_own_source(pipe, size):
-    """Rows of tensors that are not anchored, or by another row's frame at 0."""
+    """Rows of tensors that are not corrected, or by another row's frame at 0."""
     source = encoded_source(pipe)
     rows = torch.cat([source, source.flip(3)])
     settings = {"prompt": "make it snow", "height": 64, "width": 64, "max_area": 64 * 64, "output_type": "latent"}

@@ -126,11 +126,11 @@ def test_a_variant_renders_from_its_folder(pipe, tmp_path, kind):
     assert all((a == b).all() for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("anchored", [False, True])
-def test_rendering_is_the_pipelines_own(anchored):
+@pytest.mark.parametrize("corrected", [False, True])
+def test_rendering_is_the_pipelines_own(corrected):
     """An ablation rendered with other noise, steps or size than the method it is compared with, or not held to the
     source where that one is."""
-    pipe = tiny_pipeline(edit_defaults={**EDIT_DEFAULTS, "anchor_source": anchored})
+    pipe = tiny_pipeline(edit_defaults={**EDIT_DEFAULTS, "anchor_source": corrected})
     frames = render(pipe, pipe.slider_projector, tiny_image(40, 24), INSTRUCTION, STRENGTHS, 5)
     for frame, other in zip(frames, own(pipe, tiny_image(40, 24)), strict=True):
         assert (frame == other).all()

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from kontext_slider.cli.options import checked
-from kontext_slider.edit import check_seed
+from kontext_slider.edit import DTYPES, check_seed
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.baselines import BASELINES, Method, by_morpher, not_anchored, ours
+from kontext_slider.evaluate.baselines import BASELINES, Method, by_morpher, ours, uncorrected
 from kontext_slider.evaluate.compare import CEILING, OURS, Setup, compare_all
 from kontext_slider.evaluate.pie_bench import choose_cases, measure_pie_bench
 from kontext_slider.evaluate.plots import check_matplotlib
@@ -22,12 +22,12 @@ from kontext_slider.features import DISTANCES, default_distance, find_distance
 from kontext_slider.metrics.distances import Distance
 from kontext_slider.metrics.networks import CLIP, DINO, ClipEmbedder
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.presets import DTYPES, load_pipeline
+from kontext_slider.presets import load_pipeline
 from kontext_slider.train.data.morph import FREEMORPH, find_morpher
 from kontext_slider.variants import VARIANTS, load_variant, variant_method
 
-FREE_MORPH, NOT_ANCHORED = "free-morph", "not-anchored"
-NOT_ANCHORED_NOTE = "ours, strength 0 being what the model makes of it and not the source itself."
+FREE_MORPH, UNCORRECTED = "free-morph", "uncorrected"
+UNCORRECTED_NOTE = "ours, strength 0 being what the model makes of it and not the source itself."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +111,7 @@ def report_comparison(args: argparse.Namespace) -> dict[str, Any]:
     check_matplotlib()
     seeds = range(args.seed, args.seed + args.seeds)
     comparison = compare_all(partial(make_setup, args), args.edits, seeds, args.jobs, args.strips)
-    write_report(comparison, args.out, command_line(args), {**VARIANTS, NOT_ANCHORED: NOT_ANCHORED_NOTE})
+    write_report(comparison, args.out, command_line(args), {**VARIANTS, UNCORRECTED: UNCORRECTED_NOTE})
     return figures(comparison)
 
 
@@ -133,7 +133,7 @@ def make_setup(args: argparse.Namespace) -> Setup:
     ablations: dict[str, Method] = {name: variant_method(load_variant(folder)) for name, folder in folders.items()}
     pipe = load(args)
     if pipe.defaults.anchor_source:
-        ablations[NOT_ANCHORED] = not_anchored
+        ablations[UNCORRECTED] = uncorrected
     baselines = {name: BASELINES[name] for name in (BASELINES if args.baselines is None else args.baselines)}
     if args.free_morph_model:
         baselines[FREE_MORPH] = load_free_morph(pipe, args.free_morph_model)
@@ -157,7 +157,7 @@ def parse_ablations(words: list[str]) -> dict[str, Path]:
         if not name or not sign or not folder:
             raise InvalidInput(f"--ablation takes NAME=FOLDER, not '{name}{sign}{folder}'.")
     names = [name for name, _, _ in pairs]
-    reserved = (OURS, CEILING, FREE_MORPH, NOT_ANCHORED, *BASELINES)
+    reserved = (OURS, CEILING, FREE_MORPH, UNCORRECTED, *BASELINES)
     taken = [name for name in names if names.count(name) > 1 or name in reserved]
     if taken:
         raise InvalidInput(f"The name '{taken[0]}' is taken. Give every --ablation a name of its own.")

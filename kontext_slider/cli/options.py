@@ -10,7 +10,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..edit import MIN_SIZE, check_guidance, check_instruction, check_seed, check_size, check_steps
+from ..edit import (
+    DTYPES,
+    MIN_SIZE,
+    QUANTIZATIONS,
+    SPEED_NAMES,
+    check_guidance,
+    check_instruction,
+    check_seed,
+    check_size,
+    check_steps,
+)
 from ..errors import InvalidInput
 from ..instructions import advise
 
@@ -19,9 +29,6 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", int, float)
 Value = TypeVar("Value")
-# engine.speed and quantize have them too, but importing those takes seconds
-SPEEDS = ("exact", "fast", "fastest")
-QUANTIZED = ("int8",)
 CHATTY = ("torchao", "torch.utils._pytree")  # loggers
 
 
@@ -33,7 +40,7 @@ def add_edit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="pocket", help="pocket, kontext-dev, a model folder or a hub id")
     parser.add_argument("--slider", help="slider weights, a folder or a hub id (default: the model's own)")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the first that is there)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: by the device")
+    parser.add_argument("--dtype", choices=DTYPES, help="default: by the device")
     parser.add_argument("--seed", type=checked(int, check_seed), default=0, help="of the noise (default: 0)")
     parser.add_argument("--steps", type=checked(int, check_steps), help="denoise steps (default: the model's)")
     parser.add_argument("--guidance", type=checked(float, check_guidance), help="guidance scale (default: the model's)")
@@ -50,15 +57,16 @@ def add_engine_arguments(parser: argparse.ArgumentParser, speed: str = "exact") 
     """How frames are computed, by default at `speed`, and where they are kept; the engine says what both mean."""
     parser.add_argument(
         "--speed",
-        choices=SPEEDS,
+        choices=SPEED_NAMES,
         default=speed,
         help="exact, or a little off: 40 dB of PSNR or more for a fast edit, 32 for a fastest (default: %(default)s)",
     )
     parser.add_argument(
-        "--spare-memory",
+        "--low-vram",
         action="store_true",
         help="keep on the device what a new strength needs: 18 GB of FLUX Kontext in place of 33; edits open slower",
     )
+    parser.add_argument("--spare-memory", dest="low_vram", action="store_true", help=argparse.SUPPRESS)  # its old name
     parser.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
@@ -66,7 +74,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser, speed: str = "exact") 
     )
     parser.add_argument(
         "--quantize",
-        choices=QUANTIZED,
+        choices=QUANTIZATIONS,
         help="keep the transformer's blocks in eight bits: 9 GB of FLUX Kontext in place of 17 (needs torchao)",
     )
     parser.add_argument(
@@ -132,7 +140,7 @@ def load_engine(args: argparse.Namespace) -> SliderEngine:
         slider=args.slider,
         device=args.device,
         dtype=args.dtype,
-        spare_memory=args.spare_memory,
+        low_vram=args.low_vram,
         quantize=args.quantize,
     )
     return SliderEngine(pipe, frame_folder=args.frame_folder, speed=args.speed, compiled=args.compile)

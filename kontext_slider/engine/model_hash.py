@@ -30,7 +30,7 @@ def model_hash(pipe: KontextSliderPipeline) -> str:
     """SHA-256 in hexadecimal of the model as it is now, its slider included.
 
     It covers every byte of the weights of transformer (with all LoRA layers), VAE, text encoders and projector, their
-    configurations, the tokenizers' words, the scheduler's settings, whether strength 0 is anchored, the kind of device,
+    configurations, the tokenizers' words, the scheduler's settings, whether frames are corrected, the kind of device,
     and the versions of torch and diffusers, which compute the frames. Where a model lies plays no part.
 
     It reads all weights once, on up to 8 threads: 0.05 s for pocket on two cores. For the 12-billion model in bfloat16,

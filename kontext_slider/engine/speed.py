@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..edit import SPEED_NAMES
 from ..errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -47,9 +48,8 @@ class Speed:
 # strips rougher, as every strength is rounded another way: only fastest takes them. fp8 needs a compiler. Without one,
 # compiling a small model takes half a minute and gains that back after two minutes of frames, so it has to be asked for
 # (benchmarks/LOG.md).
-NAMES = ("exact", "fast", "fastest")
 SPEEDS: dict[str, dict[str, Speed]] = {
-    "gpu": dict.fromkeys(NAMES, Speed(batch=8)),
+    "gpu": dict.fromkeys(SPEED_NAMES, Speed(batch=8)),
     "gpu, large model": {
         "exact": Speed(batch=8),
         "fast": Speed(batch=8),
@@ -65,8 +65,8 @@ def find_speed(name: str, device: torch.device, num_parameters: int = 0) -> Spee
     device does not multiply in it.
 
     Raises InvalidInput for a name that is not there."""
-    if name not in NAMES:
-        raise InvalidInput(f"The speed is one of {', '.join(NAMES)}, not {name!r}.")
+    if name not in SPEED_NAMES:
+        raise InvalidInput(f"The speed is one of {', '.join(SPEED_NAMES)}, not {name!r}.")
     if device.type == "cpu":
         kind, multiplies = "cpu", multiplies_bfloat16()
     else:

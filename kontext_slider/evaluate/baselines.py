@@ -41,7 +41,7 @@ def ours(
     return list(pipe(image, instruction, strength=list(strengths), generator=generator, output_type="np").images)
 
 
-def not_anchored(
+def uncorrected(
     pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
 ) -> list[Picture]:
     """The slider as the paper has it, strength 0 being what the model makes of it. An ablation of ours."""

@@ -86,11 +86,14 @@ def test_flags_of_memory_and_compilation_arrive(
     monkeypatch.setattr("kontext_slider.engine.SliderEngine", engine)
     words = ["edit", str(photos / "a.png"), *SNOW, "-o", str(tmp_path / "out.png"), "--model", model, "--quiet"]
     assert main([*words, "--quantize", "int8", "--compile", "--speed", "fast"]) == 0
-    assert (asked["quantize"], asked["spare_memory"], asked["device"]) == ("int8", False, "cpu")
+    assert (asked["quantize"], asked["low_vram"], asked["device"]) == ("int8", False, "cpu")
     assert (asked["compiled"], asked["speed"]) == (True, "fast")
     for flags, compiled in ([], None), (["--no-compile"], False):
         assert main([*words, *flags]) == 0
         assert asked["compiled"] is compiled
+    for flag in ("--low-vram", "--spare-memory"):  # the second is its old name
+        assert main([*words, flag]) == 0
+        assert asked.pop("low_vram") is True
 
 
 def test_unknown_instruction_is_told_and_done(

@@ -253,7 +253,7 @@ def test_every_part_of_the_model_is_in_its_hash(pipe, part):
 
 
 def test_settings_of_the_model_are_in_its_hash_and_its_place_is_not(pipe, tmp_path):
-    """Another schedule or an anchor changes frames and no weight; a copy of the folder changes none."""
+    """Another schedule or a residual correction changes frames and no weight; a copy of the folder changes none."""
     before = model_hash(pipe)
     pipe.save_pretrained(tmp_path)
     assert model_hash(KontextSliderPipeline.from_pretrained(tmp_path)) == before

@@ -18,7 +18,7 @@ STEPS = 3
 
 
 @pytest.fixture
-def anchored_pipe(pipe):
+def corrected_pipe(pipe):
     pipe.register_to_config(edit_defaults={**pipe.config.edit_defaults, "anchor_source": True})
     return pipe
 
@@ -29,34 +29,34 @@ def rows(monkeypatch):
 
 
 @pytest.mark.parametrize(("batch", "asked"), [(1, [1] * 2 * STEPS), (2, [2] * STEPS)])
-def test_the_frame_at_zero_comes_in_the_same_batch_where_there_are_batches(anchored_pipe, rows, batch, asked):
+def test_the_frame_at_zero_comes_in_the_same_batch_where_there_are_batches(corrected_pipe, rows, batch, asked):
     """Two passes one after the other on a device that makes two frames at once for little more than one."""
-    engine = SliderEngine(anchored_pipe)
+    engine = SliderEngine(corrected_pipe)
     engine.batch = BatchSize(batch)
     with engine.open(tiny_image(), INSTRUCTION, steps=STEPS) as session:
         frame = session.render(0.37)
         assert rows == asked
-        assert alike(frame, reference(anchored_pipe, session, 0.37))
+        assert alike(frame, reference(corrected_pipe, session, 0.37))
         rows.clear()
         session.render(0.61)
         assert rows == [1] * STEPS, "the frame at 0 is found once"
 
 
-def test_a_full_strength_waits_for_no_frame_at_zero(anchored_pipe, rows):
+def test_a_full_strength_waits_for_no_frame_at_zero(corrected_pipe, rows):
     """The page shows strength 1 first, and nothing of it depends on the frame at 0."""
-    with SliderEngine(anchored_pipe).open(tiny_image(), INSTRUCTION, steps=STEPS) as session:
+    with SliderEngine(corrected_pipe).open(tiny_image(), INSTRUCTION, steps=STEPS) as session:
         session.render(1.0)
     assert rows == [1] * STEPS
 
 
-def test_a_device_without_room_for_two_makes_them_apart(anchored_pipe, monkeypatch):
+def test_a_device_without_room_for_two_makes_them_apart(corrected_pipe, monkeypatch):
     """A first frame that fails where one at a time would do."""
-    engine = SliderEngine(anchored_pipe)
+    engine = SliderEngine(corrected_pipe)
     engine.batch = BatchSize(2)
     note_velocities(monkeypatch, lambda rows: rows == 1)
     with engine.open(tiny_image(), INSTRUCTION, steps=STEPS) as session:
         frame = session.render(0.37)
-        assert alike(frame, reference(anchored_pipe, session, 0.37))
+        assert alike(frame, reference(corrected_pipe, session, 0.37))
 
 
 def _cast_by_layers(pipe):

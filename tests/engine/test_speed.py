@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kontext_slider.cli import options
+from kontext_slider.edit import SPEED_NAMES
 from kontext_slider.engine import SliderEngine, speed
 from kontext_slider.engine.speed import FP8
 from kontext_slider.errors import InvalidInput
@@ -20,17 +20,12 @@ def test_an_unknown_speed_is_an_error(pipe):
         SliderEngine(pipe, speed="faster")
 
 
-def test_the_command_line_knows_all_speeds():
-    """A speed that no flag reaches."""
-    assert options.SPEEDS == speed.NAMES
-
-
 def test_a_processor_without_bfloat16_keeps_the_models_precision(monkeypatch):
     """Emulated, half precision is slower than none."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
     assert speed.find_speed("fastest", torch.device("cpu")).dtype is None
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    found = [speed.find_speed(name, torch.device("cpu")).dtype for name in speed.NAMES]
+    found = [speed.find_speed(name, torch.device("cpu")).dtype for name in SPEED_NAMES]
     assert found == [None, None, torch.bfloat16]
 
 
@@ -40,7 +35,7 @@ def test_a_large_model_on_a_gpu_is_compiled_for_fp8(monkeypatch):
     gpu, large = torch.device("cuda"), 12_000_000_000
     monkeypatch.setattr(speed, "find_spec", lambda name: name)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    found = [speed.find_speed(name, gpu, large) for name in speed.NAMES]
+    found = [speed.find_speed(name, gpu, large) for name in SPEED_NAMES]
     assert [one.dtype for one in found] == [None, None, FP8]
     assert [one.compiled for one in found] == [False, False, True]
     small = speed.find_speed("fastest", gpu, 6_000_000)

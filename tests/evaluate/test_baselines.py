@@ -8,7 +8,7 @@ import torch
 
 from kontext_slider.base_edit import edited_picture
 from kontext_slider.errors import MissingSlider
-from kontext_slider.evaluate.baselines import BASELINES, INFERENCE_TIME, by_morpher, lora_scaled, not_anchored, ours
+from kontext_slider.evaluate.baselines import BASELINES, INFERENCE_TIME, by_morpher, lora_scaled, ours, uncorrected
 from kontext_slider.lora import ADAPTER, slider_layers
 from tests.tiny import EDIT_DEFAULTS, INSTRUCTION, tiny_image, tiny_pipeline
 
@@ -55,14 +55,14 @@ def test_ada_or_starts_from_the_root_of_the_strength():
     assert [float(velocity(strength, None, 1.0)) for strength in (0.0, 0.25, 1.0)] == [0, 3, 8]
 
 
-def test_not_anchored_is_ours_without_the_anchor_and_leaves_it_there(pipe):
+def test_uncorrected_is_ours_without_the_correction_and_leaves_it_on(pipe):
     """Strength 0 of the paper's slider is what the model makes of it; all other methods are measured as shipped."""
-    anchored, image = tiny_pipeline(), tiny_image()
-    anchored.register_to_config(edit_defaults={**EDIT_DEFAULTS, "anchor_source": True})
-    held, free = (method(anchored, image, INSTRUCTION, STRENGTHS, 0) for method in (ours, not_anchored))
+    corrected, image = tiny_pipeline(), tiny_image()
+    corrected.register_to_config(edit_defaults={**EDIT_DEFAULTS, "anchor_source": True})
+    held, free = (method(corrected, image, INSTRUCTION, STRENGTHS, 0) for method in (ours, uncorrected))
     source = np.asarray(image) / 255
     assert np.abs(held[0] - source).max() < 1e-6 < np.abs(free[0] - source).max()
-    assert np.abs(held[2] - free[2]).max() < 1e-5 and anchored.defaults.anchor_source
+    assert np.abs(held[2] - free[2]).max() < 1e-5 and corrected.defaults.anchor_source
 
 
 @pytest.mark.parametrize("name", ["pixel-cross-fade", "flow-slider"])

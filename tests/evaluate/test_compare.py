@@ -102,7 +102,7 @@ def test_gaps_are_what_is_lost(off_by_a_tenth):
 
 
 def test_the_mean_to_the_truth_leaves_strength_0_out(off_by_a_tenth):
-    """An anchored slider has 99 dB there, which would lift this mean of 20 to 31."""
+    """A corrected slider has 99 dB there, which would lift this mean of 20 to 31."""
     assert off_by_a_tenth.measures.truth_psnr == pytest.approx(20, abs=1e-3)
 
 

@@ -52,7 +52,7 @@ def test_only_interactive_frames_of_a_polynomial_slider_cross_wide_gaps(pipe, mo
     assert rendered == [0.63]
 
 
-def test_the_source_is_a_finished_frame_where_a_model_anchors(pipe, monkeypatch):
+def test_the_source_is_a_finished_frame_where_a_model_is_corrected(pipe, monkeypatch):
     """An app never renders 0 there: the lowest strengths would have no frame below them and would be rendered."""
     rendered = note_renders(monkeypatch)
     pipe.slider_projector.register_to_config(degree=3)
