@@ -13,60 +13,42 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import FluxKontextPipeline
-from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RESOLUTIONS
 from PIL import Image
 from torch import Tensor
 
+from .base import base_of
 from .edit import EditDefaults, check_instruction
 from .errors import InvalidInput
 from .images import Photo, fitted, read_image, read_photo, working_size
 
-PARENT = inspect.signature(FluxKontextPipeline.__call__)
-# One row serves every strength, or there is one row per strength.
-ROWS = (
-    "image",
-    "latents",
-    "prompt_embeds",
-    "pooled_prompt_embeds",
-    "negative_prompt_embeds",
-    "negative_pooled_prompt_embeds",
-)
+_EMBEDS = ("prompt_embeds", "pooled_prompt_embeds", "negative_prompt_embeds", "negative_pooled_prompt_embeds")
+ROWS = ("image", "latents", *_EMBEDS)  # one row serves every strength, or there is one row per strength
 
 
-CHECKED = (
-    "prompt",
-    "prompt_2",
-    "height",
-    "width",
-    "negative_prompt",
-    "negative_prompt_2",
-    "prompt_embeds",
-    "negative_prompt_embeds",
-    "pooled_prompt_embeds",
-    "negative_pooled_prompt_embeds",
-    "callback_on_step_end_tensor_inputs",
-    "max_sequence_length",
-)
+def with_signature_of(parent: Callable) -> Callable[[Callable], Callable]:
+    """A decorator: show the parent's parameters, then the function's own keyword-only ones."""
+
+    def decorate(function: Callable) -> Callable:
+        shown = inspect.signature(parent)
+        own = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        vars(function)["__signature__"] = shown.replace(parameters=[*shown.parameters.values(), *own])
+        return function
+
+    return decorate
 
 
-def with_parent_signature(function: Callable) -> Callable:
-    """Show the parent's parameters, then the function's own keyword-only ones."""
-    own = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    vars(function)["__signature__"] = PARENT.replace(parameters=[*PARENT.parameters.values(), *own])
-    return function
-
-
-def bind_arguments(pipe: FluxKontextPipeline, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+def bind_arguments(pipe: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
     """What the caller gave, by the parent's names; an argument that the parent does not know is a TypeError."""
-    given = dict(PARENT.bind(pipe, *args, **kwargs).arguments)
-    given.pop("self")
-    return given
+    return dict(_parent_signature(pipe).bind(*args, **kwargs).arguments)
 
 
-def complete_arguments(
-    pipe: FluxKontextPipeline, given: dict[str, Any], defaults: EditDefaults | None
-) -> dict[str, Any]:
+def _parent_signature(pipe: Any) -> inspect.Signature:
+    """Of a call without what this package adds, which is keyword-only."""
+    shown = inspect.signature(pipe)
+    return shown.replace(parameters=[p for p in shown.parameters.values() if p.kind is not p.KEYWORD_ONLY])
+
+
+def complete_arguments(pipe: Any, given: dict[str, Any], defaults: EditDefaults | None) -> dict[str, Any]:
     """Every argument of the parent's: the caller's, then the model's own defaults, then the parent's.
 
     Raises InvalidInput for what has no meaning with strengths: several instructions, images, noises or seeds.
@@ -76,8 +58,7 @@ def complete_arguments(
         check_instruction(given["prompt"])
     if defaults is not None:
         given = _with_defaults(pipe, given, defaults)
-    unset = {name: p.default for name, p in PARENT.parameters.items() if name not in given and name != "self"}
-    return given | unset
+    return {name: p.default for name, p in _parent_signature(pipe).parameters.items()} | given
 
 
 def photo_for_full_size(given: dict[str, Any]) -> Photo:
@@ -93,7 +74,7 @@ def photo_for_full_size(given: dict[str, Any]) -> Photo:
     return read_photo(image)
 
 
-def encode_edit(pipe: FluxKontextPipeline, call: dict[str, Any]) -> dict[str, Any]:
+def encode_edit(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
     """The same call with everything that does not depend on the strength encoded, in batches of one (or N)."""
     height, width = parent_output_size(pipe, call["height"], call["width"], call["max_area"])
     call = {**call, "height": height, "width": width, "max_area": height * width}
@@ -110,31 +91,33 @@ def encode_edit(pipe: FluxKontextPipeline, call: dict[str, Any]) -> dict[str, An
     return {**call, "generator": None}
 
 
-def packed_source(pipe: FluxKontextPipeline, call: dict[str, Any]) -> Tensor | None:
+def packed_source(pipe: Any, call: dict[str, Any]) -> Tensor | None:
     """The source of an encoded call as target tokens, (1 or N, L, 4 C); None where the output has another size."""
     *_, height, width = call["image"].shape
     fits = (height * pipe.vae_scale_factor, width * pipe.vae_scale_factor) == (call["height"], call["width"])
     return pipe._pack_latents(call["image"], *call["image"].shape) if fits else None
 
 
-def parent_output_size(pipe: FluxKontextPipeline, height: int | None, width: int | None, area: int) -> tuple[int, int]:
+def parent_output_size(pipe: Any, height: int | None, width: int | None, area: int) -> tuple[int, int]:
     """(height, width) that the parent renders for its arguments `height`, `width` and `max_area`."""
     default, multiple = pipe.default_sample_size * pipe.vae_scale_factor, packing(pipe)
     aspect = (width or default) / (height or default)
-    return _down(round((area / aspect) ** 0.5), multiple), _down(round((area * aspect) ** 0.5), multiple)
+    height, width = round((area / aspect) ** 0.5), round((area * aspect) ** 0.5)
+    return height // multiple * multiple, width // multiple * multiple
 
 
-def source_pixels(pipe: FluxKontextPipeline, image: Any, auto_resize: bool) -> Tensor:
+def source_pixels(pipe: Any, image: Any, auto_resize: bool) -> Tensor:
     """The picture as the parent feeds it to its VAE: (1, 3, H, W) in [-1, 1]."""
     height, width = pipe.image_processor.get_default_height_width(image)
     if auto_resize:
         aspect = width / height
-        _, width, height = min((abs(aspect - w / h), w, h) for w, h in PREFERRED_KONTEXT_RESOLUTIONS)
-    height, width = _down(height, packing(pipe)), _down(width, packing(pipe))
-    return pipe.image_processor.preprocess(pipe.image_processor.resize(image, height, width), height, width)
+        _, width, height = min((abs(aspect - w / h), w, h) for w, h in base_of(pipe).preferred_sizes)
+    multiple, processor = packing(pipe), pipe.image_processor
+    height, width = height // multiple * multiple, width // multiple * multiple
+    return processor.preprocess(processor.resize(image, height, width), height, width)
 
 
-def is_latents(pipe: FluxKontextPipeline, image: Any) -> bool:
+def is_latents(pipe: Any, image: Any) -> bool:
     """Whether the parent takes `image` for latents (B, C, h, w)."""
     return isinstance(image, Tensor) and image.ndim == 4 and image.shape[1] == pipe.latent_channels
 
@@ -152,12 +135,16 @@ def check_rows(call: dict[str, Any], num_strengths: int) -> None:
 
 def rows_of_chunk(call: dict[str, Any], chunk: range) -> dict[str, Tensor]:
     """The batched arguments of some of the strengths, B rows each."""
-    return {name: _rows(call[name], chunk) for name in ROWS if call[name] is not None}
+    given = {name: call[name] for name in ROWS if call[name] is not None}
+    return {
+        name: x[chunk.start : chunk.stop] if len(x) > 1 else x.repeat(len(chunk), *[1] * (x.ndim - 1))
+        for name, x in given.items()
+    }
 
 
 def chunks(num_strengths: int, batch_size: int | None) -> list[range]:
     """Ranges of at most `batch_size` strengths; None: all in one."""
-    step = num_strengths if batch_size is None else batch_size
+    step = batch_size or num_strengths
     return [range(i, min(i + step, num_strengths)) for i in range(0, num_strengths, step)]
 
 
@@ -167,7 +154,7 @@ def check_batch_size(batch_size: int | None) -> None:
         raise InvalidInput(f"strength_batch_size is a whole number of at least 1, not {batch_size!r}.")
 
 
-def correctable_source(pipe: FluxKontextPipeline, call: dict[str, Any]) -> Tensor | None:
+def correctable_source(pipe: Any, call: dict[str, Any]) -> Tensor | None:
     """The source's pixels (1, 3, H, W) in [0, 1], if the call's frames can be corrected by them: pictures of its size,
     from one row of everything; else None."""
     image = call["image"]
@@ -198,15 +185,9 @@ def joined(parts: list[Any]) -> Any:
     return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else torch.cat(parts)
 
 
-def packing(pipe: FluxKontextPipeline) -> int:
+def packing(pipe: Any) -> int:
     """Pixels per token side."""
     return pipe.vae_scale_factor * 2
-
-
-def _rows(tensor: Tensor, chunk: range) -> Tensor:
-    if len(tensor) == 1:
-        return tensor.repeat(len(chunk), *[1] * (tensor.ndim - 1))
-    return tensor[chunk.start : chunk.stop]
 
 
 def _the_only(name: str, value: Any) -> Any:
@@ -227,7 +208,7 @@ def _the_only(name: str, value: Any) -> Any:
     return value[0]
 
 
-def _with_defaults(pipe: FluxKontextPipeline, given: dict[str, Any], defaults: EditDefaults) -> dict[str, Any]:
+def _with_defaults(pipe: Any, given: dict[str, Any], defaults: EditDefaults) -> dict[str, Any]:
     settings = {
         "num_inference_steps": defaults.steps,
         "guidance_scale": defaults.guidance,
@@ -241,7 +222,7 @@ def _with_defaults(pipe: FluxKontextPipeline, given: dict[str, Any], defaults: E
     return settings
 
 
-def _output_size(pipe: FluxKontextPipeline, given: dict[str, Any], size: int) -> tuple[int, int]:
+def _output_size(pipe: Any, given: dict[str, Any], size: int) -> tuple[int, int]:
     """(width, height) in pixels, of whole tokens, in the source's aspect ratio as far as the caller leaves it open."""
     height, width = given.get("height"), given.get("width")
     if height and width:
@@ -255,7 +236,7 @@ def _output_size(pipe: FluxKontextPipeline, given: dict[str, Any], size: int) ->
     return working_size((source_width, source_height), round(math.sqrt(area)), packing(pipe))
 
 
-def _source_size(pipe: FluxKontextPipeline, image: Any, size: int) -> tuple[int, int]:
+def _source_size(pipe: Any, image: Any, size: int) -> tuple[int, int]:
     if image is None:
         return size, size
     if isinstance(image, Image.Image):
@@ -266,7 +247,7 @@ def _source_size(pipe: FluxKontextPipeline, image: Any, size: int) -> tuple[int,
     return width, height
 
 
-def _working_source(pipe: FluxKontextPipeline, given: dict[str, Any], output: tuple[int, int]) -> Any:
+def _working_source(pipe: Any, given: dict[str, Any], output: tuple[int, int]) -> Any:
     """The whole source at the size of the output; at its area where the caller wants another shape, by a token or more,
     than the source's own. Latents have the size they have."""
     image = given["image"]
@@ -288,34 +269,19 @@ def _wants_another_shape(given: dict[str, Any], source: tuple[int, int], token: 
     return max(abs(width * stretched - width), abs(height / stretched - height)) >= token
 
 
-def _down(side: int, multiple: int) -> int:
-    return side // multiple * multiple
-
-
-def _encode_texts(pipe: FluxKontextPipeline, call: dict[str, Any]) -> dict[str, Any]:
+def _encode_texts(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
     """Prompts become embeddings: (1, T, width) and pooled (1, P); the negative ones only where they are used."""
+    pipe.check_inputs(**{name: call[name] for name in inspect.signature(pipe.check_inputs).parameters})
     names = ("prompt", "prompt_2", "prompt_embeds", "pooled_prompt_embeds")
-    negative = {name: call[f"negative_{name}"] for name in names}
-    positive = {name: call[name] for name in names}
-    _check_texts(pipe, call)
-    has_negative = negative["prompt"] is not None or negative["prompt_embeds"] is not None
-    both = {"": positive, "negative_": negative if has_negative and call["true_cfg_scale"] > 1 else None}
+    has_negative = call["negative_prompt"] is not None or call["negative_prompt_embeds"] is not None
+    settings = {"device": pipe._execution_device, "max_sequence_length": call["max_sequence_length"]}
     scale = (call["joint_attention_kwargs"] or {}).get("scale")
-    encoded: dict[str, Any] = {}
-    for prefix, texts in both.items():
+    encoded = dict(call)
+    for prefix, is_used in ("", True), ("negative_", has_negative and call["true_cfg_scale"] > 1):
         embeds = pooled = None
-        if texts is not None:
-            embeds, pooled, _ = pipe.encode_prompt(
-                **texts,
-                device=pipe._execution_device,
-                max_sequence_length=call["max_sequence_length"],
-                lora_scale=scale,
-            )
-        encoded |= {f"{prefix}prompt_embeds": embeds, f"{prefix}pooled_prompt_embeds": pooled}
-        encoded |= {f"{prefix}prompt": None, f"{prefix}prompt_2": None}
-    return {**call, **encoded}
-
-
-def _check_texts(pipe: FluxKontextPipeline, call: dict[str, Any]) -> None:
-    """The parent's own complaints, before anything is encoded."""
-    pipe.check_inputs(**{name: call[name] for name in CHECKED})
+        if is_used:
+            texts = {name: call[f"{prefix}{name}"] for name in names}
+            embeds, pooled, _ = pipe.encode_prompt(**texts, **settings, lora_scale=scale)
+        values = dict(zip(names, (None, None, embeds, pooled), strict=True))
+        encoded |= {f"{prefix}{name}": value for name, value in values.items()}
+    return encoded

@@ -45,26 +45,14 @@ class SliderWeights:
     lora: LoraWeights
 
 
-def read_slider(
-    source: str | os.PathLike,
-    *,
-    subfolder: str | None = None,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | os.PathLike | None = None,
-    local_files_only: bool = False,
-) -> SliderWeights:
+def read_slider(source: str | os.PathLike, subfolder: str | None = None, **hub_options: Any) -> SliderWeights:
     """Read a slider of either layout from a folder or a hub repository (see `load_slider`)."""
-    folder = Path(source)
-    if not folder.is_dir():
-        folder = download_slider(
-            source, subfolder, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
-        )
-    if subfolder:
-        folder = folder / subfolder
+    folder = Path(source) if os.path.isdir(source) else download_slider(source, subfolder, **hub_options)
+    folder = folder / (subfolder or "")
     for home in (folder / PROJECTOR_FOLDER, folder):
         if (home / PROJECTOR_FILE).is_file():
-            return SliderWeights(_read_projector(home), read_lora(_lora_home(home, folder)))
+            lora_home = home if (home / LORA_FILE).is_file() else folder
+            return SliderWeights(read_projector(home), read_lora(lora_home))
     if (folder / AUTHORS_FILE).is_file():
         return SliderWeights(_read_authors_projector(folder / AUTHORS_FILE), read_lora(folder))
     raise CheckpointError(
@@ -116,8 +104,7 @@ def has_foreign_card(folder: Path) -> bool:
 
 
 def forget_local_paths(files: Iterable[Path]) -> None:
-    """Take out of configurations where they were loaded from, as diffusers notes it and a path of this machine concerns
-    nobody else. `files` are those that were just written. Others that lie beside them stay as they are."""
+    """Take out of configurations that were just written the local path they were loaded from, which diffusers notes."""
     for file in files:
         config = json.loads(file.read_text(encoding="utf-8"))
         names = [key for key in ("_name_or_path", "name_or_path") if os.path.sep in str(config.get(key, ""))]
@@ -136,7 +123,7 @@ def pipeline_configs(folder: Path, parts: Mapping[str, Any]) -> list[Path]:
 def slider_card(weights: SliderWeights, base_model: str | None) -> str:
     """A model card. `base_model` is a hub id, or None."""
     config = weights.projector.config
-    along = "what the MLP says" if config.degree is None else f"a polynomial of degree {config.degree}"
+    shape = "piecewise linear" if config.degree is None else f"a polynomial of degree {config.degree}"
     ranks = sorted({tensor.shape[0] for name, tensor in weights.lora.tensors.items() if ".lora_A." in name})
     facts = {"library_name": "diffusers", "base_model": base_model, "tags": "[lora, image-to-image, kontext-slider]"}
     header = "\n".join(f"{key}: {value}" for key, value in facts.items() if value)
@@ -152,12 +139,11 @@ A projector from (strength, pooled instruction) to modulation offsets, and the L
 | | |
 |---|---|
 | base model | {base_model or "see where these files lie"} |
-| width of the offsets | {config.modulation_dim} |
-| pooled text width | {config.pooled_dim} |
+| widths of offsets and pooled text | {config.modulation_dim}, {config.pooled_dim} |
 | strength encoding | {config.strength_encoding} ({config.strength_dim} values) |
 | projector | {config.num_layers} layers, {config.hidden_dim} wide |
 | offsets go to | {config.place} |
-| along the slider they are | {along} |
+| in the strength they are | {shape} |
 | LoRA rank | {", ".join(map(str, ranks))} |
 
 ```python
@@ -170,10 +156,6 @@ frames = pipe(image, "make it snow", strength=[0.0, 0.5, 1.0]).images
 """
 
 
-def _lora_home(home: Path, folder: Path) -> Path:
-    return home if (home / LORA_FILE).is_file() else folder
-
-
 def _base_layer(transformer: nn.Module, name: str) -> nn.Module | None:
     try:
         layer = transformer.get_submodule(name)
@@ -182,11 +164,13 @@ def _base_layer(transformer: nn.Module, name: str) -> nn.Module | None:
     return layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
 
 
-def _read_projector(home: Path) -> StrengthProjector:
+def read_projector(home: Path, kinds: Mapping[str, type] | None = None) -> Any:
+    """The StrengthProjector of a folder, or one of the class that `kinds` has for its configuration's `_class_name`."""
     try:
         config = json.loads((home / "config.json").read_text(encoding="utf-8"))
         tensors = load_file(home / PROJECTOR_FILE)
-        projector = StrengthProjector(**{k: v for k, v in config.items() if not k.startswith("_")})
+        kind = (kinds or {}).get(config.get("_class_name"), StrengthProjector)
+        projector = kind(**{name: value for name, value in config.items() if not name.startswith("_")})
     except (OSError, SafetensorError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"The slider's projector is not readable: {error}") from error
     return _filled(projector, tensors)
@@ -224,7 +208,7 @@ def _sizes_of(tensors: Any) -> dict[str, Any]:
     }
 
 
-def _filled(projector: StrengthProjector, tensors: dict[str, Tensor]) -> StrengthProjector:
+def _filled(projector: nn.Module, tensors: dict[str, Tensor]) -> Any:
     try:
         projector.load_state_dict(tensors, strict=True)
     except RuntimeError as error:

@@ -26,6 +26,7 @@ PROJECTOR_FILE = "diffusion_pytorch_model.safetensors"
 AUTHORS_FILE = "slider_projector.pth"
 LORA_FILE = "pytorch_lora_weights.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"  # beside a LoRA that peft wrote
+UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, httpx.TransportError, OSError)
 
 
 def download_slider(source: str | os.PathLike, subfolder: str | None, **options: Any) -> Path:
@@ -47,7 +48,7 @@ def download_slider(source: str | os.PathLike, subfolder: str | None, **options:
             f"The hub has no {name!r} at this revision, or it is private: check the name, or log in with "
             "`hf auth login`."
         ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, httpx.TransportError, OSError) as error:
+    except UNREACHABLE as error:
         raise CheckpointError(
             f"The slider {name!r} is not on this machine and the hub could not be reached. Check the connection, or "
             "give a local folder."
@@ -61,23 +62,13 @@ def find_projector(source: str | os.PathLike, **options: Any) -> Path:
 
 
 def download_pipeline(name: str, **options: Any) -> Path | None:
-    """The snapshot of a hub pipeline with a component of this package, or None for any other repository.
-
-    Such a repository was written by `save_pretrained`: one folder per component, and nothing else is needed. What the
-    hub says when a repository is absent, gated or unreachable is left to diffusers, which asks next.
-    """
+    """The snapshot of a hub pipeline with a component of this package, as `save_pretrained` wrote it, or None for any
+    other repository, and for one that is absent, gated or unreachable: diffusers says so next."""
     known = ("revision", "token", "cache_dir", "local_files_only", "force_download")
     hub = {key: options[key] for key in known if options.get(key) is not None}
     try:
         index = json.loads(Path(hf_hub_download(name, "model_index.json", **hub)).read_text(encoding="utf-8"))
-    except (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        HFValidationError,
-        httpx.TransportError,
-        OSError,
-    ):
+    except (HFValidationError, *UNREACHABLE):
         return None
     parts = {part: entry[0] for part, entry in index.items() if isinstance(entry, list) and part[0] != "_"}
     if not any(str(library).split(".")[0] == __package__ for library in parts.values()):

@@ -19,26 +19,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
-from .checkpointing import wrap_checkpointing
 from .errors import CheckpointError, InvalidInput
+from .modulation import wrap_checkpointing
 
 ADAPTER = "slider"
 PREFIX = "transformer."
-# The modules of the public release; the attn names match the single blocks as well.
-TARGETS = (
-    "attn.to_q",
-    "attn.to_k",
-    "attn.to_v",
-    "attn.to_out.0",
-    "attn.add_q_proj",
-    "attn.add_k_proj",
-    "attn.add_v_proj",
-    "attn.to_add_out",
-    "ff.net.0.proj",
-    "ff.net.2",
-    "ff_context.net.0.proj",
-    "ff_context.net.2",
-)
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.loaders import FluxLoraLoaderMixin
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .errors import CheckpointError
@@ -110,12 +109,11 @@ def read_lora(folder: Path) -> LoraWeights:
 
 def write_lora(folder: Path, lora: LoraWeights) -> None:
     """`pytorch_lora_weights.safetensors`, as diffusers writes and reads it, its configuration inside."""
-    cut = {name.removeprefix(PREFIX): value for name, value in (lora.metadata or {}).items()}
-    FluxLoraLoaderMixin.save_lora_weights(
-        str(folder),
-        transformer_lora_layers={name.removeprefix(PREFIX): value for name, value in lora.tensors.items()},
-        transformer_lora_adapter_metadata=cut or None,
-    )
+    header = {"format": "pt"}
+    if lora.metadata:
+        header[LORA_ADAPTER_METADATA_KEY] = json.dumps(lora.metadata, indent=2, sort_keys=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in lora.tensors.items()}, folder / LORA_FILE, metadata=header)
 
 
 def _read_config(file: Path) -> dict[str, Any] | None:

@@ -15,18 +15,18 @@ Legend: B frames in the batch, D width of the transformer, N blocks of both kind
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .base import Place, Site, family_of
-from .checkpointing import wrap_checkpointing
 from .errors import InvalidInput
 from .projector import ModulationOffsets
 
+_CHECKPOINTING = "_gradient_checkpointing_func"  # of a transformer
 Replaced = list[tuple[nn.Module, str, nn.Module]]  # owner, name, and the module that stood there
 
 
@@ -183,3 +183,41 @@ def _check_fit(transformer: nn.Module, offsets: ModulationOffsets, place: Place)
         if not isinstance(offset, torch.Tensor) or offset.ndim != 2 or offset.shape[1] != width:
             shape = tuple(getattr(offset, "shape", ()))
             raise InvalidInput(f"The {name} offsets have shape {shape}; this transformer needs (frames, {width}).")
+
+
+class _ConditionedBlock:
+    """A transformer block under a condition: a function of the block's inputs and, behind them, of the condition's."""
+
+    def __init__(self, block: Any, condition: Callable[..., AbstractContextManager], num_tensors: int) -> None:
+        self._block, self._condition, self._num_tensors = block, condition, num_tensors
+
+    def __call__(self, *args: Any) -> Any:
+        num_inputs = len(args) - self._num_tensors
+        with self._condition(self._block, *args[num_inputs:]):
+            return self._block(*args[:num_inputs])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._block, name)
+
+
+def wrap_checkpointing(
+    transformer: nn.Module, condition: Callable[..., AbstractContextManager], *tensors: Any
+) -> Callable[[], None]:
+    """Recompute every block under `condition(block, *tensors)`; gradients reach `tensors`. Returns what undoes it.
+
+    What holds while a block runs must hold again when gradient checkpointing recomputes it in the backward pass, and by
+    then the `with` block of the forward pass is usually over. So the transformer's checkpointing function is wrapped.
+    """
+    plain = vars(transformer).get(_CHECKPOINTING)
+    if plain is None:  # checkpointing was never enabled
+        return lambda: None
+
+    def checkpoint(block: Any, *args: Any) -> Any:
+        return plain(_ConditionedBlock(block, condition, len(tensors)), *args, *tensors)
+
+    def unwrap() -> None:
+        if vars(transformer).get(_CHECKPOINTING) is checkpoint:
+            setattr(transformer, _CHECKPOINTING, plain)
+
+    setattr(transformer, _CHECKPOINTING, checkpoint)
+    return unwrap

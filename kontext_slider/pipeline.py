@@ -100,7 +100,7 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
         return base_of(self)
 
     @torch.no_grad()
-    @calls.with_parent_signature
+    @calls.with_signature_of(FluxKontextPipeline.__call__)
     def __call__(
         self,
         *args: Any,

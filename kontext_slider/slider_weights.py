@@ -91,19 +91,15 @@ class SliderWeightsMixin(DiffusionPipeline):
         Args:
             projector: fits the transformer (`zero_last_layer` starts it at the plain model).
             config: a LoraConfig of two matrices a layer, or a rank for the released settings (alpha = rank, gaussian
-                init, lora.TARGETS).
+                init, the family's `lora_targets`).
 
         Raises InvalidInput for a config that trains more (DoRA, biases, modules_to_save), CheckpointError for a
         projector that does not fit.
         """
         checkpoint.check_projector_fit(projector, self.transformer)
         if isinstance(config, int):
-            config = LoraConfig(
-                r=config,
-                lora_alpha=config,
-                target_modules=list(family_of(self.transformer).lora_targets),
-                init_lora_weights="gaussian",
-            )
+            targets = list(family_of(self.transformer).lora_targets)
+            config = LoraConfig(r=config, lora_alpha=config, target_modules=targets, init_lora_weights="gaussian")
         with self._offload_paused():
             lora.add_lora(self.transformer, config)
             self._set_projector(projector)

@@ -76,6 +76,7 @@ class BaseModel(Protocol):
     """One pipeline's base model."""
 
     lora_targets: ClassVar[tuple[str, ...]]  # the modules that a slider's LoRA adapts
+    preferred_sizes: ClassVar[Sequence[tuple[int, int]]]  # (width, height) of pictures that the model was trained on
     modulation_names: ClassVar[tuple[str, ...]]  # what the transformer calls its modulation layers
     mlp_shift_scale: ClassVar[tuple[int, int]]  # places of the MLP's shift and scale in a text modulation's answer
 

@@ -14,7 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import FluxKontextPipeline, FluxTransformer2DModel, SchedulerMixin
-from diffusers.pipelines.flux.pipeline_flux_kontext import calculate_shift, retrieve_timesteps
+from diffusers.pipelines.flux.pipeline_flux_kontext import (
+    PREFERRED_KONTEXT_RESOLUTIONS,
+    calculate_shift,
+    retrieve_timesteps,
+)
 from PIL import Image
 from torch import Tensor, nn
 
@@ -39,6 +43,7 @@ class Flux1Kontext:
         "ff_context.net.0.proj",
         "ff_context.net.2",
     )
+    preferred_sizes = PREFERRED_KONTEXT_RESOLUTIONS
     modulation_names = ("norm1", "norm1_context", "norm", "norm_out")
     mlp_shift_scale = (2, 3)  # norm1_context answers (x, gate_msa, shift_mlp, scale_mlp, gate_mlp)
 
