@@ -29,7 +29,11 @@ def find_images(patterns: Iterable[str], leave_out: Collection[Path] = ()) -> tu
         pictures = [path for path in named if not is_search or path not in leave_out]
         found.update(dict.fromkeys(pictures))
         if not pictures:
-            problems.append(_leads_nowhere(pattern))
+            is_folder = os.path.isdir(os.path.expanduser(pattern))
+            empty = "no pictures are in this folder; name one that holds some."
+            problems.append(
+                f"{pattern}: {empty if is_folder else 'there is no such picture or folder; check the path.'}"
+            )
     return list(found), problems
 
 
@@ -46,9 +50,3 @@ def _matches(pattern: str) -> tuple[list[Path], bool]:
 
 def _looks_like_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and os.path.isfile(path)
-
-
-def _leads_nowhere(pattern: str) -> str:
-    if os.path.isdir(os.path.expanduser(pattern)):
-        return f"{pattern}: no pictures are in this folder; name one that holds some."
-    return f"{pattern}: there is no such picture or folder; check the path."

@@ -1,8 +1,7 @@
 """Does a model know an instruction, and if not, which of those that it knows come nearest?
 
-A model with a small vocabulary lists its edits and their phrasings (`pipe.known_instructions`). A model that takes
-anything lists none. Comparison is by words: filler ("please", "the picture") carries no meaning and is dropped, so
-"Turn it into night!" counts as "make it night", while "make the ball blue" never counts as "make the ball red".
+Comparison is by words. Filler ("please", "the picture") is dropped, so "Turn it into night!" counts as "make it night",
+while "make the ball blue" never counts as "make the ball red".
 """
 
 from __future__ import annotations
@@ -32,11 +31,8 @@ class Advice:
 
 
 def advise(instruction: str, known: Mapping[str, Sequence[str]], num_nearest: int = 3) -> Advice:
-    """Compare `instruction` with what a model was trained for.
-
-    `known` maps an edit's name to its phrasings; empty means that the model takes any instruction. `nearest` holds at
-    most `num_nearest` phrasings, one per edit, and is empty when the instruction is known.
-    """
+    """Compare `instruction` with what a model was trained for: `known`, edit name -> phrasings; empty for a model that
+    takes any instruction. `nearest` holds at most `num_nearest` phrasings, one per edit; none for a known one."""
     phrasings = [phrase for phrases in known.values() for phrase in phrases]
     if not phrasings or any(_same(instruction, phrase) for phrase in phrasings):
         return Advice(is_known=True)

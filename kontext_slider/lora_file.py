@@ -48,43 +48,39 @@ _UNSUPPORTED = {  # a part of a key between its dots -> what it belongs to
     re.compile("diff|diff_b"): "full-weight differences",
     re.compile("bias"): "biases",
 }
-_IMAGE_QKV = ("attn.to_q", "attn.to_k", "attn.to_v")
-_TEXT_QKV = ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj")
+_IMAGE_QKV, _TEXT_QKV = "attn.to_q attn.to_k attn.to_v", "attn.add_q_proj attn.add_k_proj attn.add_v_proj"
 # Black Forest Labs' names of layers -> diffusers'. Several: one matrix there, its rows in this order.
-_DOUBLE: dict[str, tuple[str, ...]] = {
+_DOUBLE = {
     "img_attn_qkv": _IMAGE_QKV,
     "txt_attn_qkv": _TEXT_QKV,
-    "img_attn_proj": ("attn.to_out.0",),
-    "txt_attn_proj": ("attn.to_add_out",),
-    "img_mlp_0": ("ff.net.0.proj",),
-    "img_mlp_2": ("ff.net.2",),
-    "txt_mlp_0": ("ff_context.net.0.proj",),
-    "txt_mlp_2": ("ff_context.net.2",),
-    "img_mod_lin": ("norm1.linear",),
-    "txt_mod_lin": ("norm1_context.linear",),
+    "img_attn_proj": "attn.to_out.0",
+    "txt_attn_proj": "attn.to_add_out",
+    "img_mlp_0": "ff.net.0.proj",
+    "img_mlp_2": "ff.net.2",
+    "txt_mlp_0": "ff_context.net.0.proj",
+    "txt_mlp_2": "ff_context.net.2",
+    "img_mod_lin": "norm1.linear",
+    "txt_mod_lin": "norm1_context.linear",
     "processor_qkv_lora1": _IMAGE_QKV,
     "processor_qkv_lora2": _TEXT_QKV,
-    "processor_proj_lora1": ("attn.to_out.0",),
-    "processor_proj_lora2": ("attn.to_add_out",),
+    "processor_proj_lora1": "attn.to_out.0",
+    "processor_proj_lora2": "attn.to_add_out",
 }
-_SINGLE: dict[str, tuple[str, ...]] = {
-    "linear1": (*_IMAGE_QKV, "proj_mlp"),
-    "linear2": ("proj_out",),
-    "modulation_lin": ("norm.linear",),
+_SINGLE = {
+    "linear1": f"{_IMAGE_QKV} proj_mlp",
+    "linear2": "proj_out",
+    "modulation_lin": "norm.linear",
     "processor_qkv_lora": _IMAGE_QKV,
-    "processor_proj_lora": ("proj_out",),
+    "processor_proj_lora": "proj_out",
 }
-_OUTSIDE: dict[str, tuple[str, ...]] = {
-    "img_in": ("x_embedder",),
-    "txt_in": ("context_embedder",),
-    "time_in_in_layer": ("time_text_embed.timestep_embedder.linear_1",),
-    "time_in_out_layer": ("time_text_embed.timestep_embedder.linear_2",),
-    "vector_in_in_layer": ("time_text_embed.text_embedder.linear_1",),
-    "vector_in_out_layer": ("time_text_embed.text_embedder.linear_2",),
-    "guidance_in_in_layer": ("time_text_embed.guidance_embedder.linear_1",),
-    "guidance_in_out_layer": ("time_text_embed.guidance_embedder.linear_2",),
-    "final_layer_linear": ("proj_out",),
-    "final_layer_adaLN_modulation_1": ("norm_out.linear",),
+_EMBEDDERS = {"time_in": "timestep_embedder", "vector_in": "text_embedder", "guidance_in": "guidance_embedder"}
+_OUTSIDE = {
+    "img_in": "x_embedder",
+    "txt_in": "context_embedder",
+    **{f"{foreign}_in_layer": f"time_text_embed.{own}.linear_1" for foreign, own in _EMBEDDERS.items()},
+    **{f"{foreign}_out_layer": f"time_text_embed.{own}.linear_2" for foreign, own in _EMBEDDERS.items()},
+    "final_layer_linear": "proj_out",
+    "final_layer_adaLN_modulation_1": "norm_out.linear",
 }
 
 
@@ -101,10 +97,8 @@ def read_lora(folder: Path) -> LoraWeights:
     alphas = {PREFIX + name: pair.alpha for name, pair in pairs.items() if pair.alpha is not None}
     matrices = {f"{PREFIX}{name}.lora_A.weight": pair.down for name, pair in pairs.items()}
     matrices |= {f"{PREFIX}{name}.lora_B.weight": pair.up for name, pair in pairs.items()}
-    metadata = None
-    if header is not None and matrices.keys() == tensors.keys():
-        metadata = {PREFIX + name: value for name, value in header.items()}
-    return LoraWeights(matrices, alphas, metadata)
+    is_ours = header is not None and matrices.keys() == tensors.keys()
+    return LoraWeights(matrices, alphas, {PREFIX + k: v for k, v in header.items()} if header and is_ours else None)
 
 
 def write_lora(folder: Path, lora: LoraWeights) -> None:
@@ -152,20 +146,21 @@ class Pair:
 
 
 def translate(tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None, file: str) -> dict[str, Pair]:
-    """The pairs of a LoRA file by diffusers' names of the layers, such as "transformer_blocks.0.attn.to_q".
+    """The pairs of a LoRA `file` by diffusers' names of the layers, such as "transformer_blocks.0.attn.to_q".
 
-    Args:
-        tensors: what the file holds, in the names of any program in this module's list.
-        config: a LoraConfig of peft as a dict; it has the alphas that the tensors do not tell. None: there is none.
-        file: the file's name, for messages.
-
-    Raises CheckpointError, a sentence with the file's name, for everything that is no plain LoRA of a FLUX transformer.
+    `config`: a LoraConfig as a dict, with the alphas that are not among the tensors. Raises CheckpointError for
+    everything that is no plain LoRA of a FLUX transformer.
     """
     if config is not None and config.get("use_dora"):
         raise _unsupported("DoRA", "use_dora", file)
+    parts: dict[str, dict[str, Tensor]] = {}  # by the file's own names of the layers
+    for key, tensor in tensors.items():
+        name, kind = _parse(key, file)
+        parts.setdefault(name, {})[kind] = tensor
     pairs: dict[str, Pair] = {}
-    for name, pair in _pairs(tensors, file).items():
-        bare = _PREFIX.sub("", name, count=1) if _PREFIX.match(name) else name
+    for name, found in parts.items():
+        pair, prefix = _pair(name, found, file), _PREFIX.match(name)
+        bare = name[prefix.end() :] if prefix else name
         pair = pair if config is None or pair.alpha is not None else replace(pair, alpha=_alpha(config, bare, pair))
         layers = _layers(name, bare, file)
         for layer, part in zip(layers, _split(name, bare, pair, len(layers), file), strict=True):
@@ -173,15 +168,6 @@ def translate(tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None, f
                 raise CheckpointError(f"{file} has two LoRAs for the layer {layer!r}. Keep one of them.")
             pairs[layer] = part
     return pairs
-
-
-def _pairs(tensors: Mapping[str, Tensor], file: str) -> dict[str, Pair]:
-    """The tensors of a file by its own names of the layers."""
-    parts: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        name, part = _parse(key, file)
-        parts.setdefault(name, {})[part] = tensor
-    return {name: _pair(name, found, file) for name, found in parts.items()}
 
 
 def _parse(key: str, file: str) -> tuple[str, str]:
@@ -232,15 +218,15 @@ def _layers(name: str, bare: str, file: str) -> tuple[str, ...]:
     else:
         stem, layers = "", _OUTSIDE.get(flat) or _own(_OUTSIDE, flat)
     if layers is not None:
-        return tuple(stem + layer for layer in layers)
+        return tuple(stem + layer for layer in layers.split())
     if name.startswith(("transformer.", "base_model.model.")):
         return (bare,)  # a layer of another transformer, perhaps: `check_fit` compares it with the one that is there
     raise _unknown(name, file)
 
 
-def _own(table: Mapping[str, tuple[str, ...]], flat: str) -> tuple[str, ...] | None:
+def _own(table: Mapping[str, str], flat: str) -> str | None:
     """diffusers' own layer, whose name may have underscores in the place of dots."""
-    return next(((layer,) for layers in table.values() for layer in layers if layer.replace(".", "_") == flat), None)
+    return next((layer for layer in " ".join(table.values()).split() if layer.replace(".", "_") == flat), None)
 
 
 def _split(name: str, bare: str, pair: Pair, count: int, file: str) -> list[Pair]:

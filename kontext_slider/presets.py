@@ -1,10 +1,9 @@
-"""Which models there are by name, and the one door through which the app and the command line load any model."""
+"""The models by name, and how app and command line load any model."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -33,25 +32,21 @@ class Preset:
     needs: str
 
 
-PRESETS: dict[str, Preset] = {
-    preset.name: preset
-    for preset in (
-        Preset(
-            name="pocket",
-            model=str(shipped("weights/pocket")),
-            slider=None,
-            title="Pocket: the small model in the box",
-            needs="any computer",
-        ),
-        Preset(
-            name="kontext-dev",
-            model="black-forest-labs/FLUX.1-Kontext-dev",
-            slider="RishubhPar/KontinuousKontextWeights",
-            title="FLUX.1 Kontext [dev] with the released slider weights",
-            needs="access granted by the licence of the base model, and a GPU of 40 GB (bfloat16)",
-        ),
-    )
-}
+_POCKET = Preset(
+    name="pocket",
+    model=str(shipped("weights/pocket")),
+    slider=None,
+    title="Pocket: the small model in the box",
+    needs="any computer",
+)
+_KONTEXT = Preset(
+    name="kontext-dev",
+    model="black-forest-labs/FLUX.1-Kontext-dev",
+    slider="RishubhPar/KontinuousKontextWeights",
+    title="FLUX.1 Kontext [dev] with the released slider weights",
+    needs="access granted by the licence of the base model, and a GPU of 40 GB (bfloat16)",
+)
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (_POCKET, _KONTEXT)}
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -123,11 +118,8 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     """A device that is there; InvalidInput for one that is not."""
     import torch
 
-    available = ["cpu"]
-    if torch.backends.mps.is_available():
-        available.insert(0, "mps")
-    if torch.cuda.is_available():
-        available.insert(0, "cuda")
+    backends = {"cuda": torch.cuda, "mps": torch.backends.mps}
+    available = [*(name for name, backend in backends.items() if backend.is_available()), "cpu"]
     if device is None:
         return torch.device(available[0])
     try:
@@ -177,8 +169,13 @@ def _existing_source(source: str) -> str:
 
 
 def _load_error(source: str, error: Exception) -> CheckpointError:
-    """What went wrong between here and the weights, found in the chain of causes, as a sentence."""
-    causes = list(_causes(error))
+    """A sentence for what went wrong, found in the chain of causes."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    names = " ".join(type(cause).__name__.lower() for cause in causes)
     if any(isinstance(cause, GatedRepoError) for cause in causes):
         advice = (
             f"Access to it is granted on request: accept its licence at https://huggingface.co/{source}, "
@@ -186,16 +183,8 @@ def _load_error(source: str, error: Exception) -> CheckpointError:
         )
     elif any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
         advice = "There is no such folder, and no such repository on the hub that you may see. Check the spelling."
-    elif any(
-        "connect" in type(cause).__name__.lower() or "offline" in type(cause).__name__.lower() for cause in causes
-    ):
+    elif "connect" in names or "offline" in names:
         advice = "There is no such folder, and the hub cannot be reached. Check the path or the network connection."
     else:
         advice = f"{error} Check that the files are complete."
     return CheckpointError(f"{source!r} cannot be loaded. {advice}")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -7,6 +7,7 @@ D width of the transformer (`inner_dim`), K places of a polynomial.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from numbers import Real
 from typing import Any, get_args
 
@@ -77,15 +78,12 @@ class StrengthProjector(ModelMixin, ConfigMixin):
         degree: int | None = None,
     ) -> None:
         super().__init__()
-        _check_sizes(num_layers, strength_dim, strength_encoding, degree)
-        _check_highest(highest_strength)
+        _check_settings(num_layers, strength_dim, strength_encoding, degree, highest_strength)
         if place not in get_args(Place):
             raise InvalidInput(f"The place of the offsets is one of {', '.join(get_args(Place))}, not {place!r}.")
         self.pe_extender = nn.Linear(strength_dim, pooled_dim)
         widths = [2 * pooled_dim, *[hidden_dim] * (num_layers - 1), 2 * modulation_dim]
-        layers: list[nn.Module] = []
-        for width_in, width_out in zip(widths, widths[1:], strict=False):
-            layers += [nn.Linear(width_in, width_out), nn.ReLU()]
+        layers = [layer for sizes in pairwise(widths) for layer in (nn.Linear(*sizes), nn.ReLU())]
         self.projector = nn.Sequential(*layers[:-1])
 
     def zero_last_layer(self) -> StrengthProjector:
@@ -132,7 +130,7 @@ class StrengthProjector(ModelMixin, ConfigMixin):
         return ModulationOffsets(*(torch.where(beyond, a, b) for a, b in zip(there, offsets, strict=True)))
 
     def _mlp_offsets(self, strength: Tensor, pooled: Tensor) -> ModulationOffsets:
-        """What the MLP itself says, (B, D) each."""
+        """The MLP's own answers, (B, D) each."""
         encoded = self.encode_strength(strength).to(self.pe_extender.weight.dtype)  # (B, E)
         encoded = self.pe_extender(encoded)  # (B, P)
         pooled = pooled.to(encoded).expand(len(encoded), -1)
@@ -155,12 +153,7 @@ def lagrange_weights(places: Tensor, strength: Tensor) -> Tensor:
     return factors.prod(dim=2)
 
 
-def _check_highest(strength: Any) -> None:
-    if isinstance(strength, bool) or not isinstance(strength, Real) or not 0 < float(strength) < math.inf:
-        raise InvalidInput(f"The highest strength of training is a number above 0, not {strength!r}.")
-
-
-def _check_sizes(num_layers: int, strength_dim: int, strength_encoding: str, degree: int | None) -> None:
+def _check_settings(num_layers: int, strength_dim: int, strength_encoding: str, degree: Any, highest: Any) -> None:
     if strength_encoding not in ENCODINGS:
         raise InvalidInput(f"The strength encoding is one of {', '.join(ENCODINGS)}, not {strength_encoding!r}.")
     if strength_encoding == "release" and strength_dim != 2:
@@ -171,3 +164,5 @@ def _check_sizes(num_layers: int, strength_dim: int, strength_encoding: str, deg
         raise InvalidInput(f"The projector needs at least 2 layers, not {num_layers}.")
     if degree is not None and (isinstance(degree, bool) or not isinstance(degree, int) or degree < 1):
         raise InvalidInput(f"The degree of the offsets' polynomial is a whole number from 1 on, not {degree!r}.")
+    if isinstance(highest, bool) or not isinstance(highest, Real) or not 0 < float(highest) < math.inf:
+        raise InvalidInput(f"The highest strength of training is a number above 0, not {highest!r}.")

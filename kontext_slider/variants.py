@@ -1,7 +1,7 @@
 """Sliders of other kinds than the shipped one: the paper's ablations (section 4, table 2), on disk and in pictures.
 
-"no-pooled" is an ordinary slider on disk. "text-space" has one more text token in the place of offsets; only what is
-here reads and applies it.
+"no-pooled" is an ordinary slider on disk. "text-space" has one more text token in the place of offsets, and only this
+file reads and applies it.
 
 Legend: B frames (one strength each), P width of the pooled text, E width of the text tokens, T text tokens.
 """
@@ -9,7 +9,6 @@ Legend: B frames (one strength each), P width of the pooled text, E width of the
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,15 +18,13 @@ import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from . import lora
-from .checkpoint import SliderWeights, read_lora, slider_card, write_slider
+from .checkpoint import SliderWeights, read_lora, read_projector, slider_card, write_slider
 from .edit import MAX_STRENGTH, check_strengths
-from .errors import CheckpointError, InvalidInput, MissingSlider
-from .hub import PROJECTOR_FILE, PROJECTOR_FOLDER
+from .errors import InvalidInput, MissingSlider
+from .hub import PROJECTOR_FOLDER
 from .modulation import offsets_attached
 from .pipeline import KontextSliderPipeline
 from .projector import ModulationOffsets, StrengthProjector
@@ -87,7 +84,7 @@ class NoPooledProjector(StrengthProjector):
 
     def as_plain(self) -> StrengthProjector:
         """The same function as a StrengthProjector: the weights that would read the pooled text are zero."""
-        plain = StrengthProjector(**_settings_of(self.config))
+        plain = StrengthProjector(**{name: value for name, value in self.config.items() if name[0] != "_"})
         plain.load_state_dict(self.state_dict())
         with torch.no_grad():
             plain.projector[0].weight[:, self.config.pooled_dim :] = 0  # (hidden, 2 P)
@@ -133,19 +130,14 @@ def slider_on(
         pooled: (B, P) or (1, P).
         kept: (B,) of 0 and 1; rows with 0 have no strength: their offsets (or their token) are zero. None: all 1.
     """
-    answer = projector(strengths, pooled)
+    answer, weight = projector(strengths, pooled), torch.ones(1) if kept is None else kept
     if isinstance(projector, TextSpaceProjector):
-        attached = token_appended(transformer, _kept(answer, kept))
+        attached = token_appended(transformer, answer * weight.to(answer)[:, None, None])
     else:
-        offsets = ModulationOffsets(*(_kept(part, kept) for part in answer))
+        offsets = ModulationOffsets(*(part * weight.to(part)[:, None] for part in answer))
         attached = offsets_attached(transformer, offsets, projector.config.place)
     with lora.slider_lora(transformer, on=True), attached:
         yield
-
-
-def _kept(rows: Tensor, kept: Tensor | None) -> Tensor:
-    """Rows (B, ...), those that are not kept zero."""
-    return rows if kept is None else rows * kept.to(rows).reshape(-1, *[1] * (rows.ndim - 1))
 
 
 class _AnySlider(KontextSliderPipeline):
@@ -173,44 +165,26 @@ def with_projector(pipe: KontextSliderPipeline, projector: Projector) -> Kontext
     return view
 
 
-def render(
-    pipe: KontextSliderPipeline,
-    projector: Projector,
-    image: Image.Image,
-    instruction: str,
-    strengths: Sequence[float],
-    seed: int,
-) -> list:
-    """Frames (H, W, 3) in [0, 1] by a projector of any kind and the LoRA that is on the pipeline."""
-    generator = torch.Generator().manual_seed(seed)
-    view = with_projector(pipe, projector)
-    return list(view(image, instruction, strength=list(strengths), generator=generator, output_type="np").images)
-
-
 def variant_method(weights: SliderWeights) -> Frames:
-    """A trained slider of any kind as (pipe, image, instruction, strengths, seed) -> frames, on any pipeline of its
-    base model, whose own slider is put back afterwards (as one that is not trained further)."""
+    """A trained slider of any kind as (pipe, image, instruction, strengths, seed) -> frames (H, W, 3) in [0, 1], on any
+    pipeline of its base model, whose own slider is put back afterwards (as one that is not trained further)."""
 
     def method(
         pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
     ) -> list:
-        nn.Module.to(weights.projector, device=pipe.transformer.device, dtype=pipe.transformer.dtype)
-        with _lora_in_place(pipe.transformer, weights.lora):
-            return render(pipe, weights.projector, image, instruction, strengths, seed)
+        transformer, generator = pipe.transformer, torch.Generator().manual_seed(seed)
+        nn.Module.to(weights.projector, device=transformer.device, dtype=transformer.dtype)
+        view, previous = with_projector(pipe, weights.projector), lora.take_lora(transformer)
+        lora.put_lora(transformer, weights.lora)
+        try:
+            frames = view(image, instruction, strength=list(strengths), generator=generator, output_type="np").images
+        finally:
+            lora.remove_lora(transformer)
+            if previous is not None:
+                lora.put_lora(transformer, previous)
+        return list(frames)
 
     return method
-
-
-@contextmanager
-def _lora_in_place(transformer: nn.Module, weights: lora.LoraWeights) -> Iterator[None]:
-    previous = lora.take_lora(transformer)
-    lora.put_lora(transformer, weights)
-    try:
-        yield
-    finally:
-        lora.remove_lora(transformer)
-        if previous is not None:
-            lora.put_lora(transformer, previous)
 
 
 def save_variant(folder: Path, projector: Projector, transformer: nn.Module) -> None:
@@ -227,17 +201,5 @@ def save_variant(folder: Path, projector: Projector, transformer: nn.Module) -> 
 
 def load_variant(folder: Path) -> SliderWeights:
     """Read what `save_variant` wrote. Raises CheckpointError for a folder that holds something else."""
-    home = folder / PROJECTOR_FOLDER
-    try:
-        config = json.loads((home / "config.json").read_text(encoding="utf-8"))
-        kind = TextSpaceProjector if config.get("_class_name") == TextSpaceProjector.__name__ else StrengthProjector
-        projector = kind(**_settings_of(config))
-        projector.load_state_dict(load_file(home / PROJECTOR_FILE))
-    except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"There is no readable slider in {str(folder)!r}: {error}") from error
-    return SliderWeights(projector.eval(), read_lora(folder))
-
-
-def _settings_of(config: Any) -> dict[str, Any]:
-    """A projector's configuration without diffusers' own notes."""
-    return {name: value for name, value in config.items() if not name.startswith("_")}
+    projector = read_projector(folder / PROJECTOR_FOLDER, {TextSpaceProjector.__name__: TextSpaceProjector})
+    return SliderWeights(projector, read_lora(folder))
