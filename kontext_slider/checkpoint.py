@@ -139,11 +139,9 @@ A projector from (strength, pooled instruction) to modulation offsets, and the L
 | | |
 |---|---|
 | base model | {base_model or "see where these files lie"} |
-| widths of offsets and pooled text | {config.modulation_dim}, {config.pooled_dim} |
 | strength encoding | {config.strength_encoding} ({config.strength_dim} values) |
-| projector | {config.num_layers} layers, {config.hidden_dim} wide |
-| offsets go to | {config.place} |
-| in the strength they are | {shape} |
+| projector | {config.num_layers} layers, {config.hidden_dim} wide, pooled text {config.pooled_dim} wide |
+| offsets | {config.modulation_dim} wide, to {config.place}, {shape} in the strength |
 | LoRA rank | {", ".join(map(str, ranks))} |
 
 ```python

@@ -78,8 +78,7 @@ def slider_lora(transformer: nn.Module, on: bool) -> Iterator[None]:
 
 
 def _switched(layer: LoraLayer, on: bool) -> tuple[list[str], bool]:
-    """(active adapters, all disabled) of a layer with the slider's switched. Unlike peft's own switches, setting these
-    leaves `requires_grad` alone."""
+    """(active adapters, all disabled) of a layer with the slider's switched; peft's own would set requires_grad."""
     others = [] if layer.disable_adapters else [name for name in layer.active_adapters if name != ADAPTER]
     return [*others, ADAPTER] if on else others, False
 
@@ -130,8 +129,7 @@ def _load(transformer: nn.Module, weights: LoraWeights) -> None:
 
 
 def _exact_config(weights: LoraWeights) -> dict[str, Any]:
-    """A LoraConfig that gives every layer its own rank and alpha. Anchored: "proj_out" is also the end of the names of
-    other layers."""
+    """A LoraConfig that gives every layer its own rank and alpha, by whole names: "proj_out" also ends other names."""
     ranks = {layer: down.shape[0] for layer, (down, _) in weights.pairs().items()}
     alphas = {layer: weights.alphas.get(PREFIX + layer, rank) for layer, rank in ranks.items()}
     settings: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """Attach a slider's offsets to an unmodified transformer, and take them off again.
 
 The base model says where they go (`base.modulation_sites`). "text_stream", the paper's place: the modulation of a
-double block's text stream answers with shifts, scales and gates; a wrapper adds to the shift and scale of the MLP.
+double block's text stream gives shifts, scales and gates; a wrapper adds to the shift and scale of the MLP.
 "time_text_embed": the vector of time and pooled text, which drives every modulation of the transformer, is scaled and
 shifted once. "every_block": each block gets that vector scaled and shifted by a pair of its own. Nothing else of the
 transformer changes, its state-dict keys included.
@@ -55,15 +55,15 @@ class _OffsetEmbedding(Wrapper):
     """For the module that embeds time and pooled text."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        return offset_embedding(self.plain(*args, **kwargs), self.offsets)
+        return _offset_embedding(self.plain(*args, **kwargs), self.offsets)
 
 
 class _OffsetModulation(Wrapper):
     """For a modulation layer: the vector of time and pooled text, by whatever name it is given, is offset."""
 
     def forward(self, x: Tensor, *given: Tensor, **named: Tensor) -> Any:
-        vectors = {name: offset_embedding(vector, self.offsets) for name, vector in named.items()}
-        return self.plain(x, *(offset_embedding(vector, self.offsets) for vector in given), **vectors)
+        vectors = {name: _offset_embedding(vector, self.offsets) for name, vector in named.items()}
+        return self.plain(x, *(_offset_embedding(vector, self.offsets) for vector in given), **vectors)
 
 
 _WRAPPERS = {"text_stream": _OffsetText, "time_text_embed": _OffsetEmbedding, "every_block": _OffsetModulation}
@@ -74,8 +74,7 @@ class OffsetsHandle:
 
     def __init__(self, transformer: nn.Module, offsets: ModulationOffsets, place: Place) -> None:
         @contextmanager
-        def recomputed(block: nn.Module, *tensors: Tensor) -> Iterator[None]:
-            """A block of the backward pass: these offsets, whatever is attached by then."""
+        def recomputed(block: nn.Module, *tensors: Tensor) -> Iterator[None]:  # in the backward pass
             replaced = _attach(transformer, ModulationOffsets(*tensors), place, only=block)
             try:
                 yield
@@ -108,8 +107,7 @@ def attach_offsets(transformer: nn.Module, offsets: ModulationOffsets, place: Pl
     """
     transformer = getattr(transformer, "_orig_mod", transformer)  # torch.compile(transformer)
     _check_fit(transformer, offsets, place)
-    family = family_of(transformer)
-    sites = [site for kind in ("time_text_embed", "every_block") for site in family.modulation_sites(transformer, kind)]
+    sites = [*_sites(transformer, "time_text_embed"), *_sites(transformer, "every_block")]
     if any(isinstance(getattr(owner, name), Wrapper) for owner, names in sites for name in names):
         raise InvalidInput("This transformer has offsets attached. Detach them before attaching others.")
     return OffsetsHandle(transformer, offsets, place)
@@ -163,7 +161,7 @@ def _put_back(replaced: Replaced) -> None:
         owner._modules[name] = before
 
 
-def offset_embedding(embedding: Tensor, offsets: ModulationOffsets) -> Tensor:
+def _offset_embedding(embedding: Tensor, offsets: ModulationOffsets) -> Tensor:
     """A vector of time and pooled text (B, D), times 1 + scale, plus shift."""
     return _added(_added(torch.ones_like(embedding), offsets.scale) * embedding, offsets.shift)
 

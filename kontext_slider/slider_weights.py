@@ -1,8 +1,4 @@
-"""Loading, saving, adding and removing a slider: what KontextSliderPipeline inherits, as diffusers' pipelines inherit
-their LoRA loaders.
-
-A slider is a projector and a LoRA; they come and go together.
-"""
+"""Loading, saving, adding and removing a slider (projector and LoRA together), for pipelines to inherit."""
 
 from __future__ import annotations
 
@@ -52,14 +48,8 @@ class SliderWeightsMixin(DiffusionPipeline):
         Raises CheckpointError (a ValueError), everything as it was before: nothing there, an unknown layout, damaged
         files, weights made for another model, a gated, private or unreachable repository.
         """
-        weights = checkpoint.read_slider(
-            source,
-            subfolder=subfolder,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-        )
+        hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        weights = checkpoint.read_slider(source, subfolder, **hub)
         checkpoint.check_fit(weights.projector, weights.lora, self.transformer)
         with self._offload_paused():
             lora.put_lora(self.transformer, weights.lora)
@@ -72,9 +62,7 @@ class SliderWeightsMixin(DiffusionPipeline):
             folder: made where it does not exist.
             card: the text of its README.md; None for one from the slider's own facts, where no other README.md lies.
 
-        Other files in the folder stay as they are.
-
-        Raises MissingSlider when there is no projector or no LoRA.
+        Other files in the folder stay as they are. Raises MissingSlider when there is no projector or no LoRA.
         """
         projector = self.require_slider()
         weights = lora.take_lora(self.transformer)
@@ -142,8 +130,8 @@ class SliderWeightsMixin(DiffusionPipeline):
         return self.slider_projector
 
     def _set_projector(self, projector: StrengthProjector) -> None:
-        where = {"device": self.transformer.device, "dtype": self.transformer.dtype}
-        nn.Module.to(projector, **where)  # ModelMixin's own `to` warns of an empty list of modules at every cast
+        # not ModelMixin's own `to`, which warns of an empty list of modules at every cast
+        nn.Module.to(projector, device=self.transformer.device, dtype=self.transformer.dtype)
         self.register_modules(slider_projector=projector)
 
     @contextmanager

@@ -1,7 +1,6 @@
-"""Sliders of other kinds than the shipped one: the paper's ablations (section 4, table 2), on disk and in pictures.
+"""The paper's ablations (section 4, table 2), on disk and in pictures.
 
-"no-pooled" is an ordinary slider on disk. "text-space" has one more text token in the place of offsets, and only this
-file reads and applies it.
+"no-pooled" is an ordinary slider on disk. "text-space", a text token in the place of offsets, is read and applied here.
 
 Legend: B frames (one strength each), P width of the pooled text, E width of the text tokens, T text tokens.
 """
