@@ -21,6 +21,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
 	$$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 ARGS ?=
+# Two processes, a file of tests at a time: the tests compute in one thread each.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 PIP_ARGS ?=
 
 help:
@@ -65,13 +67,13 @@ app: install
 	$(BIN)/python app.py --open $(ARGS)
 
 test: install-dev browser
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: install-dev browser
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 bench: install
 	@for file in benchmarks/bench_*.py; do \

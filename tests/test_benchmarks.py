@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -112,12 +111,11 @@ def test_the_gpu_benchmark_runs_to_its_end(scripts, monkeypatch, capsys, tmp_pat
     """It runs on rented machines, where a typing error is dear, and half a table must not be lost."""
     import bench_gpu
 
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)  # compiled blocks have tests of their own
     written = tmp_path / "figures.json"
     arguments = ["--tiny", "--sizes", "64", "96", "--steps", "2", "--rounds", "1", "--out", str(written)]
     monkeypatch.setattr(sys, "argv", ["bench_gpu.py", *arguments])
     bench_gpu.main()
-    torch._dynamo.reset()
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert line == json.loads(written.read_text())
     first, second = line["tables"]

@@ -55,7 +55,7 @@ class Browser:
         self._visitor = self.call("Target.createBrowserContext")["browserContextId"]
         target = self.call("Target.createTarget", url="about:blank", browserContextId=self._visitor)["targetId"]
         if before is not None:
-            self.call("Target.disposeBrowserContext", browserContextId=before)
+            self.send("Target.disposeBrowserContext", browserContextId=before)  # a page that hangs never answers
         self._page = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "DOM"):
             self.call(f"{domain}.enable")
@@ -89,15 +89,19 @@ class Browser:
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Send one command and wait for its answer."""
+        reply = self.send(method, **params).get(timeout=TIMEOUT)
+        assert "error" not in reply, f"{method}: {reply['error']['message']}"
+        return reply["result"]
+
+    def send(self, method: str, **params: Any) -> queue.SimpleQueue[dict[str, Any]]:
+        """Send one command. Returns where its answer will be."""
         self._sent += 1
         answer = self._answers[self._sent] = queue.SimpleQueue()
         message = {"id": self._sent, "method": method, "params": params}
         if self._page is not None:
             message["sessionId"] = self._page
         os.write(self._to_browser, json.dumps(message).encode() + b"\0")
-        reply = answer.get(timeout=TIMEOUT)
-        assert "error" not in reply, f"{method}: {reply['error']['message']}"
-        return reply["result"]
+        return answer
 
     def open(self, address: str, ready: str) -> None:
         """Go to a page and wait until the expression `ready` holds there."""
