@@ -1,8 +1,8 @@
 """Moving pictures: GIF, WebP and MP4 that hold every frame they are given, the identical ones too.
 
-Pillow (GIF) and libwebp (WebP) drop a frame that equals the one before and lengthen its time instead, so that a
-sweep over a strength without effect reads back with fewer frames than it has strengths. The containers are therefore
-put together here, frame by frame; the pixels are compressed by Pillow and PyAV.
+Measured with Pillow 12.3.0: of two equal frames `save_all` keeps one, as GIF (unequal times, disposal, comments,
+`optimize=False` change nothing) and as WebP (nor do unequal times, key frames, `allow_mixed`). So a sweep over a
+strength without effect would lose frames; here Pillow compresses each frame, and only the containers are our own.
 
 Sources: GIF89a specification (W3C), "WebP Container Specification" (Google), ITU-T H.273 for the colour tags.
 Every writer takes a file that is open for writing and reading, equally large RGB pictures one at a time, frames per

@@ -33,8 +33,7 @@ def recipe(session: EditSession, model: str, slider: str | None, speed: str, qua
     model, slider, speed, quantize: the flags that the model and its engine were made with.
     """
     flags = {"model": model, "slider": slider, "speed": speed, "quantize": quantize}
-    edit = {name: getattr(session, name) for name in ("instruction", "seed", "steps", "guidance")}
-    return edit | flags | {"edited_at": list(session.size)}
+    return session.spec.facts() | flags | {"edited_at": list(session.size)}
 
 
 def describe(

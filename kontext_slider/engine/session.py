@@ -54,8 +54,9 @@ class EditSession:
         open_preview: Callable[[], EditSession] | None = None,
     ):
         self.photo, self.source, self.size = photo, source, settings.size
-        self.instruction, self.seed = settings.spec.instruction, settings.spec.seed
-        self.steps, self.guidance = settings.spec.steps, settings.spec.guidance
+        self.spec = settings.spec
+        self.instruction, self.seed, self.steps = self.spec.instruction, self.spec.seed, self.spec.steps
+        self.guidance = self.spec.guidance
         self.settings, self._frame_cache, self._queue, self._batch = settings, frames, queue, batch
         self.shortcuts, self._highest, self._source_is_frame = shortcuts, highest, source_is_frame
         self._full_size = FullSize(photo, source, may_drift=not source_is_frame)

@@ -123,8 +123,7 @@ class Saving:
 
     def _facts(self, edit: OpenEdit, strength: float) -> dict[str, Any]:
         """What a file tells of its edit; None for what is not known."""
-        settings = {name: getattr(edit.session, name) for name in ("instruction", "seed", "steps", "guidance")}
-        return settings | self.origin | edit.session.full_size_facts(strength)
+        return edit.session.spec.facts() | self.origin | edit.session.full_size_facts(strength)
 
 
 def file_stem(instruction: str) -> str:

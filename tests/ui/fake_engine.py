@@ -38,7 +38,7 @@ class FakeSession:
     """`steps` steps of `step_seconds` per frame; a newer `show` supersedes an older one between two steps."""
 
     def __init__(self, engine: FakeEngine, photo: Photo, spec: EditSpec) -> None:
-        self.photo, self._engine = photo, engine
+        self.photo, self.spec, self._engine = photo, spec, engine
         self.instruction, self.seed, self.steps, self.guidance = spec.instruction, spec.seed, spec.steps, spec.guidance
         defaults, multiple = engine.pipe.defaults, 2 * engine.pipe.vae_scale_factor
         self.source = working_image(photo.on_white(), defaults.size, multiple)

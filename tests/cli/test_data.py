@@ -3,6 +3,7 @@
 from kontext_slider.cli import main
 from kontext_slider.train.data.categories import CATEGORIES
 from tests.tiny import tiny_pipeline
+from tests.train.data.conftest import lenient as lenient  # a fixture
 
 
 def test_the_command_measures_both_kinds_of_ends(pipe, tmp_path, capsys):
@@ -24,18 +25,8 @@ def test_the_run_command_makes_a_report_that_says_how(plain_pipe, tmp_path, caps
     """`kontext-slider data run` end to end on a model that has no slider yet, and the command in its report must be the
     one that repeats it."""
     plain_pipe.save_pretrained(tmp_path / "model")
-    flags = [
-        "--model",
-        str(tmp_path / "model"),
-        "--num",
-        "2",
-        "--seed",
-        "4",
-        "--size",
-        "48",
-        "--morpher",
-        "latent-fade",
-    ]
+    flags = ["--model", str(tmp_path / "model"), "--num", "2", "--seed", "4", "--size", "48"]
+    flags += ["--morpher", "latent-fade"]
     assert not main(["data", "run", "--out", str(tmp_path / "out"), *flags, "--max-kl", "1.5"])
     assert "load_dataset" in capsys.readouterr().out
     report = (tmp_path / "out" / "report" / "report.md").read_text()
