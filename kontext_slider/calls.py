@@ -124,22 +124,23 @@ def is_latents(pipe: Any, image: Any) -> bool:
 
 def check_rows(call: dict[str, Any], num_strengths: int) -> None:
     """Raise InvalidInput for a tensor that has neither one row nor one per strength."""
-    for name in ROWS:
-        rows = 1 if call[name] is None else len(call[name])
-        if rows not in (1, num_strengths):
+    for name, tensor in _rows(call).items():
+        if len(tensor) not in (1, num_strengths):
             raise InvalidInput(
-                f"`{name}` has a batch of {rows}; with {num_strengths} strengths it needs 1 (for all of them) or "
-                f"{num_strengths}."
+                f"`{name}` has a batch of {len(tensor)}; with {num_strengths} strengths it needs 1 (for all of them) "
+                f"or {num_strengths}."
             )
+
+
+def _rows(call: dict[str, Any]) -> dict[str, Tensor]:
+    """The batched arguments that are given."""
+    return {name: call[name] for name in ROWS if call[name] is not None}
 
 
 def rows_of_chunk(call: dict[str, Any], chunk: range) -> dict[str, Tensor]:
     """The batched arguments of some of the strengths, B rows each."""
-    given = {name: call[name] for name in ROWS if call[name] is not None}
-    return {
-        name: x[chunk.start : chunk.stop] if len(x) > 1 else x.repeat(len(chunk), *[1] * (x.ndim - 1))
-        for name, x in given.items()
-    }
+    picked = {name: [0] * len(chunk) if len(tensor) == 1 else list(chunk) for name, tensor in _rows(call).items()}
+    return {name: call[name][rows] for name, rows in picked.items()}
 
 
 def chunks(num_strengths: int, batch_size: int | None) -> list[range]:
@@ -169,13 +170,12 @@ def correctable_source(pipe: Any, call: dict[str, Any]) -> Tensor | None:
 
 def num_rows(call: dict[str, Any]) -> int:
     """1, or as many as there are strengths where any tensor has a row for each."""
-    return max(len(call[name]) for name in ROWS if call[name] is not None)
+    return max(map(len, _rows(call).values()))
 
 
 def repeated(call: dict[str, Any]) -> dict[str, Any]:
     """The call for twice as many strengths, those of the first again behind them."""
-    rows = {name: call[name] for name in ROWS if call[name] is not None}
-    return {**call, **{name: torch.cat([row, row]) if len(row) > 1 else row for name, row in rows.items()}}
+    return {**call, **{name: torch.cat([row, row]) if len(row) > 1 else row for name, row in _rows(call).items()}}
 
 
 def joined(parts: list[Any]) -> Any:
@@ -253,20 +253,14 @@ def _working_source(pipe: Any, given: dict[str, Any], output: tuple[int, int]) -
     image = given["image"]
     if is_latents(pipe, image):
         return image
-    size, source = round(math.sqrt(math.prod(output))), _source_size(pipe, image, 0)
-    if _wants_another_shape(given, source, packing(pipe)):
-        output = working_size(source, size, packing(pipe))
+    source, token, width, height = _source_size(pipe, image, 0), packing(pipe), given.get("width"), given.get("height")
+    if width and height:
+        stretch = math.sqrt(source[0] / source[1] * height / width)  # of the width, where areas are the same
+        if max(abs(width * stretch - width), abs(height / stretch - height)) >= token:
+            output = working_size(source, round(math.sqrt(math.prod(output))), token)
     if isinstance(image, Image.Image):
         return fitted(read_image(image), output)
     return pipe.image_processor.resize(image, output[1], output[0])
-
-
-def _wants_another_shape(given: dict[str, Any], source: tuple[int, int], token: int) -> bool:
-    width, height = given.get("width"), given.get("height")
-    if not width or not height:
-        return False
-    stretched = math.sqrt(source[0] / source[1] * height / width)  # of its width, where areas are the same
-    return max(abs(width * stretched - width), abs(height / stretched - height)) >= token
 
 
 def _encode_texts(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:

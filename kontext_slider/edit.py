@@ -1,7 +1,6 @@
 """The settings of an edit: what they are, their limits, and the sentence for a value that cannot be used.
 
-Every part of the package (command line, page, engine, pipeline, exports) checks its values here. All checks return the
-value as a plain Python number or text, and raise InvalidInput. Importing this file loads no library.
+All checks return the value as a plain Python number or text, or raise InvalidInput. Importing this loads no library.
 """
 
 from __future__ import annotations
@@ -26,28 +25,21 @@ QUANTIZATIONS = ("int8",)  # see `memory.py`
 
 @dataclass(frozen=True)
 class EditDefaults:
-    """Settings of an edit; a model folder may carry its own under "edit_defaults" of its `model_index.json`.
+    """Settings of an edit; a model folder may carry its own under "edit_defaults" of its `model_index.json`."""
 
-    Attributes:
-        size: side in pixels of a square with the area of the working image.
-        steps: denoise steps.
-        guidance: distilled guidance (ignored by transformers without a guidance input).
-        max_sequence_length: tokens of the second text encoder, at most 512.
-        anchor_source: whether strength 0 is the source itself (`residual.py`) or, as in the paper, the model's frame.
-    """
-
-    size: int = 512
-    steps: int = 28
-    guidance: float = 2.5
-    max_sequence_length: int = 512
-    anchor_source: bool = False
+    size: int = 512  # side in pixels of a square with the area of the working image
+    steps: int = 28  # denoise steps
+    guidance: float = 2.5  # distilled; ignored by transformers without a guidance input
+    max_sequence_length: int = 512  # tokens of the second text encoder, at most 512
+    anchor_source: bool = (
+        False  # strength 0 is the source itself (`residual.py`), not the model's frame as in the paper
+    )
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any] | None) -> EditDefaults:
         """Defaults with the given ones in place. Raises CheckpointError for a name that does not exist."""
         known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values or {}) - known)
-        if unknown:
+        if unknown := sorted(set(values or {}) - known):
             raise CheckpointError(
                 f"The model's edit_defaults name {', '.join(unknown)}; only {', '.join(sorted(known))} exist. "
                 "Correct model_index.json."
@@ -59,22 +51,14 @@ class EditDefaults:
 class EditSpec:
     """What the frames of an edit depend on besides picture, strength and model: values, so it can be in a cache key.
 
-    Attributes:
-        instruction: what to change, in words.
-        seed: of the noise that all strengths start from.
-        steps: denoise steps of a frame.
-        guidance: guidance scale; without effect on models that take none.
-        size: side in pixels of a square of the same area as the frames, which keep the source's aspect ratio.
-        max_sequence_length: tokens of the second text encoder.
-
     Raises InvalidInput for a value that no model can use.
     """
 
     instruction: str
-    seed: int
+    seed: int  # of the noise that all strengths start from
     steps: int
     guidance: float
-    size: int
+    size: int  # as in EditDefaults; frames keep the source's aspect ratio
     max_sequence_length: int = 512
 
     def __post_init__(self) -> None:

@@ -1,8 +1,5 @@
-"""Files that survive a full disk, a kill and a power cut: write whole or not at all, append a JSON line, digest.
-
-Also the note of a run's folder, which keeps another run from going on in it. Every error of a disk becomes a sentence
-here. A `DiskError` is one that the next file would meet, too. Importing this file loads no library.
-"""
+"""Files that survive a full disk, a kill and a power cut: write whole or not at all, append a JSON line, digest. Also
+the note in a run's folder, which keeps another run from going on in it. Importing this file loads no library."""
 
 from __future__ import annotations
 
@@ -41,9 +38,8 @@ def write_error(what: str, error: OSError) -> InvalidInput:
 def open_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A new file, open for writing and reading, that takes the place of `path` when the block ends without an error.
 
-    Until then it has a short hidden name in the same folder (`file.name`), so that nobody ever sees half of it. After
-    an error nothing is left of it, and what was at `path` before is still there. An OSError in the block is raised as
-    InvalidInput with a sentence (DiskError where the disk is full or read-only).
+    Until then it has a hidden name in the same folder (`file.name`). After an error nothing is left of it, and `path`
+    is as it was. An OSError in the block is raised as InvalidInput (DiskError where the disk is full or read-only).
     """
     path = Path(path)
     part = path.with_name(f".{uuid.uuid4().hex}.part")
@@ -54,7 +50,7 @@ def open_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException as error:
-        with contextlib.suppress(OSError):  # it may never have been made; the first error is the one to tell
+        with contextlib.suppress(OSError):  # it may never have been made
             part.unlink()
         if isinstance(error, OSError):
             raise write_error(f"Could not write {path}", error) from error
@@ -83,10 +79,8 @@ def put_in_place(partial: Path, path: Path) -> None:
 
 
 def open_run(note: Path, facts: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Write into a run's folder what the run is made of, or compare it with the `note` that is there. Returns the note.
-
-    facts: JSON values by name, which must be those of the run that is there. extra: noted, and not compared.
-    Raises InvalidInput where the folder holds another run, or the note cannot be read.
+    """Write into a run's folder what the run is made of (JSON values by name), or compare `facts` with the `note` that
+    is there; `extra` is not compared. Returns the note. InvalidInput for another run, or a note that is not readable.
     """
     if note.exists():
         return check_run(note, facts)
@@ -135,11 +129,8 @@ def _short(value: Any) -> str:
 
 
 def append_json_line(path: Path, value: Any) -> None:
-    """Add `value` as one line of JSON, in one write, so that two batches do not mix their lines.
-
-    A last line that a kill cut short is closed first. Raises InvalidInput, or DiskError, with a sentence; ValueError
-    for NaN and infinity, which are no JSON.
-    """
+    """Add `value` as one line of JSON, in one write, so that two batches do not mix their lines. A last line that a
+    kill cut short is closed first. Raises InvalidInput or DiskError; ValueError for NaN and infinity, which are no JSON."""
     line = json.dumps(value, allow_nan=False).encode() + b"\n"
     try:
         with open(path, "ab+") as file:
@@ -154,42 +145,30 @@ def append_json_line(path: Path, value: Any) -> None:
 
 
 def read_json_lines(path: Path) -> list[Any]:
-    """The values of a file of JSON lines; none where there is no file. A line that was cut short is left out.
-
-    Raises InvalidInput for a file that cannot be read.
-    """
+    """The values of a file of JSON lines; none where there is no file. A line that was cut short is left out."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read ({error.strerror}): check what it is, and its rights.") from error
-    return [value for line in lines for value in _json_values(line)]
-
-
-def _json_values(line: str) -> list[Any]:
-    """The one value of a line, or none."""
-    try:
-        return [json.loads(line)]
-    except (ValueError, RecursionError):
-        return []
+    values = []
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            values.append(json.loads(line))
+    return values
 
 
 def cut_json_lines(path: Path, step: int) -> None:
-    """Drop those lines of a log that are about later steps than `step`, which a resumed run writes again, and those
-    that are cut short."""
+    """Drop the lines of a log that are cut short or about later steps than `step`, which a resumed run writes again."""
     if path.exists():
-        kept = [
-            value for value in read_json_lines(path) if isinstance(value, dict) and value.get("step", step + 1) <= step
-        ]
-        write_whole(path, "".join(f"{json.dumps(value)}\n" for value in kept).encode())
+        steps = [value for value in read_json_lines(path) if isinstance(value, dict)]
+        kept = [json.dumps(value) + "\n" for value in steps if value.get("step", step + 1) <= step]
+        write_whole(path, "".join(kept).encode())
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder and those above it, and see that it takes files, before hours of work are lost to it.
-
-    Raises InvalidInput, or DiskError, with a sentence.
-    """
+    """Make the folder and those above it, and test that it takes files. Raises InvalidInput or DiskError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -221,8 +200,7 @@ def folder_sha256(folder: Path) -> str:
 
 
 def weights_sha256(module: nn.Module) -> str:
-    """The SHA-256 of names, shapes, precision and values of a module's tensors, and of its configuration, but for what
-    depends on the way the module was made; hexadecimal."""
+    """The SHA-256 of a module's tensors (name, shape, dtype, values) and its configuration without LOCAL_FACTS."""
     import torch
 
     config = module.config
@@ -245,19 +223,13 @@ def check_suffix(path: str | os.PathLike[str], known: tuple[str, ...]) -> str:
 
 
 def cut_to_bytes(text: str, limit: int) -> str:
-    """The beginning of `text` that takes at most `limit` bytes in UTF-8, without half a character.
-
-    A file system limits a name's bytes, and a Chinese letter takes three. Bytes that are no UTF-8 are left out.
-    """
+    """The beginning of `text` of at most `limit` bytes in UTF-8, without half a character and what is no UTF-8."""
     return text.encode("utf-8", "surrogateescape")[:limit].decode("utf-8", "ignore")
 
 
 def shipped(name: str) -> Path:
-    """The path of a file or folder that comes with the package, such as "weights/pocket"; where there is none, the one
-    that a clone of the repository would have.
-
-    A wheel has them inside the package (`setup.py` puts them there). In a clone they lie beside it.
-    """
+    """The path of a file or folder that comes with the package, such as "weights/pocket": a wheel has it inside the
+    package (`setup.py` puts it there), a clone of the repository beside it."""
     package = Path(__file__).resolve().parent
     installed = package / name
     return installed if installed.exists() else package.parent / name

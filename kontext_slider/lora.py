@@ -54,9 +54,8 @@ def slider_lora_parameters(transformer: nn.Module) -> list[nn.Parameter]:
 
 @contextmanager
 def slider_lora(transformer: nn.Module, on: bool) -> Iterator[None]:
-    """The slider's LoRA active or inactive inside the block, whatever it was before; restored afterwards.
+    """The slider's LoRA active or inactive inside the block; restored afterwards. Other adapters stay as they are.
 
-    Adapters that are active stay active, adapters switched off (`disable_lora`) stay off.
     Raises InvalidInput when other adapters are fused in the same layers, as peft would then skip the slider's, or where
     query, key and value are one matrix, as diffusers would.
     """
@@ -179,12 +178,8 @@ def remove_lora(transformer: nn.Module) -> None:
 @contextmanager
 def without_lora_layers(transformer: nn.Module) -> Iterator[None]:
     """The plain layers in the place of peft's wrappers, so that what is saved has the base model's names."""
-    wrapped = [
-        (parent, name, child)
-        for parent in transformer.modules()
-        for name, child in parent.named_children()
-        if isinstance(child, BaseTunerLayer)
-    ]
+    children = [(parent, *named) for parent in transformer.modules() for named in parent.named_children()]
+    wrapped = [(parent, name, child) for parent, name, child in children if isinstance(child, BaseTunerLayer)]
     try:
         for parent, name, child in wrapped:
             parent._modules[name] = child.get_base_layer()

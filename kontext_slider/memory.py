@@ -1,9 +1,9 @@
 """Memory: a pipeline on a device that is too small for all of it.
 
-Offloading. A new strength of an open edit needs the transformer's blocks and the VAE. The text encoders are needed when
-an edit is opened; the modulation layers too, at its first frame, as an engine keeps their answers for the paper's place
-of offsets. They are 27 % of the 12-billion transformer. With low VRAM both stay in main memory, and accelerate's hooks
-move them to the device for the length of a call, so every other use of the pipeline goes on working, slower.
+Offloading. A new strength of an open edit needs the transformer's blocks and the VAE. Text encoders are needed when an
+edit is opened, the modulation layers (27 % of the 12-billion transformer) at its first frame, as an engine keeps their
+answers for the paper's place of offsets. With low VRAM both stay in main memory, and accelerate's hooks move them to
+the device for the length of a call, so every other use of the pipeline goes on working, slower.
 
 int8. torchao keeps every matrix of the transformer's blocks as int8 with one scale for each row, and multiplies in the
 model's own dtype ("weight only"), the slider's LoRA beside it: half of the blocks' memory; a step takes half as long

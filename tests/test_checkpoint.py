@@ -156,96 +156,50 @@ def test_saving_without_a_slider(plain_pipe, tmp_path):
 # ---- files that are wrong
 
 
-def break_nothing_there(folder: Path) -> None:
-    (folder / "slider_projector.pth").unlink()
+PROJECTOR = "slider_projector.pth"
+KEY = "transformer.transformer_blocks.1.attn.to_k.lora_A.weight"
+TWO = [f"transformer.transformer_blocks.9.attn.to_k.lora_{part}.weight" for part in "AB"]
 
 
-def break_no_lora(folder: Path) -> None:
-    (folder / LORA).unlink()
+def projector_of(change):
+    """Write what `change` makes of the projector's tensors."""
+
+    def damage(folder: Path) -> None:
+        torch.save(change(torch.load(folder / PROJECTOR, weights_only=True)), folder / PROJECTOR)
+
+    return damage
 
 
-def break_lora_bytes(folder: Path) -> None:
-    (folder / LORA).write_bytes(b"not safetensors")
+def lora_of(change):
+    """Write what `change` makes of the LoRA's tensors."""
+    return lambda folder: save_file(change(load_file(folder / LORA)), folder / LORA)
 
 
-def break_projector_bytes(folder: Path) -> None:
-    (folder / "slider_projector.pth").write_bytes(b"broken")
+BREAKS = {
+    "nothing there": lambda folder: (folder / PROJECTOR).unlink(),
+    "no lora": lambda folder: (folder / LORA).unlink(),
+    "lora bytes": lambda folder: (folder / LORA).write_bytes(b"not safetensors"),
+    "projector bytes": lambda folder: (folder / PROJECTOR).write_bytes(b"broken"),
+    "projector keys": projector_of(lambda found: {**found, "projector.2.weight": found["projector.2.weight"][:3]}),
+    "projector kind": projector_of(lambda found: {"weight": torch.zeros(2, 2)}),
+    "projector width": projector_of(lambda found: tiny_projector(modulation_dim=64).state_dict()),
+    "pooled width": projector_of(lambda found: tiny_projector(pooled_dim=20).state_dict()),
+    "projector names": projector_of(lambda found: {**found, "projector.x.weight": torch.zeros(2, 2)}),
+    "projector values": projector_of(lambda found: dict.fromkeys(found, 1.0)),
+    "strength width": projector_of(
+        lambda found: {**found, "pe_extender.weight": torch.zeros(len(found["pe_extender.weight"]), 3)}
+    ),
+    "pickle": projector_of(lambda found: {"projector": Path("x"), "model": tiny_projector()}),
+    "lora shape": lora_of(lambda found: {**found, KEY: torch.zeros(4, 7)}),
+    "lora pair": lora_of(lambda found: {name: value for name, value in found.items() if "to_q.lora_B" not in name}),
+    "lora rank": lora_of(lambda found: {**found, KEY: found[KEY][:2].contiguous()}),
+    "lora dimension": lora_of(lambda found: {**found, KEY: found[KEY][0].contiguous()}),
+    "lora module": lora_of(lambda found: {**found, TWO[0]: torch.zeros(4, 32), TWO[1]: torch.zeros(32, 4)}),
+    "lora owner": lora_of(lambda found: {"text_encoder.q_proj.lora_A.weight": torch.zeros(4, 32)}),
+}
 
 
-def break_projector_keys(folder: Path) -> None:
-    tensors = torch.load(folder / "slider_projector.pth", weights_only=True)
-    tensors["projector.2.weight"] = tensors["projector.2.weight"][:3]
-    torch.save(tensors, folder / "slider_projector.pth")
-
-
-def break_projector_kind(folder: Path) -> None:
-    torch.save({"weight": torch.zeros(2, 2)}, folder / "slider_projector.pth")
-
-
-def break_projector_width(folder: Path) -> None:
-    torch.save(tiny_projector(modulation_dim=64).state_dict(), folder / "slider_projector.pth")
-
-
-def break_pooled_width(folder: Path) -> None:
-    torch.save(tiny_projector(pooled_dim=20).state_dict(), folder / "slider_projector.pth")
-
-
-def break_projector_names(folder: Path) -> None:
-    tensors = torch.load(folder / "slider_projector.pth", weights_only=True)
-    torch.save({**tensors, "projector.x.weight": torch.zeros(2, 2)}, folder / "slider_projector.pth")
-
-
-def break_projector_values(folder: Path) -> None:
-    tensors = torch.load(folder / "slider_projector.pth", weights_only=True)
-    torch.save(dict.fromkeys(tensors, 1.0), folder / "slider_projector.pth")
-
-
-def break_strength_width(folder: Path) -> None:
-    tensors = torch.load(folder / "slider_projector.pth", weights_only=True)
-    tensors["pe_extender.weight"] = torch.zeros(len(tensors["pe_extender.weight"]), 3)
-    torch.save(tensors, folder / "slider_projector.pth")
-
-
-def break_pickle(folder: Path) -> None:
-    torch.save({"projector": Path("x"), "model": tiny_projector()}, folder / "slider_projector.pth")
-
-
-def break_lora_shape(folder: Path) -> None:
-    tensors = load_file(folder / LORA)
-    name = "transformer.transformer_blocks.1.attn.to_k.lora_A.weight"
-    save_file({**tensors, name: torch.zeros(4, 7)}, folder / LORA)
-
-
-def break_lora_pair(folder: Path) -> None:
-    tensors = load_file(folder / LORA)
-    save_file({name: value for name, value in tensors.items() if "to_q.lora_B" not in name}, folder / LORA)
-
-
-def break_lora_rank(folder: Path) -> None:
-    tensors = load_file(folder / LORA)
-    name = "transformer.transformer_blocks.1.attn.to_k.lora_A.weight"
-    save_file({**tensors, name: tensors[name][:2].contiguous()}, folder / LORA)
-
-
-def break_lora_dimension(folder: Path) -> None:
-    tensors = load_file(folder / LORA)
-    name = "transformer.transformer_blocks.1.attn.to_k.lora_A.weight"
-    save_file({**tensors, name: tensors[name][0].contiguous()}, folder / LORA)
-
-
-def break_lora_module(folder: Path) -> None:
-    names = [f"transformer.transformer_blocks.9.attn.to_k.lora_{part}.weight" for part in "AB"]
-    save_file({**load_file(folder / LORA), names[0]: torch.zeros(4, 32), names[1]: torch.zeros(32, 4)}, folder / LORA)
-
-
-def break_lora_owner(folder: Path) -> None:
-    save_file({"text_encoder.q_proj.lora_A.weight": torch.zeros(4, 32)}, folder / LORA)
-
-
-BREAKS = [value for name, value in list(globals().items()) if name.startswith("break_")]
-
-
-@pytest.mark.parametrize("damage", BREAKS, ids=lambda damage: damage.__name__.removeprefix("break_"))
+@pytest.mark.parametrize("damage", BREAKS.values(), ids=BREAKS)
 @pytest.mark.parametrize("loaded", [False, True], ids=["onto the base", "onto a slider"])
 def test_wrong_files_change_nothing(damage, loaded, tmp_path):
     """Half a slider renders pictures, and they are wrong."""
