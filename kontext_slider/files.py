@@ -129,8 +129,8 @@ def _short(value: Any) -> str:
 
 
 def append_json_line(path: Path, value: Any) -> None:
-    """Add `value` as one line of JSON, in one write, so that two batches do not mix their lines. A last line that a
-    kill cut short is closed first. Raises InvalidInput or DiskError; ValueError for NaN and infinity, which are no JSON."""
+    """Add `value` as one line of JSON, in one write, so that two batches do not mix their lines. A last line that is
+    cut short is closed first. Raises InvalidInput or DiskError; ValueError for NaN and infinity, which are no JSON."""
     line = json.dumps(value, allow_nan=False).encode() + b"\n"
     try:
         with open(path, "ab+") as file:

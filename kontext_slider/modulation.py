@@ -183,21 +183,6 @@ def _check_fit(transformer: nn.Module, offsets: ModulationOffsets, place: Place)
             raise InvalidInput(f"The {name} offsets have shape {shape}; this transformer needs (frames, {width}).")
 
 
-class _ConditionedBlock:
-    """A transformer block under a condition: a function of the block's inputs and, behind them, of the condition's."""
-
-    def __init__(self, block: Any, condition: Callable[..., AbstractContextManager], num_tensors: int) -> None:
-        self._block, self._condition, self._num_tensors = block, condition, num_tensors
-
-    def __call__(self, *args: Any) -> Any:
-        num_inputs = len(args) - self._num_tensors
-        with self._condition(self._block, *args[num_inputs:]):
-            return self._block(*args[:num_inputs])
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._block, name)
-
-
 def wrap_checkpointing(
     transformer: nn.Module, condition: Callable[..., AbstractContextManager], *tensors: Any
 ) -> Callable[[], None]:
@@ -210,8 +195,12 @@ def wrap_checkpointing(
     if plain is None:  # checkpointing was never enabled
         return lambda: None
 
-    def checkpoint(block: Any, *args: Any) -> Any:
-        return plain(_ConditionedBlock(block, condition, len(tensors)), *args, *tensors)
+    def checkpoint(block: Any, *inputs: Any) -> Any:
+        def run(*args: Any) -> Any:
+            with condition(block, *args[len(inputs) :]):
+                return block(*args[: len(inputs)])
+
+        return plain(run, *inputs, *tensors)
 
     def unwrap() -> None:
         if vars(transformer).get(_CHECKPOINTING) is checkpoint:

@@ -23,28 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Preset:
-    """A model by name. `model` and `slider` are folders or hub ids; `slider` is None where the model carries one."""
+    """A model by name. Its settings for edits are in its own folder (`edit.EditDefaults`)."""
 
     name: str
-    model: str
-    slider: str | None
-    title: str
-    needs: str
+    model: str  # a folder or hub id, as `slider`
+    slider: str | None  # None: the model carries one
+    hardware: str
+    licence: str
 
 
-_POCKET = Preset(
-    name="pocket",
-    model=str(shipped("weights/pocket")),
-    slider=None,
-    title="Pocket: the small model in the box",
-    needs="any computer",
-)
+_POCKET = Preset("pocket", str(shipped("weights/pocket")), None, "any computer", "MIT")
 _KONTEXT = Preset(
     name="kontext-dev",
     model="black-forest-labs/FLUX.1-Kontext-dev",
     slider="RishubhPar/KontinuousKontextWeights",
-    title="FLUX.1 Kontext [dev] with the released slider weights",
-    needs="access granted by the licence of the base model, and a GPU of 40 GB (bfloat16)",
+    hardware="a GPU of 40 GB in bfloat16; 24 GB with low VRAM, 16 GB with int8 as well",
+    licence="non-commercial; access to the base model is granted on request",
 )
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (_POCKET, _KONTEXT)}
 

@@ -90,7 +90,7 @@ def test_a_model_without_slider_is_refused(plain_folder):
 def test_the_table_is_frozen_and_complete():
     """A handler changes a preset for everybody."""
     for name, preset in PRESETS.items():
-        assert preset.name == name and preset.title and preset.needs
+        assert preset.name == name and preset.hardware and preset.licence
         with pytest.raises(FrozenInstanceError):
             preset.model = "other"
     assert Path(PRESETS["pocket"].model).parts[-2:] == ("weights", "pocket")
