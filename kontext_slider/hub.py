@@ -10,13 +10,10 @@ from typing import Any
 import httpx
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
-    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
 )
 
 from .errors import CheckpointError
@@ -26,6 +23,7 @@ PROJECTOR_FILE = "diffusion_pytorch_model.safetensors"
 AUTHORS_FILE = "slider_projector.pth"
 LORA_FILE = "pytorch_lora_weights.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"  # beside a LoRA that peft wrote
+NO_HUB = "There is no such folder, and the hub cannot be reached. Check the path or the network connection."
 UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, httpx.TransportError, OSError)
 
 
@@ -39,20 +37,23 @@ def download_slider(source: str | os.PathLike, subfolder: str | None, **options:
         return Path(snapshot_download(name, allow_patterns=[prefix + file for file in files], **options))
     except HFValidationError as error:
         raise CheckpointError(f"{name!r} is neither a folder here nor a hub id (owner/name).") from error
-    except GatedRepoError as error:
-        raise CheckpointError(
-            f"The hub repository {name!r} is gated: accept its terms on its page, then log in with `hf auth login`."
-        ) from error
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise CheckpointError(
-            f"The hub has no {name!r} at this revision, or it is private: check the name, or log in with "
-            "`hf auth login`."
-        ) from error
     except UNREACHABLE as error:
-        raise CheckpointError(
-            f"The slider {name!r} is not on this machine and the hub could not be reached. Check the connection, or "
-            "give a local folder."
-        ) from error
+        raise CheckpointError(f"The slider {name!r} cannot be loaded. {advice_for(name, error) or NO_HUB}") from error
+
+
+def advice_for(name: str, error: BaseException) -> str | None:
+    """What to do where the hub refuses a repository or cannot be reached, by the error's causes; None for others."""
+    kinds: set[str] = set()
+    cause: BaseException | None = error
+    while cause is not None:
+        kinds |= {kind.__name__ for kind in type(cause).__mro__}
+        cause = cause.__cause__ or cause.__context__
+    if "GatedRepoError" in kinds:
+        page = f"https://huggingface.co/{name}"
+        return f"Access to it is granted on request: accept its licence at {page}, then run 'hf auth login'."
+    if {"RepositoryNotFoundError", "RevisionNotFoundError"} & kinds:
+        return "There is no such folder, and no such repository on the hub that you may see. Check the spelling."
+    return NO_HUB if any("connect" in kind.lower() or "offline" in kind.lower() for kind in kinds) else None
 
 
 def find_projector(source: str | os.PathLike, **options: Any) -> Path:

@@ -9,11 +9,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
 from .edit import DTYPES
 from .errors import CheckpointError, InvalidInput, MissingSlider
 from .files import shipped
+from .hub import advice_for
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +99,8 @@ def load_base(model: str, dtype: torch.dtype, **settings: Any) -> KontextSliderP
     try:
         return KontextSliderPipeline.from_pretrained(source, dtype=dtype, **settings)
     except (OSError, ValueError) as error:
-        raise _load_error(source, error) from error
+        advice = advice_for(source, error) or f"{error} Check that the files are complete."
+        raise CheckpointError(f"{source!r} cannot be loaded. {advice}") from error
 
 
 def find_preset(model: str) -> Preset | None:
@@ -160,25 +160,3 @@ def _existing_source(source: str) -> str:
         f"There is no model {source!r}.{hint} Use one of {', '.join(PRESETS)}, the path of a model folder, "
         "or a hub id such as 'owner/name'."
     )
-
-
-def _load_error(source: str, error: Exception) -> CheckpointError:
-    """A sentence for what went wrong, found in the chain of causes."""
-    causes: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        causes.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    names = " ".join(type(cause).__name__.lower() for cause in causes)
-    if any(isinstance(cause, GatedRepoError) for cause in causes):
-        advice = (
-            f"Access to it is granted on request: accept its licence at https://huggingface.co/{source}, "
-            "then run 'hf auth login'."
-        )
-    elif any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
-        advice = "There is no such folder, and no such repository on the hub that you may see. Check the spelling."
-    elif "connect" in names or "offline" in names:
-        advice = "There is no such folder, and the hub cannot be reached. Check the path or the network connection."
-    else:
-        advice = f"{error} Check that the files are complete."
-    return CheckpointError(f"{source!r} cannot be loaded. {advice}")

@@ -272,11 +272,11 @@ def hub_answer(error: type[Exception]):
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (GatedRepoError, "gated"),
-        (RepositoryNotFoundError, "check the name"),
-        (LocalEntryNotFoundError, "could not be reached"),
-        (HfHubHTTPError, "could not be reached"),
-        (httpx.ConnectError, "could not be reached"),
+        (GatedRepoError, "accept its licence"),
+        (RepositoryNotFoundError, "Check the spelling"),
+        (LocalEntryNotFoundError, "cannot be reached"),
+        (HfHubHTTPError, "cannot be reached"),
+        (httpx.ConnectError, "cannot be reached"),
     ],
 )
 def test_hub_troubles_get_their_sentence(plain_pipe, monkeypatch, error, sentence):
