@@ -191,8 +191,7 @@ def packing(pipe: Any) -> int:
 
 
 def _the_only(name: str, value: Any) -> Any:
-    """Lists of one are that one, and the path of a picture is the picture; where a list of several would have to be
-    paired with strengths, say no."""
+    """The item of a list of one, the picture at a path. InvalidInput for a list of several."""
     if name == "num_images_per_prompt" and value not in (None, 1):
         raise InvalidInput("With strengths, num_images_per_prompt is 1: call once per seed for other pictures.")
     if name == "image" and isinstance(value, str | os.PathLike):

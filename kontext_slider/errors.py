@@ -32,7 +32,7 @@ class CheckpointError(KontextSliderError, ValueError):
 
 
 class MissingSlider(KontextSliderError, ValueError):
-    """A strength was asked of a pipeline that has no slider weights."""
+    """A strength for a pipeline without slider weights."""
 
 
 class Superseded(KontextSliderError):
@@ -40,4 +40,4 @@ class Superseded(KontextSliderError):
 
 
 class SessionClosed(KontextSliderError, RuntimeError):
-    """A frame was asked of a session that is closed."""
+    """A frame of a session that is closed."""

@@ -6,8 +6,8 @@
     kohya                   lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight, .alpha
     XLabs                   double_blocks.0.processor.qkv_lora1.down.weight
 
-diffusers has a translation too. It silently leaves out what it does not know, it drops some alphas, and it knows one
-width of the single blocks only. A slider needs every weight exactly, so the names are translated here.
+diffusers' translation silently leaves out unknown names, drops some alphas and supports one width of the single blocks.
+A slider needs every weight exactly, so the names are translated here.
 
 Legend: R rank, I input features, O output features, D width of the transformer.
 """
@@ -85,9 +85,8 @@ _OUTSIDE = {
 
 
 def read_lora(folder: Path) -> LoraWeights:
-    """The LoRA file of a folder, in the names of any program listed above.
-
-    Alphas that the tensors do not tell are those of the file's header or of peft's `adapter_config.json` beside it.
+    """The LoRA file of a folder, in the names of any program listed above. Alphas that are not among the tensors are
+    those of the file's header or of peft's `adapter_config.json` beside it.
 
     Raises CheckpointError when the file is missing or damaged, or is no plain LoRA of a transformer.
     """
@@ -199,7 +198,7 @@ def _pair(name: str, parts: dict[str, Tensor], file: str) -> Pair:
 
 
 def _alpha(config: Mapping[str, Any], name: str, pair: Pair) -> float | None:
-    """What a LoraConfig says of a layer. Rank-stabilised LoRA divides by the root of the rank."""
+    """The alpha of a layer in a LoraConfig. Rank-stabilised LoRA divides by the root of the rank."""
     patterns = config.get("alpha_pattern") or {}
     alpha = patterns.get(get_pattern_key(list(patterns), name), config.get("lora_alpha"))
     rank = pair.down.shape[0]

@@ -1,6 +1,6 @@
 """Attach a slider's offsets to an unmodified transformer, and take them off again.
 
-The base model says where they go (`base.modulation_sites`). "text_stream", the paper's place: the modulation of a
+The base model has the places (`base.modulation_sites`). "text_stream", the paper's place: the modulation of a
 double block's text stream gives shifts, scales and gates; a wrapper adds to the shift and scale of the MLP.
 "time_text_embed": the vector of time and pooled text, which drives every modulation of the transformer, is scaled and
 shifted once. "every_block": each block gets that vector scaled and shifted by a pair of its own. Nothing else of the
@@ -98,7 +98,7 @@ def attach_offsets(transformer: nn.Module, offsets: ModulationOffsets, place: Pl
     sees the offsets of its forward pass, even when they are detached by then.
 
     Args:
-        transformer: of a family that `base` knows, compiled or not, with or without LoRA.
+        transformer: of a family in `base`, compiled or not, with or without LoRA.
         offsets: scale and shift, (B, D) each, or (B, N D) for "every_block", in the order of the base model's sites; B
             is the batch of the coming calls, or 1 for all frames alike.
         place: "text_stream" (every double block, as in the paper), "time_text_embed" or "every_block".

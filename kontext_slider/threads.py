@@ -14,7 +14,7 @@ def limit_spinning() -> None:
 
     torch for Linux brings GNU's OpenMP, whose threads look for their next work some 300,000 times before they sleep.
     Where other processes want the processor, a thread that looks takes the time that the thread it waits for needs.
-    Leaves alone what the environment says already; child processes inherit it. To be called before torch is imported.
+    Keeps a setting of the environment; child processes inherit it. To be called before torch is imported.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)

@@ -28,7 +28,7 @@ from .modulation import offsets_attached
 from .pipeline import KontextSliderPipeline
 from .projector import ModulationOffsets, StrengthProjector
 
-VARIANTS = {  # name of an ablation -> what the report says of it
+VARIANTS = {  # name of an ablation -> its line in the report
     "full": "the design itself, trained as long as the ablations beside it.",
     "text-space": "the same, with the strength as one more text token in the place of offsets.",
     "no-pooled": "the same, from a projector that does not see the pooled text.",

@@ -216,7 +216,7 @@ CONFIGS = [b"\xff\xfe\x00\x80", b'{"pooled', {"hidden_dim": -4}, {"highest_stren
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_a_wrong_configuration_is_a_sentence(config, plain_pipe, tmp_path):
-    """A torn file, or a value that fails at the first frame, long after the loading went well."""
+    """A truncated file, or a value that fails at the first frame, long after the loading went well."""
     tiny_pipeline().save_slider(tmp_path)
     file = tmp_path / "slider_projector" / "config.json"
     data = config if isinstance(config, bytes) else json.dumps({**json.loads(file.read_text()), **config}).encode()

@@ -1,4 +1,4 @@
-"""advise: what a small model knows, told honestly."""
+"""advise: which instructions a small model was trained for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The slider's LoRA: on where a strength is asked for, heard beside others, refused where it would be lost."""
+"""The slider's LoRA: on where a strength is asked for, active beside others, refused where it would be lost."""
 
 from __future__ import annotations
 

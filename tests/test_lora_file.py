@@ -324,7 +324,7 @@ def test_a_wrong_header_is_said(header, matrices, tmp_path):
         tiny_pipeline(slider=False).load_slider(tmp_path)
 
 
-def test_the_engine_hears_every_layer_of_it(matrices, tmp_path):
+def test_the_engine_uses_every_layer_of_it(matrices, tmp_path):
     """The engine prepares layers that a slider's own LoRA leaves alone: what is changed there must reach its frames."""
     pipe = load_with_lora(tmp_path, {name: value * 0.3 for name, value in written_by("kohya", matrices).items()})
     with SliderEngine(pipe).open(tiny_image(), INSTRUCTION, seed=3) as session:

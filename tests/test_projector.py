@@ -117,7 +117,7 @@ def test_beyond_the_trained_strengths_offsets_go_on_straight():
     torch.testing.assert_close(mixed, torch.cat([projector(torch.tensor([0.4]), pooled).shift, at[2]]))
 
 
-def test_a_polynomial_goes_through_what_the_mlp_says():
+def test_a_polynomial_goes_through_the_mlps_answers():
     """Offsets of degree 3 are a cubic of the strength: fourth differences vanish. Beyond 1 the MLP has its say."""
     plain, pooled = tiny_projector(highest_strength=1.5), torch.randn(1, POOLED_DIM, dtype=torch.float64)
     cubic = tiny_projector(highest_strength=1.5, degree=3)
