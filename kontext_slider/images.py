@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .colour import to_srgb
-from .colour_tags import ColourTags, read_colour_tags
-from .depth import grey_of_depth, image_of_array, is_deep
 from .edit import check_size
 from .errors import InvalidInput, UnreadableImage
-from .exif import exif_of_tiff
-from .opener import named_errors, open_unlimited, too_large
-from .raw import develop, is_raw
+from .photo.colour import to_srgb
+from .photo.colour_tags import ColourTags, read_colour_tags
+from .photo.depth import grey_of_depth, image_of_array, is_deep
+from .photo.exif import exif_of_tiff
+from .photo.opener import develop, is_raw, named_errors, open_unlimited, too_large
 
 ImageLike = str | os.PathLike | bytes | bytearray | Image.Image | np.ndarray
 

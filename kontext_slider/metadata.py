@@ -15,8 +15,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from .errors import InvalidInput
-from .opener import open_unlimited
-from .xmp import xmp_text
+from .photo.exif import xmp_text
+from .photo.opener import open_unlimited
 
 if TYPE_CHECKING:
     from .engine.session import EditSession

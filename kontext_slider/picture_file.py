@@ -15,13 +15,12 @@ from typing import Any
 
 from PIL import Image
 
-from .colour import SRGB, from_srgb
 from .errors import InvalidInput
-from .exif import kept_exif
 from .files import check_suffix, write_whole
 from .images import Photo
 from .metadata import metadata_text, png_text
-from .xmp import xmp_packet
+from .photo.colour import SRGB, from_srgb
+from .photo.exif import kept_exif, xmp_packet
 
 PICTURE_FORMATS = ("png", "jpg", "jpeg", "webp")
 JPEG_QUALITY = 95

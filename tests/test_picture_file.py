@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from kontext_slider.colour import PRIMARIES, SRGB, matrix_profile
 from kontext_slider.errors import InvalidInput
 from kontext_slider.export import read_metadata
 from kontext_slider.images import Photo, read_image, read_photo
+from kontext_slider.photo.colour import PRIMARIES, SRGB, matrix_profile
 from kontext_slider.picture_file import picture_name, save_picture
 
 RECIPE = {"instruction": 'make it "snow" & <rain> — naïve 雪', "strength": 0.35, "seed": 7}

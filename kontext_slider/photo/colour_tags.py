@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pillow_heif
 from PIL import Image
 
-from .hdr import HLG, PQ
+from .depth import HLG, PQ
 
 
 @dataclass(frozen=True)

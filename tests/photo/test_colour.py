@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from kontext_slider.colour import BT709, PRIMARIES, SRGB, from_srgb, matrix_profile
 from kontext_slider.errors import UnreadableImage
 from kontext_slider.images import read_image, read_photo
+from kontext_slider.photo.colour import BT709, PRIMARIES, SRGB, from_srgb, matrix_profile
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 SRGB_CURVE, PQ, HLG = 13, 16, 18
 DISPLAY_P3 = (12, SRGB_CURVE)
 PATCH = (200, 120, 80)

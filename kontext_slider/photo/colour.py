@@ -12,9 +12,9 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageCms
 
+from ..errors import UnreadableImage
 from .colour_tags import CodePoints, ColourTags
-from .errors import UnreadableImage
-from .hdr import HLG, PQ, tone_map
+from .depth import HLG, PQ, tone_map
 
 Chromaticities = tuple[float, ...]  # x, y of white, red, green, blue
 D65 = (0.3127, 0.3290)

@@ -1,20 +1,27 @@
-"""Raw photographs (DNG, NEF, CR2, CR3, ARW, ORF, RW2, RAF, PEF and more): told apart by content, developed by rawpy.
+"""Opens picture files: those that Pillow reads and HEIF without decoding them, raw photographs through rawpy.
 
-Most are TIFF files whose first image is a thumbnail. Sources: TIFF 6.0, Digital Negative Specification 1.7.
+Pillow's limit of size is a module global and its warning filter is shared by all threads, so neither is used here: the
+caller checks the size of what it gets before it decodes. Raw photographs (DNG, NEF, CR2, CR3, ARW, ORF, RW2, RAF, PEF
+and more) are recognised by content; most are TIFF files whose first image is a thumbnail.
+Sources: TIFF 6.0, Digital Negative Specification 1.7.
 """
 
 from __future__ import annotations
 
 import importlib
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from io import BytesIO
 from typing import Any
 
-from PIL import Image
+import pillow_heif
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-from .errors import UnreadableImage
-from .opener import too_large
+from ..errors import UnreadableImage
 
+_COMMON = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "GIF")
 RAW_SUFFIXES = (
     *(".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".sr2", ".orf", ".rw2", ".raf"),
     *(".pef", ".srw", ".3fr", ".fff", ".iiq", ".erf", ".mef", ".mos", ".x3f", ".rwl"),
@@ -24,6 +31,59 @@ _TIFF = {b"II*\0": "<", b"MM\0*": ">"}
 _NEW_SUBFILE_TYPE, _PHOTOMETRIC, _SUB_IFDS, _DNG_VERSION = 254, 262, 330, 50706
 _SENSOR_DATA = (32803, 34892)  # photometric interpretations: colour filter array, linear raw
 _MAX_TAGS = 4096
+
+
+def open_unlimited(content: bytes) -> ImageFile.ImageFile:
+    """The image of a file's bytes, not decoded. Raises UnidentifiedImageError, or what a plugin of Pillow raises."""
+    _load_plugins()
+    prefix = content[:16]
+    for name in (*_COMMON, *(name for name in Image.ID if name not in _COMMON)):
+        factory, accept = Image.OPEN[name]
+        if accept is not None:
+            accepted = accept(prefix)
+            if not accepted or isinstance(accepted, str):  # a sentence says that Pillow was built without it
+                continue
+        try:
+            return factory(BytesIO(content), "")
+        except (SyntaxError, IndexError, TypeError, struct.error):  # how a plugin says: not my format
+            continue
+    raise UnidentifiedImageError("No plugin knows the format.")
+
+
+@cache
+def _load_plugins() -> None:
+    """All that Pillow reads, and HEIF; once."""
+    Image.init()
+    pillow_heif.register_heif_opener()
+
+
+@contextmanager
+def named_errors(name: str, max_pixels: int) -> Iterator[None]:
+    """What goes wrong inside becomes UnreadableImage with a sentence about `name`."""
+    try:
+        yield
+    except UnreadableImage:
+        raise
+    except MemoryError as error:
+        raise UnreadableImage(
+            f"{name} needs more memory than is free. Close other programs, or scale it down, and try again."
+        ) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableImage(too_large(name, max_pixels)) from error
+    except UnidentifiedImageError as error:
+        raise UnreadableImage(
+            f"{name} is not an image that can be read here. Save it as PNG, JPEG or WebP and try again."
+        ) from error
+    except Exception as error:  # a broken file can raise anything from inside the decoders
+        reason = f" ({error})" if str(error).strip() else ""
+        raise UnreadableImage(
+            f"{name} is damaged or incomplete{reason}. Save or download it again and retry."
+        ) from error
+
+
+def too_large(name: str, max_pixels: int) -> str:
+    """The sentence for a picture of more than `max_pixels`."""
+    return f"{name} has more than {max_pixels // 1_000_000} megapixels. Scale it down and try again."
 
 
 def is_raw(content: bytes, filename: str = "") -> bool:
