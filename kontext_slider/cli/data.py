@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from kontext_slider.cli.options import add_model_arguments
 from kontext_slider.errors import InvalidInput
 from kontext_slider.features import find_distance
 from kontext_slider.files import write_whole
@@ -78,9 +79,7 @@ def _add_morphers(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="pocket", help="pocket, kontext-dev, a model folder or a hub id")
-    parser.add_argument("--device", help="cuda, mps or cpu (default: the first that is there)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: by the device")
+    add_model_arguments(parser, has_slider=False)
     parser.add_argument("--freemorph-model", default=FREEMORPH_MODEL, help=f"for {FREEMORPH}: a folder or a hub id")
 
 

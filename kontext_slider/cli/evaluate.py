@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kontext_slider.cli.options import checked
-from kontext_slider.edit import DTYPES, check_seed
+from kontext_slider.cli.options import add_model_arguments, checked
+from kontext_slider.edit import check_seed
 from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.baselines import BASELINES, Method, by_morpher, ours, uncorrected
 from kontext_slider.evaluate.compare import CEILING, OURS, Setup, compare_all
@@ -32,10 +32,7 @@ UNCORRECTED_NOTE = "ours, strength 0 being what the model makes of it and not th
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `evaluate`."""
-    parser.add_argument("--model", default="pocket", help="pocket, kontext-dev, a model folder or a hub id")
-    parser.add_argument("--slider", help="slider weights, a folder or a hub id (default: the model's own)")
-    parser.add_argument("--device", help="cuda, mps or cpu (default: the first that is there)")
-    parser.add_argument("--dtype", choices=DTYPES, help="default: by the device")
+    add_model_arguments(parser)
     parser.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="the report's folder")
     parser.add_argument("--json", type=Path, help="write all means as one JSON object")
     parser.add_argument("--seed", type=checked(int, check_seed), default=0, help="draws scenes and noise (default: 0)")

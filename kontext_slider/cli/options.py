@@ -32,15 +32,21 @@ Value = TypeVar("Value")
 CHATTY = ("torchao", "torch.utils._pytree")  # loggers
 
 
+def add_model_arguments(parser: argparse.ArgumentParser, has_slider: bool = True) -> None:
+    """Flags that name a model, the weights of its slider where `has_slider`, and where it runs."""
+    parser.add_argument("--model", default="pocket", help="pocket, kontext-dev, a model folder or a hub id")
+    if has_slider:
+        parser.add_argument("--slider", help="slider weights, a folder or a hub id (default: the model's own)")
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the first that is there)")
+    parser.add_argument("--dtype", choices=DTYPES, help="default: by the device")
+
+
 def add_edit_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of an edit and of the model that makes it."""
     parser.add_argument(
         "-i", "--instruction", required=True, type=checked(str, check_instruction), help='such as "make it snow"'
     )
-    parser.add_argument("--model", default="pocket", help="pocket, kontext-dev, a model folder or a hub id")
-    parser.add_argument("--slider", help="slider weights, a folder or a hub id (default: the model's own)")
-    parser.add_argument("--device", help="cuda, mps or cpu (default: the first that is there)")
-    parser.add_argument("--dtype", choices=DTYPES, help="default: by the device")
+    add_model_arguments(parser)
     parser.add_argument("--seed", type=checked(int, check_seed), default=0, help="of the noise (default: 0)")
     parser.add_argument("--steps", type=checked(int, check_steps), help="denoise steps (default: the model's)")
     parser.add_argument("--guidance", type=checked(float, check_guidance), help="guidance scale (default: the model's)")
