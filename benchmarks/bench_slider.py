@@ -14,7 +14,7 @@ strengths are asked for, each timed by itself. Below strength 1 the first frame 
 sweep opens a new photograph, too, and that is part of its time.
 
 "new strength" is asked of a session that has finished the five coarse frames, 0, 1, 1/2, 1/4 and 3/4, as the app's has
-after a moment; "hand" of one where a strip of eleven frames is finished.
+after a moment; "interactive" of one where a strip of eleven frames is finished.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def new_strength(engine: SliderEngine, photo: Image.Image, seed: int, finished: 
 def floor_call(pipe, photo: Image.Image) -> Call:
     """The products and attention of an exact new strength alone: no way to compute the same frame can take less."""
     session = SliderEngine(pipe).open(photo, INSTRUCTION)
-    session.render(0.5)  # and what the frame at 0 loses
+    session.render(0.5)  # and the source residual
     return products_of(lambda: session.render(strength_of(0)))
 
 

@@ -1,6 +1,6 @@
 """A sweep as a file that carries how it was made: GIF, WebP, MP4, PNG strip, ZIP of PNGs.
 
-A file is written whole or not at all, and `read_metadata` finds in it again what `save_sweep` was told.
+A file is written whole or not at all, and `read_metadata` finds the facts in it that `save_sweep` was given.
 """
 
 from __future__ import annotations

@@ -46,10 +46,10 @@ def describe(
 
     strengths: of the pictures in the file. size: (width, height) of each, pixels.
     """
-    told = {name: value for name, value in facts.items() if value is not None}
+    known = {name: value for name, value in facts.items() if value is not None}
     if source is not None:
-        told["source"] = Path(source).name
-    return told | {"size": list(size), "strengths": list(strengths)}
+        known["source"] = Path(source).name
+    return known | {"size": list(size), "strengths": list(strengths)}
 
 
 def metadata_text(metadata: dict[str, Any]) -> str:

@@ -157,7 +157,11 @@ class SliderEngine:
         shortcuts = self._shortcuts(edit, settings)
         parts = (self.queue, self.batch)
         sampler = Sampler(pipe, edit, source, settings, *parts, self.caches.residuals, self._fast_model, shortcuts)
-        rough = replace(settings, spec=replace(settings.spec, steps=max(1, settings.spec.steps // 2)))
+
+        def open_preview(steps: int) -> EditSession:
+            fewer = replace(settings, spec=replace(settings.spec, steps=steps))
+            return self._session(photo, source, fewer, self.caches.previews, highest)
+
         return EditSession(
             photo,
             source,
@@ -168,7 +172,7 @@ class SliderEngine:
             shortcuts=shortcuts,
             highest=highest,
             source_is_frame=pipe.defaults.anchor_source,
-            open_preview=partial(self._session, photo, source, rough, self.caches.previews, highest),
+            open_preview=open_preview,
         )
 
     def _shortcuts(self, edit: Conditioning, settings: EditSettings) -> Shortcuts | None:

@@ -36,7 +36,7 @@ class EditSession:
         frames: a cache of finished frames, of all edits. queue, batch: of the engine.
         highest: strength that may be rendered.
         source_is_frame: whether strength 0 is the source itself.
-        open_preview: opens the same edit with fewer steps.
+        open_preview: opens the same edit with so many steps.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class EditSession:
         shortcuts: Shortcuts | None = None,
         highest: float = 1.0,
         source_is_frame: bool = False,
-        open_preview: Callable[[], EditSession] | None = None,
+        open_preview: Callable[[int], EditSession] | None = None,
     ):
         self.photo, self.source, self.size = photo, source, settings.size
         self.spec = settings.spec
@@ -115,12 +115,11 @@ class EditSession:
         InvalidInput also for a session of one step.
         """
         strength = self._check_strength(strength)
-        if self.preview_steps == 0:
+        if self.preview_steps == 0 or self._open_preview is None:
             raise InvalidInput("A frame of one step has no preview that would cost less: render it.")
         check = self._newest(strength)
         if self._preview is None:
-            assert self._open_preview is not None
-            self._preview = self._open_preview()
+            self._preview = self._open_preview(self.preview_steps)
         return self._preview._frame(strength, urgent=True, check=check, on_step=on_step)
 
     def show(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
