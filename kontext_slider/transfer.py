@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import interpolate
 
 from .errors import InvalidInput
 
@@ -29,6 +30,7 @@ RADIUS = 4  # of a window, pixels of that size
 RIDGE = 1e-3  # pulls a window's map to the map of the whole picture, as strong as this variance of colour
 WHOLE_ERROR = 0.1  # beyond such an error a place counts little for the map of the whole picture
 WHOLE_ROUNDS = 4
+LEAST_DETAIL = 0.25 / 255  # less in every pixel is not sent to the page
 TILE_PIXELS = 1 << 18  # of the photograph, mapped at once
 # Of the rule for the detail, chosen on 137 edits that no benchmark reports (docs/full-size.md)
 TRIAL_RADIUS = 3  # of the window in which two ways are compared, pixels
@@ -57,6 +59,18 @@ class Transfer:
     def num_bytes(self) -> int:
         """What the two take in memory."""
         return self.affine.nbytes + self.detail.nbytes
+
+    def pack(self) -> bytes:
+        """A safetensors file of half floats, for the page's shader (`ui/transfer_view.js`).
+
+        `affine`: (3, h', w', 4), for every channel its row of A and then its b. `detail`: (h, w, 3), absent where it
+        would change no level.
+        """
+        matrix, offset = self.affine[:9].unflatten(0, (3, 3)), self.affine[9:, None]
+        tensors = {"affine": torch.cat([matrix, offset], dim=1).permute(0, 2, 3, 1).half().contiguous()}
+        if self.detail.abs().max() > LEAST_DETAIL:
+            tensors["detail"] = self.detail.permute(1, 2, 0).half().contiguous()
+        return save(tensors)
 
     @classmethod
     def fit(cls, source: Image.Image, frame: Image.Image) -> Transfer:
@@ -231,7 +245,16 @@ def _ramp(values: Tensor, low: float, high: float) -> Tensor:
 
 
 def _box(planes: Tensor, radius: int = RADIUS) -> Tensor:
-    return avg_pool2d(planes[None], 2 * radius + 1, 1, radius, count_include_pad=False)[0]
+    """Means of (C, h, w) over square windows, which end at the picture's edge. Two matrix products are faster here
+    than torch's pooling."""
+    return _window_means(planes.shape[1], radius) @ planes @ _window_means(planes.shape[2], radius).T
+
+
+def _window_means(n: int, radius: int) -> Tensor:
+    """(n, n): row i takes the mean of the places at most `radius` from i."""
+    places = torch.arange(n)
+    near = ((places[:, None] - places).abs() <= radius).float()
+    return near / near.sum(1, keepdim=True)
 
 
 def _box_of_products(first: Tensor, second: Tensor) -> Tensor:

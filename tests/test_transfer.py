@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.metrics.distances import psnr
@@ -165,3 +167,24 @@ def test_what_is_no_map_is_refused(strength_map):
     photograph = textured(64, 48)
     with pytest.raises(InvalidInput, match="strength"):
         apply(pair_of_transfers(photograph), photograph, strength_map)
+
+
+def test_a_packed_transfer_is_the_transfer_to_a_level():
+    """The page's shader reads this file: a row of A in another order would turn the colours."""
+    photograph = textured(256, 192)
+    source = small(photograph, 2)
+    frame = darker(source)
+    frame.paste(blocks(source, 8).crop((0, 0, 64, 96)), (0, 0))
+    transfer = Transfer.fit(source, frame)
+    packed = load(transfer.pack())
+    rows = packed["affine"].float()  # (3, h, w, 4)
+    affine = torch.cat([rows[..., :3].permute(0, 3, 1, 2).flatten(0, 1), rows[..., 3]])
+    again = Transfer(affine, packed["detail"].float().permute(2, 0, 1), transfer.detail_share)
+    assert np.abs(levels(again.apply(photograph)) - levels(transfer.apply(photograph))).max() <= 1
+
+
+def test_a_packed_transfer_without_detail_leaves_it_out():
+    """A third of what the browser fetches would be zeros."""
+    source = small(textured(256, 192), 2)
+    assert set(load(Transfer.fit(source, darker(source)).pack())) == {"affine"}
+    assert set(load(Transfer.fit(source, blocks(source, 8)).pack())) == {"affine", "detail"}
