@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import DiskError, InvalidInput, KontextSliderError, UnreadableImage
-from .export import ANIMATIONS, Frame, save_sweep
+from .export import ANIMATIONS, FPS, Frame, save_sweep
 from .files import append_json_line, cut_to_bytes, file_sha256, json_sha256, read_json_lines
 from .metadata import read_metadata, recipe
 
@@ -47,11 +47,7 @@ class SweepOptions:
     steps: int | None = None
     guidance: float | None = None
     size: int | None = None
-    fps: float | None = None
-    duration: float | None = None
-    bounce: bool = False
-    lossless: bool = False
-    captions: bool = False
+    fps: float = FPS
     full_size: bool = False
     width: int | None = None
     speed: str = "exact"
@@ -95,11 +91,8 @@ class Outcome:
     problems: list[str]
 
 
-def plan_sweeps(sources: Iterable[Path], options: SweepOptions, out: Path, overwrite: bool = False) -> Plan:
-    """Sort pictures into those whose sweep stands in `out` already and those whose sweep is to be made.
-
-    overwrite: make also again what is there.
-    """
+def plan_sweeps(sources: Iterable[Path], options: SweepOptions, out: Path) -> Plan:
+    """Sort pictures into those whose sweep stands in `out` already and those whose sweep is to be made."""
     plan = Plan([], [], [])
     for source in sources:
         try:
@@ -107,7 +100,7 @@ def plan_sweeps(sources: Iterable[Path], options: SweepOptions, out: Path, overw
         except UnreadableImage as error:
             plan.problems.append(str(error))
         else:
-            (plan.done if not overwrite and is_done(task, options) else plan.pending).append(task)
+            (plan.done if is_done(task, options) else plan.pending).append(task)
     return plan
 
 
@@ -174,10 +167,6 @@ def write_sweep(engine: SliderEngine, task: Task, options: SweepOptions, on_fram
             source=str(task.source),
             facts=_facts(session, options),
             fps=options.fps,
-            duration=options.duration,
-            bounce=options.bounce,
-            lossless=options.lossless,
-            captions=options.captions,
         )
 
 

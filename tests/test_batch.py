@@ -22,7 +22,7 @@ from tests.tiny import KNOWN_INSTRUCTIONS, tiny_image, tiny_pipeline
 
 ROOT = Path(__file__).parents[1]
 # Flags of `sweep` that a result's name need not hold, as they change no pixel of it.
-PLACES = {"command", "module", "images", "out", "overwrite", "quiet", "frame_folder"}
+PLACES = {"command", "module", "images", "out", "quiet", "frame_folder"}
 ROUNDING = {"device", "low_vram"}  # the same computation elsewhere: a batch may go on on another machine
 
 

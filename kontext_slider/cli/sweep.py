@@ -40,12 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", choices=FORMATS, default="gif", help="default: gif; png is a strip")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("outputs"), help="default: outputs")
-    pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--fps", type=number(float, *FPS_RANGE), help=f"frames per second (default: {FPS:g})")
-    pace.add_argument("--duration", type=number(float, 0.01, 3600.0), help="seconds of the whole animation")
-    parser.add_argument("--bounce", action="store_true", help="an animation runs forward and back")
-    parser.add_argument("--lossless", action="store_true", help="for webp: every pixel is kept")
-    parser.add_argument("--captions", action="store_true", help="for png: the strength stands under each frame")
+    parser.add_argument(
+        "--fps",
+        type=number(float, *FPS_RANGE),
+        default=FPS,
+        help="gif, webp, mp4: frames per second (default: %(default)g)",
+    )
     parser.add_argument(
         "--full-size", action="store_true", help="for png and zip: the photograph's own size, not the model's"
     )
@@ -54,7 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=number(int, 16, 16_383),
         help=f"gif, webp, mp4: at most so many pixels wide and never more than the photograph (default: {MAX_WIDTH})",
     )
-    parser.add_argument("--overwrite", action="store_true", help="make also again what DIR holds already")
     add_edit_arguments(parser)
 
 
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     options = SweepOptions(**{field.name: getattr(args, field.name) for field in fields(SweepOptions)})
     make_folder(args.out)
     sources, problems = find_images(args.images, listed_results(args.out))
-    plan = plan_sweeps(sources, options, args.out, args.overwrite)
+    plan = plan_sweeps(sources, options, args.out)
     unlisted = list_results(plan.done)
     outcome = _make(plan, options, args)
     problems += plan.problems + unlisted + outcome.problems
@@ -93,16 +92,10 @@ def _make(plan: Plan, options: SweepOptions, args: argparse.Namespace) -> Outcom
 
 def _check_format(args: argparse.Namespace) -> None:
     """A flag that the format cannot obey is an error rather than ignored."""
-    fitting = {
-        "fps": ANIMATIONS,
-        "duration": ANIMATIONS,
-        "bounce": ANIMATIONS,
-        "lossless": ("webp",),
-        "captions": ("png",),
-        "full_size": ("png", "zip"),
-        "width": ANIMATIONS,
-    }
-    for flag, formats in fitting.items():
-        if getattr(args, flag) and args.format not in formats:
-            words = flag.replace("_", "-")
-            raise InvalidInput(f"--{words} goes with --format {' or '.join(formats)}, not with {args.format}.")
+    for flag, is_given, formats in (
+        ("fps", args.fps != FPS, ANIMATIONS),
+        ("width", args.width, ANIMATIONS),
+        ("full-size", args.full_size, ("png", "zip")),
+    ):
+        if is_given and args.format not in formats:
+            raise InvalidInput(f"--{flag} goes with --format {' or '.join(formats)}, not with {args.format}.")
