@@ -1,6 +1,6 @@
 """The arguments of pipeline calls with strengths: bound as the parent binds them, completed, encoded, in batches.
 
-Legend: N strengths, B of them in one batch, C latent channels, h and w sides of the latents.
+Legend: L target tokens, C latent channels, h and w sides of the latents.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .errors import InvalidInput
 from .images import Photo, fitted, read_image, read_photo, working_size
 
 _EMBEDS = ("prompt_embeds", "pooled_prompt_embeds", "negative_prompt_embeds", "negative_pooled_prompt_embeds")
-ROWS = ("image", "latents", *_EMBEDS)  # one row serves every strength, or there is one row per strength
+ROWS = ("image", "latents", *_EMBEDS)  # have a batch of one, which serves every strength
 
 
 def with_signature_of(parent: Callable) -> Callable[[Callable], Callable]:
@@ -75,7 +75,7 @@ def photo_for_full_size(given: dict[str, Any]) -> Photo:
 
 
 def encode_edit(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
-    """The same call with everything that does not depend on the strength encoded, in batches of one (or N)."""
+    """The same call with everything that does not depend on the strength encoded, in batches of one."""
     height, width = parent_output_size(pipe, call["height"], call["width"], call["max_area"])
     call = {**call, "height": height, "width": width, "max_area": height * width}
     call = _encode_texts(pipe, call)
@@ -88,11 +88,14 @@ def encode_edit(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
     call["latents"], *_ = pipe.prepare_latents(
         None, 1, channels, height, width, dtype, device, call["generator"], call["latents"]
     )  # (1, L, 4 C)
+    for name in ROWS:
+        if call[name] is not None and len(call[name]) != 1:
+            raise InvalidInput(f"With strengths, `{name}` has a batch of one, not of {len(call[name])}.")
     return {**call, "generator": None}
 
 
 def packed_source(pipe: Any, call: dict[str, Any]) -> Tensor | None:
-    """The source of an encoded call as target tokens, (1 or N, L, 4 C); None where the output has another size."""
+    """The source of an encoded call as target tokens, (1, L, 4 C); None where the output has another size."""
     *_, height, width = call["image"].shape
     fits = (height * pipe.vae_scale_factor, width * pipe.vae_scale_factor) == (call["height"], call["width"])
     return pipe._pack_latents(call["image"], *call["image"].shape) if fits else None
@@ -122,67 +125,19 @@ def is_latents(pipe: Any, image: Any) -> bool:
     return isinstance(image, Tensor) and image.ndim == 4 and image.shape[1] == pipe.latent_channels
 
 
-def check_rows(call: dict[str, Any], num_strengths: int) -> None:
-    """Raise InvalidInput for a tensor that has neither one row nor one per strength."""
-    for name, tensor in _rows(call).items():
-        if len(tensor) not in (1, num_strengths):
-            raise InvalidInput(
-                f"`{name}` has a batch of {len(tensor)}; with {num_strengths} strengths it needs 1 (for all of them) "
-                f"or {num_strengths}."
-            )
-
-
-def _rows(call: dict[str, Any]) -> dict[str, Tensor]:
-    """The batched arguments that are given."""
-    return {name: call[name] for name in ROWS if call[name] is not None}
-
-
-def rows_of_chunk(call: dict[str, Any], chunk: range) -> dict[str, Tensor]:
-    """The batched arguments of some of the strengths, B rows each."""
-    picked = {name: [0] * len(chunk) if len(tensor) == 1 else list(chunk) for name, tensor in _rows(call).items()}
-    return {name: call[name][rows] for name, rows in picked.items()}
-
-
-def chunks(num_strengths: int, batch_size: int | None) -> list[range]:
-    """Ranges of at most `batch_size` strengths; None: all in one."""
-    step = batch_size or num_strengths
-    return [range(i, min(i + step, num_strengths)) for i in range(0, num_strengths, step)]
-
-
-def check_batch_size(batch_size: int | None) -> None:
-    """Raise InvalidInput for a size that is no whole number of at least 1."""
-    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
-        raise InvalidInput(f"strength_batch_size is a whole number of at least 1, not {batch_size!r}.")
+def for_frames(call: dict[str, Any], num_frames: int) -> dict[str, Any]:
+    """An encoded call for a batch of `num_frames`."""
+    return call | {name: torch.cat([call[name]] * num_frames) for name in ROWS if call[name] is not None}
 
 
 def correctable_source(pipe: Any, call: dict[str, Any]) -> Tensor | None:
-    """The source's pixels (1, 3, H, W) in [0, 1], if the call's frames can be corrected by them: pictures of its size,
-    from one row of everything; else None."""
+    """The source's pixels (1, 3, H, W) in [0, 1], where it is a picture of the size of its frames; else None."""
     image = call["image"]
-    if image is None or is_latents(pipe, image) or call["output_type"] == "latent":
+    if is_latents(pipe, image) or call["output_type"] == "latent":
         return None
     size = parent_output_size(pipe, call["height"], call["width"], call["max_area"])
     pixels = pipe.image_processor.denormalize(source_pixels(pipe, image, call["_auto_resize"]))
-    one_row = all(call[name] is None or len(call[name]) == 1 for name in ROWS if name != "image")
-    fits = one_row and len(pixels) == 1 and tuple(pixels.shape[2:]) == size
-    return pixels.to(pipe._execution_device) if fits else None
-
-
-def num_rows(call: dict[str, Any]) -> int:
-    """1, or as many as there are strengths where any tensor has a row for each."""
-    return max(map(len, _rows(call).values()))
-
-
-def repeated(call: dict[str, Any]) -> dict[str, Any]:
-    """The call for twice as many strengths, those of the first again behind them."""
-    return {**call, **{name: torch.cat([row, row]) if len(row) > 1 else row for name, row in _rows(call).items()}}
-
-
-def joined(parts: list[Any]) -> Any:
-    """The frames of all batches as one batch of the same kind: list, array or tensor."""
-    if isinstance(parts[0], list):
-        return [frame for part in parts for frame in part]
-    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else torch.cat(parts)
+    return pixels.to(pipe._execution_device) if tuple(pixels.shape[2:]) == size else None
 
 
 def packing(pipe: Any) -> int:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxTransformer2DModel
 from diffusers.pipelines.flux.pipeline_output import FluxPipelineOutput
@@ -24,7 +26,7 @@ from . import calls, checkpoint, hub, lora, residual
 from .base import BaseModel, base_of
 from .codec import PatchCodec
 from .drift import fit_in_place
-from .edit import MAX_STRENGTH, EditDefaults, check_strengths
+from .edit import MAX_STRENGTH, EditDefaults, check_strengths, check_whole
 from .errors import InvalidInput
 from .images import Photo, fitted
 from .modulation import offsets_attached
@@ -114,7 +116,7 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
 
         All strengths share one source, one instruction and one noise: the noise that a plain call with this generator
         draws. Text and source are encoded once. Tensors given (`latents`, embeddings, `image` as latents) have a batch
-        of one, for all strengths, or of one row per strength. With a negative prompt, the slider acts on both branches.
+        of one. With a negative prompt, the slider acts on both branches.
 
         Args:
             strength: None for the plain parent (no offsets, slider LoRA off), or numbers from 0 to 1.
@@ -125,8 +127,7 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
                 the photograph itself. The frames have its shape, so leave height, width and output_type out.
 
         Where the model's `edit_defaults` say `anchor_source`, frames are residual corrected (`residual.py`): one more
-        frame is denoised first, for strength 0 (one more for every row of tensors that have several). Latents, in or
-        out, and several rows are corrected by the source's latents.
+        frame is denoised first, for strength 0. Latents, in or out, are corrected by the source's latents.
 
         Returns:
             FluxPipelineOutput, or a tuple with `return_dict=False`: one frame per strength, in their order. A call
@@ -150,7 +151,8 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
         defaults = self.defaults if self.config.edit_defaults or full_size else None
         call = calls.complete_arguments(self, given, defaults)
         return_dict = call.pop("return_dict")
-        calls.check_batch_size(strength_batch_size)
+        if strength_batch_size is not None:
+            check_whole("strength_batch_size", strength_batch_size, 1, sys.maxsize)
         if self.defaults.anchor_source and min(strengths) < 1 and call["image"] is not None:
             frames = self._corrected(call, strengths, strength_batch_size)
         else:
@@ -160,7 +162,7 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
         return FluxPipelineOutput(images=frames) if return_dict else (frames,)
 
     def _corrected(self, call: dict[str, Any], strengths: list[float], batch_size: int | None) -> Any:
-        """Residual corrected frames: by the source's pixels, where it is a picture of their size, or by its latents."""
+        """Residual corrected frames: by the source's pixels or, where latents go in or out, by its latents."""
         source, output_type = calls.correctable_source(self, call), call["output_type"]
         encoded = calls.encode_edit(self, {**call, "output_type": "latent" if source is None else "pt"})
         tokens = calls.packed_source(self, encoded)
@@ -169,19 +171,14 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
                 "This model's frames are held to the source, so they have its size: leave out height, width and "
                 "max_area, or give a picture of the size that you want."
             )
-        calls.check_rows(encoded, len(strengths))
-        rows = calls.num_rows(encoded)
-        twice = calls.repeated(encoded) if rows > 1 else encoded
-        made = self._denoised(twice, [0.0] * rows + strengths, batch_size)
-        untouched, frames = made[:rows], made[rows:]  # fewer frames, if a callback interrupted
-        untouched = untouched[: max(1, len(frames))] if rows > 1 else untouched
+        made = self._denoised(encoded, [0.0, *strengths], batch_size)
+        untouched, frames = made[:1], made[1:]  # fewer frames, if a callback interrupted
         if not len(frames):
             return [] if output_type == "pil" else frames.cpu().numpy() if output_type == "np" else frames
         if source is not None:
             pixels = residual.correct(frames, strengths[: len(frames)], source - untouched)
         else:
-            kept = tokens[: len(untouched)].to(frames)
-            frames = residual.add_residual(frames, strengths[: len(frames)], kept - untouched)
+            frames = residual.add_residual(frames, strengths[: len(frames)], tokens.to(frames) - untouched)
             if output_type == "latent":
                 return frames
             pixels = self.base.decode(frames, (encoded["width"], encoded["height"]))
@@ -200,15 +197,18 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
 
     def _denoised(self, call: dict[str, Any], strengths: list[float], batch_size: int | None) -> Any:
         """The frames of an encoded call, batch by batch; of the batches begun, if a callback interrupts."""
-        parts = []
-        calls.check_rows(call, len(strengths))
-        for chunk in calls.chunks(len(strengths), batch_size):
-            rows = calls.rows_of_chunk(call, chunk)
-            with self.slider_applied([strengths[i] for i in chunk], rows["pooled_prompt_embeds"]):
-                parts.append(super().__call__(**{**call, **rows}).images)
+        parts: list[Any] = []
+        step = batch_size or len(strengths)
+        for first in range(0, len(strengths), step):
+            chunk = strengths[first : first + step]
+            batch = calls.for_frames(call, len(chunk))
+            with self.slider_applied(chunk, batch["pooled_prompt_embeds"]):
+                parts.append(super().__call__(**batch).images)
             if self.interrupt:
                 break
-        return calls.joined(parts)
+        if isinstance(parts[0], list):
+            return [frame for part in parts for frame in part]
+        return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else torch.cat(parts)
 
     @contextmanager
     def slider_applied(self, strengths: float | Sequence[float], pooled: Tensor) -> Iterator[None]:

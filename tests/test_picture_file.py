@@ -15,8 +15,9 @@ from PIL import Image, ImageCms
 from kontext_slider.errors import InvalidInput
 from kontext_slider.export import read_metadata
 from kontext_slider.images import Photo, read_image, read_photo
-from kontext_slider.photo.colour import PRIMARIES, SRGB, matrix_profile
+from kontext_slider.photo.colour import SRGB
 from kontext_slider.picture_file import picture_name, save_picture
+from tests.profiles import matrix_profile
 
 RECIPE = {"instruction": 'make it "snow" & <rain> — naïve 雪', "strength": 0.35, "seed": 7}
 
@@ -169,7 +170,7 @@ def test_pictures_are_tagged_as_srgb(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_a_photograph_keeps_its_own_profile(tmp_path: Path, suffix: str, mode: str) -> None:
     """A photograph in Display P3 came back in sRGB, which an archive in P3 does not want."""
-    profile = matrix_profile(PRIMARIES[12], None, "Display P3")
+    profile = matrix_profile(12, None, "Display P3")
     source, path = photo(tmp_path, icc_profile=profile), tmp_path / f"out.{suffix}"
     picture = source.image.convert(mode)
     assert "sRGB" not in save_picture(picture, path, RECIPE, source, keep_profile=True)

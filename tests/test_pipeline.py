@@ -202,15 +202,6 @@ def encoded_edit(pipe) -> dict:
     return {"image": source, "latents": noise, "prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
 
 
-def test_a_row_per_strength_is_cut_with_the_strengths(pipe):
-    """Rows of a later chunk must not get the first chunk's noise."""
-    noise = torch.cat([reference.pack(torch.randn(1, 4, 16, 16, generator=seeded(i))) for i in range(3)])
-    frames = render(pipe, [0.2, 0.5, 0.9], strength_batch_size=2, latents=noise, generator=None)
-    for i, strength in enumerate([0.2, 0.5, 0.9]):
-        alone = render(pipe, strength, generator=seeded(i))[0]
-        torch.testing.assert_close(frames[i], alone, rtol=0, atol=1e-4)
-
-
 @pytest.mark.parametrize("output_type", ["pil", "np", "pt", "latent"])
 def test_output_types(pipe, output_type):
     """Chunks joined wrongly give nested lists or lose frames."""

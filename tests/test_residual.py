@@ -88,24 +88,6 @@ def test_latents_are_held_to_the_sources(pipe):
     torch.testing.assert_close(latents[2], plain[2], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [None, 1])
-def test_every_row_is_held_to_its_own_source(pipe, size):
-    """Rows of tensors that are not corrected, or by another row's frame at 0."""
-    source = encoded_source(pipe)
-    rows = torch.cat([source, source.flip(3)])
-    settings = {"prompt": "make it snow", "height": 64, "width": 64, "max_area": 64 * 64, "output_type": "latent"}
-    settings |= {"strength_batch_size": size, "latents": torch.randn(2, 256, 16)}
-    latents = pipe(rows, strength=[0.0, 0.0], **settings).images
-    torch.testing.assert_close(latents, packed(rows), rtol=0, atol=1e-5)
-    apart = [
-        pipe(rows[k : k + 1], strength=0.4, **{**settings, "latents": settings["latents"][k : k + 1]}).images
-        for k in range(2)
-    ]
-    torch.testing.assert_close(pipe(rows, strength=[0.4, 0.4], **settings).images, torch.cat(apart), rtol=0, atol=1e-4)
-    pictures = pipe(rows, strength=[0.4, 0.4], **{**settings, "output_type": "np"}).images
-    assert pictures.shape == (2, 64, 64, 3) and np.abs(pictures[0] - pictures[1]).max() > 0.1
-
-
 @pytest.mark.parametrize("output_type", ["pil", "np", "pt", "latent"])
 def test_an_interrupt_before_the_first_strength_is_no_error(pipe, output_type):
     """The frame at 0 comes first: a call that ends with it has no frame to give."""

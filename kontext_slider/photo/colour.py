@@ -1,20 +1,23 @@
 """Colours of every kind become sRGB, and go back into a photograph's own profile.
 
-Sources: ICC.1:2010 (profile format), ITU-T H.273 tables 2 and 3 (code points), IEC 61966-2-1 (sRGB).
+High dynamic range (PQ, HLG) becomes what a browser shows on an ordinary screen.
+Sources: ITU-T H.273 tables 2 and 3 (code points), IEC 61966-2-1 (sRGB), ITU-R BT.2100-2 tables 4 and 5 (PQ, HLG),
+ITU-R BT.2408 (diffuse white at 203 cd/m2), Reinhard et al., "Photographic Tone Reproduction for Digital Images",
+equation 4, on the largest component, as Chromium does it.
+
+Legend: linear light is relative to diffuse white, which is 1.
 """
 
 from __future__ import annotations
 
 import math
-import struct
 from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageCms
 
 from ..errors import UnreadableImage
-from .colour_tags import CodePoints, ColourTags
-from .depth import HLG, PQ, tone_map
+from .colour_tags import HLG, PQ, CodePoints, ColourTags
 
 Chromaticities = tuple[float, ...]  # x, y of white, red, green, blue
 D65 = (0.3127, 0.3290)
@@ -34,12 +37,17 @@ PRIMARIES: dict[int, Chromaticities] = {  # ITU-T H.273 table 2
 GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}  # ITU-T H.273 table 3
 SRGB_LIKE = {1, 2, 6, 7, 11, 12, 13, 14, 15}  # those of video too: browsers show them with the curve of sRGB
 SAME_WITHIN = 2  # of 255: what conversion through a profile that is sRGB rounds
-_D50 = np.array([0.9642, 1.0, 0.8249])
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+SRGB = SRGB[:24] + bytes(12) + SRGB[36:]  # without the date, so that the same picture gives the same file
+WHITE = 203.0  # cd/m2
+HLG_PEAK = 1000.0  # cd/m2, the display that HLG is mastered for
+_PIXELS = 1 << 20  # worked on at a time
+_LUMINANCE = np.array([0.2627, 0.6780, 0.0593], np.float32)  # BT.2020
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
 
 def to_srgb(image: Image.Image, tags: ColourTags, name: str) -> tuple[Image.Image, bytes | None]:
-    """`image` (L, RGB, CMYK or LAB) as RGB in sRGB, and its own profile where that is not sRGB.
+    """`image` (L, RGB, CMYK or LAB) as RGB in sRGB, and its own ICC profile where that is not sRGB.
 
     `image` may be changed in place. A profile that is broken or belongs to another kind of colour is left out: the
     picture is still worth reading. Raises UnreadableImage, which begins with `name`, for code points not known here.
@@ -50,13 +58,15 @@ def to_srgb(image: Image.Image, tags: ColourTags, name: str) -> tuple[Image.Imag
         try:
             converted = _through(image, ImageCms.ImageCmsProfile(BytesIO(tags.icc_profile)))
         except (ImageCms.PyCMSError, OSError, ValueError):
-            return _as_rgb(image), None
+            converted = None
         return (converted, tags.icc_profile) if converted else (_as_rgb(image), None)
     rgb = _as_rgb(image)
     if tags.code_points:
-        return _from_code_points(rgb, tags.code_points, name)
-    if tags.gamma and math.isfinite(tags.gamma) and 0.05 < tags.gamma < 20:
-        return _from_gamma(rgb, tags.gamma, tags.chromaticities), None
+        _convert_code_points(rgb, tags.code_points, name)
+    elif tags.gamma and math.isfinite(tags.gamma) and 0.05 < tags.gamma < 20:
+        # 1 / 2.2 is how programs write the curve of sRGB
+        gamma = None if abs(tags.gamma - 1 / 2.2) < 0.005 else 1 / tags.gamma
+        _convert(rgb, gamma, _usable(tags.chromaticities))
     return rgb, None
 
 
@@ -72,59 +82,6 @@ def from_srgb(image: Image.Image, icc_profile: bytes) -> Image.Image | None:
         return None
 
 
-def matrix_profile(chromaticities: Chromaticities, gamma: float | None, name: str) -> bytes:
-    """An ICC profile (version 4) of an RGB space; gamma None stands for the curve of sRGB. The same bytes each time."""
-    adaptation = _adaptation(chromaticities)
-    colorants = adaptation @ _to_xyz(chromaticities)  # (3, 3)
-    exponents = [2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045] if gamma is None else [gamma]
-    curve = b"para\0\0\0\0" + struct.pack(">HH", 0 if gamma else 3, 0) + _fixed(exponents)
-    text = name.encode("utf-16-be")
-    words = b"mluc\0\0\0\0" + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(text), 28) + text
-    tags = [(b"desc", words), (b"cprt", words), (b"wtpt", b"XYZ \0\0\0\0" + _fixed(_D50))]
-    tags += [(b"chad", b"sf32\0\0\0\0" + _fixed(adaptation.ravel()))]
-    tags += [(key, b"XYZ \0\0\0\0" + _fixed(column)) for key, column in zip(_COLORANTS, colorants.T, strict=True)]
-    return _profile([*tags, (b"rTRC", curve), (b"gTRC", curve), (b"bTRC", curve)])
-
-
-_COLORANTS = (b"rXYZ", b"gXYZ", b"bXYZ")
-
-
-def _profile(tags: list[tuple[bytes, bytes]]) -> bytes:
-    """Header, table and data of an ICC profile; equal data is stored once."""
-    table, body, places = struct.pack(">I", len(tags)), b"", {}
-    for key, data in tags:
-        if data not in places:
-            places[data] = 132 + 12 * len(tags) + len(body)
-            body += data + b"\0" * (-len(data) % 4)
-        table += key + struct.pack(">II", places[data], len(data))
-    size = struct.pack(">I", 128 + len(table) + len(body))
-    date = struct.pack(">6H", 2020, 1, 1, 0, 0, 0)
-    header = size + b"\0\0\0\0\x04\x20\0\0mntrRGB XYZ " + date + b"acsp" + b"\0" * 28 + _fixed(_D50)
-    return header.ljust(128, b"\0") + table + body
-
-
-def _fixed(values: np.ndarray | list[float]) -> bytes:
-    return b"".join(struct.pack(">i", round(float(value) * 65536)) for value in values)
-
-
-def _to_xyz(chromaticities: Chromaticities) -> np.ndarray:
-    """(3, 3): linear RGB to XYZ, white of the space itself. Raises LinAlgError for primaries on one line."""
-    points = np.array(chromaticities, float).reshape(4, 2)
-    white, *primaries = np.column_stack([points, 1 - points.sum(axis=1)]) / points[:, 1:]
-    columns = np.stack(primaries, axis=1)
-    return columns * np.linalg.solve(columns, white)
-
-
-def _adaptation(chromaticities: Chromaticities) -> np.ndarray:
-    """(3, 3): XYZ under the space's white to XYZ under D50, by Bradford."""
-    x, y = chromaticities[:2]
-    cones = _BRADFORD @ np.array([x / y, 1, (1 - x - y) / y])
-    return np.linalg.inv(_BRADFORD) @ np.diag(_BRADFORD @ _D50 / cones) @ _BRADFORD
-
-
-SRGB = matrix_profile(BT709, None, "sRGB")
-
-
 def _as_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
@@ -135,9 +92,7 @@ def _through(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Ima
     transform = ImageCms.buildTransform(profile, srgb, image.mode, "RGB")
     if image.mode in ("L", "RGB") and _is_identity(transform, image.mode):
         return None
-    if image.mode != "RGB":
-        return transform.apply(image)
-    return transform.apply_in_place(image)
+    return transform.apply_in_place(image) if image.mode == "RGB" else transform.apply(image)
 
 
 def _is_identity(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
@@ -149,7 +104,7 @@ def _is_identity(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
     return bool(np.abs(after - before.reshape(*after.shape[:2], -1)).max() <= SAME_WITHIN)
 
 
-def _from_code_points(image: Image.Image, points: CodePoints, name: str) -> tuple[Image.Image, bytes | None]:
+def _convert_code_points(image: Image.Image, points: CodePoints, name: str) -> None:
     known = points.transfer in SRGB_LIKE or points.transfer in GAMMAS or points.transfer in (PQ, HLG)
     if points.primaries not in PRIMARIES or not known:
         raise UnreadableImage(
@@ -157,29 +112,71 @@ def _from_code_points(image: Image.Image, points: CodePoints, name: str) -> tupl
             "Export it as sRGB and try again."
         )
     if not points.full_range:  # black at 16, white at 235
-        image = image.point([round(min(max((value - 16) * 255 / 219, 0), 255)) for value in range(256)] * 3)
-    chromaticities = PRIMARIES[points.primaries]
-    if points.transfer in (PQ, HLG):
-        tone_map(image, points.transfer, _matrix_to_srgb(chromaticities))
-        return image, None
-    profile = matrix_profile(chromaticities, GAMMAS.get(points.transfer), f"H.273 {points.primaries}")
-    converted = _through(image, ImageCms.ImageCmsProfile(BytesIO(profile)))
-    return (converted, profile) if converted else (image, None)
+        image.paste(image.point([round(min(max((code - 16) * 255 / 219, 0), 255)) for code in range(256)] * 3))
+    curve = points.transfer if points.transfer in (PQ, HLG) else GAMMAS.get(points.transfer)
+    _convert(image, curve, PRIMARIES[points.primaries])
 
 
-def _matrix_to_srgb(chromaticities: Chromaticities) -> np.ndarray:
-    """(3, 3): linear RGB of these primaries to that of sRGB."""
-    to_d50 = _adaptation(chromaticities) @ _to_xyz(chromaticities)
-    return np.linalg.inv(_adaptation(BT709) @ _to_xyz(BT709)) @ to_d50
+def _convert(image: Image.Image, curve: float | None, chromaticities: Chromaticities) -> None:
+    """Change `image` (RGB, 8 bits) into sRGB, in place. curve: PQ, HLG, a gamma, or None for that of sRGB."""
+    to_srgb = np.linalg.inv(_to_d50(BT709)) @ _to_d50(chromaticities)  # (3, 3), of linear light
+    if curve is None and np.abs(to_srgb - np.eye(3)).max() < 0.005:
+        return
+    brightest = np.array(image.getextrema()).max()
+    peak = float(_linear(np.full((1, 3), brightest, np.uint8), curve).max())
+    rows = max(1, _PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        light = _linear(np.asarray(image.crop(box)), curve)  # (rows, W, 3)
+        if peak > 1:  # it comes down to 1; what is no brighter than white stays as it is
+            largest = light.max(axis=-1, keepdims=True)
+            light = light * ((1 + largest / peak**2) / (1 + largest))
+        image.paste(Image.fromarray(_encoded(light @ to_srgb.T.astype(np.float32))), box)
 
 
-def _from_gamma(image: Image.Image, gamma: float, chromaticities: Chromaticities | None) -> Image.Image:
-    """1 / 2.2 is how programs write the curve of sRGB. Primaries that are none are left out."""
-    curve = None if abs(gamma - 1 / 2.2) < 0.005 else 1 / gamma
-    if not chromaticities or len(chromaticities) != 8 or min(chromaticities[1::2]) <= 0:
-        chromaticities = BT709
+def _linear(codes: np.ndarray, curve: float | None) -> np.ndarray:
+    """uint8 codes (..., 3) to the light of the display."""
+    signal = np.arange(256) / 255
+    if curve == PQ:  # cd/m2 = 10000 (max(E^(1/m2) - c1, 0) / (c2 - c3 E^(1/m2)))^(1/m1)
+        m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+        root = signal ** (1 / m2)
+        light = 10_000 / WHITE * (np.maximum(root - c1, 0) / (c2 - c3 * root)) ** (1 / m1)
+    elif curve == HLG:  # of the scene, 0..1: E^2 / 3 up to 1/2, then (exp((E - c) / a) + b) / 12
+        a, b, c = 0.17883277, 0.28466892, 0.55991073
+        light = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
+        scene = light.astype(np.float32)[codes]
+        luminance = (scene @ _LUMINANCE)[..., None]
+        return scene * luminance**0.2 * np.float32(HLG_PEAK / WHITE)  # system gamma 1.2 at 1000 cd/m2
+    elif curve is None:
+        light = np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
+    else:
+        light = signal**curve
+    return light.astype(np.float32)[codes]
+
+
+def _encoded(light: np.ndarray) -> np.ndarray:
+    """Linear light to sRGB codes, uint8; what no screen of sRGB can show is clipped."""
+    light = light.clip(0, 1)
+    signal = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** np.float32(1 / 2.4) - 0.055)
+    return np.rint(signal * 255).astype(np.uint8)
+
+
+def _usable(chromaticities: Chromaticities | None) -> Chromaticities:
+    """Those of sRGB in the place of primaries that are none."""
     try:
-        profile = matrix_profile(chromaticities, curve, "gAMA")
-        return _through(image, ImageCms.ImageCmsProfile(BytesIO(profile))) or image
-    except (np.linalg.LinAlgError, ImageCms.PyCMSError, OSError, struct.error):
-        return image
+        if chromaticities and len(chromaticities) == 8 and min(chromaticities[1::2]) > 0:
+            np.linalg.inv(_to_d50(chromaticities))
+            return chromaticities
+    except np.linalg.LinAlgError:  # primaries on one line
+        pass
+    return BT709
+
+
+def _to_d50(chromaticities: Chromaticities) -> np.ndarray:
+    """(3, 3): linear RGB to XYZ, its white taken to D50 by Bradford."""
+    points = np.array(chromaticities, float).reshape(4, 2)
+    white, *primaries = np.column_stack([points, 1 - points.sum(axis=1)]) / points[:, 1:]
+    columns = np.stack(primaries, axis=1)
+    to_cones = _BRADFORD @ columns * np.linalg.solve(columns, white)
+    d50 = np.array([0.9642, 1.0, 0.8249])
+    return np.linalg.inv(_BRADFORD) @ np.diag(_BRADFORD @ d50 / (_BRADFORD @ white)) @ to_cones

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pillow_heif
 from PIL import Image
 
-from .depth import HLG, PQ
+PQ, HLG = 16, 18  # transfer characteristics of ITU-T H.273
 
 
 @dataclass(frozen=True)

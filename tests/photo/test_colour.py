@@ -13,7 +13,8 @@ from PIL import Image, ImageCms
 
 from kontext_slider.errors import UnreadableImage
 from kontext_slider.images import read_image, read_photo
-from kontext_slider.photo.colour import BT709, PRIMARIES, SRGB, from_srgb, matrix_profile
+from kontext_slider.photo.colour import BT709, PRIMARIES, SRGB, from_srgb
+from tests.profiles import matrix_profile
 
 DATA = Path(__file__).parents[1] / "data"
 SRGB_CURVE, PQ, HLG = 13, 16, 18
@@ -63,7 +64,7 @@ def assert_shows(data: bytes, colour, within: int = 1) -> None:
 
 
 def linear_profile(name: str) -> bytes:
-    return matrix_profile(BT709, 1.0, name)
+    return matrix_profile(1, 1.0, name)
 
 
 def test_a_linear_profile_that_is_called_srgb_is_converted() -> None:
@@ -71,20 +72,17 @@ def test_a_linear_profile_that_is_called_srgb_is_converted() -> None:
     assert_shows(png((55, 55, 55), icc_profile=linear_profile("GIMP built-in Linear sRGB")), (128, 128, 128))
 
 
-@pytest.mark.parametrize("profile", [SRGB, matrix_profile(BT709, None, "Camera RGB")])
+@pytest.mark.parametrize("profile", [SRGB, matrix_profile(1, None, "Camera RGB")])
 def test_a_profile_that_is_srgb_by_any_name_changes_nothing(profile: bytes) -> None:
     """Conversion from sRGB to sRGB rounds, and the photograph is no longer itself at strength 0."""
     photo = read_photo(png(icc_profile=profile))
     assert tuple(np.asarray(photo.image)[4, 4]) == PATCH and photo.icc_profile is None
 
 
-def test_own_srgb_profile_agrees_with_that_of_littlecms() -> None:
-    """A wrong digit in a synthesised profile would turn every saved picture."""
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    theirs = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    ours = ImageCms.ImageCmsProfile(BytesIO(SRGB))
-    through = ImageCms.profileToProfile(noise, ours, theirs)
-    assert through is not None and np.abs(np.asarray(through, int) - np.asarray(noise)).max() <= 1
+def test_the_srgb_profile_of_saved_files_is_the_same_each_time() -> None:
+    """LittleCMS writes the time into it: the same picture gave another file every second."""
+    assert SRGB[24:36] == bytes(12)
+    assert ImageCms.getProfileName(ImageCms.ImageCmsProfile(BytesIO(SRGB))).startswith("sRGB")
 
 
 def test_gamma_chunk() -> None:
@@ -126,7 +124,7 @@ def test_cicp_chunk() -> None:
     ("chunks", "profile", "shown"),
     [
         (cicp(1, SRGB_CURVE) | gamma(1.0), linear_profile("linear"), PATCH),  # cICP first
-        (gamma(0.2), matrix_profile(PRIMARIES[12], None, "P3"), PATCH_OF_P3),  # then iCCP
+        (gamma(0.2), matrix_profile(12, None, "P3"), PATCH_OF_P3),  # then iCCP
         ({b"sRGB": b"\0"} | gamma(1.0) | chromaticities(), None, PATCH),  # then sRGB
     ],
 )
@@ -157,7 +155,6 @@ def test_code_points_of_heif_and_avif() -> None:
     """A photograph that says Display P3 by code points instead of a profile came out dull."""
     photo = read_photo(heif(primaries=12))
     assert np.abs(np.asarray(photo.image, int)[32, 32] - PATCH_OF_P3).max() <= 3
-    assert photo.icc_profile and "12" in ImageCms.getProfileName(ImageCms.ImageCmsProfile(BytesIO(photo.icc_profile)))
 
 
 def test_hdr_avif() -> None:
@@ -199,7 +196,7 @@ def test_hdr_that_is_no_brighter_than_white_keeps_its_brightness() -> None:
 
 def test_hdr_profile_with_code_points() -> None:
     """A JPEG whose ICC profile says PQ by its cicp tag came out grey."""
-    profile = bytearray(matrix_profile(PRIMARIES[9], None, "Rec2100 PQ"))
+    profile = bytearray(matrix_profile(12, None, "Rec2100 PQ"))
     place = profile.index(b"cprt")
     profile[place : place + 4] = b"cicp"
     struct.pack_into(">II", profile, place + 4, len(profile), 12)
@@ -211,7 +208,7 @@ def test_hdr_profile_with_code_points() -> None:
 def test_into_a_profile_and_back() -> None:
     """A photograph saved in its own profile had other colours than before."""
     noise = Image.fromarray(np.random.default_rng(0).integers(50, 206, (32, 32, 3), dtype=np.uint8))
-    profile = matrix_profile(PRIMARIES[12], None, "P3")
+    profile = matrix_profile(12, None, "P3")
     converted = from_srgb(noise, profile)
     assert converted is not None
     stream = BytesIO()
