@@ -21,7 +21,9 @@ TIMEOUT = 120.0
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
-    "--disable-gpu",
+    "--use-gl=angle",  # WebGL2 on the processor
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
     "--no-first-run",

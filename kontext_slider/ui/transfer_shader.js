@@ -1,0 +1,128 @@
+// The edit as a fragment shader: transfer.py's `picture = A photograph + b + detail` for one pixel. Affine maps are
+// enlarged bilinearly and the detail bicubically (a = -0.5), as there; taps beyond the edge do not count, as there.
+// Variants are chosen by #define, as software renderers run both sides of a branch.
+const VERTEX_SHADER = `#version 300 es
+void main() { // one triangle over all
+  gl_Position = vec4(vec2(gl_VertexID & 1, gl_VertexID >> 1) * 4.0 - 1.0, 0.0, 1.0);
+}`;
+
+const FRAGMENT_SHADER = `
+precision highp float;
+precision highp sampler2DArray;
+uniform sampler2D photograph, tile, strengthMap, table;
+uniform sampler2DArray affine, detail;
+uniform vec2 rows;          // of the target: y of the picture = rows.x + rows.y * y of the fragment
+uniform vec4 place;         // of the photograph in the target: left, top, width, height in pixels
+uniform vec4 tilePlace;     // of the tile in the photograph: left, top, width, height in [0, 1]
+uniform vec2 levels;        // of the mipmaps of photograph and tile
+uniform vec3 neighbours;    // layers of both, and the part of the upper one
+uniform vec3 strengths;     // overall, first, last
+uniform float split;        // column; left of it the photograph is untouched
+out vec4 colour;
+
+vec3 sourceAt(vec2 at) {
+  vec3 source = textureLod(photograph, at, levels.x).rgb;
+#ifdef TILE
+  vec2 inTile = (at - tilePlace.xy) / tilePlace.zw;
+  vec3 sharp = textureLod(tile, inTile, levels.y).rgb;
+  if (all(equal(inTile, clamp(inTile, 0.0, 1.0)))) source = sharp;
+#endif
+  return source;
+}
+
+vec3 neighboursAt(vec2 at) {
+#ifdef STRENGTH_MAP
+  float strength = strengths.x * textureLod(strengthMap, at, 0.0).r;
+  float steps = float(textureSize(table, 0).x);
+  float walked = steps * clamp((strength - strengths.y) / max(strengths.z - strengths.y, 1e-6), 0.0, 1.0);
+  float start = min(floor(walked), steps - 1.0);
+  vec4 entry = texelFetch(table, ivec2(int(start), 0), 0);
+  return vec3(entry.xy, mix(entry.z, entry.w, walked - start));
+#else
+  return neighbours;
+#endif
+}
+
+float mapped(vec2 at, vec3 between, float channel, vec4 source) {
+  vec4 lower = textureLod(affine, vec3(at, 3.0 * between.x + channel), 0.0);
+  vec4 upper = textureLod(affine, vec3(at, 3.0 * between.y + channel), 0.0);
+  return dot(mix(lower, upper, between.z), source);
+}
+
+#ifdef DETAIL
+vec3 detailTap(float x, float y, vec3 between) {
+  vec3 lower = textureLod(detail, vec3(x, y, between.x), 0.0).rgb;
+  return mix(lower, textureLod(detail, vec3(x, y, between.y), 0.0).rgb, between.z);
+}
+
+// Catmull-Rom in nine taps: the two in the middle of each axis are one linear tap between them.
+vec3 detailAt(vec2 at, vec3 between) {
+  vec2 size = vec2(textureSize(detail, 0).xy), middle = at * size - 0.5, t = floor(middle), f = middle - t;
+  vec2 w0 = step(1.0, t) * f * (-0.5 + f * (1.0 - 0.5 * f));
+  vec2 w1 = step(0.0, t) * (1.0 + f * f * (-2.5 + 1.5 * f));
+  vec2 w2 = step(t, size - 2.0) * f * (0.5 + f * (2.0 - 1.5 * f));
+  vec2 w3 = step(t, size - 3.0) * f * f * (-0.5 + 0.5 * f);
+  vec2 inner = w1 + w2, total = w0 + inner + w3;
+  vec2 p0 = (t - 0.5) / size, p1 = (t + 0.5 + w2 / inner) / size, p2 = (t + 2.5) / size;
+  w0 /= total; inner /= total; w3 /= total;
+#define ROW(y) (w0.x * detailTap(p0.x, y, between) + inner.x * detailTap(p1.x, y, between) + w3.x * detailTap(p2.x, y, between))
+  return w0.y * ROW(p0.y) + inner.y * ROW(p1.y) + w3.y * ROW(p2.y);
+}
+#endif
+
+vec3 heat(vec3 difference) {
+  float at = 4.0 * clamp(max(max(difference.r, difference.g), difference.b) / FULL_HEAT, 0.0, 1.0);
+  vec3 low = mix(HEAT_0, mix(HEAT_1, HEAT_2, clamp(at - 1.0, 0.0, 1.0)), min(at, 1.0));
+  return mix(low, mix(HEAT_3, HEAT_4, max(at - 3.0, 0.0)), clamp(at - 2.0, 0.0, 1.0));
+}
+
+void main() {
+  vec2 pixel = vec2(gl_FragCoord.x, rows.x + rows.y * gl_FragCoord.y);
+  vec2 at = (pixel - place.xy) / place.zw;
+  vec3 source = sourceAt(at), between = neighboursAt(at);
+  vec3 edited = vec3(mapped(at, between, 0.0, vec4(source, 1.0)), mapped(at, between, 1.0, vec4(source, 1.0)),
+    mapped(at, between, 2.0, vec4(source, 1.0)));
+#ifdef DETAIL
+  edited += detailAt(at, between);
+#endif
+  edited = clamp(edited, 0.0, 1.0);
+#ifdef DIFFERENCE
+  edited = heat(abs(edited - source));
+#endif
+  float inside = float(all(equal(at, clamp(at, 0.0, 1.0))));
+  colour = vec4(pixel.x < split ? source : edited, 1.0) * inside;
+}`;
+
+const FULL_HEAT = 0.5; // the difference of a channel, in [0, 1], that has the hottest colour
+const HEAT = ["#000004", "#57106e", "#bc3754", "#f98e09", "#fcffa4"]; // matplotlib's inferno, from no difference on
+
+function heatDefines() {
+  const parts = (colour) => [1, 3, 5].map((at) => (parseInt(colour.slice(at, at + 2), 16) / 255).toFixed(5));
+  const colours = HEAT.map((colour, index) => `#define HEAT_${index} vec3(${parts(colour).join(", ")})\n`);
+  return `#define FULL_HEAT ${FULL_HEAT.toFixed(5)}\n` + colours.join("");
+}
+
+function compileShader(gl, program, kind, source) {
+  const shader = gl.createShader(kind);
+  gl.shaderSource(shader, source);
+  gl.compileShader(shader);
+  gl.attachShader(program, shader);
+  return shader;
+}
+
+// A program with the given variants ("TILE", "STRENGTH_MAP", "DETAIL", "DIFFERENCE"), and its uniforms by name.
+function transferProgram(gl, variants) {
+  const program = gl.createProgram();
+  const defines = variants.map((name) => `#define ${name}\n`).join("") + heatDefines();
+  compileShader(gl, program, gl.VERTEX_SHADER, VERTEX_SHADER);
+  const fragment = compileShader(gl, program, gl.FRAGMENT_SHADER, "#version 300 es\n" + defines + FRAGMENT_SHADER);
+  gl.linkProgram(program);
+  if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost())
+    throw new Error("The shader of the picture failed: " + gl.getShaderInfoLog(fragment) + gl.getProgramInfoLog(program));
+  const locations = new Map();
+  const location = (name) => {
+    if (!locations.has(name)) locations.set(name, gl.getUniformLocation(program, name));
+    return locations.get(name);
+  };
+  return { program, location };
+}
