@@ -18,7 +18,7 @@ from kontext_slider.train.pocket.pairs import HIGHEST, PRACTISED, SLIDER_SIZES, 
 RUN_FILE, CHECKPOINTS = "run.json", "checkpoints"
 INPUTS = "data_or_base_model"  # their digest, in RUN_FILE
 MACHINE = ("device", "compiled")  # a run may be resumed on another machine
-Config = TypeVar("Config", bound="RunConfig")
+Settings = TypeVar("Settings", bound=BaseModel)
 Natural = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(ge=0)]
@@ -185,17 +185,16 @@ ABLATIONS: dict[str, dict[str, Any]] = {  # the paper's (section 4, table 2); "f
 }
 
 
-def parse(kind: type[Config], values: dict[str, Any]) -> Config:
-    """Settings from JSON values. InvalidInput names the first that is not there or cannot be."""
-    unknown = sorted(values.keys() - kind.model_fields.keys())
-    if unknown:
-        known = ", ".join(kind.model_fields)
-        raise InvalidInput(f"A run has no setting {', '.join(unknown)}. There are: {known}.")
+def parse(kind: type[Settings], values: Any) -> Settings:
+    """Settings from JSON values by name. InvalidInput names the first that is not there or cannot be."""
     try:
         return kind.model_validate_json(json.dumps(values, default=_plain))
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
+        name = ".".join(map(str, first["loc"])) or "It"
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(kind.model_fields)
+            raise InvalidInput(f"There is no setting {name}. There are: {known}.") from error
         raise InvalidInput(f"{name} cannot be {first['input']!r}: {first['msg']}.") from error
 
 

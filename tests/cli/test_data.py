@@ -1,24 +1,21 @@
 """`kontext-slider data` as a person runs it, on a tiny real-class pipeline."""
 
 from kontext_slider.cli import main
-from kontext_slider.train.data.categories import CATEGORIES
+from kontext_slider.train.data.recipe import CATEGORIES
+from tests.cli.helpers import status_of
 from tests.tiny import tiny_pipeline
 from tests.train.data.conftest import lenient as lenient  # a fixture
 
 
-def test_the_command_measures_both_kinds_of_ends(pipe, tmp_path, capsys):
+def test_the_command_measures_morphers(pipe, tmp_path, capsys):
     """`kontext-slider data morphers` end to end on a saved model."""
     pipe.save_pretrained(tmp_path / "model")
     flags = ["--model", str(tmp_path / "model"), "--edits", "2", "--seed", "1", "--distance", "rms"]
     assert not main(["data", "morphers", *flags, "--only", "pixel-fade", "--out", str(tmp_path / "table.md")])
     text = capsys.readouterr().out
     assert text in (tmp_path / "table.md").read_text()
-    assert (
-        "| pixel-fade | reconstruction |" in text
-        and "| pixel-fade | true |" in text
-        and "| ground truth | true | 99" in text
-    )
-    assert main(["data", "morphers", "--edits", "0"]) == 2
+    assert "| pixel-fade | " in text and "| ground truth | 99 " in text
+    assert status_of(["data", "morphers", "--edits", "0"]) == 2
 
 
 def test_the_run_command_makes_a_report_that_says_how(plain_pipe, tmp_path, capsys, lenient):
@@ -34,8 +31,8 @@ def test_the_run_command_makes_a_report_that_says_how(plain_pipe, tmp_path, caps
         assert flag in report
     assert (tmp_path / "out" / "packed" / "data" / "train-00000-of-00001.parquet").exists()
     assert main(["data", "run", "--out", str(tmp_path / "out"), "--share", "one"]) == 2
-    assert main(["data", "run", "--out", str(tmp_path / "new"), "--model", str(tmp_path / "none")]) == 1
-    assert "--model" in capsys.readouterr().err
+    assert main(["data", "run", "--out", str(tmp_path / "new"), "--model", str(tmp_path / "none")]) == 2
+    assert "There is no model" in capsys.readouterr().err
 
 
 def test_the_thresholds_command_prints_lines_of_the_table(tmp_path, capsys):
@@ -45,7 +42,7 @@ def test_the_thresholds_command_prints_lines_of_the_table(tmp_path, capsys):
     assert not main(["data", "thresholds", *flags, "1"])
     printed = capsys.readouterr().out
     assert all(f'    "{category}": Threshold(0.' in printed for category in CATEGORIES)
-    assert main(["data", "thresholds", *flags, "0"]) == 2
+    assert status_of(["data", "thresholds", *flags, "0"]) == 2
 
 
 def test_a_folder_that_is_a_file_is_a_sentence(tmp_path, capsys):
@@ -58,5 +55,5 @@ def test_a_folder_that_is_a_file_is_a_sentence(tmp_path, capsys):
 def test_seeds_of_which_nothing_can_be_drawn_are_refused(capsys):
     """A million below zero, numpy's own error."""
     for command in ("morphers", "thresholds"):
-        assert main(["data", command, "--seed", "-1000001"]) == 2
-        assert "--seed is a number of at least 0" in capsys.readouterr().err
+        assert status_of(["data", command, "--seed", "-1000001"]) == 2
+        assert "--seed" in capsys.readouterr().err

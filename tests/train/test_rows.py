@@ -61,7 +61,7 @@ def test_what_the_data_stages_write_is_read(plain_pipe, tmp_path, accelerator):
     scores = Scores(0.5, 0.0, 0.0, (0.2, 0.3), 0.0, None)
     made = [
         Row(str(k), [tiny_image(seed=k + 9), *sequence((32, 32), k), tiny_image()], STRENGTHS, SENTENCES[k],
-            "stylization", "pixel-fade", "truth", "ssim", scores)
+            "stylization", "pixel-fade", "ssim", scores)
         for k in range(2)
     ]  # fmt: skip
     write_dataset(made, tmp_path / "packed", "a test")

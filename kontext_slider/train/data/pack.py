@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 from PIL import Image
 from tqdm import tqdm
 
@@ -32,24 +33,16 @@ except ImportError as error:
     raise InvalidInput('Data sets need another package. Run: pip install "kontext-slider[train]"') from error
 
 ROWS_PER_SHARD = 100  # a few hundred megabytes at 512 pixels
+WORDS = ("id", "instruction", "category", "morpher", "distance")
 FEATURES = datasets.Features({
-    "id": datasets.Value("string"),
+    **{name: datasets.Value("string") for name in WORDS},
     "source": datasets.Image(),
     "edit": datasets.Image(),
     "frames": datasets.List(datasets.Image()),  # N + 1
     "strengths": datasets.List(datasets.Value("float32")),  # N + 1
-    "instruction": datasets.Value("string"),
-    "category": datasets.Value("string"),
-    "morpher": datasets.Value("string"),
-    "ends": datasets.Value("string"),
-    "distance": datasets.Value("string"),
     "scores": {
-        "source_edit": datasets.Value("float32"),
-        "edit_reconstruction": datasets.Value("float32"),
-        "source_reconstruction": datasets.Value("float32"),
+        **{field.name: datasets.Value("float32") for field in fields(Scores)},
         "steps": datasets.List(datasets.Value("float32")),  # N
-        "kl": datasets.Value("float32"),
-        "delta_smooth": datasets.Value("float32"),
     },
 })  # fmt: skip
 
@@ -64,9 +57,14 @@ class Row:
     instruction: str
     category: str
     morpher: str
-    ends: str
     distance: str
     scores: Scores
+
+    def columns(self) -> dict[str, Any]:
+        """As FEATURES has them."""
+        source, *frames, edit = ({"bytes": png_bytes(tile), "path": None} for tile in self.tiles)
+        words = {name: getattr(self, name) for name in (*WORDS, "strengths")}
+        return {**words, "source": source, "frames": frames, "edit": edit, "scores": asdict(self.scores)}
 
 
 def kept_rows(workspace: Workspace, unfiltered: bool = False) -> Iterator[Row]:
@@ -80,9 +78,8 @@ def kept_rows(workspace: Workspace, unfiltered: bool = False) -> Iterator[Row]:
         drawn = np.random.default_rng(recipe.seed).choice(len(seen), len(chosen), replace=False)
         chosen = [seen[number] for number in sorted(drawn)]
     for item in (outcome.item for outcome in chosen):
-        words = (item.facts["instruction"], item.facts["category"])
-        made = (recipe.morpher, recipe.ends, recipe.distance)
-        yield Row(item.id, workspace.tiles(item.id), recipe.strengths, *words, *made, scores_of(item.facts))
+        words = (item.facts["instruction"], item.facts["category"], recipe.morpher, recipe.distance)
+        yield Row(item.id, workspace.tiles(item.id), recipe.strengths, *words, scores_of(item.facts))
 
 
 def write_dataset(rows: Iterable[Row], folder: Path, title: str, rows_per_shard: int = ROWS_PER_SHARD) -> int:
@@ -95,21 +92,26 @@ def write_dataset(rows: Iterable[Row], folder: Path, title: str, rows_per_shard:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "data").mkdir(parents=True)
-    count, shards = 0, list[Path]()
-    categories: Counter[str] = Counter()
+    shards, categories = list[Path](), Counter[str]()
     waiting = iter(tqdm(rows, desc="pack", unit="item", leave=False))
     while chunk := list(islice(waiting, rows_per_shard)):
-        shards.append(_write_shard(chunk, partial / "data", len(shards)))
-        count += len(chunk)
+        shards.append(partial / "data" / f"shard-{len(shards):05d}.parquet")
+        table = datasets.Dataset.from_list([row.columns() for row in chunk], features=FEATURES).data.table
+        pyarrow.parquet.write_table(table, shards[-1])
         categories.update(row.category for row in chunk)
-    if not count:
+    if not shards:
         shutil.rmtree(partial)
         raise InvalidInput(f"There is nothing to pack for {folder}: no item was kept. Its report says why.")
     for number, shard in enumerate(shards):
         os.replace(shard, shard.with_name(f"train-{number:05d}-of-{len(shards):05d}.parquet"))
-    write_whole(partial / "README.md", card(title, count, categories).encode())
-    _swap_in(partial, folder)
-    return count
+    write_whole(partial / "README.md", card(title, categories).encode())
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    put_in_place(partial, folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return categories.total()
 
 
 def check_place(folder: Path) -> None:
@@ -126,41 +128,12 @@ def check_place(folder: Path) -> None:
         )
 
 
-def _swap_in(partial: Path, folder: Path) -> None:
-    """Put a complete folder in the place of an older one."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    put_in_place(partial, folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_shard(rows: list[Row], folder: Path, number: int) -> Path:
-    path = folder / f"shard-{number:05d}.parquet"
-    table = datasets.Dataset.from_list([_columns(row) for row in rows], features=FEATURES)
-    progress = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        table.to_parquet(path)
-    finally:
-        if progress:
-            datasets.enable_progress_bars()
-    return path
-
-
-def _columns(row: Row) -> dict[str, Any]:
-    source, *frames, edit = ({"bytes": png_bytes(tile), "path": None} for tile in row.tiles)
-    facts = {name: getattr(row, name) for name in FEATURES if name not in ("source", "edit", "frames", "scores")}
-    return {**facts, "source": source, "frames": frames, "edit": edit, "scores": asdict(row.scores)}
-
-
-def card(title: str, count: int, categories: Mapping[str, int]) -> str:
+def card(title: str, categories: Counter[str]) -> str:
     """The data set's README, with the header that the hub and `load_dataset` read."""
     return (
         "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/*.parquet\n---\n\n"
-        f"# {title}\n\n{count} edits, each as pictures at rising strengths: `frames[k]` is the edit of `source` by "
-        "`instruction` at `strengths[k]`, from 0 to 1. `edit` is the editing model's own result, `scores` are "
-        "distances by `distance`: `steps[k]` between frames k and k + 1, `kl` their divergence from even steps.\n\n"
+        f"# {title}\n\n{categories.total()} edits, each as pictures at rising strengths: `frames[k]` is the edit of "
+        "`source` by `instruction` at `strengths[k]`, from 0 to 1. `edit` is the editing model's own result, `scores` "
+        "are distances by `distance`: `steps[k]` between frames k and k + 1, `kl` their divergence from even steps.\n\n"
         f"{markdown(('category', 'edits'), sorted(categories.items()))}\n"
     )

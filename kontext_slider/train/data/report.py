@@ -1,4 +1,4 @@
-"""The results of a run: counts per stage, category and reason, distances, and strips to look at, kept and rejected."""
+"""The results of a run: counts per stage, reason and category, and strips to look at, kept and rejected."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kontext_slider.files import write_whole
 from kontext_slider.metrics.statistics import markdown
-from kontext_slider.train.data.scores import THRESHOLDS, scores_of
-from kontext_slider.train.data.workspace import STAGES, Outcome, Workspace, png_bytes
+from kontext_slider.train.data.workspace import STAGES, Outcome, Workspace, join_strip, png_bytes
 
 ROWS_PER_SHEET = 24
-FIELDS = ("source_edit", "edit_reconstruction", "kl")  # of the scores, in the table of distances
 TILE, GAP, TEXT = 96, 4, 14  # pixels: a tile's height, between rows, a line of words
 
 
@@ -23,14 +21,13 @@ def write_report(workspace: Workspace, command: str) -> Path:
     """`report/report.md` with `kept.png` and `rejected.png`; returns the folder."""
     folder, outcomes = workspace.root / "report", workspace.outcomes()
     folder.mkdir(parents=True, exist_ok=True)
+    kept = [outcome for outcome in outcomes if outcome.is_kept]
     rejected = [outcome for outcome in outcomes if outcome.reason is not None]
     reasons = Counter((outcome.stage, outcome.reason) for outcome in rejected).most_common()
     parts = ["# Data of a run", f"`{command}`", _stage_table(outcomes), _category_table(outcomes)]
     parts.append("## Reasons\n\n" + markdown(("stage", "reason", "items"), [(*key, count) for key, count in reasons]))
-    parts.append(_distance_table(workspace, outcomes))
-    kept = [outcome for outcome in outcomes if outcome.is_kept]
     for name, group in (("kept", kept), ("rejected", rejected)):
-        shown = [outcome for outcome in group if (workspace.root / "sources" / f"{outcome.item.id}.png").exists()]
+        shown = [outcome for outcome in group if workspace.picture("sources", outcome.item.id).exists()]
         if shown:
             numbers = np.linspace(0, len(shown) - 1, min(len(shown), ROWS_PER_SHEET))
             sheet = contact_sheet(workspace, [shown[round(number)] for number in numbers])
@@ -50,63 +47,31 @@ def _stage_table(outcomes: Sequence[Outcome]) -> str:
 
 
 def _category_table(outcomes: Sequence[Outcome]) -> str:
-    groups: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        groups.setdefault(outcome.item.facts.get("category", "(none)"), []).append(outcome)
-    rows = []
-    for name, group in sorted(groups.items()):
-        kept, lost = (sum(flags) for flags in ([o.is_kept for o in group], [o.reason is not None for o in group]))
-        rows.append((name, len(group), kept, lost, f"{kept / len(group):.0%}"))
-    return "## Categories\n\n" + markdown(("category", "items", "kept", "rejected", "share kept"), rows)
-
-
-def _distance_table(workspace: Workspace, outcomes: Sequence[Outcome]) -> str:
-    """Quantiles of the scores per category, beside the thresholds that were used."""
-    name, rows = workspace.recipe.distance, []
-    scored = [outcome.item.facts for outcome in outcomes if "kl" in outcome.item.facts]
-    for category in sorted({facts["category"] for facts in scored}):
-        group = [scores_of(facts) for facts in scored if facts["category"] == category]
-        limit = THRESHOLDS.get(name, {}).get(category)
-        edit, loss, kl = (_quantiles([getattr(scores, field) for scores in group]) for field in FIELDS)
-        least, most = (f"{limit.least_edit:g}", f"{limit.most_loss:g}") if limit else ("-", "-")
-        rows.append((category, edit, least, loss, most, kl))
-    heads = ("category", "d(source, edit)", "at least", "d(edit, reconstruction)", "at most", "KL")
-    return f"## Distances\n\n`{name}`: 2 %, 50 % and 98 % of the items.\n\n{markdown(heads, rows)}"
-
-
-def _quantiles(values: Sequence[float]) -> str:
-    return " / ".join(f"{value:.3f}" for value in np.quantile(values, (0.02, 0.5, 0.98)))
+    seen, kept = (
+        Counter(outcome.item.facts.get("category", "(none)") for outcome in group)
+        for group in (outcomes, [outcome for outcome in outcomes if outcome.is_kept])
+    )
+    rows = [(name, count, kept[name], f"{kept[name] / count:.0%}") for name, count in sorted(seen.items())]
+    return "## Categories\n\n" + markdown(("category", "items", "kept", "share kept"), rows)
 
 
 def contact_sheet(workspace: Workspace, shown: Sequence[Outcome]) -> Image.Image:
-    """A row per item: a line of words, and its strip (or what there is of it), tiles TILE pixels high."""
-    rows = [[_scaled(picture) for picture in _pictures(workspace, outcome.item.id)] for outcome in shown]
-    width = max(sum(picture.width + 2 for picture in pictures) for pictures in rows)
-    sheet = Image.new("RGB", (width, len(rows) * (TILE + TEXT + GAP)), "white")
+    """A row per item: a line of words, and its strip (or what there is of it), TILE pixels high."""
+    strips = [_strip(workspace, outcome.item.id) for outcome in shown]
+    pitch = TILE + TEXT + GAP
+    sheet = Image.new("RGB", (max(strip.width for strip in strips), len(strips) * pitch), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for number, (outcome, pictures) in enumerate(zip(shown, rows, strict=True)):
-        top, left = number * (TILE + TEXT + GAP), 0
-        pen.text((2, top), _caption(outcome), fill="black", font=font)
-        for picture in pictures:
-            sheet.paste(picture, (left, top + TEXT))
-            left += picture.width + 2
+    for number, (outcome, strip) in enumerate(zip(shown, strips, strict=True)):
+        facts = outcome.item.facts
+        words = f"{outcome.item.id}  {facts.get('category', '')}: {facts.get('instruction', '')}"
+        words += f"  (KL {facts['kl']:.3f})" if "kl" in facts else ""
+        words += f"  {outcome.reason}. {facts.get('detail', '')}" if outcome.reason else ""
+        pen.text((2, number * pitch), words, fill="black", font=font)
+        sheet.paste(strip, (0, number * pitch + TEXT))
     return sheet
 
 
-def _caption(outcome: Outcome) -> str:
-    facts = outcome.item.facts
-    words = f"{outcome.item.id}  {facts.get('category', '')}: {facts.get('instruction', '')}"
-    if "kl" in facts:
-        words += f"  (KL {facts['kl']:.3f})"
-    return f"{words}  {outcome.reason}. {facts.get('detail', '')}" if outcome.reason else words
-
-
-def _pictures(workspace: Workspace, name: str) -> list[Image.Image]:
-    if (workspace.root / "strips" / f"{name}.png").exists():
-        return workspace.tiles(name)
-    kinds = [kind for kind in ("sources", "edits") if (workspace.root / kind / f"{name}.png").exists()]
-    return [workspace.load(kind, name) for kind in kinds]
-
-
-def _scaled(picture: Image.Image) -> Image.Image:
-    return picture.resize((max(1, round(picture.width * TILE / picture.height)), TILE), Image.Resampling.LANCZOS)
+def _strip(workspace: Workspace, name: str) -> Image.Image:
+    found = [kind for kind in ("strips", "sources", "edits") if workspace.picture(kind, name).exists()]
+    strip = join_strip([workspace.load(kind, name) for kind in (found[:1] if found[0] == "strips" else found)])
+    return strip.resize((max(1, round(strip.width * TILE / strip.height)), TILE), Image.Resampling.LANCZOS)

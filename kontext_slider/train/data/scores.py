@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.stats import entropy
 from tqdm import tqdm
 
 from kontext_slider.base_edit import coded
-from kontext_slider.errors import InvalidInput
 from kontext_slider.metrics import Picture, to_picture
 from kontext_slider.metrics.distances import Distance, Matrix
 from kontext_slider.metrics.trajectory import TINY, second_order
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.data.workspace import Rejected
+from kontext_slider.train.data.recipe import Rejected
 from kontext_slider.world.cases import Case
 from kontext_slider.world.edits import EDITS
 
@@ -69,9 +69,7 @@ def kl_from_even(steps: Sequence[float]) -> float:
     total, count = float(np.sum(steps)), len(steps)
     if total <= TINY:
         return math.log(count)
-    shares = np.asarray(steps, dtype=np.float64) / total
-    moving = shares[shares > 0]
-    return float(np.sum(moving * np.log(moving * count)))
+    return float(entropy(steps, np.ones(count)))
 
 
 def on_release_scale(lpips: Distance) -> Distance:
@@ -116,19 +114,10 @@ SSIM_THRESHOLDS: Thresholds = {
 THRESHOLDS: Mapping[str, Thresholds] = {"lpips": LPIPS_THRESHOLDS, "ssim": SSIM_THRESHOLDS}
 
 
-def find_thresholds(distance: str) -> Thresholds:
-    """The thresholds for a distance. InvalidInput for one that has none."""
-    if distance not in THRESHOLDS:
-        raise InvalidInput(
-            f"There are no thresholds for the distance '{distance}'. Choose one of: {', '.join(THRESHOLDS)}."
-        )
-    return THRESHOLDS[distance]
-
-
-def check_scores(scores: Scores, category: str, thresholds: Thresholds, max_kl: float) -> None:
+def check_scores(scores: Scores, category: str, distance: str, max_kl: float) -> None:
     """Rejected, with the first reason that holds, for a strip that is not good enough: the edit is there, its
     reconstruction is like it, the steps are even."""
-    limit = thresholds[category]
+    limit = THRESHOLDS[distance][category]
     if not scores.source_edit >= limit.least_edit:
         raise Rejected(NO_EDIT, f"{scores.source_edit:.3f} from the source, at least {limit.least_edit:g} is wanted")
     if not scores.edit_reconstruction <= limit.most_loss:

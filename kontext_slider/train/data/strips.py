@@ -1,8 +1,7 @@
 """The authors' file format as rows of ours: a PNG of nine square tiles per edit, and one JSON list for all.
 
 Tiles: source, its reconstruction, five morphs, the edit's reconstruction, edit. File names: `<stem>_nsamples_7.png`.
-The list's fields: `image_name`, `category`, `edit_instruction` (underscores for spaces), `lpips_kontext_edit`,
-`lpips_edit_inversion`, `lpips_sequence` (8 adjacent distances of the 9 tiles); others are not needed here.
+The list's fields that are not in `Entry` are not needed here.
 """
 
 from __future__ import annotations
@@ -11,18 +10,32 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.images import read_image
+from kontext_slider.train.config import parse
 from kontext_slider.train.data.pack import Row
 from kontext_slider.train.data.scores import Scores, kl_from_even
-from kontext_slider.train.data.workspace import RECONSTRUCTION, split_strip
+from kontext_slider.train.data.workspace import split_strip
 
 NUM_TILES = 9
 NUM_FRAMES = NUM_TILES - 2
 SUFFIX = f"_nsamples_{NUM_FRAMES}"
-FIELDS = ("image_name", "category", "edit_instruction", "lpips_kontext_edit", "lpips_edit_inversion", "lpips_sequence")
+
+
+class Entry(BaseModel):
+    """What the list says of one strip. `edit_instruction` has underscores for spaces; `lpips_sequence` are the adjacent
+    distances of the tiles."""
+
+    image_name: str
+    category: str
+    edit_instruction: str
+    lpips_kontext_edit: float
+    lpips_edit_inversion: float
+    lpips_sequence: Annotated[list[float], Field(min_length=NUM_TILES - 1, max_length=NUM_TILES - 1)]
 
 
 @dataclass(frozen=True)
@@ -30,14 +43,14 @@ class Strips:
     """A folder in the authors' format: its entries, and a sentence for each entry that could not be used so far."""
 
     folder: Path
-    entries: list[dict[str, Any]]
+    entries: list[Any]
     problems: list[str]
 
     def rows(self) -> Iterator[Row]:
         """The usable entries as rows; the others add to `problems`."""
         for number, entry in enumerate(self.entries):
             try:
-                yield _row(self.folder, number, entry)
+                yield _row(self.folder, parse(Entry, entry))
             except InvalidInput as error:
                 self.problems.append(f"entry {number}: {error}")
 
@@ -56,34 +69,22 @@ def open_strips(folder: Path, listing: Path | None = None) -> Strips:
     return Strips(folder, entries, [])
 
 
-def _row(folder: Path, number: int, entry: Any) -> Row:
-    missing = [name for name in FIELDS if not isinstance(entry, dict) or name not in entry]
-    if missing:
-        raise InvalidInput(f"it lacks {', '.join(missing)}.")
-    stem = Path(str(entry["image_name"])).stem.removesuffix(SUFFIX)
+def _row(folder: Path, entry: Entry) -> Row:
+    stem = Path(entry.image_name).stem.removesuffix(SUFFIX)
     strip = read_image(folder / f"{stem}{SUFFIX}.png")
     if strip.width != NUM_TILES * strip.height:
         raise InvalidInput(f"{stem}{SUFFIX}.png is {strip.width} x {strip.height}, not {NUM_TILES} square tiles.")
+    first, *steps, _ = entry.lpips_sequence
+    scores = Scores(
+        entry.lpips_kontext_edit, entry.lpips_edit_inversion, first, tuple(steps), kl_from_even(steps), None
+    )
     return Row(
         id=stem,
         tiles=split_strip(strip, NUM_TILES),
         strengths=[k / (NUM_FRAMES - 1) for k in range(NUM_FRAMES)],
-        instruction=str(entry["edit_instruction"]).replace("_", " ").strip(),
-        category=str(entry["category"]).strip().lower().replace(" ", "_"),
+        instruction=entry.edit_instruction.replace("_", " ").strip(),
+        category=entry.category.strip().lower().replace(" ", "_"),
         morpher="freemorph",
-        ends=RECONSTRUCTION,
         distance="lpips",
-        scores=_scores(entry),
+        scores=scores,
     )
-
-
-def _scores(entry: dict[str, Any]) -> Scores:
-    try:
-        sequence = tuple(float(value) for value in entry["lpips_sequence"])
-        edit, loss = float(entry["lpips_kontext_edit"]), float(entry["lpips_edit_inversion"])
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"its distances are no numbers ({error}).") from error
-    if len(sequence) != NUM_TILES - 1:
-        raise InvalidInput(f"its lpips_sequence has {len(sequence)} distances, not {NUM_TILES - 1}.")
-    steps = sequence[1:-1]
-    return Scores(edit, loss, sequence[0], steps, kl_from_even(steps), delta_smooth=None)

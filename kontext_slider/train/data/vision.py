@@ -19,10 +19,8 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from kontext_slider.errors import CheckpointError
-from kontext_slider.train.data.categories import CATEGORIES, Category
-from kontext_slider.train.data.instruct import Written, draw_one
-from kontext_slider.train.data.sources import Source
-from kontext_slider.train.data.workspace import Rejected
+from kontext_slider.train.data.instruct import Source, Written, draw_one
+from kontext_slider.train.data.recipe import CATEGORIES, Category, Rejected
 
 REFUSED, UNUSABLE = "the writer refused", "the writer's answer is unusable"
 NUM_EXAMPLES = 4
@@ -43,12 +41,11 @@ class VisionWriter:
     """Draws a category and has a model write an instruction."""
 
     model: ChatModel
-    max_tries: int = MAX_TRIES
 
     def write(self, source: Source, categories: Sequence[str], rng: np.random.Generator) -> Written:
         category = CATEGORIES[draw_one(rng, categories)]
         request, problem = draw_request(category, rng), ""
-        for _ in range(self.max_tries):
+        for _ in range(MAX_TRIES):
             seed = int(rng.integers(2**31))
             answer = self.model.answer(system_prompt(category), request, source.image, seed)
             try:
@@ -94,12 +91,7 @@ def parse_answer(answer: str) -> str:
     ((key, words),) = content.items()
     if key == "refusal":
         raise Rejected(REFUSED, str(words))
-    if key != "instruction" or not isinstance(words, str):
-        raise ValueError("This is no instruction.")
-    return _checked(" ".join(words.split()))
-
-
-def _checked(instruction: str) -> str:
+    instruction = " ".join(words.split()) if key == "instruction" and isinstance(words, str) else ""
     if not 2 <= len(instruction.split()) <= MAX_WORDS or not instruction[0].isalpha():
         raise ValueError(f"An instruction has 2 to {MAX_WORDS} words and begins with one.")
     return instruction

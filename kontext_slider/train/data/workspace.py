@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,58 +26,12 @@ from tqdm import tqdm
 from kontext_slider.errors import InvalidInput
 from kontext_slider.files import append_json_line, make_folder, open_run, read_json_lines, read_run, write_whole
 from kontext_slider.images import read_image
-from kontext_slider.train.data.categories import CATEGORIES
+from kontext_slider.train.config import parse
+from kontext_slider.train.data.recipe import Recipe, Rejected
 
 STAGES = ("instruct", "edit", "morph", "score", "filter")
-RECONSTRUCTION, TRUE = ENDS = ("reconstruction", "true")
 DONE, REJECTED = "done", "rejected"
 RECIPE = "recipe.json"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides what the data looks like, apart from how many items there are.
-
-    Attributes:
-        model: the editing model: a preset, a folder or a hub id.
-        sources: a folder of pictures; None for drawn ones.
-        writer: "grammar", or a vision-language model (folder or hub id).
-        categories: kinds of edits to draw from.
-        morpher: a name of `morph.MORPHERS`, or "freemorph".
-        ends: frames 0 and N are the morpher's reconstructions (the paper) or the true source and edit.
-        distance: a name of `features.DISTANCES`, behind scores and filter.
-        size: side in pixels of a square with the area of the pictures; None for the model's own.
-        num_steps: N; strengths are k / N.
-        max_kl: the most that adjacent distances may be apart from even.
-        seed: draws sources, instructions and noise.
-        share: (k, n): this folder holds items k, k + n, k + 2 n, ... of the whole.
-    """
-
-    model: str = "pocket"
-    sources: str | None = None
-    writer: str = "grammar"
-    categories: tuple[str, ...] = tuple(CATEGORIES)
-    morpher: str = "warp-fade"
-    ends: str = RECONSTRUCTION
-    distance: str = "ssim"
-    size: int | None = None
-    num_steps: int = 6
-    max_kl: float = 0.15
-    seed: int = 0
-    share: tuple[int, int] = (0, 1)
-
-    @property
-    def strengths(self) -> list[float]:
-        """k / N, k = 0..N."""
-        return [k / self.num_steps for k in range(self.num_steps + 1)]
-
-
-class Rejected(Exception):
-    """An item that goes no further. `reason` is one of few words, to be counted; `detail` says more."""
-
-    def __init__(self, reason: str, detail: str = ""):
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True)
@@ -133,7 +87,10 @@ class Workspace:
         for item in tqdm(list(items), desc=name, unit="item", leave=False):
             record = records.get(item.id)
             if record is None:
-                record = {"id": item.id, **_result(stage, item)}
+                try:
+                    record = {"id": item.id, "state": DONE, **stage(item)}
+                except Rejected as why:
+                    record = {"id": item.id, "state": REJECTED, "reason": why.reason, "detail": why.detail}
                 append_json_line(self.manifest(name), record)
             if record["state"] == DONE:
                 going_on.append(Item(item.index, item.facts | facts_of(record)))
@@ -145,29 +102,25 @@ class Workspace:
         for stage in STAGES:
             for name, record in self.records(stage).items():
                 facts = (found[name].item.facts if name in found else {}) | facts_of(record)
-                reason = None if record["state"] == DONE else record["reason"]
-                found[name] = Outcome(Item(int(name), facts), stage, reason)
+                found[name] = Outcome(Item(int(name), facts), stage, record.get("reason"))
         return [found[name] for name in sorted(found)]
 
+    def picture(self, kind: str, name: str) -> Path:
+        """The file of an item's picture of a `kind`: sources, edits, strips."""
+        return self.root / kind / f"{name}.png"
+
     def save(self, kind: str, name: str, picture: Image.Image) -> None:
-        """Write a picture of a `kind` (sources, edits, strips), whole or not at all."""
+        """Write a picture, whole or not at all."""
         (self.root / kind).mkdir(exist_ok=True)
-        write_whole(self.root / kind / f"{name}.png", png_bytes(picture))
+        write_whole(self.picture(kind, name), png_bytes(picture))
 
     def load(self, kind: str, name: str) -> Image.Image:
         """Read a picture back. UnreadableImage where it is missing."""
-        return read_image(self.root / kind / f"{name}.png")
+        return read_image(self.picture(kind, name))
 
     def tiles(self, name: str) -> list[Image.Image]:
         """An item's strip: source, frames at strengths 0 .. 1, edit."""
         return split_strip(self.load("strips", name), self.recipe.num_steps + 3)
-
-
-def _result(stage: Stage, item: Item) -> dict[str, Any]:
-    try:
-        return {"state": DONE, **stage(item)}
-    except Rejected as rejection:
-        return {"state": REJECTED, "reason": rejection.reason, "detail": rejection.detail}
 
 
 def facts_of(record: dict[str, Any]) -> dict[str, Any]:
@@ -177,20 +130,15 @@ def facts_of(record: dict[str, Any]) -> dict[str, Any]:
 
 def open_workspace(root: Path, recipe: Recipe) -> Workspace:
     """A folder for this recipe, new or one that was begun with the same. InvalidInput where it was another."""
-    open_run(root / RECIPE, asdict(recipe))
+    open_run(root / RECIPE, recipe.model_dump(mode="json"))
     return Workspace(root, recipe)
 
 
 def reopen(root: Path) -> Workspace:
     """The folder of an earlier run with its recipe. InvalidInput where there is none."""
-    path = root / RECIPE
-    if not path.is_file():
+    if not (root / RECIPE).is_file():
         raise InvalidInput(f"{root} holds no data of 'kontext-slider data run'. Name the folder given there as --out.")
-    values = read_run(path)
-    try:
-        return Workspace(root, Recipe(**values | {name: tuple(values[name]) for name in ("categories", "share")}))
-    except (KeyError, TypeError) as error:
-        raise InvalidInput(f"{path} is of another version ({error}). Make the data anew in another folder.") from error
+    return open_workspace(root, parse(Recipe, read_run(root / RECIPE)))
 
 
 @contextmanager
@@ -216,11 +164,12 @@ def png_bytes(picture: Image.Image) -> bytes:
 
 
 def join_strip(tiles: Sequence[Image.Image]) -> Image.Image:
-    """Pictures of one size side by side."""
-    width, height = tiles[0].size
-    strip = Image.new("RGB", (width * len(tiles), height))
-    for number, tile in enumerate(tiles):
-        strip.paste(tile, (number * width, 0))
+    """Pictures of one height side by side."""
+    strip = Image.new("RGB", (sum(tile.width for tile in tiles), tiles[0].height), "white")
+    left = 0
+    for tile in tiles:
+        strip.paste(tile, (left, 0))
+        left += tile.width
     return strip
 
 

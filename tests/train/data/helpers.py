@@ -8,10 +8,11 @@ from pathlib import Path
 import datasets
 from PIL import Image
 
-from kontext_slider.train.data.categories import CATEGORIES
+from kontext_slider.train.config import parse
+from kontext_slider.train.data.recipe import CATEGORIES, Recipe
 from kontext_slider.train.data.scores import Threshold
 from kontext_slider.train.data.stages import Models, run_stages
-from kontext_slider.train.data.workspace import Recipe, Workspace, join_strip
+from kontext_slider.train.data.workspace import Workspace, join_strip
 from tests.tiny import tiny_image, tiny_pipeline
 
 ANYTHING = {name: Threshold(0.0, 10.0) for name in CATEGORIES}
@@ -19,15 +20,13 @@ ANYTHING = {name: Threshold(0.0, 10.0) for name in CATEGORIES}
 
 def tiny_recipe(**changes) -> Recipe:
     """Pixel fades of a model that `run_tiny` brings itself, at 64 pixels (SSIM needs 44), nothing too uneven."""
-    return Recipe(
-        **{"model": "tiny", "size": 64, "morpher": "pixel-fade", "distance": "ssim", "max_kl": 2.0, **changes}
-    )
+    return parse(Recipe, {"model": "tiny", "size": 64, "morpher": "pixel-fade", "max_kl": 2.0, **changes})
 
 
 def run_tiny(out: Path, num: int, until: str = "pack", **changes) -> Workspace:
     """A run on a tiny pipeline, always the same one."""
     recipe = tiny_recipe(**changes)
-    return run_stages(out, recipe, num, Models(recipe, loaded=tiny_pipeline()), until, "a test")
+    return run_stages(out, recipe, num, Models(recipe.model, loaded=tiny_pipeline()), until, "a test")
 
 
 CATEGORY = "environment_change"

@@ -16,10 +16,9 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from kontext_slider.errors import CheckpointError, InvalidInput
-from kontext_slider.train.data.categories import CATEGORIES, check_categories
-from kontext_slider.train.data.instruct import NOTHING_FITS, GrammarWriter
-from kontext_slider.train.data.sources import Source, drawn_sources
+from kontext_slider.errors import CheckpointError
+from kontext_slider.train.data.instruct import NOTHING_FITS, GrammarWriter, Source, drawn_sources
+from kontext_slider.train.data.recipe import CATEGORIES, Rejected
 from kontext_slider.train.data.vision import (
     MAX_TRIES,
     NUM_EXAMPLES,
@@ -31,7 +30,6 @@ from kontext_slider.train.data.vision import (
     parse_answer,
     system_prompt,
 )
-from kontext_slider.train.data.workspace import Rejected
 from kontext_slider.world.edits import EDITS
 from tests.tiny import tiny_image
 
@@ -73,14 +71,6 @@ def test_the_grammar_keeps_to_what_the_model_knows():
     assert writer.write(source, ALL, rng()).edit == "snow"
     with pytest.raises(Rejected, match=NOTHING_FITS):
         writer.write(source, ["material_change"], rng())
-
-
-def test_unknown_categories_are_a_sentence():
-    """The seven names are the paper's."""
-    assert check_categories(["stylization", "stylization"]) == ("stylization",)
-    for names in ([], ["style"]):
-        with pytest.raises(InvalidInput, match="object_morphing"):
-            check_categories(names)
 
 
 @pytest.mark.parametrize("name", ALL)

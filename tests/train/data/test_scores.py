@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kontext_slider.errors import InvalidInput
 from kontext_slider.metrics import to_image
 from kontext_slider.metrics.distances import rms
 from kontext_slider.train.data import scores as scoring
-from kontext_slider.train.data.categories import CATEGORIES
+from kontext_slider.train.data.recipe import CATEGORIES, Recipe, Rejected
 from kontext_slider.train.data.scores import (
-    LPIPS_THRESHOLDS,
     NO_EDIT,
     UNEVEN,
     UNLIKE,
@@ -25,7 +23,6 @@ from kontext_slider.train.data.scores import (
     on_release_scale,
     score_tiles,
 )
-from kontext_slider.train.data.workspace import Rejected
 
 
 def grey(level: float) -> Image.Image:
@@ -70,27 +67,22 @@ def test_kl_by_hand():
 )
 def test_a_strip_is_rejected_for_its_first_fault(changes, reason):
     """A comparison the wrong way round would keep the worst strips; NaN passes every comparison written carelessly."""
-    check_scores(scores(), "stylization", LPIPS_THRESHOLDS, 0.15)
+    check_scores(scores(), "stylization", "lpips", 0.15)
     with pytest.raises(Rejected) as rejected:
-        check_scores(scores(**changes), "stylization", LPIPS_THRESHOLDS, 0.15)
+        check_scores(scores(**changes), "stylization", "lpips", 0.15)
     assert rejected.value.reason == reason
 
 
 def test_limits_themselves_pass():
     """The paper keeps what is equal to a threshold."""
-    check_scores(scores(source_edit=0.10, edit_reconstruction=0.55, kl=0.15), "stylization", LPIPS_THRESHOLDS, 0.15)
+    check_scores(scores(source_edit=0.10, edit_reconstruction=0.55, kl=0.15), "stylization", "lpips", 0.15)
 
 
 @pytest.mark.parametrize("distance", scoring.THRESHOLDS)
 def test_every_category_has_thresholds(distance):
     """A category without one would end a run of days with a KeyError."""
-    assert set(scoring.find_thresholds(distance)) == set(CATEGORIES)
-
-
-def test_a_distance_without_thresholds_is_a_sentence():
-    """Filtering one distance by another's thresholds keeps nothing, or everything."""
-    with pytest.raises(InvalidInput, match="no thresholds for the distance 'rms'"):
-        scoring.find_thresholds("rms")
+    assert set(scoring.THRESHOLDS[distance]) == set(CATEGORIES)
+    assert Recipe(distance=distance).distance == distance
 
 
 def test_calibration_lets_right_edits_pass_and_stops_those_that_only_the_codec_made():

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.train.data import stages
-from kontext_slider.train.data.stages import check_recipe, full_edit
+from kontext_slider.train.data.stages import Models, full_edit, run_stages
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
 from tests.train.data.helpers import run_tiny, tiny_recipe
 
@@ -19,24 +18,19 @@ ROOT = Path(__file__).parents[3]
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from kontext_slider.train.data import stages
+from kontext_slider.train.data.stages import Stages
 from tests.train.data.helpers import run_tiny
 
-calls, make = [], stages.MAKERS["morph"]
+calls, morph = [], Stages.morph
 
-def make_killed(workspace, models):
-    stage = make(workspace, models)
+def killed(self, item):
+    facts = morph(self, item)
+    calls.append(item)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return facts
 
-    def killed(item):
-        facts = stage(item)
-        calls.append(item)
-        if len(calls) == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return facts
-
-    return killed
-
-stages.MAKERS["morph"] = make_killed
+Stages.morph = killed
 run_tiny(Path(sys.argv[1]), 3, until="score")
 """
 
@@ -100,13 +94,14 @@ def test_every_item_has_words_and_noise_of_its_own(tmp_path):
 def test_a_stage_that_is_done_loads_no_model(tmp_path, monkeypatch):
     """Packing again must not wait for twelve billion weights."""
     run_tiny(tmp_path, 1, until="edit")
-    monkeypatch.setitem(stages.MAKERS, "edit", lambda *tools: pytest.fail("loaded"))
-    run_tiny(tmp_path, 1, until="edit")
+    monkeypatch.setattr("kontext_slider.train.data.stages.load_base", lambda *how: pytest.fail("loaded"))
+    recipe = tiny_recipe()
+    run_stages(tmp_path, recipe, 1, Models(recipe.model), "edit", "a test")
 
 
 def test_strips_hold_source_frames_and_edit(tmp_path):
     """Tiles out of order would train a slider that runs backwards."""
-    workspace = run_tiny(tmp_path, 1, until="score", ends="true")
+    workspace = run_tiny(tmp_path, 1, until="score")
     tiles = [np.asarray(tile) for tile in workspace.tiles("0000000")]
     source, edit = (np.asarray(workspace.load(kind, "0000000")) for kind in ("sources", "edits"))
     assert len(tiles) == 9 and all(tile.shape == (64, 64, 3) for tile in tiles)
@@ -141,10 +136,11 @@ def test_photographs_of_a_folder_and_a_broken_file(tmp_path, lenient):
         {"categories": ("weather",)},
         {"categories": ()},
         {"morpher": "best"},
-        {"ends": "both"},
         {"distance": "rms"},
         {"num_steps": 1},
         {"share": (2, 2)},
+        {"share": "one"},
+        {"shares": "0/2"},
         {"seed": -1},
         {"size": 8},
         {"max_kl": float("nan")},
@@ -153,8 +149,8 @@ def test_photographs_of_a_folder_and_a_broken_file(tmp_path, lenient):
 )
 def test_what_cannot_be_is_said_at_once(changes):
     """A typo must not come out after a night of edits."""
-    with pytest.raises(InvalidInput):
-        check_recipe(tiny_recipe(**changes), 1)
+    with pytest.raises(InvalidInput, match=next(iter(changes))):
+        tiny_recipe(**changes)
 
 
 def test_the_full_edit_is_the_plain_pipelines_at_the_sources_size(pipe):

@@ -37,8 +37,8 @@ def test_the_authors_strips_become_rows(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"lpips_sequence": SEQUENCE[1:]}, "7 distances, not 8"),
-        ({"lpips_kontext_edit": "far"}, "no numbers"),
+        ({"lpips_sequence": SEQUENCE[1:]}, "lpips_sequence"),
+        ({"lpips_kontext_edit": "far"}, "lpips_kontext_edit cannot be 'far'"),
         ({"image_name": "other.png"}, "other_nsamples_7.png"),
     ],
 )

@@ -6,7 +6,8 @@ import pytest
 
 from kontext_slider.cli import main
 from kontext_slider.errors import InvalidInput
-from kontext_slider.train.data.workspace import Item, Rejected, Workspace, alone_in, split_strip
+from kontext_slider.train.data.recipe import Rejected
+from kontext_slider.train.data.workspace import Item, Workspace, alone_in, split_strip
 from tests.tiny import tiny_image
 from tests.train.data.helpers import run_tiny, tiny_recipe
 

@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import torch
 
-from kontext_slider.errors import InvalidInput
 from kontext_slider.train.data.morph.fade import Morpher, latent_fade, pixel_fade, warp_fade
 
 MORPHERS: dict[str, Morpher] = {"pixel-fade": pixel_fade, "latent-fade": latent_fade, "warp-fade": warp_fade}
 FREEMORPH = "freemorph"  # needs a model of its own, which is loaded only when it is chosen
-NAMES = (*MORPHERS, FREEMORPH)
 
 
 def find_morpher(name: str, device: torch.device, dtype: torch.dtype, freemorph_model: str) -> Morpher:
     """The morpher of that name. `freemorph_model`: the Stable Diffusion that FreeMorph runs on, a folder or hub id.
 
-    InvalidInput for a name that is none, CheckpointError where that model cannot be loaded."""
-    if name == FREEMORPH:
-        from kontext_slider.train.data.morph.freemorph import FreeMorph
+    CheckpointError where that model cannot be loaded."""
+    if name != FREEMORPH:
+        return MORPHERS[name]
+    from kontext_slider.train.data.morph.freemorph import FreeMorph
 
-        return FreeMorph.from_pretrained(freemorph_model, device, dtype)
-    if name not in MORPHERS:
-        raise InvalidInput(f"There is no morpher '{name}'. Choose one of: {', '.join(NAMES)}.")
-    return MORPHERS[name]
+    return FreeMorph.from_pretrained(freemorph_model, device, dtype)

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from kontext_slider import base_edit
 from kontext_slider.errors import InvalidInput
 from kontext_slider.metrics import to_image, to_picture
-from kontext_slider.train.data.morph import MORPHERS, find_morpher
+from kontext_slider.train.data.morph import MORPHERS
 from kontext_slider.train.data.stages import full_edit
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
 
@@ -77,9 +76,3 @@ def test_what_grows_is_moved_and_what_changes_its_light_is_not():
     night = to_image(to_picture(day) * np.float32(0.4))
     both = [MORPHERS[name](None, day, night, "", (0.5,), 0)[0] for name in ("warp-fade", "pixel-fade")]
     assert np.abs(to_picture(both[0]) - to_picture(both[1])).max() <= 1.5 / 255
-
-
-def test_names_that_are_none_are_a_sentence():
-    """The list of names is in the answer."""
-    with pytest.raises(InvalidInput, match="freemorph"):
-        find_morpher("best", torch.device("cpu"), torch.float32, "none")

@@ -1,10 +1,16 @@
 """The table that compares morphers."""
 
-from kontext_slider.train.data.morph.measure import Row, table
+from kontext_slider.metrics.distances import rms
+from kontext_slider.train.data.morph import MORPHERS
+from kontext_slider.train.data.morph.measure import TRUTH, measure_morphers
+from kontext_slider.world.cases import draw_cases
+from tests.tiny import tiny_pipeline
 
 
-def test_the_table_puts_the_nearest_to_the_truth_first():
+def test_the_nearest_to_the_truth_comes_first():
     """A table that is read from the top should not begin with the worst."""
-    rows = {("a", "true"): [Row(20, 30, 30, 0.1, 0.2, 1)], ("b", "true"): [Row(30, 30, 30, 0.1, 0.1, 1)]}
-    lines = table(rows, 0.15).splitlines()
-    assert lines[2].startswith("| b") and "| 100% |" in lines[2] and "| 0% |" in lines[3]
+    morphers = {"worst": lambda pipe, source, edited, *rest: [edited] * 3, "fade": MORPHERS["pixel-fade"]}
+    rows = measure_morphers(tiny_pipeline(), draw_cases(2, 32, seed=0), morphers, [0.0, 0.5, 1.0], rms, 0, max_kl=0.15)
+    assert list(rows) == [TRUTH, "fade", "worst"] and all(len(group) == 2 for group in rows.values())
+    assert rows[TRUTH][0].psnr_inside == 99 and not rows["worst"][0].kept
+    assert rows["fade"][0].psnr_at_0 == 99 and rows["fade"][0].seconds > 0

@@ -1,0 +1,93 @@
+"""What data is made by: the recipe, and the paper's kinds of edits, each with examples to draw from.
+
+The words, in categories.json, are this repository's own. An edit must be one that can be done by half, since a slider
+stops anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+GRAMMAR = "grammar"
+
+
+class Rejected(Exception):
+    """An item that goes no further. `reason` is one of few words, to be counted; `detail` says more."""
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class Category:
+    """`whole`: of the whole picture, else of one thing in it. `task` and `avoid` go into the system prompt."""
+
+    name: str
+    whole: bool
+    task: str
+    avoid: str
+    examples: list[str]
+
+
+CATEGORIES = {
+    name: Category(name, **row)
+    for name, row in json.loads(Path(__file__).with_name("categories.json").read_text(encoding="utf-8")).items()
+}
+
+
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [name for name in names if name not in CATEGORIES]
+    if unknown or not names:
+        raise ValueError(f"the categories are {', '.join(CATEGORIES)}, not {', '.join(unknown) or 'none'}")
+    return tuple(dict.fromkeys(names))
+
+
+def _one_of_several(share: tuple[int, int]) -> tuple[int, int]:
+    if not 0 <= share[0] < share[1]:
+        raise ValueError("a share is K/N with K from 0 to N - 1, such as 0/4")
+    return share
+
+
+class Recipe(BaseModel):
+    """All that decides what the data looks like, apart from how many items there are. The descriptions are the help of
+    `kontext-slider data run`, which has a flag for each setting."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    model: str = Field(
+        default="pocket", description="the editing model: pocket, kontext-dev, a model folder or a hub id"
+    )
+    sources: str | None = Field(default=None, description="a folder of pictures (default: drawn ones)")
+    writer: str = Field(default=GRAMMAR, description="grammar, or a vision-language model: a folder or hub id")
+    categories: Annotated[tuple[str, ...], AfterValidator(_known)] = Field(
+        default=tuple(CATEGORIES), description="kinds of edits (default: all seven)"
+    )
+    morpher: Literal["warp-fade", "pixel-fade", "latent-fade", "freemorph"] = Field(
+        default="warp-fade", description="warp-fade, pixel-fade, latent-fade or freemorph"
+    )
+    distance: Literal["ssim", "lpips"] = Field(default="ssim", description="behind scores and filter: ssim or lpips")
+    size: int | None = Field(
+        default=None,
+        ge=16,
+        le=2048,
+        description="side in pixels of a square of the pictures' area (default: the model's)",
+    )
+    num_steps: int = Field(default=6, ge=2, description="N; strengths are k / N")
+    max_kl: float = Field(default=0.15, gt=0, description="the most that adjacent distances may differ from even ones")
+    seed: int = Field(default=0, ge=0, description="draws sources, instructions and noise")
+    share: Annotated[
+        tuple[int, int],
+        BeforeValidator(lambda value: value.split("/") if isinstance(value, str) else value),
+        AfterValidator(_one_of_several),
+    ] = Field(default=(0, 1), description="K/N: do each N-th item from K on, as one of N machines")
+
+    @property
+    def strengths(self) -> list[float]:
+        """k / N, k = 0..N."""
+        return [k / self.num_steps for k in range(self.num_steps + 1)]
