@@ -21,9 +21,8 @@ TIMEOUT = 120.0
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
-    "--use-gl=angle",  # WebGL2 on the processor
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
+    "--disable-gpu",
+    "--enable-unsafe-swiftshader",  # WebGL2 on the processor
     "--disable-dev-shm-usage",
     "--disable-background-networking",
     "--no-first-run",

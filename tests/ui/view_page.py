@@ -21,6 +21,7 @@ SCRIPTS = (
     "transfer_shader.js",
     "view_place.js",
     "transfer_view.js",
+    "view_gestures.js",
 )
 HELPERS = """
 const bytesOf = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
