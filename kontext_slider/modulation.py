@@ -125,6 +125,30 @@ def offsets_attached(
         handle.detach()
 
 
+@contextmanager
+def token_appended(transformer: nn.Module, token: Tensor) -> Iterator[None]:
+    """The transformer with `token` (B or 1, 1, E) behind its text tokens, at their position, inside the block.
+
+    Raises InvalidInput for a token of another width."""
+    width = transformer.config.joint_attention_dim
+    if token.ndim != 3 or token.shape[2] != width:
+        raise InvalidInput(
+            f"The strength token has shape {tuple(token.shape)}; this transformer needs (B, 1, {width})."
+        )
+
+    def append(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        text, ids = kwargs["encoder_hidden_states"], kwargs["txt_ids"]  # (B, T, E), (T, 3)
+        extra = token.to(text).expand(len(text), -1, -1)
+        longer = {"encoder_hidden_states": torch.cat([text, extra], 1), "txt_ids": torch.cat([ids, 0 * ids[:1]])}
+        return args, {**kwargs, **longer}
+
+    hook = transformer.register_forward_pre_hook(append, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def offsets_width(transformer: nn.Module, place: Place) -> int:
     """How many numbers the scale has, and the shift: D, or N D for "every_block"."""
     num_pairs = len(_sites(transformer, place)) if place == "every_block" else 1

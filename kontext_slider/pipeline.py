@@ -29,9 +29,8 @@ from .drift import fit_in_place
 from .edit import MAX_STRENGTH, EditDefaults, check_strengths, check_whole
 from .errors import InvalidInput
 from .images import Photo, fitted
-from .modulation import offsets_attached
 from .projector import StrengthProjector
-from .slider_weights import SliderWeightsMixin
+from .slider_weights import SliderWeightsMixin, slider_on
 from .transfer import Transfer
 
 
@@ -212,9 +211,7 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
 
     @contextmanager
     def slider_applied(self, strengths: float | Sequence[float], pooled: Tensor) -> Iterator[None]:
-        """The slider on the transformer inside the block: its LoRA active, its offsets attached. Restored afterwards.
-
-        Gradients reach the projector and the LoRA where the caller has them enabled.
+        """The slider on the transformer inside the block (`slider_on`).
 
         Args:
             strengths: from 0 to 1.5, one per frame of the transformer's batch, or one for all.
@@ -222,11 +219,8 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
 
         Raises MissingSlider without a slider, InvalidInput for bad strengths.
         """
-        values = check_strengths(strengths, MAX_STRENGTH)
-        projector = self.require_slider()
-        offsets = projector(torch.tensor(values, device=pooled.device), pooled)
-        attached = offsets_attached(self.transformer, offsets, projector.config.place)
-        with lora.slider_lora(self.transformer, on=True), attached:
+        values = torch.tensor(check_strengths(strengths, MAX_STRENGTH), device=pooled.device)
+        with slider_on(self.transformer, self.require_slider(), values, pooled):
             yield
 
     @classmethod

@@ -1,7 +1,7 @@
 """From a strength and the pooled instruction to modulation offsets.
 
 Legend: B frames (one strength each), P width of the pooled text, E width of the encoded strength,
-D width of the transformer (`inner_dim`), K places of a polynomial.
+D width of the transformer (`inner_dim`), K places of a polynomial. In `TextSpaceProjector` E is a text token's width.
 """
 
 from __future__ import annotations
@@ -136,6 +136,61 @@ class StrengthProjector(ModelMixin, ConfigMixin):
         pooled = pooled.to(encoded).expand(len(encoded), -1)
         scale, shift = self.projector(torch.cat([encoded, pooled], dim=-1)).chunk(2, dim=-1)  # 2 x (B, D)
         return ModulationOffsets(scale, shift)
+
+
+class TextSpaceProjector(ModelMixin, ConfigMixin):
+    """(strength, pooled text) -> one text token, by the MLP of `StrengthProjector`.
+
+    Args:
+        token_dim: E, even; the transformer's `joint_attention_dim`.
+        others: as in `StrengthProjector`.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        pooled_dim: int = 768,
+        hidden_dim: int = 6144,
+        token_dim: int = 4096,
+        num_layers: int = 4,
+        strength_dim: int = 2,
+        strength_encoding: str = "release",
+        highest_strength: float = 1.0,
+        degree: int | None = None,
+    ) -> None:
+        super().__init__()
+        if token_dim < 2 or token_dim % 2:
+            raise InvalidInput(f"The width of a text token is even and at least 2, not {token_dim}.")
+        sizes = (pooled_dim, hidden_dim, token_dim // 2, num_layers, strength_dim, strength_encoding)
+        self.mlp = StrengthProjector(*sizes, highest_strength=highest_strength, degree=degree)
+
+    def zero_last_layer(self) -> TextSpaceProjector:
+        """Make the token zero whatever the strength. Returns self."""
+        self.mlp.zero_last_layer()
+        return self
+
+    def forward(self, strength: Tensor, pooled: Tensor) -> Tensor:
+        """strength (B,), pooled (B, P) or (1, P) -> (B, 1, E)."""
+        return torch.cat(self.mlp(strength, pooled), dim=-1)[:, None]
+
+
+class NoPooledProjector(StrengthProjector):
+    """A StrengthProjector that gets zeros in the place of the pooled text."""
+
+    def forward(self, strength: Tensor, pooled: Tensor) -> ModulationOffsets:
+        """As the parent; `pooled` gives only device and shape."""
+        return super().forward(strength, torch.zeros_like(pooled))
+
+    def as_plain(self) -> StrengthProjector:
+        """The same function as a StrengthProjector: the weights that would read the pooled text are zero."""
+        plain = StrengthProjector(**{name: value for name, value in self.config.items() if name[0] != "_"})
+        plain.load_state_dict(self.state_dict())
+        with torch.no_grad():
+            plain.projector[0].weight[:, self.config.pooled_dim :] = 0  # (hidden, 2 P)
+        return plain
+
+
+Projector = StrengthProjector | TextSpaceProjector
 
 
 def chebyshev_places(count: int) -> Tensor:

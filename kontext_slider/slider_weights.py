@@ -8,14 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import DiffusionPipeline
 from peft import LoraConfig
-from torch import nn
+from torch import Tensor, nn
 
 from . import checkpoint, lora
 from .base import family_of
 from .errors import InvalidInput, MissingSlider
-from .projector import StrengthProjector
+from .modulation import offsets_attached, token_appended
+from .projector import ModulationOffsets, Projector, StrengthProjector, TextSpaceProjector
 
 
 class SliderWeightsMixin(DiffusionPipeline):
@@ -151,3 +153,27 @@ class SliderWeightsMixin(DiffusionPipeline):
     def _base_model(self) -> str | None:
         name = self.name_or_path
         return name if name and not os.path.isabs(name) and not os.path.exists(name) else None
+
+
+@contextmanager
+def slider_on(
+    transformer: nn.Module, projector: Projector, strengths: Tensor, pooled: Tensor, kept: Tensor | None = None
+) -> Iterator[None]:
+    """A slider on the transformer inside the block: its LoRA active, its offsets or token attached; restored
+    afterwards.
+
+    Gradients reach the projector and the LoRA where the caller has them enabled.
+
+    Args:
+        strengths: (B,) from 0 on.
+        pooled: (B, P) or (1, P).
+        kept: (B,) of 0 and 1; rows with 0 have no strength: their offsets (or their token) are zero. None: all 1.
+    """
+    answer, weight = projector(strengths, pooled), torch.ones_like(strengths) if kept is None else kept
+    if isinstance(projector, TextSpaceProjector):
+        attached = token_appended(transformer, answer * weight.to(answer)[:, None, None])
+    else:
+        offsets = ModulationOffsets(*(part * weight.to(part)[:, None] for part in answer))
+        attached = offsets_attached(transformer, offsets, projector.config.place)
+    with lora.slider_lora(transformer, on=True), attached:
+        yield

@@ -8,14 +8,12 @@ import torch
 from kontext_slider import lora
 from kontext_slider.checkpoint import SliderWeights
 from kontext_slider.errors import CheckpointError, InvalidInput
-from kontext_slider.projector import StrengthProjector
+from kontext_slider.modulation import token_appended
+from kontext_slider.projector import NoPooledProjector, StrengthProjector, TextSpaceProjector
+from kontext_slider.slider_weights import slider_on
 from kontext_slider.variants import (
-    NoPooledProjector,
-    TextSpaceProjector,
     load_variant,
     save_variant,
-    slider_on,
-    token_appended,
     variant_method,
     with_projector,
 )

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from kontext_slider.picture_file import save_picture
 from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.projector import Projector
 from kontext_slider.train.rows import EncodedRows
-from kontext_slider.variants import Projector, with_projector
+from kontext_slider.variants import with_projector
 
 
 def write_strips(

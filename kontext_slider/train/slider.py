@@ -23,7 +23,8 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.files import weights_sha256
 from kontext_slider.modulation import offsets_width
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.projector import StrengthProjector
+from kontext_slider.projector import NoPooledProjector, Projector, StrengthProjector, TextSpaceProjector
+from kontext_slider.slider_weights import slider_on
 from kontext_slider.train.config import SliderConfig, check_run, open_run
 from kontext_slider.train.flow import SliderBatch, corrected_error, flow_error, predict_clean, weighted_square
 from kontext_slider.train.loop import Loop, OnStep, compile_blocks, make_accelerator, make_optimizers, trained
@@ -31,7 +32,7 @@ from kontext_slider.train.pocket.batches import SliderPairs, channel_weights
 from kontext_slider.train.preview import write_strips
 from kontext_slider.train.row_batches import RowBatches
 from kontext_slider.train.rows import encode_rows
-from kontext_slider.variants import NoPooledProjector, Projector, TextSpaceProjector, save_variant, slider_on
+from kontext_slider.variants import save_variant
 
 PROJECTOR = ("hidden_dim", "num_layers", "strength_dim", "strength_encoding", "highest_strength", "degree")
 
