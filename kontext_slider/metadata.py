@@ -37,10 +37,7 @@ def recipe(session: EditSession, model: str, slider: str | None, speed: str, qua
 
 
 def describe(
-    strengths: Iterable[float],
-    size: tuple[int, int],
-    source: str | os.PathLike[str] | None,
-    facts: Mapping[str, Any],
+    strengths: Iterable[float], size: tuple[int, int], source: str | os.PathLike[str] | None, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What a file embeds: of `facts` what is not None, the source's bare file name, and what the file shows.
 

@@ -21,7 +21,8 @@ from kontext_slider.train import loop
 from kontext_slider.train.flow import SliderBatch, flow_error
 from kontext_slider.train.loop import make_accelerator, make_optimizers, trained
 from kontext_slider.train.slider import SliderModel, train_slider
-from kontext_slider.variants import load_variant, slider_on
+from kontext_slider.slider_weights import slider_on
+from kontext_slider.variants import load_variant
 from tests.tiny import INSTRUCTION, POOLED_DIM, TEXT_DIM, loud, shake, tiny_image, tiny_pipeline
 from tests.train.data_set import CONFIG, STRENGTHS, read_losses
 
