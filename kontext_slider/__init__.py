@@ -9,71 +9,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .edit import EditDefaults, EditSpec, check_strengths
-    from .engine import EditSession, SliderEngine
-    from .errors import (
-        CheckpointError,
-        InvalidInput,
-        KontextSliderError,
-        MissingSlider,
-        SessionClosed,
-        Superseded,
-        UnreadableImage,
-    )
-    from .modulation import attach_offsets, offsets_attached
-    from .pipeline import KontextSliderPipeline
-    from .presets import PRESETS, Preset, load_pipeline
-    from .projector import ModulationOffsets, StrengthProjector
+    from .edit import EditDefaults as EditDefaults
+    from .edit import EditSpec as EditSpec
+    from .edit import check_strengths as check_strengths
+    from .engine import EditSession as EditSession
+    from .engine import SliderEngine as SliderEngine
+    from .errors import *  # noqa: F403
+    from .modulation import attach_offsets as attach_offsets
+    from .modulation import offsets_attached as offsets_attached
+    from .pipeline import KontextSliderPipeline as KontextSliderPipeline
+    from .presets import PRESETS as PRESETS
+    from .presets import Preset as Preset
+    from .presets import load_pipeline as load_pipeline
+    from .projector import ModulationOffsets as ModulationOffsets
+    from .projector import StrengthProjector as StrengthProjector
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "PRESETS",
-    "CheckpointError",
-    "EditDefaults",
-    "EditSession",
-    "EditSpec",
-    "InvalidInput",
-    "KontextSliderError",
-    "KontextSliderPipeline",
-    "MissingSlider",
-    "ModulationOffsets",
-    "Preset",
-    "SessionClosed",
-    "SliderEngine",
-    "StrengthProjector",
-    "Superseded",
-    "UnreadableImage",
-    "attach_offsets",
-    "check_strengths",
-    "load_pipeline",
-    "offsets_attached",
-]
-
 _HOMES = {
-    "edit": ("EditDefaults", "EditSpec", "check_strengths"),
-    "engine": ("EditSession", "SliderEngine"),
-    "errors": (
-        "CheckpointError",
-        "InvalidInput",
-        "KontextSliderError",
-        "MissingSlider",
-        "SessionClosed",
-        "Superseded",
-        "UnreadableImage",
-    ),
-    "modulation": ("attach_offsets", "offsets_attached"),
-    "pipeline": ("KontextSliderPipeline",),
-    "presets": ("PRESETS", "Preset", "load_pipeline"),
+    "edit": "EditDefaults EditSpec check_strengths",
+    "engine": "EditSession SliderEngine",
+    "errors": "CheckpointError InvalidInput KontextSliderError MissingSlider SessionClosed Superseded UnreadableImage",
+    "modulation": "attach_offsets offsets_attached",
+    "pipeline": "KontextSliderPipeline",
+    "presets": "PRESETS Preset load_pipeline",
     # diffusers resolves a component entry ["kontext_slider", "StrengthProjector"] of a model_index.json by asking
     # the named module for the class and for its base class, ModelMixin.
-    "projector": ("ModelMixin", "ModulationOffsets", "StrengthProjector"),
+    "projector": "ModelMixin ModulationOffsets StrengthProjector",
 }
+__all__ = sorted(name for names in _HOMES.values() for name in names.split() if name != "ModelMixin")  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
-        if name in names:
+        if name in names.split():
             return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -83,14 +83,6 @@ class Plan:
     problems: list[str]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a batch did, and a sentence for each thing that went wrong."""
-
-    num_written: int
-    problems: list[str]
-
-
 def plan_sweeps(sources: Iterable[Path], options: SweepOptions, out: Path) -> Plan:
     """Sort pictures into those whose sweep stands in `out` already and those whose sweep is to be made."""
     plan = Plan([], [], [])
@@ -134,10 +126,12 @@ def run_sweeps(
     options: SweepOptions,
     on_task: Callable[[Task], object] = lambda task: None,
     on_frame: Callable[[], object] = lambda: None,
-) -> Outcome:
+) -> tuple[int, list[str]]:
     """Make the sweeps and list each in its folder's manifest. A disk that takes no more files ends the batch.
 
     on_task, on_frame: called before each picture and after each finished frame.
+
+    Returns how many were written, and a sentence for each thing that went wrong.
     """
     num_written, problems, tasks = 0, [], list(tasks)
     for number, task in enumerate(tasks, start=1):
@@ -152,7 +146,7 @@ def run_sweeps(
             break
         except KontextSliderError as error:
             problems.append(str(error) if str(task.source) in str(error) else f"{task.source}: {error}")
-    return Outcome(num_written, problems)
+    return num_written, problems
 
 
 def write_sweep(engine: SliderEngine, task: Task, options: SweepOptions, on_frame: Callable[[], object]) -> None:
@@ -186,37 +180,17 @@ def _facts(session: EditSession, options: SweepOptions) -> dict[str, Any]:
     return facts | session.full_size_facts(options.strengths[-1]) if options.from_full_size else facts
 
 
-def list_results(tasks: Iterable[Task]) -> list[str]:
-    """`list_result` of each task, up to the first that fails, as they have one manifest: its sentence, or none.
-
-    Raises DiskError: nothing more could be written there.
-    """
-    for task in tasks:
-        try:
-            list_result(task)
-        except DiskError:
-            raise
-        except InvalidInput as error:
-            return [str(error)]
-    return []
-
-
 def list_result(task: Task) -> None:
     """Add the result's line to its folder's manifest unless it is there. A stop between a file and its line leaves
     a file without one; the file itself says how it was made. Raises InvalidInput, or DiskError, with a sentence."""
-    manifest = task.target.with_name(MANIFEST)
-    if task.target.name in _listed_files(manifest):
-        return
-    place = {"file": task.target.name, "source": str(task.source), "source_sha256": task.source_sha256}
-    append_json_line(manifest, read_metadata(task.target) | place)
+    out = task.target.parent
+    if task.target.absolute() not in listed_results(out):
+        place = {"file": task.target.name, "source": str(task.source), "source_sha256": task.source_sha256}
+        append_json_line(out / MANIFEST, read_metadata(task.target) | place)
 
 
 def listed_results(out: Path) -> set[Path]:
-    """The absolute paths of what the manifest of a folder names: results, which are no pictures to edit."""
-    return {(out / name).absolute() for name in _listed_files(out / MANIFEST)}
-
-
-def _listed_files(manifest: Path) -> set[str]:
-    """Names that the manifest holds. A line that a kill cut short does not count: its result is listed again."""
-    lines = read_json_lines(manifest)
-    return {line["file"] for line in lines if isinstance(line, dict) and isinstance(line.get("file"), str)}
+    """The absolute paths of what the manifest of a folder names: results, which are no pictures to edit. A line that a
+    kill cut short does not count: its result is listed again."""
+    lines = [line for line in read_json_lines(out / MANIFEST) if isinstance(line, dict)]
+    return {(out / line["file"]).absolute() for line in lines if isinstance(line.get("file"), str)}

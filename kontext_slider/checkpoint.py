@@ -94,7 +94,7 @@ def write_slider(folder: Path, weights: SliderWeights, card: str | None) -> None
     write_lora(folder, weights.lora)
     if card is not None:
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
-    forget_local_paths([folder / PROJECTOR_FOLDER / "config.json"])
+    forget_local_paths(folder, [PROJECTOR_FOLDER])
 
 
 def has_foreign_card(folder: Path) -> bool:
@@ -103,21 +103,15 @@ def has_foreign_card(folder: Path) -> bool:
     return file.is_file() and CARD_TITLE not in file.read_text(encoding="utf-8", errors="replace")
 
 
-def forget_local_paths(files: Iterable[Path]) -> None:
-    """Take out of configurations that were just written the local path they were loaded from, which diffusers notes."""
-    for file in files:
-        config = json.loads(file.read_text(encoding="utf-8"))
+def forget_local_paths(folder: Path, parts: Iterable[str] = ()) -> None:
+    """Take out of the configurations of a model and its `parts`, just written, the local path that they were loaded
+    from, which diffusers notes."""
+    for file in [folder / "model_index.json", *(folder / part / name for part in parts for name in PART_CONFIGS)]:
+        config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         names = [key for key in ("_name_or_path", "name_or_path") if os.path.sep in str(config.get(key, ""))]
-        local = [key for key in names if os.path.isabs(config[key]) or os.path.exists(config[key])]
-        if local:
+        if local := [key for key in names if os.path.isabs(config[key]) or os.path.exists(config[key])]:
             kept = {key: value for key, value in config.items() if key not in local}
             file.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def pipeline_configs(folder: Path, parts: Mapping[str, Any]) -> list[Path]:
-    """The configurations that a pipeline with these components writes into `folder`."""
-    of_parts = [folder / name / file for name, part in parts.items() if part is not None for file in PART_CONFIGS]
-    return [folder / "model_index.json", *(file for file in of_parts if file.is_file())]
 
 
 def slider_card(weights: SliderWeights, base_model: str | None) -> str:

@@ -19,6 +19,7 @@ from diffusers.models.autoencoders.vae import DecoderOutput, IdentityDistributio
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 PATCH = 8
 
@@ -62,16 +63,12 @@ def lap(picture: Tensor, filter_matrix: Tensor) -> Tensor:
 
 def to_patches(picture: Tensor) -> Tensor:
     """(B, 3, H, W) -> (B, h, w, D)."""
-    batch, channels, height, width = picture.shape
-    grid = picture.reshape(batch, channels, height // PATCH, PATCH, width // PATCH, PATCH)
-    return grid.permute(0, 2, 4, 1, 3, 5).flatten(3)
+    return pixel_unshuffle(picture, PATCH).permute(0, 2, 3, 1).contiguous()
 
 
 def from_patches(patches: Tensor) -> Tensor:
     """(B, h, w, D) -> (B, 3, H, W)."""
-    batch, rows, columns, _ = patches.shape
-    grid = patches.reshape(batch, rows, columns, 3, PATCH, PATCH).permute(0, 3, 1, 4, 2, 5)
-    return grid.reshape(batch, 3, rows * PATCH, columns * PATCH)
+    return pixel_shuffle(patches.permute(0, 3, 1, 2), PATCH)
 
 
 class PatchCodec(ModelMixin, ConfigMixin):

@@ -93,9 +93,8 @@ def open_run(note: Path, facts: Mapping[str, Any], extra: Mapping[str, Any] | No
 def check_run(note: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The note of a run that is there, whose `facts` must be these; InvalidInput as `open_run`."""
     noted, wanted = read_run(note), _as_json(facts)
-    other = [name for name in wanted if noted.get(name) != wanted[name]]
-    if other:
-        raise other_run(note, [f"{name} ({_short(noted.get(name))}, not {_short(wanted[name])})" for name in other])
+    if other := [name for name in wanted if noted.get(name) != wanted[name]]:
+        raise other_run(note, [f"{name} ({noted.get(name)!r:.60}, not {wanted[name]!r:.60})" for name in other])
     return noted
 
 
@@ -121,11 +120,6 @@ def read_run(note: Path) -> dict[str, Any]:
 def _as_json(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The same as it is read back: tuples as lists, paths as text."""
     return json.loads(json.dumps(dict(facts), default=str))
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def append_json_line(path: Path, value: Any) -> None:
@@ -169,14 +163,13 @@ def cut_json_lines(path: Path, step: int) -> None:
 
 def make_folder(folder: Path) -> None:
     """Make the folder and those above it, and test that it takes files. Raises InvalidInput or DiskError."""
+    problem = f"The folder {folder} cannot be made"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(f"The folder {folder} cannot be made", error) from error
-    try:
+        problem = f"No file can be written to the folder {folder}"
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise write_error(f"No file can be written to the folder {folder}", error) from error
+        raise write_error(problem, error) from error
 
 
 def file_sha256(path: Path) -> str:

@@ -21,31 +21,23 @@ def find_images(patterns: Iterable[str], leave_out: Collection[Path] = ()) -> tu
     found: dict[Path, None] = {}  # in the order in which they are named
     problems = []
     for pattern in patterns:
+        path = Path(os.path.abspath(os.path.expanduser(pattern)))
         try:
-            named, is_search = _matches(pattern)
+            is_folder = os.path.isdir(path)
+            if os.path.exists(path) and not is_folder:
+                pictures = [path]
+            else:
+                searched = sorted(path.iterdir() if is_folder else map(Path, glob.glob(str(path), recursive=True)))
+                pictures = [file for file in searched if _looks_like_image(file) and file not in leave_out]
         except OSError as error:
             problems.append(f"{pattern} cannot be listed ({error.strerror}): check its rights.")
             continue
-        pictures = [path for path in named if not is_search or path not in leave_out]
         found.update(dict.fromkeys(pictures))
         if not pictures:
-            is_folder = os.path.isdir(os.path.expanduser(pattern))
             empty = "no pictures are in this folder; name one that holds some."
-            problems.append(
-                f"{pattern}: {empty if is_folder else 'there is no such picture or folder; check the path.'}"
-            )
+            absent = "there is no such picture or folder; check the path."
+            problems.append(f"{pattern}: {empty if is_folder else absent}")
     return list(found), problems
-
-
-def _matches(pattern: str) -> tuple[list[Path], bool]:
-    """What a word of the command line names, and whether it was searched for rather than named outright."""
-    path = Path(os.path.abspath(os.path.expanduser(pattern)))
-    if os.path.isdir(path):
-        return [file for file in sorted(path.iterdir()) if _looks_like_image(file)], True
-    if os.path.exists(path):
-        return [path], False
-    found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-    return [file for file in found if _looks_like_image(file)], True
 
 
 def _looks_like_image(path: Path) -> bool:

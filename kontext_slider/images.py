@@ -99,10 +99,22 @@ def read_photo(source: ImageLike) -> Photo:
         return _of_image(source)
     if isinstance(source, bytes | bytearray):
         return _open(bytes(source), "The image data", "")
-    if isinstance(source, str | os.PathLike):
-        return _open_path(source)
-    kind = type(source).__name__
-    raise UnreadableImage(f"An image must be a path, the bytes of a file, a PIL image or a numpy array, not {kind}.")
+    if not isinstance(source, str | os.PathLike):
+        kind = type(source).__name__
+        raise UnreadableImage(
+            f"An image must be a path, the bytes of a file, a PIL image or a numpy array, not {kind}."
+        )
+    name = os.fspath(source)
+    if not os.path.exists(name):
+        raise UnreadableImage(f"There is no file {name!r}. Check the path.")
+    if os.path.isdir(name):
+        raise UnreadableImage(f"{name!r} is a folder. Give the path of one image file.")
+    try:
+        content = Path(name).read_bytes()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UnreadableImage(f"{name!r} cannot be read ({reason}). Check its permissions.") from error
+    return _open(content, repr(name), os.path.basename(name))
 
 
 def working_size(size_of_source: tuple[int, int], size: int, multiple: int) -> tuple[int, int]:
@@ -132,22 +144,17 @@ def working_image(image: Image.Image, size: int, multiple: int) -> Image.Image:
 
     Raises UnreadableImage for a picture of a few pixels and InvalidInput as `working_size` does.
     """
-    _check_sides(image)
     return fitted(image, working_size(image.size, size, multiple))
 
 
 def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The whole of `image` (RGB) at `size` (width, height). Raises UnreadableImage for a picture of a few pixels."""
-    _check_sides(image)
-    return image.resize(size, Image.Resampling.LANCZOS)
-
-
-def _check_sides(image: Image.Image) -> None:
     if min(image.size) < MIN_SIDE:
         raise UnreadableImage(
             f"The image is {image.width} x {image.height} pixels, too small to edit. "
             f"Choose one of at least {MIN_SIDE} pixels on each side."
         )
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _best_sides(aspect: float, size: int, multiple: int) -> tuple[int, int]:
@@ -158,26 +165,12 @@ def _best_sides(aspect: float, size: int, multiple: int) -> tuple[int, int]:
         return abs(math.log(long / short / aspect)) + 0.5 * abs(math.log(long * short / size**2))
 
     ideal = size / math.sqrt(aspect) / multiple
-    shorts = [max(1, math.floor(ideal)), math.ceil(ideal)]
-    candidates = []
-    for short in shorts:
-        for long in (short * aspect, size * size / (short * multiple**2)):
-            candidates.append((short * multiple, max(short, round(long)) * multiple))
+    candidates = [
+        (short * multiple, max(short, round(long)) * multiple)
+        for short in (max(1, math.floor(ideal)), math.ceil(ideal))
+        for long in (short * aspect, size * size / (short * multiple**2))
+    ]
     return min((sides for sides in candidates if math.prod(sides) <= 1.6 * size**2), key=cost)
-
-
-def _open_path(path: str | os.PathLike) -> Photo:
-    name = os.fspath(path)
-    if not os.path.exists(name):
-        raise UnreadableImage(f"There is no file {name!r}. Check the path.")
-    if os.path.isdir(name):
-        raise UnreadableImage(f"{name!r} is a folder. Give the path of one image file.")
-    try:
-        content = Path(name).read_bytes()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise UnreadableImage(f"{name!r} cannot be read ({reason}). Check its permissions.") from error
-    return _open(content, repr(name), os.path.basename(name))
 
 
 def _open(content: bytes, name: str, filename: str) -> Photo:

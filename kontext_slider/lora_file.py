@@ -91,7 +91,12 @@ def read_lora(folder: Path) -> LoraWeights:
     Raises CheckpointError when the file is missing or damaged, or is no plain LoRA of a transformer.
     """
     tensors, header = _open_lora(folder / LORA_FILE)
-    config = header if header is not None else _read_config(folder / ADAPTER_CONFIG)
+    config, beside = header, folder / ADAPTER_CONFIG
+    if header is None and beside.is_file():  # by peft
+        try:
+            config = dict(json.loads(beside.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise CheckpointError(f"{beside.name} is not readable as the configuration of a LoRA: {error}") from error
     pairs = translate(tensors, config, LORA_FILE)
     alphas = {PREFIX + name: pair.alpha for name, pair in pairs.items() if pair.alpha is not None}
     matrices = {f"{PREFIX}{name}.lora_A.weight": pair.down for name, pair in pairs.items()}
@@ -107,16 +112,6 @@ def write_lora(folder: Path, lora: LoraWeights) -> None:
         header[LORA_ADAPTER_METADATA_KEY] = json.dumps(lora.metadata, indent=2, sort_keys=True)
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in lora.tensors.items()}, folder / LORA_FILE, metadata=header)
-
-
-def _read_config(file: Path) -> dict[str, Any] | None:
-    """peft's configuration of an adapter, or None where there is none."""
-    if not file.is_file():
-        return None
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{file.name} is not readable as the configuration of a LoRA: {error}") from error
 
 
 def _open_lora(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
@@ -151,7 +146,7 @@ def translate(tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None, f
     everything that is no plain LoRA of a FLUX transformer.
     """
     if config is not None and config.get("use_dora"):
-        raise _unsupported("DoRA", "use_dora", file)
+        _parse("dora_scale", file)
     parts: dict[str, dict[str, Tensor]] = {}  # by the file's own names of the layers
     for key, tensor in tensors.items():
         name, kind = _parse(key, file)
@@ -173,7 +168,9 @@ def _parse(key: str, file: str) -> tuple[str, str]:
     """(layer, "down", "up" or "alpha") of a key."""
     for word, kind in _UNSUPPORTED.items():
         if any(map(word.fullmatch, key.split("."))):
-            raise _unsupported(kind, key, file)
+            raise CheckpointError(
+                f"{file} holds {kind} ({key!r}). A slider's LoRA is two matrices a layer. Save it as a plain LoRA."
+            )
     if _TEXT_ENCODER.match(key):
         raise CheckpointError(
             f"{file} also changes a text encoder ({key!r}), which a slider cannot do. Save the LoRA of the transformer "
@@ -190,8 +187,7 @@ def _pair(name: str, parts: dict[str, Tensor], file: str) -> Pair:
     if not {"down", "up"} <= parts.keys():
         raise CheckpointError(f"{file} has one matrix of two for {name!r}. Download it again.")
     down, up, alpha = parts["down"], parts["up"], parts.get("alpha")
-    if down.ndim != 2 or up.ndim != 2 or up.shape[1] != down.shape[0] or not down.shape[0]:
-        raise _misfit(name, down, up, file)
+    _check_shapes(name, down, up, file, down.ndim == up.ndim == 2 and up.shape[1] == down.shape[0] > 0)
     if alpha is not None and (alpha.numel() != 1 or not math.isfinite(alpha.item())):
         raise CheckpointError(f"{file} has an alpha for {name!r} that is not one finite number. Download it again.")
     return Pair(down, up, None if alpha is None else float(alpha.item()))
@@ -234,22 +230,16 @@ def _split(name: str, bare: str, pair: Pair, count: int, file: str) -> list[Pair
         return [replace(pair, up=torch.roll(pair.up, pair.up.shape[0] // 2, dims=0))]
     rows, width = pair.up.shape[0], pair.down.shape[1]
     sizes = {1: [rows], 3: [rows // 3] * 3, 4: [width] * 3 + [rows - 3 * width]}[count]
-    if sum(sizes) != rows or min(sizes) < 1:
-        raise _misfit(name, pair.down, pair.up, file)
+    _check_shapes(name, pair.down, pair.up, file, sum(sizes) == rows and min(sizes) > 0)
     return [replace(pair, up=part.contiguous()) for part in torch.split(pair.up, sizes)]
 
 
-def _unsupported(kind: str, key: str, file: str) -> CheckpointError:
-    return CheckpointError(
-        f"{file} holds {kind} ({key!r}). A slider's LoRA is two matrices a layer. Save it as a plain LoRA."
-    )
-
-
-def _misfit(name: str, down: Tensor, up: Tensor, file: str) -> CheckpointError:
-    return CheckpointError(
-        f"{file} has matrices of the shapes {tuple(down.shape)} and {tuple(up.shape)} for {name!r}, which do not fit "
-        "each other. Download it again."
-    )
+def _check_shapes(name: str, down: Tensor, up: Tensor, file: str, fit: bool) -> None:
+    if not fit:
+        raise CheckpointError(
+            f"{file} has matrices of the shapes {tuple(down.shape)} and {tuple(up.shape)} for {name!r}, which do not "
+            "fit each other. Download it again."
+        )
 
 
 def _unknown(key: str, file: str) -> CheckpointError:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,16 +79,13 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read ({error.strerror}): check its rights.") from error
     try:
-        metadata = json.loads(_embedded_text(path, Path(path).suffix.lower().removeprefix(".")))
+        metadata = json.loads(_embedded_text(path, Path(path).suffix.lower().removeprefix(".")), parse_constant=_refuse)
+        if is_ours(metadata):
+            return metadata
+        reason = None
     except Exception as error:  # a stranger's file can break a decoder in any way: each means that it is not ours
-        raise _not_ours(path) from error
-    if not is_ours(metadata):
-        raise _not_ours(path)
-    return metadata
-
-
-def _not_ours(path: str | os.PathLike[str]) -> InvalidInput:
-    return InvalidInput(f"{path} does not say how it was made: it is no file of kontext-slider.")
+        reason = error
+    raise InvalidInput(f"{path} does not say how it was made: it is no file of kontext-slider.") from reason
 
 
 def _embedded_text(path: str | os.PathLike[str], suffix: str) -> str | bytes:
@@ -109,35 +105,28 @@ def _embedded_text(path: str | os.PathLike[str], suffix: str) -> str | bytes:
         return xmp_text(packet) if packet else picture.getexif()[EXIF_DESCRIPTION]
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
 def is_ours(metadata: Any) -> bool:
     """Whether a JSON value is what an export embeds: an object that tells of an edit, each known name of its type."""
-    if not isinstance(metadata, dict) or not any(name in metadata for name in TELL_OF_AN_EDIT):
+    if not isinstance(metadata, dict) or not metadata.keys() & {"instruction", "instructions", "strengths"}:
         return False
-    return all(check(metadata[name]) for name, check in CHECKS.items() if name in metadata)
+    for kind, names in _NAMES.items():
+        values = [metadata[name] for name in names.split() if name in metadata]
+        if not all(isinstance(value, kind) and not isinstance(value, bool) for value in values):
+            return False
+    for kinds, names in _LISTS.items():
+        lists = [metadata[name] for name in names.split() if name in metadata]
+        if not all(isinstance(items, list) and all(type(item) in kinds for item in items) for items in lists):
+            return False
+    return True
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
-
-
-def _is_list_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and all(map(check, value))
-
-
-TELL_OF_AN_EDIT = ("instruction", "instructions", "strengths")
-CHECKS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("instruction", "model", "slider", "source", "speed", "quantize", "warning"), _is_text),
-    **dict.fromkeys(("seed", "steps"), _is_whole),
-    **dict.fromkeys(("guidance", "strength"), _is_number),
-    **dict.fromkeys(("size", "edited_at"), _is_list_of(_is_whole)),
-    "strengths": _is_list_of(_is_number),
-    "instructions": _is_list_of(_is_text),
+_NAMES: dict[Any, str] = {
+    str: "instruction model slider source speed quantize warning",
+    int: "seed steps",
+    int | float: "guidance strength",
 }
+_LISTS: dict[tuple[type, ...], str] = {(int,): "size edited_at", (int, float): "strengths", (str,): "instructions"}

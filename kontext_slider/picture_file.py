@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import Image
 
+from .edit import check_whole
 from .errors import InvalidInput
 from .files import check_suffix, write_whole
 from .images import Photo
@@ -53,30 +54,37 @@ def save_picture(
     be written to; then nothing is left behind.
     """
     suffix = check_suffix(path, PICTURE_FORMATS)
-    _check(picture, suffix, quality)
-    text = metadata_text(metadata)
-    own = photo.icc_profile if photo and keep_profile else None
-    try:
-        picture = _plain_pixels(picture, suffix)
-        converted = _in_profile(picture, own) if own else None
-        exif, left_out = _metadata_to_keep(photo, picture.size, keep_location, converted is None)
-        if suffix in ("jpg", "jpeg") and len(exif) > _MAX_JPEG_BLOCK:
-            exif, left_out = b"", [*left_out, "camera data (EXIF) that is too large for JPEG"]
-        data = _encoded(converted or picture, suffix, text, own if converted else None, exif, quality)
-    except MemoryError as error:
-        raise InvalidInput(f"Saving {path} needs more memory than is free. Close other programs and retry.") from error
-    write_whole(path, data)
-    return " ".join(filter(None, [_list_of(left_out), _words_on_profile(photo, keep_profile, converted is not None)]))
-
-
-def _check(picture: Image.Image, suffix: str, quality: int | None) -> None:
-    if quality is not None and (isinstance(quality, bool) or not isinstance(quality, int) or not 1 <= quality <= 100):
-        raise InvalidInput(f"The quality must be a whole number from 1 to 100, not {quality!r}.")
+    if quality is not None:
+        check_whole("quality", quality, 1, 100)
     if max(picture.size) > _MAX_SIDE[suffix]:
         raise InvalidInput(
             f"The picture is {picture.width} x {picture.height} pixels, but a .{suffix} file holds at most "
             f"{_MAX_SIDE[suffix]} on a side. Save it as PNG."
         )
+    own = photo.icc_profile if photo and keep_profile else None
+    try:
+        picture = _plain_pixels(picture, suffix)
+        converted = _in_profile(picture, own) if own else None
+        exif, left_out = b"", list(photo.other_metadata if photo else [])
+        if photo and photo.exif:
+            exif, parts = kept_exif(photo.exif, picture.size, keep_location, converted is None)
+            left_out = parts + left_out
+        if suffix in ("jpg", "jpeg") and len(exif) > _MAX_JPEG_BLOCK:
+            exif, left_out = b"", [*left_out, "camera data (EXIF) that is too large for JPEG"]
+        data = _encoded(
+            converted or picture, suffix, metadata_text(metadata), own if converted else None, exif, quality
+        )
+    except MemoryError as error:
+        raise InvalidInput(f"Saving {path} needs more memory than is free. Close other programs and retry.") from error
+    write_whole(path, data)
+    sentences = (
+        [f"Left out: {' and '.join(filter(None, [', '.join(left_out[:-1]), left_out[-1]]))}."] if left_out else []
+    )
+    if photo and keep_profile and photo.icc_profile is None:
+        sentences.append("Saved as sRGB: the photograph has no other profile.")
+    elif photo and keep_profile and converted is None:
+        sentences.append("Saved as sRGB: the photograph's profile is not one that an RGB picture can be written in.")
+    return " ".join(sentences)
 
 
 def _plain_pixels(picture: Image.Image, suffix: str) -> Image.Image:
@@ -99,16 +107,6 @@ def _in_profile(picture: Image.Image, icc_profile: bytes) -> Image.Image | None:
     return converted
 
 
-def _metadata_to_keep(
-    photo: Photo | None, size: tuple[int, int], keep_location: bool, is_srgb: bool
-) -> tuple[bytes, list[str]]:
-    """The EXIF block of the result, and what is left out."""
-    if photo is None:
-        return b"", []
-    exif, left_out = kept_exif(photo.exif, size, keep_location, is_srgb) if photo.exif else (b"", [])
-    return exif, [*left_out, *photo.other_metadata]
-
-
 def _encoded(
     picture: Image.Image, suffix: str, text: str, icc_profile: bytes | None, exif: bytes, quality: int | None
 ) -> memoryview:
@@ -129,22 +127,6 @@ def _encoded(
             raise InvalidInput("The recipe of this picture is too long for a JPEG file. Save it as PNG.")
         picture.save(buffer, format="JPEG", quality=quality or JPEG_QUALITY, subsampling=0, **options)
     return buffer.getbuffer()
-
-
-def _list_of(left_out: list[str]) -> str:
-    """ "Left out: a, b and c." """
-    if not left_out:
-        return ""
-    *most, last = left_out
-    return f"Left out: {', '.join(most)} and {last}." if most else f"Left out: {last}."
-
-
-def _words_on_profile(photo: Photo | None, keep_profile: bool, is_kept: bool) -> str:
-    if photo is None or not keep_profile or is_kept:
-        return ""
-    if photo.icc_profile is None:
-        return "Saved as sRGB: the photograph has no other profile."
-    return "Saved as sRGB: the photograph's profile is not one that an RGB picture can be written in."
 
 
 def picture_name(source_name: str, instruction: str, strength: float, suffix: str) -> str:

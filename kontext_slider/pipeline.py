@@ -261,4 +261,5 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
             checkpoint.write_lora(home, weights)
         with lora.without_lora_layers(self.transformer):
             super().save_pretrained(save_directory, *args, **kwargs)
-        checkpoint.forget_local_paths(checkpoint.pipeline_configs(Path(save_directory), self.components))
+        present = [name for name, part in self.components.items() if part is not None]
+        checkpoint.forget_local_paths(Path(save_directory), present)

@@ -31,17 +31,16 @@ class Preset:
     licence: str
 
 
-_POCKET = Preset("pocket", str(shipped("weights/pocket")), None, "any computer", "MIT")
-_KONTEXT = Preset(
-    name="kontext-dev",
-    model="black-forest-labs/FLUX.1-Kontext-dev",
-    slider="RishubhPar/KontinuousKontextWeights",
-    hardware="a GPU of 40 GB in bfloat16; 24 GB with low VRAM, 16 GB with int8 as well",
-    licence="non-commercial; access to the base model is granted on request",
-)
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (_POCKET, _KONTEXT)}
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+PRESETS = {
+    "pocket": Preset("pocket", str(shipped("weights/pocket")), None, "any computer", "MIT"),
+    "kontext-dev": Preset(
+        "kontext-dev",
+        "black-forest-labs/FLUX.1-Kontext-dev",
+        slider="RishubhPar/KontinuousKontextWeights",
+        hardware="a GPU of 40 GB in bfloat16; 24 GB with low VRAM, 16 GB with int8 as well",
+        licence="non-commercial; access to the base model is granted on request",
+    ),
+}
 
 
 def load_pipeline(
@@ -152,7 +151,7 @@ def _existing_source(source: str) -> str:
             f"The pocket model is not at {source!r}. It comes with the package: install kontext-slider again, or give "
             "the path of a model folder."
         )
-    if _HUB_ID.fullmatch(source) and not source.startswith("."):
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not source.startswith("."):
         return source
     near = get_close_matches(source, PRESETS, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""

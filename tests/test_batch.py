@@ -219,9 +219,9 @@ def test_a_picture_that_goes_away_meanwhile(photos: Path, tmp_path: Path, model:
     engine = SliderEngine(tiny_pipeline(known_instructions=KNOWN_INSTRUCTIONS))
     done: list[Task] = []
     options = SweepOptions("make it snow", num_strengths=2, format="zip")
-    outcome = run_sweeps(engine, plan.pending, options, on_task=done.append)
-    assert outcome.num_written == 2 and len(done) == 3
-    assert len(outcome.problems) == 1 and "b.png" in outcome.problems[0]
+    num_written, problems = run_sweeps(engine, plan.pending, options, on_task=done.append)
+    assert num_written == 2 and len(done) == 3
+    assert len(problems) == 1 and "b.png" in problems[0]
 
 
 def test_frames_are_encoded_while_others_are_rendered(photos: Path, tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_frames_are_encoded_while_others_are_rendered(photos: Path, tmp_path: Pa
     def note() -> None:
         sizes.append(sum(path.stat().st_size for path in out.iterdir()))
 
-    assert run_sweeps(engine, plan.pending, replace(options, full_size=True), on_frame=note).problems == []
+    assert run_sweeps(engine, plan.pending, replace(options, full_size=True), on_frame=note) == (1, [])
     assert len(sizes) == 6 and sizes[0] < sizes[2] < sizes[5]
 
 

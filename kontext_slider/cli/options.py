@@ -107,18 +107,14 @@ def checked(kind: Callable[[str], Any], check: Callable[[Any], Value]) -> Callab
 
 def number(kind: Callable[[str], Number], low: Number, high: Number) -> Callable[[str], Number]:
     """The type of a numeric flag from `low` to `high`."""
-    words = "a whole number" if kind is int else "a number"
 
-    def parse(text: str) -> Number:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"must be {words} from {low} to {high}, not {text!r}")
+    def check(value: Any) -> Number:
+        if isinstance(value, str) or not low <= value <= high:
+            words = "a whole number" if kind is int else "a number"
+            raise InvalidInput(f"must be {words} from {low} to {high}, not {value!r}")
         return value
 
-    return parse
+    return checked(kind, check)
 
 
 def open_engine(args: argparse.Namespace) -> SliderEngine:
@@ -141,14 +137,8 @@ def load_engine(args: argparse.Namespace) -> SliderEngine:
     from ..engine import SliderEngine
     from ..presets import load_pipeline
 
-    pipe = load_pipeline(
-        args.model,
-        slider=args.slider,
-        device=args.device,
-        dtype=args.dtype,
-        low_vram=args.low_vram,
-        quantize=args.quantize,
-    )
+    names = ("slider", "device", "dtype", "low_vram", "quantize")
+    pipe = load_pipeline(args.model, **{name: getattr(args, name) for name in names})
     return SliderEngine(pipe, frame_folder=args.frame_folder, speed=args.speed, compiled=args.compile)
 
 

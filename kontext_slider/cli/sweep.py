@@ -9,19 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..batch import (
-    MANIFEST,
-    MAX_WIDTH,
-    Outcome,
-    Plan,
-    SweepOptions,
-    list_results,
-    listed_results,
-    plan_sweeps,
-    run_sweeps,
-)
+from ..batch import MANIFEST, MAX_WIDTH, SweepOptions, list_result, listed_results, plan_sweeps, run_sweeps
 from ..edit import check_num_frames
-from ..errors import InvalidInput
+from ..errors import DiskError, InvalidInput
 from ..export import ANIMATIONS, FORMATS, FPS, FPS_RANGE
 from ..files import make_folder
 from ..image_search import find_images
@@ -64,30 +54,28 @@ def run(args: argparse.Namespace) -> int:
     make_folder(args.out)
     sources, problems = find_images(args.images, listed_results(args.out))
     plan = plan_sweeps(sources, options, args.out)
-    unlisted = list_results(plan.done)
-    outcome = _make(plan, options, args)
-    problems += plan.problems + unlisted + outcome.problems
+    try:
+        for task in plan.done:
+            list_result(task)
+    except DiskError:
+        raise
+    except InvalidInput as error:  # all have one manifest
+        problems.append(str(error))
+    num_written = 0
+    if plan.pending:
+        engine = open_engine(args)
+        with tqdm(total=len(plan.pending) * options.num_strengths, unit="frame", disable=args.quiet) as bar:
+            num_written, failures = run_sweeps(
+                engine, plan.pending, options, lambda task: bar.set_description(task.source.name), bar.update
+            )
+        problems += failures
+    problems = plan.problems + problems
     for problem in problems:
         print(problem, file=sys.stderr)
     if not args.quiet:
-        done = f"{outcome.num_written} written, {len(plan.done)} there already, {len(problems)} failed"
+        done = f"{num_written} written, {len(plan.done)} there already, {len(problems)} failed"
         print(f"{done}: {args.out / MANIFEST}")
     return 1 if problems else 0
-
-
-def _make(plan: Plan, options: SweepOptions, args: argparse.Namespace) -> Outcome:
-    """What is pending, under a progress bar; the model is loaded only if there is any."""
-    if not plan.pending:
-        return Outcome(0, [])
-    engine = open_engine(args)
-    with tqdm(total=len(plan.pending) * options.num_strengths, unit="frame", disable=args.quiet) as bar:
-        return run_sweeps(
-            engine,
-            plan.pending,
-            options,
-            on_task=lambda task: bar.set_description(task.source.name),
-            on_frame=bar.update,
-        )
 
 
 def _check_format(args: argparse.Namespace) -> None:

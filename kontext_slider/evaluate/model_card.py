@@ -40,7 +40,7 @@ def measure(out: Path, photos: Path, scenes_per_edit: int, training: str) -> Non
     write_sheet(pipe, find_photos(photos), out / "measured" / "photos.jpg")
     write_card(out, training, scores, score_sizes(pipe), offered)
     pipe.save_config(out)
-    forget_local_paths([out / "model_index.json"])
+    forget_local_paths(out)
 
 
 def write_sheet(pipe: KontextSliderPipeline, photos: Sequence[Path], path: Path, seed: int = 0) -> None:

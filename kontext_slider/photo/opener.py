@@ -12,7 +12,6 @@ import importlib
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from io import BytesIO
 from typing import Any
 
@@ -35,26 +34,18 @@ _MAX_TAGS = 4096
 
 def open_unlimited(content: bytes) -> ImageFile.ImageFile:
     """The image of a file's bytes, not decoded. Raises UnidentifiedImageError, or what a plugin of Pillow raises."""
-    _load_plugins()
+    Image.init()
+    pillow_heif.register_heif_opener()
     prefix = content[:16]
     for name in (*_COMMON, *(name for name in Image.ID if name not in _COMMON)):
         factory, accept = Image.OPEN[name]
-        if accept is not None:
-            accepted = accept(prefix)
-            if not accepted or isinstance(accepted, str):  # a sentence says that Pillow was built without it
-                continue
+        if accept is not None and accept(prefix) is not True:  # a text says that Pillow was built without it
+            continue
         try:
             return factory(BytesIO(content), "")
         except (SyntaxError, IndexError, TypeError, struct.error):  # how a plugin says: not my format
             continue
     raise UnidentifiedImageError("No plugin knows the format.")
-
-
-@cache
-def _load_plugins() -> None:
-    """All that Pillow reads, and HEIF; once."""
-    Image.init()
-    pillow_heif.register_heif_opener()
 
 
 @contextmanager
@@ -104,7 +95,13 @@ def develop(content: bytes, name: str, max_pixels: int) -> Image.Image:
     Raises UnreadableImage, which begins with `name`, without the package rawpy, above `max_pixels`, and for a file that
     cannot be developed.
     """
-    rawpy = _rawpy(name)
+    try:
+        rawpy: Any = importlib.import_module("rawpy")
+    except ImportError as error:
+        raise UnreadableImage(
+            f"{name} is a raw photograph, which needs one more package: pip install 'kontext-slider[raw]'. "
+            "Or export it as JPEG or TIFF with the program of its camera."
+        ) from error
     raw = rawpy.RawPy()
     try:
         raw.open_buffer(BytesIO(content))  # reads the tags, decodes nothing
@@ -113,29 +110,15 @@ def develop(content: bytes, name: str, max_pixels: int) -> Image.Image:
         raw.unpack()
         pixels = raw.postprocess(use_camera_wb=True, output_color=rawpy.ColorSpace.sRGB, gamma=(2.4, 12.92))
     except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
+        words = error.args[0] if error.args else type(error).__name__
+        words = words.decode(errors="replace") if isinstance(words, bytes) else words  # LibRaw's are bytes
         raise UnreadableImage(
-            f"{name} looks like a raw photograph but cannot be developed here ({_words(error)}). "
+            f"{name} looks like a raw photograph but cannot be developed here ({words}). "
             "Export it as JPEG or TIFF with the program of its camera and try again."
         ) from error
     finally:
         raw.close()
     return Image.fromarray(pixels)
-
-
-def _rawpy(name: str) -> Any:
-    try:
-        return importlib.import_module("rawpy")
-    except ImportError as error:
-        raise UnreadableImage(
-            f"{name} is a raw photograph, which needs one more package: pip install 'kontext-slider[raw]'. "
-            "Or export it as JPEG or TIFF with the program of its camera."
-        ) from error
-
-
-def _words(error: Exception) -> str:
-    """LibRaw's messages are bytes."""
-    first = error.args[0] if error.args else ""
-    return (first.decode(errors="replace") if isinstance(first, bytes) else str(first)) or type(error).__name__
 
 
 def _first_tags(content: bytes) -> dict[int, int]:

@@ -17,11 +17,11 @@ from PIL import Image
 from kontext_slider import cli
 from kontext_slider.errors import CheckpointError, InvalidInput, KontextSliderError
 from kontext_slider.export import read_metadata
+from kontext_slider.slider_weights import slider_on
 from kontext_slider.train import loop
 from kontext_slider.train.flow import SliderBatch, flow_error
 from kontext_slider.train.loop import make_accelerator, make_optimizers, trained
 from kontext_slider.train.slider import SliderModel, train_slider
-from kontext_slider.slider_weights import slider_on
 from kontext_slider.variants import load_variant
 from tests.tiny import INSTRUCTION, POOLED_DIM, TEXT_DIM, loud, shake, tiny_image, tiny_pipeline
 from tests.train.data_set import CONFIG, STRENGTHS, read_losses
