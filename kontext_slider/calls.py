@@ -37,12 +37,7 @@ def with_signature_of(parent: Callable) -> Callable[[Callable], Callable]:
     return decorate
 
 
-def bind_arguments(pipe: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What the caller gave, by the parent's names; an argument that the parent does not know is a TypeError."""
-    return dict(_parent_signature(pipe).bind(*args, **kwargs).arguments)
-
-
-def _parent_signature(pipe: Any) -> inspect.Signature:
+def parent_signature(pipe: Any) -> inspect.Signature:
     """Of a call without what this package adds, which is keyword-only."""
     shown = inspect.signature(pipe)
     return shown.replace(parameters=[p for p in shown.parameters.values() if p.kind is not p.KEYWORD_ONLY])
@@ -58,7 +53,7 @@ def complete_arguments(pipe: Any, given: dict[str, Any], defaults: EditDefaults 
         check_instruction(given["prompt"])
     if defaults is not None:
         given = _with_defaults(pipe, given, defaults)
-    return {name: p.default for name, p in _parent_signature(pipe).parameters.items()} | given
+    return {name: p.default for name, p in parent_signature(pipe).parameters.items()} | given
 
 
 def photo_for_full_size(given: dict[str, Any]) -> Photo:

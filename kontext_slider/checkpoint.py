@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -27,7 +28,6 @@ from .errors import CheckpointError
 from .hub import AUTHORS_FILE, LORA_FILE, PROJECTOR_FILE, PROJECTOR_FOLDER, download_slider
 from .lora import LoraWeights
 from .lora_file import read_lora, write_lora
-from .modulation import offsets_width
 from .projector import StrengthProjector
 
 CORRUPT = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError)  # a half-written file of tensors
@@ -65,8 +65,10 @@ def check_fit(projector: StrengthProjector, lora: LoraWeights | None, transforme
     """Raise CheckpointError when the projector's widths are not this transformer's, or the LoRA changes layers that it
     does not have or that have other widths there."""
     check_projector_fit(projector, transformer)
+    layers = dict(transformer.named_modules())
     for name, (down, up) in ({} if lora is None else lora.pairs()).items():
-        layer = _base_layer(transformer, name)
+        layer = layers.get(name)
+        layer = layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer
         if not isinstance(layer, nn.Linear):
             raise CheckpointError(f"{LORA_FILE} changes {name!r}, which this transformer does not have.")
         if (down.shape[1], up.shape[0]) != (layer.in_features, layer.out_features):
@@ -79,7 +81,7 @@ def check_fit(projector: StrengthProjector, lora: LoraWeights | None, transforme
 def check_projector_fit(projector: StrengthProjector, transformer: nn.Module) -> None:
     """Raise CheckpointError when the projector was made for a transformer of other widths."""
     made_for = (projector.config.modulation_dim, projector.config.pooled_dim)
-    needed = (offsets_width(transformer, projector.config.place), transformer.config.pooled_projection_dim)
+    needed = (transformer.inner_dim, transformer.config.pooled_projection_dim)
     if made_for != needed:
         raise CheckpointError(
             f"The slider's offsets are {made_for[0]} wide and its pooled text is {made_for[1]}; this transformer needs "
@@ -146,14 +148,6 @@ pipe.load_slider("this folder or its hub id")
 frames = pipe(image, "make it snow", strength=[0.0, 0.5, 1.0]).images
 ```
 """
-
-
-def _base_layer(transformer: nn.Module, name: str) -> nn.Module | None:
-    try:
-        layer = transformer.get_submodule(name)
-    except AttributeError:
-        return None
-    return layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
 
 
 def read_projector(home: Path, kinds: Mapping[str, type] | None = None) -> Any:

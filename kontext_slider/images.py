@@ -101,9 +101,7 @@ def read_photo(source: ImageLike) -> Photo:
         return _open(bytes(source), "The image data", "")
     if not isinstance(source, str | os.PathLike):
         kind = type(source).__name__
-        raise UnreadableImage(
-            f"An image must be a path, the bytes of a file, a PIL image or a numpy array, not {kind}."
-        )
+        raise UnreadableImage(f"An image must be a path, a file's bytes, a PIL image or a numpy array, not {kind}.")
     name = os.fspath(source)
     if not os.path.exists(name):
         raise UnreadableImage(f"There is no file {name!r}. Check the path.")

@@ -83,18 +83,15 @@ def _switched(layer: LoraLayer, on: bool) -> tuple[list[str], bool]:
 
 
 @contextmanager
-def _in_states(states: list[tuple[LoraLayer, list[str], bool]]) -> Iterator[None]:
+def _in_states(states: list[tuple[LoraLayer, Any, bool]]) -> Iterator[None]:
     before = [(layer, layer._active_adapter, layer._disable_adapters) for layer, _, _ in states]
     try:
-        _set_states(states)
+        for layer, active, disabled in states:
+            layer._active_adapter, layer._disable_adapters = active, disabled
         yield
     finally:
-        _set_states(before)
-
-
-def _set_states(states: list[tuple[LoraLayer, Any, bool]]) -> None:
-    for layer, active, disabled in states:
-        layer._active_adapter, layer._disable_adapters = active, disabled
+        for layer, active, disabled in before:
+            layer._active_adapter, layer._disable_adapters = active, disabled
 
 
 def put_lora(transformer: nn.Module, weights: LoraWeights) -> None:

@@ -35,7 +35,7 @@ WORKING_BYTES = 8 * 1024**3  # that frames of the 12-billion model are computed 
 
 def modulation_layers(transformer: nn.Module) -> list[nn.Module]:
     """The linear layers that turn a time and a pooled text into shifts, scales and gates."""
-    sites = family_of(transformer).modulation_sites(transformer, "every_block")
+    sites = family_of(transformer).modulation_sites(transformer)
     return [getattr(owner, name).linear for owner, names in sites for name in names]
 
 

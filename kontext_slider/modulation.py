@@ -3,26 +3,25 @@
 The base model has the places (`base.modulation_sites`). "text_stream", the paper's place: the modulation of a
 double block's text stream gives shifts, scales and gates; a wrapper adds to the shift and scale of the MLP.
 "time_text_embed": the vector of time and pooled text, which drives every modulation of the transformer, is scaled and
-shifted once. "every_block": each block gets that vector scaled and shifted by a pair of its own. Nothing else of the
-transformer changes, its state-dict keys included.
+shifted once. Nothing else of the transformer changes, its state-dict keys included.
 
 Why a wrapper module and not a forward hook: dynamo does not guard on hooks (`skip_nnmodule_hook_guards`), so a
 compiled block keeps the hooks it was traced with, present or not. It does guard on submodules, and takes the wrapper's
 tensors as inputs, so that new values of the same shape need no new compilation.
 
-Legend: B frames in the batch, D width of the transformer, N blocks of both kinds and the last modulation.
+Legend: B frames in the batch, D width of the transformer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from .base import Place, Site, family_of
+from .base import Place, family_of
 from .errors import InvalidInput
 from .projector import ModulationOffsets
 
@@ -52,21 +51,14 @@ class _OffsetText(Wrapper):
 
 
 class _OffsetEmbedding(Wrapper):
-    """For the module that embeds time and pooled text."""
+    """For the module that embeds time and pooled text: its answer (B, D), times 1 + scale, plus shift."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        return _offset_embedding(self.plain(*args, **kwargs), self.offsets)
+        embedding = self.plain(*args, **kwargs)
+        return _added(_added(torch.ones_like(embedding), self.offsets.scale) * embedding, self.offsets.shift)
 
 
-class _OffsetModulation(Wrapper):
-    """For a modulation layer: the vector of time and pooled text, by whatever name it is given, is offset."""
-
-    def forward(self, x: Tensor, *given: Tensor, **named: Tensor) -> Any:
-        vectors = {name: _offset_embedding(vector, self.offsets) for name, vector in named.items()}
-        return self.plain(x, *(_offset_embedding(vector, self.offsets) for vector in given), **vectors)
-
-
-_WRAPPERS = {"text_stream": _OffsetText, "time_text_embed": _OffsetEmbedding, "every_block": _OffsetModulation}
+_WRAPPERS = {"text_stream": _OffsetText, "time_text_embed": _OffsetEmbedding}
 
 
 class OffsetsHandle:
@@ -99,15 +91,19 @@ def attach_offsets(transformer: nn.Module, offsets: ModulationOffsets, place: Pl
 
     Args:
         transformer: of a family in `base`, compiled or not, with or without LoRA.
-        offsets: scale and shift, (B, D) each, or (B, N D) for "every_block", in the order of the base model's sites; B
-            is the batch of the coming calls, or 1 for all frames alike.
-        place: "text_stream" (every double block, as in the paper), "time_text_embed" or "every_block".
+        offsets: scale and shift, (B, D) each; B is the batch of the coming calls, or 1 for all frames alike.
+        place: "text_stream" (every double block, as in the paper) or "time_text_embed".
 
     Raises InvalidInput for offsets of another width and when offsets are attached already.
     """
     transformer = getattr(transformer, "_orig_mod", transformer)  # torch.compile(transformer)
-    _check_fit(transformer, offsets, place)
-    sites = [*_sites(transformer, "time_text_embed"), *_sites(transformer, "every_block")]
+    width = transformer.inner_dim
+    for name, offset in zip(offsets._fields, offsets, strict=True):
+        if not isinstance(offset, torch.Tensor) or offset.ndim != 2 or offset.shape[1] != width:
+            shape = tuple(getattr(offset, "shape", ()))
+            raise InvalidInput(f"The {name} offsets have shape {shape}; this transformer needs (frames, {width}).")
+    family = family_of(transformer)
+    sites = [site for each in get_args(Place) for site in family.modulation_sites(transformer, each)]
     if any(isinstance(getattr(owner, name), Wrapper) for owner, names in sites for name in names):
         raise InvalidInput("This transformer has offsets attached. Detach them before attaching others.")
     return OffsetsHandle(transformer, offsets, place)
@@ -149,33 +145,17 @@ def token_appended(transformer: nn.Module, token: Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def offsets_width(transformer: nn.Module, place: Place) -> int:
-    """How many numbers the scale has, and the shift: D, or N D for "every_block"."""
-    num_pairs = len(_sites(transformer, place)) if place == "every_block" else 1
-    return transformer.inner_dim * num_pairs
-
-
-def _sites(transformer: nn.Module, place: Place) -> list[Site]:
-    return family_of(transformer).modulation_sites(transformer, place)
-
-
 def _attach(
     transformer: nn.Module, offsets: ModulationOffsets, place: Place, only: nn.Module | None = None
 ) -> Replaced:
     """Put the wrappers in their places, those of one owner alone or all. Returns what `_put_back` takes."""
-    sites, mlp = _sites(transformer, place), family_of(transformer).mlp_shift_scale
-    pairs = [offsets] * len(sites)
-    if place == "every_block":
-        chunks = zip(*(part.chunk(len(sites), dim=1) for part in offsets), strict=True)
-        pairs = [ModulationOffsets(*pair) for pair in chunks]
-    replaced: Replaced = []
-    for site, pair in zip(sites, pairs, strict=True):
-        for name in site.names if only in (None, site.owner) else ():
-            before = site.owner._modules[name]
-            assert before is not None
+    family, replaced = family_of(transformer), Replaced()
+    for owner, names in family.modulation_sites(transformer, place):
+        for name in names if only in (None, owner) else ():
+            before = owner.get_submodule(name)
             plain = before.plain if isinstance(before, Wrapper) else before
-            site.owner._modules[name] = _WRAPPERS[place](plain, pair, mlp)
-            replaced.append((site.owner, name, before))
+            owner._modules[name] = _WRAPPERS[place](plain, offsets, family.mlp_shift_scale)
+            replaced.append((owner, name, before))
     return replaced
 
 
@@ -185,11 +165,6 @@ def _put_back(replaced: Replaced) -> None:
         owner._modules[name] = before
 
 
-def _offset_embedding(embedding: Tensor, offsets: ModulationOffsets) -> Tensor:
-    """A vector of time and pooled text (B, D), times 1 + scale, plus shift."""
-    return _added(_added(torch.ones_like(embedding), offsets.scale) * embedding, offsets.shift)
-
-
 def _added(value: Tensor, offset: Tensor) -> Tensor:
     if offset.shape[0] not in (1, value.shape[0]):
         raise InvalidInput(
@@ -197,14 +172,6 @@ def _added(value: Tensor, offset: Tensor) -> Tensor:
             "Give one strength per frame of the batch, or one for all."
         )
     return value + offset.to(device=value.device, dtype=value.dtype)
-
-
-def _check_fit(transformer: nn.Module, offsets: ModulationOffsets, place: Place) -> None:
-    width = offsets_width(transformer, place)
-    for name, offset in zip(offsets._fields, offsets, strict=True):
-        if not isinstance(offset, torch.Tensor) or offset.ndim != 2 or offset.shape[1] != width:
-            shape = tuple(getattr(offset, "shape", ()))
-            raise InvalidInput(f"The {name} offsets have shape {shape}; this transformer needs (frames, {width}).")
 
 
 def wrap_checkpointing(

@@ -145,7 +145,7 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
                 return super().__call__(*args, **kwargs)
         strengths = check_strengths(strength, MAX_STRENGTH if allow_extrapolation else 1.0)
         self.require_slider()
-        given = calls.bind_arguments(self, args, kwargs)
+        given = dict(calls.parent_signature(self).bind(*args, **kwargs).arguments)
         photo = calls.photo_for_full_size(given) if full_size else None
         defaults = self.defaults if self.config.edit_defaults or full_size else None
         call = calls.complete_arguments(self, given, defaults)

@@ -51,12 +51,11 @@ class StrengthProjector(ModelMixin, ConfigMixin):
     Args:
         pooled_dim: P, the width of the pooled text.
         hidden_dim: width of the MLP's hidden layers.
-        modulation_dim: D, the transformer's inner width; for "every_block" N D, `modulation.offsets_width`.
+        modulation_dim: D, the transformer's inner width.
         num_layers: linear layers of the MLP, at least 2.
         strength_dim: E; 2 for "release", even for "sinusoidal" (128 in the paper).
         strength_encoding: "release" (`encode_periodic`) or "sinusoidal" (`encode_sinusoidal`).
-        place: where the offsets go, "text_stream" as in the paper, "time_text_embed" or "every_block" (see
-            `modulation.py`).
+        place: where the offsets go, "text_stream" as in the paper, or "time_text_embed" (see `modulation.py`).
         highest_strength: the highest strength of training. Beyond it the offsets go on along their tangent: the
             encoding alone would turn back, since it is periodic.
         degree: of the polynomial in the strength that the offsets are on [0, 1], through the MLP's answers at

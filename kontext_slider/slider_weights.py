@@ -72,7 +72,9 @@ class SliderWeightsMixin(DiffusionPipeline):
             raise MissingSlider("The slider has no LoRA to save. Load a slider, or add one with add_slider, first.")
         slider = checkpoint.SliderWeights(projector, weights)
         if card is None and not checkpoint.has_foreign_card(Path(folder)):
-            card = checkpoint.slider_card(slider, self._base_model())
+            name = self.name_or_path
+            is_local = not name or os.path.isabs(name) or os.path.exists(name)
+            card = checkpoint.slider_card(slider, None if is_local else name)
         checkpoint.write_slider(Path(folder), slider, card)
 
     def add_slider(self, projector: StrengthProjector, config: LoraConfig | int = 4) -> None:
@@ -107,18 +109,13 @@ class SliderWeightsMixin(DiffusionPipeline):
 
     def unload_lora_weights(self, *args: Any, **kwargs: Any) -> None:
         """As the parent, which takes off every adapter; a slider without its LoRA is none, so it goes as well."""
-        with self._slider_goes_with_its_lora():
-            super().unload_lora_weights(*args, **kwargs)
+        super().unload_lora_weights(*args, **kwargs)
+        self.slider_projector = None
 
     def delete_adapters(self, *args: Any, **kwargs: Any) -> None:
         """As the parent; with the adapter "slider" the slider goes."""
-        with self._slider_goes_with_its_lora():
-            super().delete_adapters(*args, **kwargs)
-
-    @contextmanager
-    def _slider_goes_with_its_lora(self) -> Iterator[None]:
         with_lora = bool(lora.slider_layers(self.transformer))
-        yield
+        super().delete_adapters(*args, **kwargs)
         if with_lora and not lora.slider_layers(self.transformer):
             self.slider_projector = None
 
@@ -149,10 +146,6 @@ class SliderWeightsMixin(DiffusionPipeline):
         finally:
             if offloaded:
                 self.enable_model_cpu_offload(device=self._offload_device)
-
-    def _base_model(self) -> str | None:
-        name = self.name_or_path
-        return name if name and not os.path.isabs(name) and not os.path.exists(name) else None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from kontext_slider.errors import InvalidInput
 from kontext_slider.modulation import attach_offsets, offsets_attached
 from kontext_slider.projector import ModulationOffsets, Place
-from tests.tiny import INNER_DIM, NUM_MODULATED, POOLED_DIM, TEXT_DIM, loud, tiny_transformer
+from tests.tiny import INNER_DIM, POOLED_DIM, TEXT_DIM, loud, tiny_transformer
 
 
 @pytest.fixture
@@ -38,8 +38,7 @@ PLACES = get_args(Place)
 
 
 def some_offsets(seed: int = 0, batch: int = 2, place: Place = "text_stream") -> ModulationOffsets:
-    width = INNER_DIM * (NUM_MODULATED if place == "every_block" else 1)
-    scale, shift = torch.randn(2, batch, width, generator=torch.Generator().manual_seed(seed))
+    scale, shift = torch.randn(2, batch, INNER_DIM, generator=torch.Generator().manual_seed(seed))
     return ModulationOffsets(scale, shift)
 
 
@@ -93,20 +92,6 @@ def test_offsets_of_the_embedding(transformer):
     torch.testing.assert_close(run(transformer, offsets, place="time_text_embed"), expected, rtol=0, atol=0)
 
 
-def test_offsets_of_every_block(transformer):
-    """A modulation that is left out, offset twice, or by another block's pair. The same pair for all blocks is an
-    offset embedding."""
-    one = some_offsets()
-    alike = ModulationOffsets(*(part.repeat(1, NUM_MODULATED) for part in one))
-    expected = run(transformer, one, place="time_text_embed")
-    torch.testing.assert_close(run(transformer, alike, place="every_block"), expected)
-    answers = [run(transformer)]
-    for number in range(NUM_MODULATED):
-        only = torch.zeros(2, NUM_MODULATED, INNER_DIM).index_fill(1, torch.tensor(number), 0.5).flatten(1)
-        answers.append(run(transformer, ModulationOffsets(only, only), place="every_block"))
-        assert not any(torch.allclose(answers[-1], other) for other in answers[:-1])
-
-
 @pytest.mark.parametrize("place", PLACES)
 def test_every_sample_has_its_own_offsets(transformer, place):
     """A batch of strengths must not share the first one's offsets."""
@@ -153,7 +138,7 @@ def test_moving_and_casting_while_attached(transformer):
 def test_what_does_not_fit_is_refused(transformer, place):
     """Broadcasting would turn a wrong batch into a larger picture batch, a wrong width into a cryptic message."""
     narrow = ModulationOffsets(torch.zeros(2, 8), torch.zeros(2, 8))
-    with pytest.raises(InvalidInput, match=str(NUM_MODULATED * INNER_DIM if place == "every_block" else INNER_DIM)):
+    with pytest.raises(InvalidInput, match=str(INNER_DIM)):
         attach_offsets(transformer, narrow, place)
     with pytest.raises(InvalidInput, match="one strength per frame"):
         run(transformer, some_offsets(batch=3, place=place), 2, place)
@@ -196,7 +181,7 @@ def test_gradient_checkpointing_keeps_the_offsets(transformer, reentrant, detach
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("place", ["text_stream", "every_block"])
+@pytest.mark.parametrize("place", PLACES)
 def test_recomputation_under_other_offsets(transformer, place):
     """Two micro-batches in flight: the first one's backward pass runs while the second one's offsets are attached."""
     expected = gradients(transformer, None, place=place)
@@ -212,7 +197,7 @@ def test_checkpointing_function_is_restored(transformer):
     assert traces(transformer) == before
 
 
-@pytest.mark.parametrize("place", ["text_stream", "every_block"])
+@pytest.mark.parametrize("place", ["text_stream"])
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @torch.no_grad()
 def test_compiled_blocks_follow_attach_and_detach(transformer, backend, place):

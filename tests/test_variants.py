@@ -31,7 +31,7 @@ from tests.tiny import (
 )
 
 STRENGTHS = [0.0, 0.5, 1.0]
-KINDS = ["text-space", "no-pooled", "per-block"]
+KINDS = ["text-space", "no-pooled", "embedding"]
 
 
 def own(pipe, picture) -> list:
@@ -44,8 +44,8 @@ def fresh(kind: str) -> torch.nn.Module:
     torch.manual_seed(3)
     if kind == "text-space":
         projector = TextSpaceProjector(POOLED_DIM, HIDDEN_DIM, TEXT_DIM)
-    elif kind == "per-block":
-        projector = tiny_projector(place="every_block")
+    elif kind == "embedding":
+        projector = tiny_projector(place="time_text_embed")
     else:
         projector = NoPooledProjector(POOLED_DIM, HIDDEN_DIM, INNER_DIM)
     shake(projector.parameters(), 0.6)

@@ -22,7 +22,6 @@ from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import StrengthProjector
 
 INNER_DIM, POOLED_DIM, TEXT_DIM, HIDDEN_DIM = 32, 24, 20, 48
-NUM_MODULATED = 5  # blocks of both kinds and the last modulation
 SIDE = 32
 EDIT_DEFAULTS = {"size": SIDE, "steps": 2, "guidance": 2.5, "max_sequence_length": 16}
 KNOWN_INSTRUCTIONS = {"snow": ["make it snow", "let it snow"], "night": ["make it night"]}
@@ -109,8 +108,7 @@ def tiny_scheduler() -> FlowMatchEulerDiscreteScheduler:
 
 
 def tiny_projector(**changes) -> StrengthProjector:
-    width = NUM_MODULATED * INNER_DIM if changes.get("place") == "every_block" else INNER_DIM
-    sizes = {"pooled_dim": POOLED_DIM, "hidden_dim": HIDDEN_DIM, "modulation_dim": width}
+    sizes = {"pooled_dim": POOLED_DIM, "hidden_dim": HIDDEN_DIM, "modulation_dim": INNER_DIM}
     return StrengthProjector(**{**sizes, **changes}).eval()
 
 

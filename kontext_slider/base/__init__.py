@@ -19,7 +19,7 @@ from diffusers import SchedulerMixin
 from PIL import Image
 from torch import Tensor, device, dtype, nn
 
-Place = Literal["text_stream", "time_text_embed", "every_block"]  # where offsets go, see `modulation.py`
+Place = Literal["text_stream", "time_text_embed"]  # where offsets go, see `modulation.py`
 Velocity = Callable[[Tensor, int], Tensor]  # (latents (B, L, C), number of the step from 0) -> (B, L, C)
 
 
@@ -61,12 +61,12 @@ class Conditioning:
 class ModulationOffsets(NamedTuple):
     """What is added to the scale and shift of a modulation (`modulation.py` says where), one row per frame."""
 
-    scale: Tensor  # (B, D), or (B, N D) with a pair for each of N blocks
+    scale: Tensor  # (B, D)
     shift: Tensor  # as the scale
 
 
 class Site(NamedTuple):
-    """Modules of one owner that one pair of offsets goes to."""
+    """Modules of one owner."""
 
     owner: nn.Module
     names: tuple[str, ...]
@@ -127,8 +127,8 @@ class BaseModel(Protocol):
         """Position ids (L, 3) of latents of h x w."""
 
     @staticmethod
-    def modulation_sites(transformer: nn.Module, place: Place) -> list[Site]:
-        """Where offsets go: one pair for each site of "every_block", the same pair for all sites of the others."""
+    def modulation_sites(transformer: nn.Module, place: Place | None = None) -> list[Site]:
+        """Where offsets go; None: all modulation layers, in the order in which they run."""
 
     @staticmethod
     def blocks(transformer: nn.Module) -> Sequence[nn.Module]:

@@ -1,7 +1,7 @@
 """What the strengths of an edit share, computed once, and the transformer's velocity at any of them.
 
 - Once per engine: `flux1_inference.py`, a copy of the transformer, the slider's LoRA merged where memory allows.
-- Once per edit: `CachedEdit.of`, text and source as embedded tokens, rotations, embeddings of all time steps.
+- Once per edit: `CachedModel.open`, text and source as embedded tokens, rotations, embeddings of all time steps.
 - Once per strength: the modulation table, the answers of all modulation layers at all steps. They see no picture. For
   the paper's place ("text_stream") the offsets are added after them, so even the table is made once per edit.
 - Per step: the velocity, by the library's forward pass.
@@ -40,7 +40,22 @@ class CachedModel:
         return cls(inference_copy(transformer, fused and not is_quantized(transformer), dtype, compiled))
 
     def open(self, edit: Conditioning, timesteps: Tensor, place: Place) -> CachedEdit:
-        return CachedEdit.of(self.copy, edit, timesteps, place)
+        """An edit whose steps are at `timesteps` (R,), counted to 1000 as schedulers do."""
+        model = self.copy
+        cos, sin = model.pos_embed(torch.cat([edit.text.ids, edit.noise.ids, edit.source.ids]))  # (N, E), angles twice
+        rotations = torch.complex(cos[:, ::2].float(), sin[:, ::2].float())
+        dtype = edit.noise.latents.dtype
+        times = (timesteps.to(dtype) / 1000) * 1000  # rounded as in the plain pipeline
+        guidance = [] if edit.guidance is None else [edit.guidance.to(dtype).expand(len(times)) * 1000]
+        embeddings = model.time_text_embed(times, *guidance, edit.text.pooled.expand(len(times), -1))
+        return CachedEdit(
+            model,
+            text=model.context_embedder(edit.text.embeds),
+            source=model.x_embedder(edit.source.latents),
+            rotations=torch.view_as_real(rotations).flatten(1) if model.compiled else rotations,
+            embeddings=embeddings,
+            plain_table=modulation_table(model, embeddings[:, None]) if place == "text_stream" else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -54,27 +69,8 @@ class CachedEdit:
     embeddings: Tensor  # (R, D): of time, guidance and pooled text
     plain_table: Tensor | None  # (R, M, 1, D), without offsets, where they come after the modulation layers
 
-    @classmethod
-    def of(cls, model: InferenceCopy, edit: Conditioning, timesteps: Tensor, place: Place) -> CachedEdit:
-        """An edit whose steps are at `timesteps` (R,), counted to 1000 as schedulers do."""
-        cos, sin = model.pos_embed(torch.cat([edit.text.ids, edit.noise.ids, edit.source.ids]))  # (N, E), angles twice
-        rotations = torch.complex(cos[:, ::2].float(), sin[:, ::2].float())
-        dtype = edit.noise.latents.dtype
-        times = (timesteps.to(dtype) / 1000) * 1000  # rounded as in the plain pipeline
-        guidance = [] if edit.guidance is None else [edit.guidance.to(dtype).expand(len(times)) * 1000]
-        embeddings = model.time_text_embed(times, *guidance, edit.text.pooled.expand(len(times), -1))
-        return cls(
-            model,
-            text=model.context_embedder(edit.text.embeds),
-            source=model.x_embedder(edit.source.latents),
-            rotations=torch.view_as_real(rotations).flatten(1) if model.compiled else rotations,
-            embeddings=embeddings,
-            plain_table=modulation_table(model, embeddings[:, None, None]) if place == "text_stream" else None,
-        )
-
     def velocity_at(self, offsets: ModulationOffsets) -> Velocity:
-        """The velocity with `offsets`, (B, D) each, or (B, owners D) for "every_block". Of the first step, its latents
-        may have a batch of one."""
+        """The velocity with `offsets`, (B, D) each. Of the first step, its latents may have a batch of one."""
         modulation = self._modulation(offsets)
 
         def velocity(latents: Tensor, step: int) -> Tensor:
@@ -93,28 +89,24 @@ class CachedEdit:
 
     def _modulation(self, offsets: ModulationOffsets) -> Callable[[int], Tensor]:
         """Of a step, (M, B, D)."""
-        scale, shift = (part.to(self.embeddings).unflatten(1, (-1, self.embeddings.shape[1])) for part in offsets)
+        scale, shift = (part.to(self.embeddings) for part in offsets)
         plain = self.plain_table
         if plain is None:
-            return modulation_table(self.model, (1 + scale) * self.embeddings[:, None, None] + shift).__getitem__
+            return modulation_table(self.model, (1 + scale) * self.embeddings[:, None] + shift).__getitem__
         num_double = len(self.model.trunk.transformer_blocks)
 
         def with_offsets(step: int) -> Tensor:
             table = plain[step].repeat(1, len(scale), 1)
             text = table[: num_double * 12].unflatten(0, (-1, 2, 6))[:, 1]  # (double blocks, 6, B, D)
-            text[:, SHIFT_MLP] += shift[:, 0]
-            text[:, SCALE_MLP] += scale[:, 0]
+            text[:, SHIFT_MLP] += shift
+            text[:, SCALE_MLP] += scale
             return table
 
         return with_offsets
 
 
 def modulation_table(model: InferenceCopy, embeddings: Tensor) -> Tensor:
-    """The answers of all modulation layers, (R, M, B, D). embeddings: (R, B, owners or 1 for all, D)."""
-    hidden = silu(embeddings).expand(-1, -1, len(model.modulation), -1).unbind(2)  # (R, B, D) of each owner
-    rows = [
-        layer(x).unflatten(-1, (-1, x.shape[-1])).transpose(1, 2)
-        for layers, x in zip(model.modulation, hidden, strict=True)
-        for layer in layers
-    ]
+    """The answers of all modulation layers, (R, M, B, D). embeddings: (R, B, D)."""
+    hidden = silu(embeddings)
+    rows = [layer(hidden).unflatten(-1, (-1, hidden.shape[-1])).transpose(1, 2) for layer in model.modulation]
     return torch.cat(rows, dim=1)

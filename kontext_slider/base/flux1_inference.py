@@ -24,7 +24,6 @@ from torch.nn.functional import layer_norm, rms_norm, scaled_dot_product_attenti
 
 from ..lora import ADAPTER, slider_layers
 from ..memory import is_offloaded, modulation_layers
-from . import Site
 from .flux1_kontext import Flux1Kontext
 
 NORM_EPS = 1e-6  # of all LayerNorms of the transformer
@@ -42,7 +41,7 @@ class InferenceCopy:
     context_embedder: nn.Module
     time_text_embed: nn.Module
     pos_embed: nn.Module
-    modulation: tuple[tuple[nn.Module, ...], ...]  # linear layers by owner, in the order of the base model's sites
+    modulation: tuple[nn.Module, ...]  # linear layers, in the order of the base model's sites
     compiled: bool
 
 
@@ -66,9 +65,8 @@ def inference_copy(
             _narrow(trunk, dtype)
     for layer in slider_layers(trunk):
         layer.set_adapter(ADAPTER, inference_mode=True)
-    names = ("x_embedder", "context_embedder", "time_text_embed", "pos_embed")
-    inputs = {name: getattr(trunk, name) for name in names}
-    modulation = tuple(tuple(getattr(owner, name).linear for name in names) for owner, names in _sites(trunk))
+    inputs = {name: getattr(trunk, name) for name in ("x_embedder", "context_embedder", "time_text_embed", "pos_embed")}
+    modulation = tuple(modulation_layers(trunk))
     _put_wrappers(trunk)
     if compiled:
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_SHAPES)
@@ -145,21 +143,14 @@ def _put_wrappers(trunk: FluxTransformer2DModel) -> None:
     device, first = trunk.x_embedder.weight.device, 0
     trunk.x_embedder = trunk.context_embedder = trunk.pos_embed = nn.Identity()
     trunk.time_text_embed = _GivenModulation()
-    for owner, names in _sites(trunk):
+    for owner, names in Flux1Kontext.modulation_sites(trunk):
         for name in names:
-            rows = torch.arange(first, first + _num_parts(getattr(owner, name).linear), device=device)
+            layer = getattr(owner, name).linear
+            rows = torch.arange(first, first + layer.out_features // layer.in_features, device=device)
             setattr(owner, name, _TableNorm(rows.flip(0) if name == "norm_out" else rows))  # its scale comes first
             first += len(rows)
     trunk.set_attn_processor(_Attention())
     trunk.single_transformer_blocks[-1] = _TargetTokens(trunk.single_transformer_blocks[-1])
-
-
-def _sites(transformer: FluxTransformer2DModel) -> list[Site]:
-    return Flux1Kontext.modulation_sites(transformer, "every_block")
-
-
-def _num_parts(layer: nn.Module) -> int:
-    return layer.out_features // layer.in_features
 
 
 class _GivenModulation(nn.Module):

@@ -151,7 +151,7 @@ class Flux1Kontext:
         return ids
 
     @staticmethod
-    def modulation_sites(transformer: FluxTransformer2DModel, place: Place) -> list[Site]:
+    def modulation_sites(transformer: FluxTransformer2DModel, place: Place | None = None) -> list[Site]:
         if place == "time_text_embed":
             return [Site(transformer, ("time_text_embed",))]
         if place == "text_stream":  # every double block, as in the paper

@@ -70,7 +70,8 @@ def run(args: argparse.Namespace) -> None:
             args.quality,
         )
     if not args.quiet:
-        _tell([left_out, facts.get("warning", "")])
+        for sentence in filter(None, [left_out, facts.get("warning")]):
+            print(sentence, file=sys.stderr)
         print(args.out)
 
 
@@ -85,8 +86,3 @@ def _check(args: argparse.Namespace) -> None:
         raise InvalidInput(f"{args.out} is a folder: name a file in it.")
     if os.path.exists(args.out) and os.path.exists(args.image) and os.path.samefile(args.out, args.image):
         raise InvalidInput(f"{args.out} is the source itself and would be lost: choose another name for the result.")
-
-
-def _tell(sentences: list[str]) -> None:
-    for sentence in filter(None, sentences):
-        print(sentence, file=sys.stderr)

@@ -65,8 +65,8 @@ def exif_of_tiff(content: bytes) -> bytes | None:
         return None
     first, _ = _read(content, order, _offset(content, order, 4))
     kept = {tag: value for tag, value in first.items() if tag in _IMAGE_TAGS}
-    camera = _directory_at(content, order, first.get(_EXIF))
-    return _block(order, kept, camera, _directory_at(content, order, first.get(_GPS))) or None
+    camera, place = (_directory_at(content, order, first.get(tag)) for tag in (_EXIF, _GPS))
+    return _block(order, kept, camera, place) or None
 
 
 def _offset(block: bytes, order: str, at: int) -> int:
@@ -104,32 +104,20 @@ def _number(order: str, value: int) -> tuple[int, int, bytes]:
 
 def _block(order: str, first: Directory, camera: Directory, place: Directory) -> bytes:
     """An EXIF block of three directories, b"" when all are empty."""
-    pointers = {tag: _number(order, 0) for tag, part in ((_EXIF, camera), (_GPS, place)) if part}
-    first = first | pointers
+    parts = {tag: part for tag, part in ((_EXIF, camera), (_GPS, place)) if part}
+    first = first | dict.fromkeys(parts, _number(order, 0))
     if not first:
         return b""
-    at = 8 + _length(first)
-    if camera:
-        first[_EXIF] = _number(order, at)
-        at += _length(camera)
-    if place:
-        first[_GPS] = _number(order, at)
-    block = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
-    for directory in (first, camera, place):
-        block += _packed(order, directory, len(block))
-    return _PREFIX + block
-
-
-def _length(directory: Directory) -> int:
-    """Bytes that `_packed` makes."""
-    outside = sum(len(value) + len(value) % 2 for _, _, value in directory.values() if len(value) > 4)
-    return 6 + 12 * len(directory) + outside
+    packed, at = b"", 8 + len(_packed(order, first, 0))
+    for tag, part in parts.items():
+        first[tag] = _number(order, at + len(packed))
+        packed += _packed(order, part, at + len(packed))
+    start = b"II*\0" if order == "<" else b"MM\0*"
+    return _PREFIX + start + struct.pack(f"{order}I", 8) + _packed(order, first, 8) + packed
 
 
 def _packed(order: str, directory: Directory, at: int) -> bytes:
     """Entries in the order of their tags, no next directory, then the values of more than four bytes."""
-    if not directory:
-        return b""
     entries, values = struct.pack(f"{order}H", len(directory)), b""
     start = at + 6 + 12 * len(directory)
     for tag, (kind, count, value) in sorted(directory.items()):

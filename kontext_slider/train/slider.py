@@ -21,7 +21,6 @@ from kontext_slider.base import family_of
 from kontext_slider.checkpoint import read_slider
 from kontext_slider.errors import InvalidInput
 from kontext_slider.files import weights_sha256
-from kontext_slider.modulation import offsets_width
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import NoPooledProjector, Projector, StrengthProjector, TextSpaceProjector
 from kontext_slider.slider_weights import slider_on
@@ -193,8 +192,7 @@ def fresh_slider(pipe: KontextSliderPipeline, kind: str, rank: int, seed: int, *
         lora.add_lora(pipe.transformer, config)
         return token.zero_last_layer()
     plain = NoPooledProjector if kind == "no-pooled" else StrengthProjector
-    width = offsets_width(pipe.transformer, projector.get("place", "text_stream"))
-    offsets = plain(sizes.pooled_projection_dim, modulation_dim=width, **projector)
+    offsets = plain(sizes.pooled_projection_dim, modulation_dim=pipe.transformer.inner_dim, **projector)
     pipe.add_slider(offsets.zero_last_layer(), rank)
     return offsets
 

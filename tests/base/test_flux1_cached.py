@@ -11,7 +11,7 @@ from peft import LoraConfig
 
 from kontext_slider import lora
 from kontext_slider.base import Conditioning
-from kontext_slider.base.flux1_cached import CachedEdit
+from kontext_slider.base.flux1_cached import CachedModel
 from kontext_slider.base.flux1_inference import can_be_copied, inference_copy
 from kontext_slider.engine.sampling import offsets_at, plain_velocity
 from kontext_slider.memory import place_with_low_vram
@@ -51,7 +51,7 @@ def edit_of(pipe):
 def cached_velocity(pipe, strengths, fused=True, **how):
     edit, timesteps = edit_of(pipe)
     place = pipe.slider_projector.config.place
-    cached = CachedEdit.of(inference_copy(pipe.transformer, fused, **how), edit, timesteps, place)
+    cached = CachedModel(inference_copy(pipe.transformer, fused, **how)).open(edit, timesteps, place)
     return cached.velocity_at(offsets_at(pipe, edit, strengths))
 
 
@@ -134,7 +134,7 @@ def test_only_what_is_merged_or_joined_is_copied():
 
     def own(copied):
         parts = [copied.trunk, *(getattr(copied, name) for name in ("x_embedder", "context_embedder"))]
-        parts += [layer for layers in copied.modulation for layer in layers]
+        parts += copied.modulation
         return sum(p.numel() for part in parts for p in part.parameters() if p.data_ptr() not in held)
 
     width, num_double, num_single = transformer.inner_dim, 2, 2
@@ -150,9 +150,9 @@ def test_the_papers_offsets_run_no_modulation_layer_again():
     pipe = pipeline("text_stream")
     edit, timesteps = edit_of(pipe)
     model = inference_copy(pipe.transformer, fused=True)
-    cached = CachedEdit.of(model, edit, timesteps, "text_stream")
+    cached = CachedModel(model).open(edit, timesteps, "text_stream")
     calls = []
-    layers = [layer for layers in model.modulation for layer in layers]
+    layers = model.modulation
     assert len(layers) == 7
     for layer in layers:
         layer.register_forward_hook(lambda *_: calls.append(1))
@@ -167,7 +167,7 @@ def test_renders_of_two_strengths_may_alternate_between_steps():
     """A render that goes first between two steps of another would leave its strength there."""
     pipe = pipeline()
     edit, timesteps = edit_of(pipe)
-    cached = CachedEdit.of(inference_copy(pipe.transformer, fused=True), edit, timesteps, "text_stream")
+    cached = CachedModel(inference_copy(pipe.transformer, fused=True)).open(edit, timesteps, "text_stream")
     low, high = (cached.velocity_at(offsets_at(pipe, edit, [s])) for s in (0.1, 0.9))
     first = low(edit.noise.latents, 1)
     assert not torch.equal(high(edit.noise.latents, 1), first) and torch.equal(low(edit.noise.latents, 1), first)

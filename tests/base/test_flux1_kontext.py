@@ -52,7 +52,7 @@ def test_target_and_source_ids_differ_in_their_first_entry_alone():
 def test_every_modulation_layer_is_a_site():
     """A block that is left out would be modulated without the slider."""
     transformer = tiny_pipeline(slider=False).transformer
-    sites = Flux1Kontext.modulation_sites(transformer, "every_block")
+    sites = Flux1Kontext.modulation_sites(transformer)
     layers = [getattr(owner, name) for owner, names in sites for name in names]
     theirs = [module for module in transformer.modules() if type(module).__name__.startswith("AdaLayerNorm")]
     assert len(sites) == len(Flux1Kontext.blocks(transformer)) + 1
