@@ -19,6 +19,7 @@ class TransferLayers {
   affine = null; // textures; affine has three layers for each transfer, one for each channel of the result
   detail = null; // null: no transfer has any
   table = null;
+  sizes = { affine: null, detail: null }; // {width, height}
   strengths = [];
   layers = []; // of the strengths
   #gl;
@@ -74,6 +75,7 @@ class TransferLayers {
 
   #allocate(affine, detail) {
     const gl = this.#gl;
+    this.sizes = { affine, detail };
     this.#held.clear();
     this.#capacity = Math.max(FIRST_CAPACITY, this.#capacity);
     while (this.#capacity < this.#entries.length) this.#capacity *= 2;
@@ -114,7 +116,7 @@ class TransferLayers {
   }
 
   #noDetail() {
-    const { width, height } = this.#entries.find((entry) => entry.transfer.detail).transfer.detail;
+    const { width, height } = this.sizes.detail;
     return { width, height, data: new Uint16Array(3 * width * height) };
   }
 

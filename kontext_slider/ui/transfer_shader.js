@@ -6,11 +6,21 @@ void main() { // one triangle over all
   gl_Position = vec4(vec2(gl_VertexID & 1, gl_VertexID >> 1) * 4.0 - 1.0, 0.0, 1.0);
 }`;
 
+// Catmull-Rom (a = -0.5) along one axis in three taps: the two in the middle are one linear tap between them.
+const CUBIC_TAPS = `
+void cubicTaps(float at, float size, out vec3 places, out vec3 weights) {
+  float middle = at * size - 0.5, t = floor(middle), f = middle - t;
+  float w0 = step(1.0, t) * f * (-0.5 + f * (1.0 - 0.5 * f));
+  float w1 = step(0.0, t) * (1.0 + f * f * (-2.5 + 1.5 * f));
+  float w2 = step(t, size - 2.0) * f * (0.5 + f * (2.0 - 1.5 * f));
+  float w3 = step(t, size - 3.0) * f * f * (-0.5 + 0.5 * f);
+  places = vec3(t - 0.5, t + 0.5 + w2 / (w1 + w2), t + 2.5) / size;
+  weights = vec3(w0, w1 + w2, w3) / (w0 + w1 + w2 + w3);
+}`;
+
 const FRAGMENT_SHADER = `
-precision highp float;
-precision highp sampler2DArray;
 uniform sampler2D photograph, tile, strengthMap, table;
-uniform sampler2DArray affine, detail;
+uniform sampler2DArray affine, detail; // MIXED: those of transfer_mixer.js
 uniform vec2 rows;          // of the target: y of the picture = rows.x + rows.y * y of the fragment
 uniform vec4 place;         // of the photograph in the target: left, top, width, height in pixels
 uniform vec4 tilePlace;     // of the tile in the photograph: left, top, width, height in [0, 1]
@@ -43,30 +53,41 @@ vec3 neighboursAt(vec2 at) {
 #endif
 }
 
+#ifdef MIXED
+float mapped(vec2 at, vec3 between, float channel, vec4 source) {
+  return dot(textureLod(affine, vec3(at, channel), 0.0), source);
+}
+
+vec3 detailAt(vec2 at, vec3 between) {
+  vec3 size = vec3(textureSize(detail, 0)), y, weights;
+  float x = gl_FragCoord.x / size.x;
+  cubicTaps(at.y, size.y, y, weights);
+  return weights.x * textureLod(detail, vec3(x, y.x, 0), 0.0).rgb + weights.y * textureLod(detail, vec3(x, y.y, 0), 0.0).rgb
+    + weights.z * textureLod(detail, vec3(x, y.z, 0), 0.0).rgb;
+}
+#else
 float mapped(vec2 at, vec3 between, float channel, vec4 source) {
   vec4 lower = textureLod(affine, vec3(at, 3.0 * between.x + channel), 0.0);
   vec4 upper = textureLod(affine, vec3(at, 3.0 * between.y + channel), 0.0);
   return dot(mix(lower, upper, between.z), source);
 }
 
-#ifdef DETAIL
 vec3 detailTap(float x, float y, vec3 between) {
   vec3 lower = textureLod(detail, vec3(x, y, between.x), 0.0).rgb;
   return mix(lower, textureLod(detail, vec3(x, y, between.y), 0.0).rgb, between.z);
 }
 
-// Catmull-Rom in nine taps: the two in the middle of each axis are one linear tap between them.
+vec3 detailRow(vec3 x, vec3 weights, float y, vec3 between) {
+  return weights.x * detailTap(x.x, y, between) + weights.y * detailTap(x.y, y, between)
+    + weights.z * detailTap(x.z, y, between);
+}
+
 vec3 detailAt(vec2 at, vec3 between) {
-  vec2 size = vec2(textureSize(detail, 0).xy), middle = at * size - 0.5, t = floor(middle), f = middle - t;
-  vec2 w0 = step(1.0, t) * f * (-0.5 + f * (1.0 - 0.5 * f));
-  vec2 w1 = step(0.0, t) * (1.0 + f * f * (-2.5 + 1.5 * f));
-  vec2 w2 = step(t, size - 2.0) * f * (0.5 + f * (2.0 - 1.5 * f));
-  vec2 w3 = step(t, size - 3.0) * f * f * (-0.5 + 0.5 * f);
-  vec2 inner = w1 + w2, total = w0 + inner + w3;
-  vec2 p0 = (t - 0.5) / size, p1 = (t + 0.5 + w2 / inner) / size, p2 = (t + 2.5) / size;
-  w0 /= total; inner /= total; w3 /= total;
-#define ROW(y) (w0.x * detailTap(p0.x, y, between) + inner.x * detailTap(p1.x, y, between) + w3.x * detailTap(p2.x, y, between))
-  return w0.y * ROW(p0.y) + inner.y * ROW(p1.y) + w3.y * ROW(p2.y);
+  vec3 size = vec3(textureSize(detail, 0)), x, y, weights, across;
+  cubicTaps(at.x, size.x, x, across);
+  cubicTaps(at.y, size.y, y, weights);
+  return weights.x * detailRow(x, across, y.x, between) + weights.y * detailRow(x, across, y.y, between)
+    + weights.z * detailRow(x, across, y.z, between);
 }
 #endif
 
@@ -78,7 +99,7 @@ vec3 heat(vec3 difference) {
 
 void main() {
   vec2 pixel = vec2(gl_FragCoord.x, rows.x + rows.y * gl_FragCoord.y);
-  vec2 at = (pixel - place.xy) / place.zw;
+  vec2 exact = (pixel - place.xy) / place.zw, at = clamp(exact, 0.0, 1.0);
   vec3 source = sourceAt(at), between = neighboursAt(at);
   vec3 edited = vec3(mapped(at, between, 0.0, vec4(source, 1.0)), mapped(at, between, 1.0, vec4(source, 1.0)),
     mapped(at, between, 2.0, vec4(source, 1.0)));
@@ -89,7 +110,7 @@ void main() {
 #ifdef DIFFERENCE
   edited = heat(abs(edited - source));
 #endif
-  float inside = float(all(equal(at, clamp(at, 0.0, 1.0))));
+  float inside = float(all(equal(at, exact)));
   colour = vec4(pixel.x < split ? source : edited, 1.0) * inside;
 }`;
 
@@ -110,12 +131,14 @@ function compileShader(gl, program, kind, source) {
   return shader;
 }
 
-// A program with the given variants ("TILE", "STRENGTH_MAP", "DETAIL", "DIFFERENCE"), and its uniforms by name.
-function transferProgram(gl, variants) {
+// A program of a fragment shader with the given variants ("TILE", "STRENGTH_MAP", "DETAIL", "DIFFERENCE", "MIXED"), and
+// its uniforms by name.
+function shaderProgram(gl, source, variants = []) {
   const program = gl.createProgram();
   const defines = variants.map((name) => `#define ${name}\n`).join("") + heatDefines();
+  const head = "#version 300 es\nprecision highp float;\nprecision highp sampler2DArray;\n" + defines + CUBIC_TAPS;
   compileShader(gl, program, gl.VERTEX_SHADER, VERTEX_SHADER);
-  const fragment = compileShader(gl, program, gl.FRAGMENT_SHADER, "#version 300 es\n" + defines + FRAGMENT_SHADER);
+  const fragment = compileShader(gl, program, gl.FRAGMENT_SHADER, head + source);
   gl.linkProgram(program);
   if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost())
     throw new Error("The shader of the picture failed: " + gl.getShaderInfoLog(fragment) + gl.getProgramInfoLog(program));
@@ -125,4 +148,14 @@ function transferProgram(gl, variants) {
     return locations.get(name);
   };
   return { program, location };
+}
+
+// Let a program read textures: [[name of the sampler, target, texture]].
+function bindTextures(gl, location, textures) {
+  textures.forEach(([name, target, texture], unit) => {
+    gl.activeTexture(gl.TEXTURE0 + unit);
+    gl.bindTexture(target, texture);
+    gl.uniform1i(location(name), unit);
+  });
+  gl.activeTexture(gl.TEXTURE0 + textures.length); // where uploads bind theirs
 }

@@ -85,6 +85,24 @@ def test_a_strength_for_every_pixel(page, edit):
 
 
 @browser_test
+@pytest.mark.parametrize("missing", ["OES_texture_float_linear", "EXT_color_buffer"])
+@pytest.mark.parametrize("edit", ["night", "watercolour"])
+def test_browsers_that_can_less(browser, edit, missing):
+    """A phone that filters no whole floats, or draws into none, showed no picture."""
+    browser.run(
+        "const all = WebGL2RenderingContext.prototype.getExtension;"
+        " WebGL2RenderingContext.prototype.getExtension = function (name) {"
+        f" return name.startsWith('{missing}') ? null : all.call(this, name); }}; 0"
+    )
+    page = ViewPage(browser)
+    page.set_photograph(photograph())
+    known = transfers_of(edit)
+    page.set_transfers(known)
+    for strength in (0.2, 1.0):
+        check_equal(page.pixels(strength=strength), mix(known, strength).apply(photograph()))
+
+
+@browser_test
 def test_strengths_beyond_full(page):
     """A table of strengths that ends at 1."""
     known = transfers_of("night", (0.0, 0.5, 1.0, 1.5))
@@ -124,6 +142,19 @@ def test_zoom_pan_and_what_is_outside(page):
     assert (fitted[:8] == 0).all() and (fitted[232:] == 0).all() and (fitted[8:232, :, 3] == 255).all()
     reduced = Image.fromarray(whole).resize((320, 224), Image.Resampling.BOX)
     assert np.abs(fitted[8:232].astype(int) - np.asarray(reduced)).mean() < 8
+
+
+@browser_test
+def test_zoomed_into_a_picture_with_detail(page):
+    """Detail that is enlarged for other columns of the canvas than those that are seen, or lies beside the picture."""
+    known = transfers_of("watercolour")
+    page.set_transfers(known)
+    twice = photograph().resize((960, 672), Image.Resampling.BILINEAR)
+    seen = page.canvas(strength=1, zoom=2, centre=[0.75, 0.25])  # columns 560 to 879, rows 48 to 287
+    expected = np.asarray(known[1.0].apply(twice))[48:288, 560:880]
+    difference = np.abs(seen[..., :3].astype(int) - expected)
+    assert difference.max() <= 3 and difference.mean() <= 0.5
+    assert page.run("view.drawMilliseconds({ strength: 1 })") > 0
 
 
 @browser_test

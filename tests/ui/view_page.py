@@ -18,6 +18,7 @@ from tests.ui.browser import Browser
 SCRIPTS = (
     "transfer_file.js",
     "transfer_layers.js",
+    "transfer_mixer.js",
     "transfer_shader.js",
     "view_place.js",
     "transfer_view.js",

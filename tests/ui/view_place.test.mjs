@@ -43,3 +43,13 @@ test("what is under the pointer stays there while zooming", () => {
   assert.equal(place.zoom, 1.5);
   near(photographAt(place, pointer, canvas, photograph), at);
 });
+
+test("the page's scripts fit into one function body: no name is declared twice", () => {
+  const scripts = ["transfer_file.js", "transfer_layers.js", "transfer_mixer.js", "transfer_shader.js", "view_place.js"];
+  const { makeTransferView, attachGestures } = load(
+    [...scripts, "transfer_view.js", "view_gestures.js", "keep.js"],
+    ["makeTransferView", "attachGestures"],
+  );
+  assert.equal(makeTransferView({ getContext: () => null }), null);
+  assert.equal(typeof attachGestures, "function");
+});
