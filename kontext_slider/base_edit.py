@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .base import Conditioning, TextEncoding, Tokens, base_of
+from .base import Conditioning, TextEncoding, base_of
 from .lora import slider_lora
 from .metrics import Picture
 from .pipeline import KontextSliderPipeline
@@ -34,15 +34,12 @@ class BaseEdit:
         self.pipe, self.size, self.seed, self.base = pipe, image.size, seed, base_of(pipe)
         self.text = self.encode_text(instruction)
         self.dtype = self.text.embeds.dtype
-        self.source = self.encode_source(image)
+        self.source = self.base.encode_source(image, self.dtype)
         self.noise = self.base.draw_noise(image.size, seed, self.dtype)
         self.guidance = self.base.guidance(pipe.defaults.guidance)
 
     def encode_text(self, text: str) -> TextEncoding:
         return self.base.encode_text(text, self.pipe.defaults.max_sequence_length)
-
-    def encode_source(self, image: Image.Image) -> Tokens:
-        return self.base.encode_source(image, self.dtype)
 
     @torch.no_grad()
     def velocity(
@@ -77,9 +74,9 @@ class BaseEdit:
         """The velocity of the straight path that ends at the source."""
         return (z - self.source.latents) / sigma
 
-    def sigmas(self, steps: int | None = None) -> list[float]:
-        """The noise levels of a render in so many steps (default: the pipeline's), from 1 to 0."""
-        return self.base.schedule(steps or self.pipe.defaults.steps, self.noise.latents.shape[1]).sigmas.tolist()
+    def sigmas(self) -> list[float]:
+        """The noise levels of a render in the pipeline's steps, from 1 to 0."""
+        return self.base.schedule(self.pipe.defaults.steps, self.noise.latents.shape[1]).sigmas.tolist()
 
     def sample(self, velocity: Velocity) -> Tensor:
         """Euler steps from the noise along a field."""

@@ -1,22 +1,22 @@
 """A perceptual distance without another network: the base model's own features.
 
-As LPIPS compares pictures by a classifier's layers, this compares them by a Kontext transformer's blocks. The pictures
-go in as sources, alone, with the words for no edit. Every block's answer at their tokens is brought to unit length and
-averaged over the squares of a spatial pyramid (the whole picture, its quarters, their quarters), so that an object that
-moves a little changes little. It takes lengths and not their squares: then the triangle inequality holds, and the
-triangle deficit means a detour. It does not see what the codec drops.
+Like LPIPS, but by a Kontext transformer's blocks. The pictures go in as sources, alone, with the words for no edit.
+Every block's answer at their tokens is brought to unit length and averaged over the squares of a spatial pyramid (the
+whole picture, its quarters, their quarters), so that an object that moves a little changes little. It takes lengths and
+not their squares: then the triangle inequality holds, and the triangle deficit means a detour. It does not see what the
+codec drops.
 
 Legend: n pictures, S source tokens in h rows of w, D width of the transformer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 import numpy as np
 import torch
+from scipy.spatial.distance import pdist, squareform
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
@@ -25,11 +25,11 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.instructions import NO_EDIT
 from kontext_slider.lora import slider_lora
 from kontext_slider.metrics import Picture, networks, to_image
-from kontext_slider.metrics.distances import Distance, Matrix, pairwise, rms, ssim
-from kontext_slider.metrics.networks import CLIP, DINO
+from kontext_slider.metrics.distances import Distance, Matrix, rms, ssim
 from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.presets import load_pipeline
 
-DISTANCES = ("dreamsim", "lpips", "clip", "dino", "pocket", "ssim", "rms")
+DISTANCES = ("dreamsim", "lpips", "clip", "pocket", "ssim", "rms")
 SIGMA = 1.0
 PYRAMID = (1, 2, 4)  # squares along each side
 
@@ -39,31 +39,31 @@ def default_distance() -> str:
     return "dreamsim" if find_spec("dreamsim") else "pocket"
 
 
-def find_distance(name: str, pipe: KontextSliderPipeline | None = None, clip: str = CLIP, dino: str = DINO) -> Distance:
+def find_distance(name: str, pipe: KontextSliderPipeline | None = None, clip: str | None = None) -> Distance:
     """The distance of that name, ready to use on the pipeline's device.
 
     Args:
         name: one of DISTANCES; "pocket" is `block_distance` of a pipeline's base model.
         pipe: the model under test. None: the pocket model in the box, on the CPU.
-        clip, dino: a folder or hub id, for the distances of these names.
+        clip: a folder or hub id of CLIP, for the distance of that name.
 
     Raises InvalidInput for a name that is none, a package that is not installed, weights that cannot be read.
     """
-    from kontext_slider.presets import load_pipeline
-
     device = pipe._execution_device if pipe else torch.device("cpu")
-    makers: dict[str, Callable[[], Distance]] = {
-        "dreamsim": lambda: networks.dreamsim_distance(device),
-        "lpips": lambda: networks.lpips_distance(device),
-        "clip": lambda: networks.cosine_distance(networks.ClipEmbedder(clip, device).embed_images),
-        "dino": lambda: networks.cosine_distance(networks.dino_embedding(dino, device)),
-        "pocket": lambda: block_distance(pipe or load_pipeline("pocket", device=device)),
-        "ssim": lambda: ssim,
-        "rms": lambda: rms,
-    }
-    if name not in makers:
-        raise InvalidInput(f"There is no distance '{name}'. Choose one of: {', '.join(DISTANCES)}.")
-    return makers[name]()
+    match name:
+        case "dreamsim":
+            return networks.dreamsim_distance(device)
+        case "lpips":
+            return networks.lpips_distance(device)
+        case "clip":
+            return networks.cosine_distance(networks.ClipEmbedder(clip or networks.CLIP, device).embed_images)
+        case "pocket":
+            return block_distance(pipe or load_pipeline("pocket", device=device))
+        case "ssim":
+            return ssim
+        case "rms":
+            return rms
+    raise InvalidInput(f"There is no distance '{name}'. Choose one of: {', '.join(DISTANCES)}.")
 
 
 def block_distance(pipe: KontextSliderPipeline) -> Distance:
@@ -75,13 +75,18 @@ def block_distance(pipe: KontextSliderPipeline) -> Distance:
     def distance(pictures: Sequence[Picture]) -> Matrix:
         matrices: list[Matrix] = []
         stride = 2 * pipe.vae_scale_factor
-        rows, columns = pictures[0].shape[0] // stride, pictures[0].shape[1] // stride
+        shape = pictures[0].shape[0] // stride, pictures[0].shape[1] // stride
 
-        def watch(tokens: Tensor) -> None:
-            matrices.append(feature_distances(tokens.unflatten(1, (rows, columns))))
+        def compare(_block: nn.Module, _inputs: tuple, answer: tuple[Tensor, Tensor]) -> None:
+            matrices.append(feature_distances(answer[1].unflatten(1, shape)))  # of image tokens (n, S, D)
 
-        with blocks_watched(pipe.transformer, watch):
+        blocks = family_of(pipe.transformer).blocks(pipe.transformer)
+        hooks = [block.register_forward_hook(compare) for block in blocks]
+        try:
             run_on_sources(pipe, pictures)
+        finally:
+            for hook in hooks:
+                hook.remove()
         return np.mean(matrices, axis=0)
 
     return distance
@@ -90,12 +95,8 @@ def block_distance(pipe: KontextSliderPipeline) -> Distance:
 def feature_distances(features: Tensor) -> Matrix:
     """(n, h, w, D) -> (n, n)."""
     unit = normalize(features.float(), dim=-1).permute(0, 3, 1, 2)
-    levels = [adaptive_avg_pool2d(unit, side) for side in PYRAMID]  # (n, D, side, side) each
-
-    def difference(i: int, j: int) -> float:
-        return float(np.mean([float((level[i] - level[j]).square().sum(0).mean().sqrt()) for level in levels]))
-
-    return pairwise(len(features), difference)
+    levels = {side: adaptive_avg_pool2d(unit, side).flatten(1).cpu() for side in PYRAMID}  # (n, D side side) each
+    return np.mean([squareform(pdist(level)) / side for side, level in levels.items()], axis=0)
 
 
 @torch.no_grad()
@@ -110,15 +111,3 @@ def run_on_sources(pipe: KontextSliderPipeline, pictures: Sequence[Picture]) -> 
     time = torch.tensor(SIGMA, dtype=tokens.dtype, device=tokens.device)
     with slider_lora(pipe.transformer, on=False):
         base.velocity(pipe.transformer, nothing.latents, time, edit)
-
-
-@contextmanager
-def blocks_watched(transformer: nn.Module, watch: Callable[[Tensor], None]) -> Iterator[None]:
-    """`watch` is called with what every block answers for the image tokens, (n, S, D), block by block."""
-    blocks = family_of(transformer).blocks(transformer)
-    hooks = [block.register_forward_hook(lambda _block, _inputs, answer: watch(answer[1])) for block in blocks]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -1,7 +1,6 @@
-"""Distances and embedders of other people's networks, each behind a small protocol; nothing is imported before use.
+"""Distances and embedders of other people's networks; none is imported before use.
 
-CLIP and DINOv2 come with transformers; pictures are scaled and normalised here, since transformers' own image
-processors need torchvision. LPIPS and DreamSim are packages of their own, called as their authors document it.
+CLIP comes with transformers. LPIPS and DreamSim are packages of their own, called as their authors document it.
 
 Legend: n pictures (H, W, 3) in [0, 1], F values of an embedding; a sweep is y_0, the source, and y_1..y_N, frames at
 strengths i/N.
@@ -12,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
@@ -26,8 +24,6 @@ from kontext_slider.metrics import Picture, to_image
 from kontext_slider.metrics.distances import Distance, Matrix
 
 CLIP = "openai/clip-vit-base-patch32"  # the paper's for CLIP-dir
-DINO = "facebook/dinov2-base"
-
 
 Embed = Callable[[Sequence[Picture]], Tensor]  # n pictures -> (n, F), of unit length, on the CPU
 
@@ -42,52 +38,31 @@ class TextImageEmbedder(Protocol):
         """n sentences -> (n, F), of unit length, on the CPU."""
 
 
-class Preprocessing(NamedTuple):
-    """How a network takes its pictures: shorter side scaled to `side`, the middle `crop` pixels, normalised."""
-
-    side: int
-    crop: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-CLIP_PIXELS = Preprocessing(224, 224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-DINO_PIXELS = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
 class ClipEmbedder:
     """A CLIPModel and its tokenizer, from a folder or hub id. Raises InvalidInput where there is none."""
 
     def __init__(self, source: str = CLIP, device: str | torch.device = "cpu"):
-        from transformers import AutoTokenizer, CLIPModel
+        from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
-        self.model = _loaded(CLIPModel.from_pretrained, source, "--clip").to(device).eval()
-        self.tokenizer = _loaded(AutoTokenizer.from_pretrained, source, "--clip")
+        try:
+            self.model = CLIPModel.from_pretrained(source).to(device).eval()
+            self.tokenizer = AutoTokenizer.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise InvalidInput(
+                f"The network {source!r} cannot be read here. Download it elsewhere and give its folder with --clip."
+            ) from error
         side = self.model.config.vision_config.image_size
-        self.pixels = CLIP_PIXELS._replace(side=side, crop=side)
+        self.processor = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=side)
 
     @torch.no_grad()
     def embed_images(self, pictures: Sequence[Picture]) -> Tensor:
-        pixels = preprocess(pictures, self.pixels).to(self.model.device)
-        return _unit(self.model.get_image_features(pixel_values=pixels).pooler_output)
+        pixels = self.processor([to_image(picture) for picture in pictures], return_tensors="pt").pixel_values
+        return _unit(self.model.get_image_features(pixel_values=pixels.to(self.model.device)).pooler_output)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt").to(self.model.device)
         return _unit(self.model.get_text_features(**tokens).pooler_output)
-
-
-def dino_embedding(source: str = DINO, device: str | torch.device = "cpu") -> Embed:
-    """The class token of a Dinov2Model, from a folder or hub id. Raises InvalidInput where there is none."""
-    from transformers import AutoModel
-
-    model = _loaded(AutoModel.from_pretrained, source, "--dino").to(device).eval()
-
-    @torch.no_grad()
-    def embed(pictures: Sequence[Picture]) -> Tensor:
-        return _unit(model(pixel_values=preprocess(pictures, DINO_PIXELS).to(device)).last_hidden_state[:, 0])
-
-    return embed
 
 
 def clip_direction(embedder: TextImageEmbedder, sweep: Sequence[Picture], captions: tuple[str, str]) -> float:
@@ -123,9 +98,8 @@ def cosine_distance(embed: Embed) -> Distance:
 
 def dreamsim_distance(device: str | torch.device = "cpu") -> Distance:
     """DreamSim's default ensemble (Fu et al. 2023), the paper's choice: 1 - cosine of its embeddings."""
-    dreamsim = _package("dreamsim").dreamsim
     cache = str(Path(torch.hub.get_dir()) / "dreamsim")
-    model, preprocessing = dreamsim(pretrained=True, device=str(device), cache_dir=cache)
+    model, preprocessing = _package("dreamsim").dreamsim(pretrained=True, device=str(device), cache_dir=cache)
 
     @torch.no_grad()
     def embed(pictures: Sequence[Picture]) -> Tensor:
@@ -136,8 +110,8 @@ def dreamsim_distance(device: str | torch.device = "cpu") -> Distance:
 
 
 def lpips_distance(device: str | torch.device = "cpu") -> Distance:
-    """LPIPS with VGG (Zhang et al. 2018), pictures in [-1, 1] as it documents. It has no call that embeds one picture:
-    all pairs go in together."""
+    """LPIPS with VGG (Zhang et al. 2018), pictures in [-1, 1]. It has no call that embeds one picture: all pairs go in
+    together."""
     model = _package("lpips").LPIPS(net="vgg", verbose=False).to(device).eval()
 
     @torch.no_grad()
@@ -151,21 +125,6 @@ def lpips_distance(device: str | torch.device = "cpu") -> Distance:
     return distance
 
 
-def preprocess(pictures: Sequence[Picture], how: Preprocessing) -> Tensor:
-    """(n, 3, crop, crop), bicubic and normalised, as the networks' own processors do it."""
-    return torch.stack([_scaled(to_image(picture), how) for picture in pictures])
-
-
-def _scaled(image: Image.Image, how: Preprocessing) -> Tensor:
-    ratio = how.side / min(image.size)
-    width, height = (max(how.crop, round(side * ratio)) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - how.crop) // 2, (height - how.crop) // 2
-    pixels = np.asarray(image.crop((left, top, left + how.crop, top + how.crop)), dtype=np.float32) / 255
-    mean, std = np.array(how.mean, dtype=np.float32), np.array(how.std, dtype=np.float32)
-    return torch.from_numpy((pixels - mean) / std).permute(2, 0, 1)
-
-
 def _unit(embeddings: Tensor) -> Tensor:
     return normalize(embeddings.float().cpu(), dim=-1)
 
@@ -175,17 +134,7 @@ def _package(name: str) -> Any:
     try:
         return __import__(name)
     except ImportError as error:
-        missing = error.name or name
         raise InvalidInput(
-            f"The distance '{name}' needs the package {missing}, which is not installed. Install it with "
+            f"The distance '{name}' needs the package {error.name or name}, which is not installed. Install it with "
             f"'pip install {name} torchvision', or choose another --distance."
-        ) from error
-
-
-def _loaded(load: Callable[[str], Any], source: str, flag: str) -> Any:
-    try:
-        return load(source)
-    except (OSError, ValueError) as error:
-        raise InvalidInput(
-            f"The network {source!r} cannot be read here. Download it elsewhere and give its folder with {flag}."
         ) from error

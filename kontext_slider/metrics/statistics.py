@@ -1,4 +1,7 @@
-"""Means of measures over edits, with intervals at 95 %, as numbers and as Markdown."""
+"""Means of measures over edits, with bootstrap intervals at 95 %, as numbers and as Markdown.
+
+Rows are dataclasses of one kind, whose fields are measures; a measure that a row does not have is None there.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,15 @@ from scipy.stats import bootstrap
 Values = NDArray[np.float64]
 
 
+def columns(rows: Sequence[Any]) -> dict[str, Values]:
+    """Every measure's values, without those that are None; no measures where there are no rows."""
+    names = [field.name for field in fields(rows[0])] if rows else []
+    found = {name: [value for row in rows if (value := getattr(row, name)) is not None] for name in names}
+    return {name: np.array(values, dtype=np.float64) for name, values in found.items()}
+
+
 def means(rows: Sequence[Any]) -> dict[str, float]:
-    """The mean of every measure over the rows (dataclasses of one kind) that have it; of no rows there are none."""
+    """The mean of every measure over the rows that have it."""
     return {name: round(float(values.mean()), 4) for name, values in columns(rows).items() if len(values)}
 
 
@@ -36,21 +46,17 @@ def half_width(values: Values) -> float:
     return (high - low) / 2
 
 
-def table(results: Mapping[str, Sequence[Any]], names: Sequence[str] | None = None, head: str = "method") -> str:
-    """Markdown: one row per method, mean and half the width of its interval; `names` chooses measures."""
-    chosen = list(names or (field.name for field in fields(next(iter(results.values()))[0])))
-    rows = []
-    for method, measures in results.items():
-        values = columns(measures)
-        rows.append((method, *(cell(values[name]) for name in chosen)))
-    return markdown((head, *(name.replace("_", " ") for name in chosen)), rows)
+def table(groups: Mapping[str, Sequence[Any]], names: Sequence[str] = (), head: str = "method") -> str:
+    """Markdown: one row per group of rows, mean and half the width of its interval; `names` chooses measures."""
+    found = {group: columns(rows) for group, rows in groups.items()}
+    chosen = names or list(next(iter(found.values())))
+    lines = [(group, *(cell(values[name]) for name in chosen)) for group, values in found.items()]
+    return markdown((head, *(name.replace("_", " ") for name in chosen)), lines)
 
 
 def markdown(heads: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
     """A Markdown table."""
-    lines = [heads, *rows]
-    text = ["| " + " | ".join(map(str, line)) + " |" for line in lines]
-    return "\n".join([text[0], "|---" * len(heads) + "|", *text[1:]])
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in (heads, ["---"] * len(heads), *rows))
 
 
 def cell(values: Values) -> str:
@@ -66,11 +72,3 @@ def paired(ours: Sequence[Any], other: Sequence[Any], name: str) -> str:
     """The other minus ours of one measure, edit by edit, as a cell."""
     pairs = [(getattr(a, name), getattr(b, name)) for a, b in zip(ours, other, strict=True)]
     return cell(np.array([b - a for a, b in pairs if a is not None and b is not None], dtype=np.float64))
-
-
-def columns(rows: Sequence[Any]) -> dict[str, Values]:
-    """Every measure's values, without those that are None; no measures where there are no rows."""
-    return {
-        field.name: np.array([v for row in rows if (v := getattr(row, field.name)) is not None], dtype=np.float64)
-        for field in (fields(rows[0]) if rows else ())
-    }

@@ -26,7 +26,7 @@ FACTOR = 3.0  # by which it must change more than the other objects
 
 @dataclass(frozen=True)
 class Smoothness:
-    """How evenly one sweep moves, by one distance; each is the function of its name below."""
+    """How evenly one sweep moves, by one distance: first and second order, and the functions of these names."""
 
     delta_smooth: float
     delta_first: float
@@ -36,9 +36,8 @@ class Smoothness:
 
 def smoothness(distances: Matrix) -> Smoothness:
     """All of them."""
-    return Smoothness(
-        second_order(distances), first_order(distances), linearity_error(distances), monotonicity(distances)
-    )
+    measures = (second_order, first_order, linearity_error, monotonicity)
+    return Smoothness(*(measure(distances) for measure in measures))
 
 
 def first_order(distances: Matrix) -> float:
@@ -50,9 +49,9 @@ def first_order(distances: Matrix) -> float:
 def second_order(distances: Matrix) -> float:
     """delta_smooth, the triangle deficit: max over i of (d(i,i+1) + d(i+1,i+2) - d(i,i+2)) / d(i,i+2).
 
-    0 is a path without detours in a metric; below 0 in the cosine distances (DreamSim, CLIP, DINO), which grow as
-    squares. Unbounded where a picture and the next but one are the same but the one between is not. Triples that do
-    not move at all have no deficit; a sweep of nothing else has 0."""
+    0 is a path without detours in a metric; below 0 in cosine distances (DreamSim, CLIP), which grow as squares.
+    Unbounded where a picture and the next but one are the same but the one between is not. Triples that do not move at
+    all have no deficit; a sweep of nothing else has 0."""
     steps, skips = np.diagonal(distances, 1), np.diagonal(distances, 2)
     detours = steps[:-1] + steps[1:] - skips
     moving = steps[:-1] + steps[1:] > TINY
@@ -72,37 +71,29 @@ def linearity_error(distances: Matrix) -> float:
 
 
 def monotonicity(distances: Matrix) -> float:
-    """Spearman's rank correlation of strength and distance to the source, in [-1, 1]; equal distances share their mean
-    rank, and 0 if nothing moves."""
+    """Spearman's rank correlation of strength and distance to the source, in [-1, 1]; 0 if nothing moves."""
     row = distances[0]
     return float(spearmanr(row, np.arange(len(row))).statistic) if np.ptp(row) else 0.0
 
 
-def apparent_strengths(frames: Sequence[Picture], levels: Sequence[Picture]) -> list[float]:
-    """The strengths in [0, 1] whose truths are nearest to the frames. `levels` holds truths at evenly spaced strengths
-    from 0 to 1; a parabola through the smallest error refines the grid."""
-    return [_lowest(errors) / (len(levels) - 1) for errors in _squared_errors(frames, levels)]
+def apparent_strengths(frames: Sequence[Picture], levels: Sequence[Picture]) -> NDArray[np.float64]:
+    """The strengths in [0, 1] whose truths have the smallest mean square difference to the frames, (frames,).
 
-
-def _squared_errors(frames: Sequence[Picture], levels: Sequence[Picture]) -> NDArray[np.float64]:
-    """Mean squares of all differences, (frames, levels), by one matrix product in double precision."""
+    `levels` holds truths at evenly spaced strengths from 0 to 1; between them, a parabola through the smallest error
+    and its neighbours has its bottom."""
     f, t = (np.stack([p.ravel() for p in pictures]).astype(np.float64) for pictures in (frames, levels))
-    return ((f**2).sum(1)[:, None] - 2 * f @ t.T + (t**2).sum(1)) / f.shape[1]
-
-
-def _lowest(errors: NDArray[np.float64]) -> float:
-    """The place of the smallest error, between two places where a parabola has its bottom there."""
-    best = int(errors.argmin())
-    if best in (0, len(errors) - 1):
-        return float(best)
-    left, middle, right = errors[best - 1 : best + 2]
+    errors = ((f**2).sum(1)[:, None] - 2 * f @ t.T + (t**2).sum(1)) / f.shape[1]  # (frames, levels), one product
+    best = errors.argmin(1)
+    at = np.clip(best, 1, len(levels) - 2)
+    left, middle, right = (np.take_along_axis(errors, at[:, None] + n, 1)[:, 0] for n in (-1, 0, 1))
     curvature = left - 2 * middle + right
-    return float(best + (0.5 * (left - right) / curvature if curvature > 0 else 0.0))
+    inside = (best == at) & (curvature > 0)
+    return (best + np.where(inside, 0.5 * (left - right) / np.where(inside, curvature, 1), 0)) / (len(levels) - 1)
 
 
 def calibration_error(frames: Sequence[Picture], strengths: Sequence[float], levels: Sequence[Picture]) -> float:
     """Mean absolute difference of the given strengths and the strengths that the frames look like."""
-    return float(np.abs(np.array(apparent_strengths(frames, levels)) - np.array(strengths)).mean())
+    return float(np.abs(apparent_strengths(frames, levels) - np.array(strengths)).mean())
 
 
 def edited_mask(source: Picture, truths: Sequence[Picture], threshold: float = 2 / 255) -> NDArray[np.bool_]:
@@ -131,9 +122,6 @@ def right_object(
     CHANGED of what the truth does or more, and by more than FACTOR times what the others do."""
     intended = mask | edited_mask(source, [truth])
     elsewhere = np.zeros_like(mask) if others is None else others & ~intended
-    inside, outside = _change(source, frame, intended), _change(source, frame, elsewhere)
-    return inside >= CHANGED * _change(source, truth, intended) and inside > FACTOR * outside
-
-
-def _change(source: Picture, frame: Picture, where: NDArray[np.bool_]) -> float:
-    return float(np.abs(frame - source)[where].mean()) if where.any() else 0.0
+    outside = np.abs(frame - source)[elsewhere].mean() if elsewhere.any() else 0.0
+    inside, wanted = (np.abs(picture - source)[intended].mean() for picture in (frame, truth))
+    return bool(inside >= CHANGED * wanted and inside > FACTOR * outside)

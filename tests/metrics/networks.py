@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
+from transformers import CLIPConfig, CLIPModel
 
 from tests.tiny import tiny_clip
 
@@ -23,16 +23,6 @@ def save_tiny_clip(folder: Path) -> Path:
     )
     CLIPModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
-
-
-def save_tiny_dino(folder: Path) -> Path:
-    """DINOv2 with embeddings of 16."""
-    torch.manual_seed(0)
-    config = Dinov2Config(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, mlp_ratio=1, image_size=56, patch_size=28
-    )
-    Dinov2Model(config).save_pretrained(folder)
     return folder
 
 

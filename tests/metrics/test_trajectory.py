@@ -74,7 +74,7 @@ def test_strength_is_read_from_the_frame():
     """A frame that is the truth of .37 looks like .37, between the levels of the grid."""
     scale = [shade(level / 20) for level in range(21)]
     assert apparent_strengths([shade(0.37)], scale) == pytest.approx([0.37], abs=1e-3)
-    assert apparent_strengths([shade(0.0), shade(1.0)], scale) == [0, 1]
+    assert apparent_strengths([shade(0.0), shade(1.0)], scale).tolist() == [0, 1]
     frames = [shade(s) for s in (0.1, 0.6)]
     assert calibration_error(frames, (0.0, 0.5), scale) == pytest.approx(0.1, abs=1e-3)
 

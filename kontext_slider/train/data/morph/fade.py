@@ -46,7 +46,7 @@ def latent_fade(
     """Mixed as latents of the model's codec."""
     check_pair(source, edited)
     edit = BaseEdit(pipe, source, instruction, seed)
-    first, last = edit.source.latents.float(), edit.encode_source(edited).latents.float()
+    first, last = edit.source.latents.float(), edit.base.encode_source(edited, edit.dtype).latents.float()
     return [to_image(edit.picture(torch.lerp(first, last, s))) for s in strengths]
 
 
