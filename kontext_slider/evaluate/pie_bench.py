@@ -39,6 +39,7 @@ SIDE = 512
 TYPES = ("random", "object", "add", "delete", "content", "pose", "colour", "material", "background", "style")
 PAPER_TYPES = tuple(name for name in TYPES if name not in ("add", "delete"))  # 540 of the 700
 DAMAGED = "PIE-Bench is damaged, download it again"
+Entry = tuple[str, dict[str, Any], dict[str, Any]]  # what it is in a message, facts from beside it, its own
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,66 @@ class PieCase:
 def read_pie_bench(folder: Path, kinds: Sequence[str] = PAPER_TYPES) -> Iterator[PieCase]:
     """The cases of some types, in the order of their ids; by default those of the paper's Table 1.
 
-    Raises InvalidInput for another folder, an entry that is damaged, a picture that is missing, a type that is none,
-    and without `datasets` where there are Parquet files to read; UnreadableImage for a picture that is damaged."""
+    Raises InvalidInput for another folder, an entry that is damaged, a type that is none, and without `datasets` where
+    there are Parquet files to read; UnreadableImage for a picture that is damaged or missing."""
     unknown = [kind for kind in kinds if kind not in TYPES]
     if unknown:
         raise InvalidInput(f"PIE-Bench has no type '{unknown[0]}'. Its types are: {', '.join(TYPES)}.")
-    if (folder / "mapping_file.json").is_file():
-        yield from _original(folder, kinds)
-    elif files := sorted(folder.glob("[0-9]_*/**/*.parquet")):
-        yield from _hub(files, folder, kinds)
-    else:
+    files = sorted(folder.glob("[0-9]_*/**/*.parquet"))
+    if not files and not (folder / "mapping_file.json").is_file():
         raise InvalidInput(
             f"{folder} is no PIE-Bench: neither mapping_file.json nor Parquet files are in it. Get it with "
             f"'hf download UB-CVML-Group/PIE_Bench_pp --repo-type dataset --local-dir {folder}'."
         )
+    for what, facts, entry in _hub_entries(files, folder, kinds) if files else _original_entries(folder):
+        with _checked(what):
+            case = _case({**facts, **entry}, kinds)
+        if case:
+            yield case
+
+
+def _original_entries(folder: Path) -> Iterator[Entry]:
+    path = folder / "mapping_file.json"
+    with _checked(str(path)):
+        entries = sorted(json.loads(path.read_text(encoding="utf-8")).items())
+    for name, entry in entries:
+        yield f"the entry '{name}' of {path}", {"id": name, "folder": folder / "annotation_images"}, entry
+
+
+def _hub_entries(files: Sequence[Path], folder: Path, kinds: Sequence[str]) -> Iterator[Entry]:
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise InvalidInput("Parquet files are read with datasets: 'pip install datasets', then try again.") from error
+    for path in files:
+        number_of_type = path.relative_to(folder).parts[0][0]
+        if TYPES[int(number_of_type)] not in kinds:
+            continue
+        try:
+            rows = list(load_dataset("parquet", data_files=str(path), split="train", streaming=True))
+        except Exception as error:  # a broken file can raise anything from inside datasets
+            raise InvalidInput(_why(str(path), error)) from error
+        for number, row in enumerate(rows):
+            yield f"row {number} of {path}", {"editing_type_id": number_of_type}, row
+
+
+def _case(entry: dict[str, Any], kinds: Sequence[str]) -> PieCase | None:
+    """None for an entry of another type."""
+    kind = TYPES[int(entry["editing_type_id"])]
+    if kind not in kinds:
+        return None
+    is_hub = "image" in entry
+    names = ("source_prompt", "target_prompt") if is_hub else ("original_prompt", "editing_prompt")
+    source, target = (re.sub(r"[\[\]]", "", entry[name]).strip() for name in names)
+    if is_hub:  # a picture, or its file's bytes where the Parquet file does not say that it is one
+        picture = entry["image"] if isinstance(entry["image"], Image.Image) else entry["image"]["bytes"]
+        instruction, runs = difference(source, target), [int(number) for number in entry["mask"].split()]
+    else:
+        picture = entry["folder"] / entry["image_path"]
+        instruction, runs = entry["editing_instruction"].strip(), entry["mask"]
+    if not instruction:
+        raise ValueError("no instruction")
+    return PieCase(entry["id"], kind, read_image(picture), source, target, instruction, decode_mask(runs))
 
 
 def decode_mask(runs: Sequence[int]) -> NDArray[np.bool_]:
@@ -81,91 +128,15 @@ def decode_mask(runs: Sequence[int]) -> NDArray[np.bool_]:
     return mask.reshape(SIDE, SIDE)
 
 
-def plain_prompt(prompt: str) -> str:
-    """Without the square brackets that mark the difference."""
-    return re.sub(r"[\[\]]", "", prompt).strip()
-
-
 def difference(source: str, target: str) -> str:
     """An instruction that leads from one prompt to the other: "change round to square and add a hat"."""
     old, new = source.split(), target.split()
     steps = []
     for kind, i, j, k, m in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
         before, after = " ".join(old[i:j]), " ".join(new[k:m])
-        if kind == "replace":
-            steps.append(f"change {before} to {after}")
-        elif kind == "insert":
-            steps.append(f"add {after}")
-        elif kind == "delete":
-            steps.append(f"remove {before}")
+        words = {"replace": f"change {before} to {after}", "insert": f"add {after}", "delete": f"remove {before}"}
+        steps += [words[kind]] if kind in words else []
     return " and ".join(steps) or f"make it {target}"
-
-
-def _original(folder: Path, kinds: Sequence[str]) -> Iterator[PieCase]:
-    path = folder / "mapping_file.json"
-    with _checked(str(path)):
-        entries = sorted(json.loads(path.read_text(encoding="utf-8")).items())
-    for name, entry in entries:
-        with _checked(f"the entry '{name}' of {path}"):
-            case = _original_case(name, entry, kinds, folder / "annotation_images")
-        if case:
-            yield case
-
-
-def _original_case(name: str, entry: dict[str, Any], kinds: Sequence[str], pictures: Path) -> PieCase | None:
-    """None for an entry of another type."""
-    kind = TYPES[int(entry["editing_type_id"])]
-    if kind not in kinds:
-        return None
-    path = pictures / entry["image_path"]
-    if not path.is_file():
-        raise InvalidInput(f"PIE-Bench's picture {path} is missing.")
-    if not entry["editing_instruction"].strip():
-        raise ValueError("no instruction")
-    return PieCase(
-        id=name,
-        kind=kind,
-        image=read_image(path),
-        source_prompt=plain_prompt(entry["original_prompt"]),
-        target_prompt=plain_prompt(entry["editing_prompt"]),
-        instruction=entry["editing_instruction"],
-        mask=decode_mask(entry["mask"]),
-    )
-
-
-def _hub(files: Sequence[Path], folder: Path, kinds: Sequence[str]) -> Iterator[PieCase]:
-    for path in files:
-        kind = TYPES[int(path.relative_to(folder).parts[0][0])]
-        for number, row in enumerate(_rows(path) if kind in kinds else ()):
-            with _checked(f"row {number} of {path}"):
-                case = _hub_case(row, kind)
-            yield case
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise InvalidInput("Parquet files are read with datasets: 'pip install datasets', then try again.") from error
-    try:
-        yield from load_dataset("parquet", data_files=str(path), split="train", streaming=True)
-    except Exception as error:  # a broken file can raise anything from inside datasets
-        raise InvalidInput(_why(str(path), error)) from error
-
-
-def _hub_case(row: dict[str, Any], kind: str) -> PieCase:
-    source, target = plain_prompt(row["source_prompt"]), plain_prompt(row["target_prompt"])
-    mask = row["mask"]
-    image = row["image"]  # a picture, or its file's bytes where the Parquet file does not say that it is one
-    return PieCase(
-        id=row["id"],
-        kind=kind,
-        image=read_image(image if isinstance(image, Image.Image) else image["bytes"]),
-        source_prompt=source,
-        target_prompt=target,
-        instruction=difference(source, target),
-        mask=decode_mask([int(n) for n in mask.split()] if isinstance(mask, str) else mask),
-    )
 
 
 @contextmanager
@@ -174,9 +145,7 @@ def _checked(what: str) -> Iterator[None]:
     try:
         yield
     except UnreadableImage as error:
-        raise UnreadableImage(f"{DAMAGED}: the picture of {what} cannot be read.") from error
-    except InvalidInput:
-        raise
+        raise UnreadableImage(f"{DAMAGED}: the picture of {what} cannot be read. {error}") from error
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise InvalidInput(_why(what, error)) from error
 
@@ -202,7 +171,7 @@ class PieResult:
     kind: str
     measures: PieMeasures
     progress: tuple[float, ...]  # distance to y_0 as a share of y_N's
-    identity: tuple[float, ...] | None  # cosine to y_0; None without CLIP
+    identity: tuple[float, ...]  # cosine to y_0; empty without CLIP
 
 
 def choose_cases(folder: Path, num: int | None) -> Iterator[PieCase]:
@@ -228,34 +197,21 @@ def measure_pie_bench(
     results: dict[str, list[PieResult]] = {name: [] for name in methods}
     for case in tqdm(cases, unit="edit"):
         image = working_image(case.image, pipe.defaults.size, 2 * pipe.vae_scale_factor)
-        source = to_picture(image)
-        background = ~resized_mask(case.mask, image.size)
+        source, background = to_picture(image), ~resized_mask(case.mask, image.size)
         codec = outside_psnr([coded(pipe, source)], source, background)
         for name, method in methods.items():
             sweep = [source, *method(pipe, image, case.instruction, STRENGTHS[1:], seed)]
-            results[name].append(measure_pie_sweep(case, sweep, background, codec, distance, embedder))
+            matrix, captions = distance(sweep), (case.source_prompt, case.target_prompt)
+            measures = PieMeasures(
+                **asdict(trajectory.smoothness(matrix)),
+                clip_dir=clip_direction(embedder, sweep, captions) if embedder else None,
+                background_psnr=outside_psnr(sweep[1:], source, background),
+                background_codec=codec,
+            )
+            identity = tuple(identity_curve(embedder.embed_images, sweep).tolist()) if embedder else ()
+            progress = tuple(trajectory.progress(matrix).tolist())
+            results[name].append(PieResult(case.id, case.kind, measures, progress, identity))
     return results
-
-
-def measure_pie_sweep(
-    case: PieCase,
-    sweep: Sequence[Picture],
-    background: NDArray[np.bool_],
-    codec: float | None,
-    distance: Distance,
-    embedder: TextImageEmbedder | None,
-) -> PieResult:
-    """Measures of y_0..y_N. `codec`: what the codec alone leaves of the background, dB."""
-    matrix = distance(sweep)
-    captions = (case.source_prompt, case.target_prompt)
-    measures = PieMeasures(
-        **asdict(trajectory.smoothness(matrix)),
-        clip_dir=clip_direction(embedder, sweep, captions) if embedder else None,
-        background_psnr=outside_psnr(sweep[1:], sweep[0], background),
-        background_codec=codec,
-    )
-    identity = tuple(identity_curve(embedder.embed_images, sweep).tolist()) if embedder else None
-    return PieResult(case.id, case.kind, measures, tuple(trajectory.progress(matrix).tolist()), identity)
 
 
 def outside_psnr(frames: Sequence[Picture], source: Picture, background: NDArray[np.bool_]) -> float | None:
@@ -269,9 +225,3 @@ def resized_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.b
     """(512, 512) -> (H, W) for a size of (W, H): True wherever any of it was, so that its rim is no background."""
     grown = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
     return np.asarray(grown) > 0
-
-
-def mean_curve(curves: Sequence[tuple[float, ...] | None]) -> list[float] | None:
-    """The mean curve, None where there is none."""
-    known = [curve for curve in curves if curve is not None]
-    return [round(float(value), 4) for value in np.mean(known, axis=0)] if known else None
