@@ -21,7 +21,8 @@ from kontext_slider.train.data.scores import calibrated, measure_drawn
 from kontext_slider.train.data.stages import FREEMORPH_MODEL, PACK, PACKED, Models, run_stages, title
 from kontext_slider.train.data.strips import open_strips
 from kontext_slider.train.data.workspace import STAGES, reopen
-from kontext_slider.world.cases import HELD_OUT_SEED, draw_cases, scene_cases
+from kontext_slider.world.cases import HELD_OUT_SEED, draw_cases
+from kontext_slider.world.edits import EDITS
 
 DEFAULT = Recipe()
 
@@ -121,7 +122,7 @@ def compare_morphers(args: argparse.Namespace) -> None:
 def print_thresholds(args: argparse.Namespace) -> None:
     """Print calibrated thresholds as they stand in `scores`."""
     pipe = load(args).pipe
-    cases = scene_cases(args.scenes_per_edit, pipe.defaults.size, HELD_OUT_SEED + args.seed)
+    cases = draw_cases(args.scenes_per_edit * len(EDITS), pipe.defaults.size, HELD_OUT_SEED + args.seed)
     groups = measure_drawn(pipe, cases, find_distance(args.distance, pipe), DEFAULT.num_steps)
     for category, limit in calibrated(groups).items():
         print(f'    "{category}": Threshold({limit.least_edit:.2f}, {limit.most_loss:.2f}),')

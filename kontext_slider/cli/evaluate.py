@@ -12,22 +12,20 @@ from typing import Any
 from kontext_slider.cli.options import add_model_arguments, checked
 from kontext_slider.edit import check_seed
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.baselines import BASELINES, Method, by_morpher, ours, uncorrected
+from kontext_slider.evaluate.baselines import BASELINES, Method, by_morpher, ours
 from kontext_slider.evaluate.compare import CEILING, OURS, Setup, compare_all
 from kontext_slider.evaluate.pie_bench import choose_cases, measure_pie_bench
 from kontext_slider.evaluate.plots import check_matplotlib
 from kontext_slider.evaluate.report import figures, pie_figures, write_pie_report, write_report, write_truth
 from kontext_slider.evaluate.truth import find_photos, score_truth, summary
 from kontext_slider.features import DISTANCES, default_distance, find_distance
-from kontext_slider.metrics.distances import Distance
-from kontext_slider.metrics.networks import CLIP, DINO, ClipEmbedder
+from kontext_slider.metrics.networks import CLIP, ClipEmbedder
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import load_pipeline
 from kontext_slider.train.data.morph import FREEMORPH, find_morpher
-from kontext_slider.variants import VARIANTS, load_variant, variant_method
+from kontext_slider.variants import load_variant, variant_method
 
-FREE_MORPH, UNCORRECTED = "free-morph", "uncorrected"
-UNCORRECTED_NOTE = "ours, strength 0 being what the model makes of it and not the source itself."
+FREE_MORPH = "free-morph"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="the report's folder")
     parser.add_argument("--json", type=Path, help="write all means as one JSON object")
     parser.add_argument("--seed", type=checked(int, check_seed), default=0, help="draws scenes and noise (default: 0)")
+    parser.add_argument(
+        "--distance", choices=DISTANCES, default=default_distance(), help="of smoothness (default: %(default)s)"
+    )
+    parser.add_argument("--clip", help=f"CLIP, a folder or hub id, for CLIP-dir and --distance clip; {CLIP}")
     truth = parser.add_argument_group("against the truth, edit by edit (without --edits and --pie-bench)")
     truth.add_argument("--scenes-per-edit", type=int, default=4, help="held-out scenes per edit (default: 4)")
     truth.add_argument("--photos", type=Path, help="a folder of photographs to measure on as well")
@@ -60,13 +62,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pie = parser.add_argument_group("on PIE-Bench")
     pie.add_argument("--pie-bench", type=Path, help="its folder, in its original layout or the hub's (parquet)")
     pie.add_argument("--num", type=int, help="this many of its edits, spread over it (default: the paper's 540)")
-    networks = parser.add_argument_group("distances")
-    networks.add_argument(
-        "--distance", nargs="+", choices=DISTANCES, metavar="NAME", default=[default_distance()],
-        help=f"the first is behind the measures, more get a table each: {', '.join(DISTANCES)} (default: %(default)s)",
-    )  # fmt: skip
-    networks.add_argument("--clip", help=f"CLIP, a folder or hub id, for CLIP-dir and --distance clip; {CLIP}")
-    networks.add_argument("--dino", default=DINO, help="DINOv2, a folder or hub id, for --distance dino")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -108,7 +103,7 @@ def report_comparison(args: argparse.Namespace) -> dict[str, Any]:
     check_matplotlib()
     seeds = range(args.seed, args.seed + args.seeds)
     comparison = compare_all(partial(make_setup, args), args.edits, seeds, args.jobs, args.strips)
-    write_report(comparison, args.out, command_line(args), {**VARIANTS, UNCORRECTED: UNCORRECTED_NOTE})
+    write_report(comparison, args.out, command_line(args))
     return figures(comparison)
 
 
@@ -116,25 +111,23 @@ def report_pie_bench(args: argparse.Namespace) -> dict[str, Any]:
     """`pie-bench.md`, `pie-bench.csv` and plots; returns the means."""
     check_matplotlib()
     cases, pipe = choose_cases(args.pie_bench, args.num), load(args)
-    name, distance = next(iter(find_distances(pipe, args).items()))
     embedder = ClipEmbedder(args.clip, pipe._execution_device) if args.clip else None
     methods = {OURS: ours, **{name: BASELINES[name] for name in args.baselines or ()}}
+    distance = find_distance(args.distance, pipe, args.clip)
     results = measure_pie_bench(pipe, cases, methods, distance, embedder, args.seed)
-    write_pie_report(results, args.out, command_line(args), name)
-    return pie_figures(results, name)
+    write_pie_report(results, args.out, command_line(args), args.distance)
+    return pie_figures(results, args.distance)
 
 
 def make_setup(args: argparse.Namespace) -> Setup:
-    """The model, the methods and the distances that the flags name. Every process of a run makes its own."""
+    """The model, the methods and the distance that the flags name. Every process of a run makes its own."""
     folders = parse_ablations(args.ablation)
-    ablations: dict[str, Method] = {name: variant_method(load_variant(folder)) for name, folder in folders.items()}
+    ablations = {name: variant_method(load_variant(folder)) for name, folder in folders.items()}
     pipe = load(args)
-    if pipe.defaults.anchor_source:
-        ablations[UNCORRECTED] = uncorrected
     baselines = {name: BASELINES[name] for name in (BASELINES if args.baselines is None else args.baselines)}
     if args.free_morph_model:
         baselines[FREE_MORPH] = load_free_morph(pipe, args.free_morph_model)
-    return Setup(pipe, find_distances(pipe, args), baselines, ablations)
+    return Setup(pipe, find_distance(args.distance, pipe, args.clip), args.distance, baselines, ablations)
 
 
 def load(args: argparse.Namespace) -> KontextSliderPipeline:
@@ -142,23 +135,17 @@ def load(args: argparse.Namespace) -> KontextSliderPipeline:
     return load_pipeline(args.model, slider=args.slider, device=args.device, dtype=args.dtype)
 
 
-def find_distances(pipe: KontextSliderPipeline, args: argparse.Namespace) -> dict[str, Distance]:
-    """Those of --distance, by name."""
-    return {name: find_distance(name, pipe, args.clip or CLIP, args.dino) for name in args.distance}
-
-
 def parse_ablations(words: list[str]) -> dict[str, Path]:
     """ "NAME=FOLDER" -> {NAME: FOLDER}. Raises InvalidInput for other words and for names that are taken."""
-    pairs = [word.partition("=") for word in words]
-    for name, sign, folder in pairs:
-        if not name or not sign or not folder:
-            raise InvalidInput(f"--ablation takes NAME=FOLDER, not '{name}{sign}{folder}'.")
-    names = [name for name, _, _ in pairs]
-    reserved = (OURS, CEILING, FREE_MORPH, UNCORRECTED, *BASELINES)
-    taken = [name for name in names if names.count(name) > 1 or name in reserved]
-    if taken:
-        raise InvalidInput(f"The name '{taken[0]}' is taken. Give every --ablation a name of its own.")
-    return {name: Path(folder) for name, _, folder in pairs}
+    folders: dict[str, Path] = {}
+    for word in words:
+        name, _, folder = word.partition("=")
+        if not name or not folder:
+            raise InvalidInput(f"--ablation takes NAME=FOLDER, not '{word}'.")
+        if name in (*folders, OURS, CEILING, FREE_MORPH, *BASELINES):
+            raise InvalidInput(f"The name '{name}' is taken. Give every --ablation a name of its own.")
+        folders[name] = Path(folder)
+    return folders
 
 
 def load_free_morph(pipe: KontextSliderPipeline, folder: Path) -> Method:

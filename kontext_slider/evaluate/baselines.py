@@ -41,18 +41,6 @@ def ours(
     return list(pipe(image, instruction, strength=list(strengths), generator=generator, output_type="np").images)
 
 
-def uncorrected(
-    pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
-) -> list[Picture]:
-    """The slider as the paper has it, strength 0 being what the model makes of it. An ablation of ours."""
-    before = pipe.config.edit_defaults
-    pipe.register_to_config(edit_defaults={**before, "anchor_source": False})
-    try:
-        return ours(pipe, image, instruction, strengths, seed)
-    finally:
-        pipe.register_to_config(edit_defaults=before)
-
-
 def pixel_cross_fade(
     pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
 ) -> list[Picture]:
@@ -186,14 +174,13 @@ def lora_scale(edit: BaseEdit) -> LatentsAt:
 @contextmanager
 def lora_scaled(transformer: nn.Module, factor: float) -> Iterator[None]:
     """The slider's LoRA times `factor` inside the block, where it is active."""
-    layers = slider_layers(transformer)
-    before = [layer.scaling[ADAPTER] for layer in layers]
+    before = {layer: layer.scaling[ADAPTER] for layer in slider_layers(transformer)}
     try:
-        for layer in layers:
-            layer.scaling[ADAPTER] *= factor
+        for layer, scaling in before.items():
+            layer.scaling[ADAPTER] = factor * scaling
         yield
     finally:
-        for layer, scaling in zip(layers, before, strict=True):
+        for layer, scaling in before.items():
             layer.scaling[ADAPTER] = scaling
 
 
@@ -219,4 +206,3 @@ BASELINES: dict[str, Method] = {
     "flow-slider": flow_slider,
     "ada-or": ada_or,
 }
-INFERENCE_TIME = ("cfg-scale", "attention-reweighting")  # nothing trained: the paper's Table 3

@@ -1,16 +1,16 @@
-"""Our slider, baselines and ablations on the same held-out edits: one row of measures per method and edit.
+"""Our slider, baselines and ablations on the same held-out edits.
 
-Every edit is a synthetic scene that the model has never seen, drawn from `seed`, with its ground truth at every
-strength. The sweep that is measured is the source and the frames at strengths 1/N to 1 (paper, appendix A.6); the frame
-at strength 0 is compared with what the codec alone makes of the source. CEILING is no method: it is the truth itself,
-put through the codec.
+Every edit is a synthetic scene that the model has never seen, with its ground truth at every strength. The sweep that
+is measured is the source and the frames at strengths 1/N to 1 (paper, appendix A.6); the frame at strength 0 is
+compared with what the codec alone makes of the source. CEILING is no method: it is the truth itself, put through the
+codec.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 
@@ -23,11 +23,11 @@ from kontext_slider.base_edit import coded, edited_picture
 from kontext_slider.evaluate.baselines import Method, ours
 from kontext_slider.evaluate.truth import score_beyond
 from kontext_slider.metrics import Picture, to_image, trajectory
-from kontext_slider.metrics.distances import Distance, Matrix, psnr
+from kontext_slider.metrics.distances import Distance, psnr
 from kontext_slider.metrics.trajectory import Smoothness, edited_mask, right_object
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.threads import end_with_parent
-from kontext_slider.world.cases import HELD_OUT_SEED, Case, draw_cases
+from kontext_slider.world.cases import HELD_OUT_SEED, Case, held_out_case
 
 NUM_STEPS = 6  # N of the paper
 NUM_LEVELS = 42  # of the truth, to read strengths from
@@ -37,17 +37,13 @@ OURS, CEILING = "ours", "truth-through-codec"
 
 @dataclass(frozen=True)
 class Setup:
-    """The model under test and what is measured on it. The first distance is the one that Measures are made with."""
+    """The model under test and what is measured on it."""
 
     pipe: KontextSliderPipeline
-    distances: Mapping[str, Distance]
+    distance: Distance
+    distance_name: str
     baselines: Mapping[str, Method] = field(default_factory=dict)
     ablations: Mapping[str, Method] = field(default_factory=dict)
-
-    @property
-    def methods(self) -> dict[str, Method]:
-        """Ours first."""
-        return {OURS: ours, **self.baselines, **self.ablations}
 
 
 @dataclass(frozen=True)
@@ -65,35 +61,79 @@ class Measures(Smoothness):
 
 @dataclass(frozen=True)
 class Result:
-    """One method on one edit, and what its plots are drawn from."""
+    """One method on one edit."""
 
-    case: Case
-    seed: int
     measures: Measures
-    others: dict[str, Smoothness]  # by the distances after the first
     curve: tuple[float, ...]  # distance to the source of y_0..y_N, as a share of the full truth's
     frames: tuple[Image.Image, ...] | None  # at STRENGTHS, where they were to be kept
 
 
-Results = dict[str, list[Result]]  # by method, in the order of the cases
+@dataclass(frozen=True)
+class MeasuredEdit:
+    """One edit by all methods."""
+
+    edit: str
+    instruction: str
+    seed: int
+    is_local: bool  # of one object
+    results: dict[str, Result]  # by method: OURS, baselines, ablations, CEILING
+    phrasing_loss: float  # dB that words which training never saw cost ours at strength 1; below 0 they are better
+    beyond: dict[str, list[float]] | None  # see `score_beyond`
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All results, edit by edit in one order for every method, and what they are called in tables."""
+    """All edits, and what is called what in tables."""
 
-    results: Results  # OURS, baselines, ablations, CEILING
+    edits: list[MeasuredEdit]
     baselines: tuple[str, ...]
     ablations: tuple[str, ...]
-    distances: tuple[str, ...]  # the first is that of the measures
-    phrasing_losses: tuple[float, ...]  # dB per edit, see `held_out_losses`
-    beyond: dict[str, dict[float, float]]  # dB beyond strength 1, of the edits that go on; see `score_beyond`
+    distance: str
     offered: frozenset[str]  # edits that the model offers; where it names none, all
 
     def measures(self, *names: str, offered: bool = False) -> dict[str, list[Measures]]:
         """Of some methods, on all edits or on those that the model offers."""
-        chosen = self.offered if offered and self.offered else {row.case.edit for row in self.results[OURS]}
-        return {name: [row.measures for row in self.results[name] if row.case.edit in chosen] for name in names}
+        chosen = [edit for edit in self.edits if not (offered and self.offered) or edit.edit in self.offered]
+        return {name: [edit.results[name].measures for edit in chosen] for name in names}
+
+
+def compare_all(
+    make: Callable[[], Setup], num_edits: int, seeds: Sequence[int], num_processes: int = 1, num_strips: int = 0
+) -> Comparison:
+    """All methods on `num_edits` held-out edits for each seed, which draws scenes and noise.
+
+    Args:
+        make: makes the setup; with several processes each calls it for itself, so it must be picklable.
+        num_processes: they share the threads, too: a small model's matrices are too small for many.
+        num_strips: so many edits of the first seed, evenly spread, keep their frames.
+    """
+    num_kept = min(num_strips, num_edits)
+    kept = {k * num_edits // num_kept for k in range(num_kept)}
+    tasks = [(seed, number, seed == seeds[0] and number in kept) for seed in seeds for number in range(num_edits)]
+    if num_processes == 1:
+        return compare_some(make, None, tasks)
+    work = partial(compare_some, make, max(1, torch.get_num_threads() // num_processes))
+    with ProcessPoolExecutor(num_processes, get_context("spawn"), end_with_parent) as pool:
+        shares = list(pool.map(work, [tasks[k::num_processes] for k in range(num_processes)]))
+    edits = [shares[n % num_processes].edits[n // num_processes] for n in range(len(tasks))]
+    return replace(shares[0], edits=edits)
+
+
+def compare_some(
+    make: Callable[[], Setup], num_threads: int | None, tasks: Sequence[tuple[int, int, bool]]
+) -> Comparison:
+    """`compare_all` of some (seed, number of the edit, whether its frames are kept). `num_threads`: None for torch's
+    own."""
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    setup = make()
+    setup.pipe.set_progress_bar_config(disable=True)
+    edits = []
+    for seed, number, keep in tqdm(tasks, unit="edit"):
+        case = held_out_case(number, setup.pipe.defaults.size, HELD_OUT_SEED + seed)
+        edits.append(measure_edit(setup, case, seed, keep))
+    names = tuple(setup.baselines), tuple(setup.ablations)
+    return Comparison(edits, *names, setup.distance_name, frozenset(setup.pipe.known_instructions))
 
 
 @dataclass(frozen=True)
@@ -105,134 +145,41 @@ class Reference:
     zero: float  # dB of the codec on the source
     full: float  # dB of the base model's edit
 
-    @property
-    def truths(self) -> list[Picture]:
-        """At STRENGTHS."""
-        return self.levels[:: NUM_LEVELS // NUM_STEPS]
 
-
-def compare_all(
-    make: Callable[[], Setup], num_edits: int, seeds: Sequence[int], num_processes: int = 1, num_strips: int = 0
-) -> Comparison:
-    """All methods on `num_edits` held-out edits for each seed.
-
-    Args:
-        make: makes the setup; with several processes each calls it for itself, so it must be picklable.
-        num_strips: so many edits of the first seed, evenly spread, keep their frames.
-    """
-    setup = make()
-    results: Results = {name: [] for name in (*setup.methods, CEILING)}
-    losses: list[float] = []
-    for seed in seeds:
-        keep = spread(num_strips, num_edits) if seed == seeds[0] else frozenset()
-        share = partial(compare_share, num_edits=num_edits, seed=seed, keep=keep)
-        found = share(setup) if num_processes == 1 else _in_processes(make, share, num_processes, num_edits)
-        for name, rows in found.items():
-            results[name] += rows
-        seen = [row.measures.full_psnr for row in found[OURS]]
-        other_words = draw_cases(num_edits, setup.pipe.defaults.size, HELD_OUT_SEED + seed, held_out=True)
-        losses += held_out_losses(setup.pipe, ours, seen, other_words, seed)
-    going_on = [row.case for row in results[OURS] if row.case.goes_on]
-    return Comparison(
-        results=results,
-        baselines=tuple(setup.baselines),
-        ablations=tuple(setup.ablations),
-        distances=tuple(setup.distances),
-        phrasing_losses=tuple(losses),
-        beyond=score_beyond(setup.pipe, going_on, seeds[0]) if going_on else {},
-        offered=frozenset(setup.pipe.known_instructions),
-    )
-
-
-def spread(num: int, count: int) -> frozenset[int]:
-    """At most `num` of the numbers below `count`, evenly."""
-    num = min(num, count)
-    return frozenset(k * count // num for k in range(num)) if num > 0 else frozenset()
-
-
-def compare_share(
-    setup: Setup, num_edits: int, seed: int, keep: frozenset[int], first: int = 0, step: int = 1
-) -> Results:
-    """All methods, and CEILING, on every `step`-th held-out edit from number `first` on.
-
-    Args:
-        seed: draws scenes, and the noise, the same for all methods.
-        keep: numbers of the edits whose frames are kept.
-    """
-    setup.pipe.set_progress_bar_config(disable=True)
-    cases = draw_cases(num_edits, setup.pipe.defaults.size, HELD_OUT_SEED + seed)
-    results: Results = {name: [] for name in (*setup.methods, CEILING)}
-    for number in tqdm(range(num_edits)[first::step], unit="edit"):
-        for name, result in measure_case(setup, cases[number], seed, number in keep).items():
-            results[name].append(result)
-    return results
-
-
-def _in_processes(make: Callable[[], Setup], share: partial[Results], num_processes: int, num_edits: int) -> Results:
-    """The edits shared out among processes, each with its own model and share of the threads: a small model's matrices
-    are too small for many threads, and two processes of one thread do more than one of two."""
-    work = partial(_share_alone, make, share, max(1, torch.get_num_threads() // num_processes), num_processes)
-    with ProcessPoolExecutor(num_processes, get_context("spawn"), end_with_parent) as pool:
-        shares = list(pool.map(work, range(num_processes)))
-    return {name: [shares[n % num_processes][name][n // num_processes] for n in range(num_edits)] for name in shares[0]}
-
-
-def _share_alone(
-    make: Callable[[], Setup], share: partial[Results], num_threads: int, num_processes: int, number: int
-) -> Results:
-    torch.set_num_threads(num_threads)
-    return share(make(), first=number, step=num_processes)
-
-
-def measure_case(setup: Setup, case: Case, seed: int, keep: bool = False) -> dict[str, Result]:
+def measure_edit(setup: Setup, case: Case, seed: int, keep: bool = False) -> MeasuredEdit:
     """Render one edit by every method and measure it."""
     pipe, image = setup.pipe, to_image(case.source)
-    reference = make_reference(pipe, case, seed)
-    sweeps = {name: method(pipe, image, case.instruction, STRENGTHS, seed) for name, method in setup.methods.items()}
-    sweeps[CEILING] = [np.clip(coded(pipe, truth), 0, 1) for truth in reference.truths]
-    whole = next(iter(setup.distances.values()))([case.source, reference.levels[-1]])[0, 1]
-    return {
-        name: measure_sweep(reference, frames, setup.distances, float(whole), seed, keep)
-        for name, frames in sweeps.items()
-    }
-
-
-def make_reference(pipe: KontextSliderPipeline, case: Case, seed: int) -> Reference:
-    """The truth at many strengths, and how near codec and base model come to it."""
     levels = [case.truth(level / NUM_LEVELS) for level in range(NUM_LEVELS + 1)]
-    full = psnr(edited_picture(pipe, to_image(case.source), case.instruction, seed), levels[-1])
-    return Reference(case, levels, psnr(coded(pipe, case.source), case.source), full)
+    zero = psnr(coded(pipe, case.source), case.source)
+    full = psnr(edited_picture(pipe, image, case.instruction, seed), levels[-1])
+    reference, whole = Reference(case, levels, zero, full), setup.distance([case.source, levels[-1]])[0, 1]
+    methods = {OURS: ours, **setup.baselines, **setup.ablations}
+    sweeps = {name: method(pipe, image, case.instruction, STRENGTHS, seed) for name, method in methods.items()}
+    sweeps[CEILING] = [np.clip(coded(pipe, truth), 0, 1) for truth in levels[:: NUM_LEVELS // NUM_STEPS]]
+    results = {name: measure_sweep(reference, frames, setup.distance, whole, keep) for name, frames in sweeps.items()}
+    (other,) = ours(pipe, image, case.held_out_instruction, (1.0,), seed)
+    return MeasuredEdit(
+        edit=case.edit,
+        instruction=case.instruction,
+        seed=seed,
+        is_local=case.mask is not None,
+        results=results,
+        phrasing_loss=results[OURS].measures.full_psnr - psnr(other, levels[-1]),
+        beyond=score_beyond(pipe, case, seed) if case.goes_on else None,
+    )
 
 
 def measure_sweep(
-    reference: Reference,
-    frames: Sequence[Picture],
-    distances: Mapping[str, Distance],
-    whole: float,
-    seed: int,
-    keep: bool,
+    reference: Reference, frames: Sequence[Picture], distance: Distance, whole: float, keep: bool
 ) -> Result:
-    """Frames at STRENGTHS by every distance. `whole`: from the source to the full truth, by the first of them."""
-    pictures = [reference.case.source, *frames[1:]]
-    (_, matrix), *more = [(name, distance(pictures)) for name, distance in distances.items()]
-    return Result(
-        case=reference.case,
-        seed=seed,
-        measures=measure_frames(reference, frames, matrix),
-        others={name: trajectory.smoothness(other) for name, other in more},
-        curve=tuple((matrix[0] / max(whole, trajectory.TINY)).tolist()),
-        frames=tuple(map(to_image, frames)) if keep else None,
-    )
-
-
-def measure_frames(reference: Reference, frames: Sequence[Picture], matrix: Matrix) -> Measures:
-    """Measures of frames at STRENGTHS. `matrix`: distances between the source and the frames from 1/N to 1."""
-    case, truths = reference.case, reference.truths
+    """Frames at STRENGTHS. `whole`: the distance from the source to the full truth."""
+    case, truths = reference.case, reference.levels[:: NUM_LEVELS // NUM_STEPS]
+    matrix = distance([case.source, *frames[1:]])
     decibels = [psnr(frame, truth) for frame, truth in zip(frames, truths, strict=True)]
     right = None
     if case.mask is not None:
         right = float(right_object(case.source, frames[-1], truths[-1], case.mask, case.others))
-    return Measures(
+    measures = Measures(
         **asdict(trajectory.smoothness(matrix)),
         calibration_error=trajectory.calibration_error(frames, STRENGTHS, reference.levels),
         truth_psnr=float(np.mean(decibels[1:])),
@@ -242,19 +189,5 @@ def measure_frames(reference: Reference, frames: Sequence[Picture], matrix: Matr
         full_psnr_gap=reference.full - decibels[-1],
         right_object=right,
     )
-
-
-def held_out_losses(
-    pipe: KontextSliderPipeline, method: Method, seen: Sequence[float], held_out: Sequence[Case], seed: int
-) -> list[float]:
-    """What words that training never saw cost at full strength, dB per case; 0 or less is no loss.
-
-    Args:
-        seen: dB of the same scenes' full edits by words of the training.
-        held_out: the scenes with other words.
-    """
-    losses = []
-    for decibels, case in zip(seen, held_out, strict=True):
-        (frame,) = method(pipe, to_image(case.source), case.instruction, (1.0,), seed)
-        losses.append(decibels - psnr(frame, case.truth(1.0)))
-    return losses
+    curve = tuple((matrix[0] / max(whole, trajectory.TINY)).tolist())
+    return Result(measures, curve, tuple(map(to_image, frames)) if keep else None)

@@ -23,12 +23,10 @@ def plot_curves(curves: Mapping[str, Sequence[float]], title: str, path: Path, e
     `emphasis`: the curve that is drawn thick, on top of the others."""
     figure = _figure(9, 5)
     axes = figure.subplots()
-    markers = "osv^<>DPX"  # not as many as colours, so that no two lines have both
     for number, (name, curve) in enumerate(curves.items()):
         width, order = (3.0, 3) if name == emphasis else (1.2, 2)
-        strengths = np.linspace(0, 1, len(curve))
-        marker, style = markers[number % len(markers)], "-" if number < 10 else "--"
-        axes.plot(strengths, curve, style, label=name, linewidth=width, zorder=order, marker=marker)
+        look = "osv^<>DPX"[number % 9] + ("-" if number < 10 else "--")  # 9 marks and 10 colours: no two lines alike
+        axes.plot(np.linspace(0, 1, len(curve)), curve, look, label=name, linewidth=width, zorder=order)
     top = max(1.05, 1.05 * min(2.0, max(max(curve) for curve in curves.values())))
     axes.set(title=title, xlabel="strength", xlim=(0, 1), ylim=(0, top))
     axes.grid(alpha=0.3)
@@ -60,7 +58,6 @@ def _figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InvalidInput(
-            'Reports need matplotlib for their plots. Run: pip install "kontext-slider[train]"'
-        ) from error
+        message = 'Reports need matplotlib for their plots. Run: pip install "kontext-slider[train]"'
+        raise InvalidInput(message) from error
     return Figure(figsize=(width, height), layout="constrained")

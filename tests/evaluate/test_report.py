@@ -2,30 +2,33 @@
 
 import json
 
-import numpy as np
-
-from kontext_slider.evaluate.compare import CEILING, OURS, STRENGTHS, Comparison, Measures, Result
+from kontext_slider.evaluate.compare import CEILING, OURS, STRENGTHS, Comparison, MeasuredEdit, Measures, Result
 from kontext_slider.evaluate.report import figures, report, write_truth
 from kontext_slider.evaluate.truth import Score
-from kontext_slider.world.cases import Case
 
-SOURCE = np.zeros((4, 4, 3), np.float32)
 ROW = Measures(0.1, 0.2, 0.1, 1.0, 0.05, 30.0, 29.0, None, 0.1, 0.2, None)
 
 
-def comparison(offered: str) -> Comparison:
-    """Of a night and a fog, on a model that is said to be able to do one edit."""
-    cases = [Case("scene", edit, edit, SOURCE, lambda strength: SOURCE) for edit in ("night", "fog")]
-    rows = [Result(case, 0, ROW, {}, STRENGTHS, None) for case in cases]
-    return Comparison({OURS: rows, CEILING: rows}, (), (), ("rms",), (0.0, 0.0), {}, frozenset({offered}))
+def comparison(offered: str, *beyond: float) -> Comparison:
+    """Of a night and a fog, on a model that is said to be able to do one edit. `beyond`: dB there, a night for each."""
+    results = dict.fromkeys((OURS, CEILING), Result(ROW, STRENGTHS, None))
+    edits = [MeasuredEdit(edit, edit, 0, False, results, 0.0, None) for edit in ("night", "fog")]
+    edits += [MeasuredEdit("night", "", 0, False, results, 0.0, {"slider": [30, 29, db]}) for db in beyond]
+    return Comparison(edits, (), (), "rms", frozenset({offered}))
 
 
 def test_a_model_that_offers_no_measured_edit_has_figures_all_the_same():
     """An evening of rendering that ended in an IndexError, with its page written and its JSON not."""
     none = comparison("snow")
     assert figures(none)["offered"] == {} and figures(none)["truth_psnr"] == 30
-    assert "that the model offers" not in report(none, "the command", [], {})
+    assert "that the model offers" not in "".join(report(none, "the command"))
     assert figures(comparison("fog"))["offered"]["truth_psnr"] == 30
+
+
+def test_means_beyond_one_are_of_the_edits_that_go_on():
+    """Edits without a truth there would count as 0 dB, or a report of no other edits would end in a traceback."""
+    assert figures(comparison("fog"))["beyond"] == {}
+    assert figures(comparison("fog", 20.0, 22.0))["beyond"] == {"slider": {1.0: 30, 1.25: 29, 1.5: 21}}
 
 
 def test_the_report_of_the_truth_has_the_command_and_every_frame(tmp_path):

@@ -21,14 +21,14 @@ from kontext_slider.evaluate.truth import (
     working_edits,
 )
 from kontext_slider.metrics.distances import psnr
-from kontext_slider.world.cases import Case, scene_cases
+from kontext_slider.world.cases import Case, draw_cases
 from kontext_slider.world.edits import EDITS
 from tests.tiny import tiny_pipeline
 
 
 def test_scenes_cover_every_edit_and_their_truth_starts_at_the_source():
     """A truth that is not the source at 0 would blame the model for a fault of the measure."""
-    cases = list(scene_cases(1, 32))
+    cases = draw_cases(len(EDITS), 32)
     assert len({case.edit for case in cases}) == len(cases) >= 20
     for case in cases:
         assert np.abs(case.truth(0.0) - case.source).max() < 1e-5
@@ -38,7 +38,9 @@ def test_scenes_cover_every_edit_and_their_truth_starts_at_the_source():
 def test_the_seed_draws_the_scenes_and_their_noise(monkeypatch):
     """Without the seed, a second measurement is the first again; seed 0's scenes are those of old tables."""
     monkeypatch.setattr("kontext_slider.evaluate.truth.STRENGTHS", (1.0,))
-    monkeypatch.setattr("kontext_slider.world.cases.EDITS", {name: EDITS[name] for name in ("night", "smaller")})
+    few = {name: EDITS[name] for name in ("night", "smaller")}
+    for module in ("world.cases", "evaluate.truth"):
+        monkeypatch.setattr(f"kontext_slider.{module}.EDITS", few)
     pipe, draws = tiny_pipeline(), []
     prepare = pipe.prepare_latents
 
@@ -51,7 +53,7 @@ def test_the_seed_draws_the_scenes_and_their_noise(monkeypatch):
     assert first == again and [row.edit for row in first] == [row.edit for row in other] == ["night", "smaller"]
     assert all(a.untouched != b.untouched for a, b in zip(first, other, strict=True))
     assert set(draws[: len(draws) // 3]) == {0} and set(draws[-len(draws) // 3 :]) == {7}
-    known = [case for case in scene_cases(1, pipe.defaults.size) if case.edit in ("night", "smaller")]
+    known = [case for case in draw_cases(len(EDITS), pipe.defaults.size) if case.edit in ("night", "smaller")]
     assert first[0].untouched == pytest.approx(psnr(known[0].source, known[0].truth(1.0)))
 
 
@@ -103,7 +105,7 @@ def test_every_size_shows_the_same_scenes_at_that_size(monkeypatch):
 
 
 def cases_that_go_on() -> list[Case]:
-    return [case for case in scene_cases(1, 32) if case.goes_on]
+    return [case for case in draw_cases(len(EDITS), 32) if case.goes_on]
 
 
 def test_only_edits_that_go_on_are_measured_beyond_one():
@@ -117,6 +119,7 @@ def test_only_edits_that_go_on_are_measured_beyond_one():
 def test_staying_at_one_is_measured_beside_going_on():
     """A difference at 1 would be a difference of something else."""
     pipe = tiny_pipeline(edit_defaults={"size": 32, "steps": 2, "max_sequence_length": 64})
-    scores = score_beyond(pipe, cases_that_go_on()[:2], seed=0)
-    assert list(scores) == ["slider", "stay"] and set(scores["stay"]) == set(BEYOND)
-    assert scores["slider"][1.0] == scores["stay"][1.0] and scores["slider"][1.5] != scores["stay"][1.5]
+    for case in cases_that_go_on()[:2]:
+        scores = score_beyond(pipe, case, seed=0)
+        assert list(scores) == ["slider", "stay"] and len(scores["slider"]) == len(scores["stay"]) == len(BEYOND)
+        assert scores["slider"][0] == scores["stay"][0] and scores["slider"][2] != scores["stay"][2]
