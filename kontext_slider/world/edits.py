@@ -1,9 +1,8 @@
 """The edits of the synthetic scenes, one row each: function, category, phrasings and reparametrisation.
 
-A *picture edit* maps any picture and a parameter to a picture, so it has a ground truth on photographs too
-(`picture_edits`). A *scene edit* changes the numbers of a scene, which is then drawn again (`scene_edits`). Strength 0
-is the source itself, 1 the whole edit. An edit's phrasings are its frames times its words; one in five is held out from
-training.
+A *picture edit* maps any picture to a picture, so it has a ground truth on photographs too (`picture_edits`). A *scene
+edit* changes the numbers of a scene, which is then drawn again (`scene_edits`). Strength 0 is the source itself, 1 the
+whole edit. An edit's phrasings are its frames times its words; one in five is held out from training.
 
 An exposure, a haze or a size that grows evenly does not look as if it did. So each edit has a *reparametrisation*: its
 own parameter at strengths 1/8 to 7/8, where the distance to the source is that share of the whole way, by the mean of
@@ -17,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 
 import numpy as np
 
@@ -39,8 +39,7 @@ class Edit:
 
     category: the paper's name for its kind. reparametrisation: the parameter at strengths 1/8 to 7/8. kinds: objects it
     can be done to; none for edits of the whole scene. goes_on: whether it has a ground truth beyond strength 1, up to
-    1.5. more: phrasings of no frame, all of them trained. has_strokes: whether `on_picture` takes a `unit`, as its
-    strokes have a size in pixels.
+    1.5. more: phrasings of no frame, all of them trained.
 
     Raises ValueError where the reparametrisation is missing or does not rise, or there is not one function."""
 
@@ -55,7 +54,6 @@ class Edit:
     fits: Callable[[Scene, int], bool] = lambda scene, index: True
     goes_on: bool = False
     more: tuple[str, ...] = ()
-    has_strokes: bool = False
 
     def __post_init__(self) -> None:
         ways = (0.0, *self.reparametrisation, 1.0)
@@ -85,28 +83,21 @@ class Edit:
         return float(np.interp(strength, STRENGTHS, (0.0, *self.reparametrisation, 1.0)))
 
     def apply(
-        self,
-        scene: Scene,
-        strength: float,
-        width: int,
-        height: int,
-        index: int = 0,
-        reparametrised: bool = True,
-        unit: int = 1,
+        self, scene: Scene, strength: float, width: int, height: int, index: int = 0, reparametrised=True, unit: int = 1
     ) -> Picture:
-        """The ground truth: this edit at `strength` on a synthetic scene, or on one object of it, (H, W, 3).
-
-        Not `reparametrised`, the strength is the edit's own parameter. `unit` as in `picture_edits`."""
+        """The ground truth: this edit at `strength` on a synthetic scene, or on its object `index`, as `apply_to`."""
         if self.on_scene is None:
             return self.apply_to(draw(scene, width, height), strength, reparametrised, unit)
         parameter = self.parameter_at(strength) if reparametrised else strength
         return draw(self.on_scene(scene, index, parameter), width, height)
 
     def apply_to(self, picture: Picture, strength: float, reparametrised: bool = True, unit: int = 1) -> Picture:
-        """The ground truth of an edit of the whole picture, (H, W, 3), as `apply`."""
+        """The ground truth of an edit of the whole picture, (H, W, 3). Not `reparametrised`, the strength is the edit's
+        own parameter. `unit` as in `picture_edits`."""
         assert self.on_picture is not None
         parameter = self.parameter_at(strength) if reparametrised else strength
-        return self.on_picture(picture, parameter, unit) if self.has_strokes else self.on_picture(picture, parameter)
+        sized = {"unit": unit} if "unit" in signature(self.on_picture).parameters else {}
+        return self.on_picture(picture, parameter, **sized)
 
     def instructions(self, noun: str | None = None) -> list[str]:
         """Phrasings that are trained on, for one noun ("tree", "left tree") or for all that the edit fits."""
@@ -128,11 +119,9 @@ def _picture(name, category, frames, words, function, reparametrisation, more, *
     return Edit(name, category, frames, split(words), reparametrisation, on_picture=function, more=split(more), **rest)
 
 
-def _object(name, category, frames, words, function, reparametrisation, kinds=KINDS, more=(), **rest) -> Edit:
-    more = split(more) if more else ()
-    return Edit(
-        name, category, frames, split(words), reparametrisation, on_scene=function, kinds=kinds, more=more, **rest
-    )
+def _object(name, category, frames, words, function, reparametrisation, kinds=KINDS, more="", **rest) -> Edit:
+    rest |= {"kinds": kinds, "more": split(more) if more else ()}
+    return Edit(name, category, frames, split(words), reparametrisation, on_scene=function, **rest)
 
 
 # fmt: off
@@ -152,11 +141,11 @@ PICTURE_EDITS = (
              (0.278, 0.367, 0.44, 0.511, 0.583, 0.659, 0.742), "add a sunset|change the time to sunset"),
     _picture("pencil", "stylization", DRAW, "a pencil sketch|a pencil drawing|a sketch", pictures.pencil,
              (0.107, 0.201, 0.296, 0.397, 0.507, 0.637, 0.821),
-             "draw it with a pencil|make it look like a pencil sketch", has_strokes=True),
+             "draw it with a pencil|make it look like a pencil sketch"),
     _picture("autumn", "environment_change", BECOME, "autumn|fall|an autumn scene", pictures.autumn,
              (0.114, 0.226, 0.341, 0.46, 0.584, 0.715, 0.853), "change the season to autumn|make it look like autumn"),
     _picture("rain", "environment_change", ADD, "rain|rainy weather|wet weather", pictures.rain,
-             (0.098, 0.202, 0.311, 0.427, 0.549, 0.68, 0.832), "make it rain|make it rainy", has_strokes=True),
+             (0.098, 0.202, 0.311, 0.427, 0.549, 0.68, 0.832), "make it rain|make it rainy"),
     _picture("underwater", "reimagining", BECOME, "underwater|an underwater scene|the sea", pictures.underwater,
              (0.053, 0.106, 0.178, 0.261, 0.36, 0.486, 0.674), "put it under water|sink it in the sea", goes_on=True),
     _picture("desert", "reimagining", BECOME, "a desert|the desert|a sandy desert", pictures.desert,
@@ -164,22 +153,17 @@ PICTURE_EDITS = (
     _picture("neon", "reimagining", BECOME, "neon|a neon scene|cyberpunk", pictures.neon,
              (0.229, 0.305, 0.371, 0.444, 0.52, 0.601, 0.693), "add neon light|make it look like cyberpunk"),
     _picture("comic", "stylization", DRAW, "a comic|a cartoon|a comic book", pictures.comic,
-             (0.088, 0.179, 0.274, 0.376, 0.496, 0.644, 0.82), "make it look like a cartoon|make it look like a comic",
-             has_strokes=True),
+             (0.088, 0.179, 0.274, 0.376, 0.496, 0.644, 0.82), "make it look like a cartoon|make it look like a comic"),
     _picture("posterise", "stylization", DRAW, "a poster|a screen print|flat colors", pictures.posterise,
              (0.065, 0.131, 0.211, 0.305, 0.421, 0.566, 0.743), "posterize it|posterise it"),
     _picture("oil", "stylization", DRAW, "an oil painting|a painting|oil paint", pictures.oil,
-             (0.104, 0.209, 0.331, 0.453, 0.584, 0.716, 0.862), "paint it in oil|make it look like an oil painting",
-             has_strokes=True),
+             (0.104, 0.209, 0.331, 0.453, 0.584, 0.716, 0.862), "paint it in oil|make it look like an oil painting"),
     _picture("watercolour", "stylization", DRAW, "a watercolor|a watercolour|a wash", pictures.watercolour,
-             (0.27, 0.347, 0.422, 0.497, 0.575, 0.657, 0.743), "paint it in watercolor|paint it in watercolour",
-             has_strokes=True),
+             (0.27, 0.347, 0.422, 0.497, 0.575, 0.657, 0.743), "paint it in watercolor|paint it in watercolour"),
     _picture("pixel-art", "stylization", DRAW, "pixel art|pixelated|big pixels", pictures.pixel_art,
-             (0.106, 0.215, 0.329, 0.447, 0.571, 0.701, 0.843), "make it look pixelated|draw it with big pixels",
-             has_strokes=True),
+             (0.106, 0.215, 0.329, 0.447, 0.571, 0.701, 0.843), "make it look pixelated|draw it with big pixels"),
     _picture("dreamy", "stylization", BECOME, "dreamy|glow softly|a soft dream", pictures.dreamy,
-             (0.116, 0.233, 0.351, 0.472, 0.597, 0.727, 0.862), "add a soft glow|make it glow",
-             goes_on=True, has_strokes=True),
+             (0.116, 0.233, 0.351, 0.472, 0.597, 0.727, 0.862), "add a soft glow|make it glow", goes_on=True),
     _picture("brighter", "attribute_change", BECOME, "brighter|bright|full of light", pictures.brighter,
              (0.077, 0.159, 0.249, 0.352, 0.472, 0.613, 0.787), "add more light|brighten it", goes_on=True),
 )

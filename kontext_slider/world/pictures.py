@@ -17,18 +17,9 @@ from .paint import Picture, cover, grid, mix, noise, rgb
 
 # Sample pictures of scikit-image (public domain or CC0), none of them in assets/photos.
 PHOTOGRAPHS = (
-    "motorcycle_left.png",
-    "motorcycle_right.png",
-    "brick.png",
-    "gravel.png",
-    "grass.png",
-    "hubble_deep_field.jpg",
-    "retina.jpg",
-    "coins.png",
-    "camera.png",
-    "moon.png",
-    "clock_motion.png",
-)
+    "motorcycle_left.png", "motorcycle_right.png", "brick.png", "gravel.png", "grass.png", "hubble_deep_field.jpg",
+    "retina.jpg", "coins.png", "camera.png", "moon.png", "clock_motion.png",
+)  # fmt: skip
 
 
 def draw_collage(rng: np.random.Generator, width: int, height: int) -> Picture:
@@ -91,9 +82,7 @@ def put_under_sky(rng: np.random.Generator, picture: Picture) -> Picture:
 def _photograph(name: str) -> Image.Image:
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise ImportError(
-            'Training draws on sample photographs of scikit-image. Run: pip install "kontext-slider[train]"'
-        )
+        raise ImportError("Training needs the sample photographs of scikit-image. Run: pip install scikit-image")
     with Image.open(Path(spec.origin).parent / "data" / name) as file:
         return file.convert("RGB")
 
