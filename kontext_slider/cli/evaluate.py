@@ -14,7 +14,7 @@ from kontext_slider.edit import check_seed
 from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.baselines import BASELINES, Method, by_morpher, ours
 from kontext_slider.evaluate.compare import CEILING, OURS, Setup, compare_all
-from kontext_slider.evaluate.pie_bench import choose_cases, measure_pie_bench
+from kontext_slider.evaluate.pie_bench import measure_pie_bench, read_pie_bench
 from kontext_slider.evaluate.plots import check_matplotlib
 from kontext_slider.evaluate.report import figures, pie_figures, write_pie_report, write_report, write_truth
 from kontext_slider.evaluate.truth import find_photos, score_truth, summary
@@ -59,14 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     compared.add_argument("--free-morph-model", type=Path, help="Stable Diffusion 2.1, for the baseline free-morph")
     compared.add_argument("--jobs", type=int, default=1, help="processes that share the edits (default: 1)")
     compared.add_argument("--strips", type=int, default=4, help="edits to show side by side (default: 4)")
-    pie = parser.add_argument_group("on PIE-Bench")
+    pie = parser.add_argument_group("on PIE-Bench, the paper's 540 edits")
     pie.add_argument("--pie-bench", type=Path, help="its folder, in its original layout or the hub's (parquet)")
-    pie.add_argument("--num", type=int, help="this many of its edits, spread over it (default: the paper's 540)")
 
 
 def run(args: argparse.Namespace) -> None:
     """Measure, write the report, print the means as JSON."""
-    for name in ("scenes_per_edit", "edits", "seeds", "jobs", "num"):
+    for name in ("scenes_per_edit", "edits", "seeds", "jobs"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise InvalidInput(f"--{name.replace('_', '-')} is a number of at least 1, not {getattr(args, name)}.")
     make_room(args.out, args.json)
@@ -110,7 +109,7 @@ def report_comparison(args: argparse.Namespace) -> dict[str, Any]:
 def report_pie_bench(args: argparse.Namespace) -> dict[str, Any]:
     """`pie-bench.md`, `pie-bench.csv` and plots; returns the means."""
     check_matplotlib()
-    cases, pipe = choose_cases(args.pie_bench, args.num), load(args)
+    cases, pipe = read_pie_bench(args.pie_bench), load(args)
     embedder = ClipEmbedder(args.clip, pipe._execution_device) if args.clip else None
     methods = {OURS: ours, **{name: BASELINES[name] for name in args.baselines or ()}}
     distance = find_distance(args.distance, pipe, args.clip)

@@ -104,28 +104,28 @@ def compare_all(
 
     Args:
         make: makes the setup; with several processes each calls it for itself, so it must be picklable.
-        num_processes: they share the threads, too: a small model's matrices are too small for many.
+        num_processes: this one and others, which share the threads: a small model's matrices are too small for many.
         num_strips: so many edits of the first seed, evenly spread, keep their frames.
     """
     num_kept = min(num_strips, num_edits)
     kept = {k * num_edits // num_kept for k in range(num_kept)}
     tasks = [(seed, number, seed == seeds[0] and number in kept) for seed in seeds for number in range(num_edits)]
+    own_threads = torch.get_num_threads()
+    work = partial(compare_some, make, max(1, own_threads // num_processes))
+    shares = [tasks[k::num_processes] for k in range(num_processes)]
     if num_processes == 1:
-        return compare_some(make, None, tasks)
-    work = partial(compare_some, make, max(1, torch.get_num_threads() // num_processes))
-    with ProcessPoolExecutor(num_processes, get_context("spawn"), end_with_parent) as pool:
-        shares = list(pool.map(work, [tasks[k::num_processes] for k in range(num_processes)]))
-    edits = [shares[n % num_processes].edits[n // num_processes] for n in range(len(tasks))]
-    return replace(shares[0], edits=edits)
+        return work(tasks)
+    with ProcessPoolExecutor(num_processes - 1, get_context("spawn"), end_with_parent) as pool:
+        others = [pool.submit(work, share) for share in shares[1:]]
+        done = [work(shares[0]), *(other.result() for other in others)]
+    torch.set_num_threads(own_threads)
+    edits = [done[n % num_processes].edits[n // num_processes] for n in range(len(tasks))]
+    return replace(done[0], edits=edits)
 
 
-def compare_some(
-    make: Callable[[], Setup], num_threads: int | None, tasks: Sequence[tuple[int, int, bool]]
-) -> Comparison:
-    """`compare_all` of some (seed, number of the edit, whether its frames are kept). `num_threads`: None for torch's
-    own."""
-    if num_threads:
-        torch.set_num_threads(num_threads)
+def compare_some(make: Callable[[], Setup], num_threads: int, tasks: Sequence[tuple[int, int, bool]]) -> Comparison:
+    """`compare_all` of some (seed, number of the edit, whether its frames are kept), with so many threads."""
+    torch.set_num_threads(num_threads)
     setup = make()
     setup.pipe.set_progress_bar_config(disable=True)
     edits = []

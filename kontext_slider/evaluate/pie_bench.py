@@ -31,7 +31,7 @@ from kontext_slider.evaluate.compare import STRENGTHS
 from kontext_slider.images import read_image, working_image
 from kontext_slider.metrics import Picture, to_picture, trajectory
 from kontext_slider.metrics.distances import Distance, psnr
-from kontext_slider.metrics.networks import TextImageEmbedder, clip_direction, identity_curve
+from kontext_slider.metrics.networks import ClipEmbedder, clip_direction, identity_curve
 from kontext_slider.metrics.trajectory import Smoothness
 from kontext_slider.pipeline import KontextSliderPipeline
 
@@ -55,23 +55,20 @@ class PieCase:
     mask: NDArray[np.bool_]  # (512, 512), True where the edit is expected
 
 
-def read_pie_bench(folder: Path, kinds: Sequence[str] = PAPER_TYPES) -> Iterator[PieCase]:
-    """The cases of some types, in the order of their ids; by default those of the paper's Table 1.
+def read_pie_bench(folder: Path) -> Iterator[PieCase]:
+    """The cases of the types of the paper's Table 1, in the order of their ids.
 
-    Raises InvalidInput for another folder, an entry that is damaged, a type that is none, and without `datasets` where
-    there are Parquet files to read; UnreadableImage for a picture that is damaged or missing."""
-    unknown = [kind for kind in kinds if kind not in TYPES]
-    if unknown:
-        raise InvalidInput(f"PIE-Bench has no type '{unknown[0]}'. Its types are: {', '.join(TYPES)}.")
+    Raises InvalidInput for another folder, an entry that is damaged, and without `datasets` where there are Parquet
+    files to read; UnreadableImage for a picture that is damaged or missing."""
     files = sorted(folder.glob("[0-9]_*/**/*.parquet"))
     if not files and not (folder / "mapping_file.json").is_file():
         raise InvalidInput(
             f"{folder} is no PIE-Bench: neither mapping_file.json nor Parquet files are in it. Get it with "
             f"'hf download UB-CVML-Group/PIE_Bench_pp --repo-type dataset --local-dir {folder}'."
         )
-    for what, facts, entry in _hub_entries(files, folder, kinds) if files else _original_entries(folder):
+    for what, facts, entry in _hub_entries(files, folder) if files else _original_entries(folder):
         with _checked(what):
-            case = _case({**facts, **entry}, kinds)
+            case = _case({**facts, **entry})
         if case:
             yield case
 
@@ -84,14 +81,14 @@ def _original_entries(folder: Path) -> Iterator[Entry]:
         yield f"the entry '{name}' of {path}", {"id": name, "folder": folder / "annotation_images"}, entry
 
 
-def _hub_entries(files: Sequence[Path], folder: Path, kinds: Sequence[str]) -> Iterator[Entry]:
+def _hub_entries(files: Sequence[Path], folder: Path) -> Iterator[Entry]:
     try:
         from datasets import load_dataset
     except ImportError as error:
         raise InvalidInput("Parquet files are read with datasets: 'pip install datasets', then try again.") from error
     for path in files:
         number_of_type = path.relative_to(folder).parts[0][0]
-        if TYPES[int(number_of_type)] not in kinds:
+        if TYPES[int(number_of_type)] not in PAPER_TYPES:
             continue
         try:
             rows = list(load_dataset("parquet", data_files=str(path), split="train", streaming=True))
@@ -101,10 +98,10 @@ def _hub_entries(files: Sequence[Path], folder: Path, kinds: Sequence[str]) -> I
             yield f"row {number} of {path}", {"editing_type_id": number_of_type}, row
 
 
-def _case(entry: dict[str, Any], kinds: Sequence[str]) -> PieCase | None:
+def _case(entry: dict[str, Any]) -> PieCase | None:
     """None for an entry of another type."""
     kind = TYPES[int(entry["editing_type_id"])]
-    if kind not in kinds:
+    if kind not in PAPER_TYPES:
         return None
     is_hub = "image" in entry
     names = ("source_prompt", "target_prompt") if is_hub else ("original_prompt", "editing_prompt")
@@ -174,25 +171,15 @@ class PieResult:
     identity: tuple[float, ...]  # cosine to y_0; empty without CLIP
 
 
-def choose_cases(folder: Path, num: int | None) -> Iterator[PieCase]:
-    """All cases of the paper's types, or `num` of them, spread over the types as they lie. Raises InvalidInput for a
-    folder without any."""
-    count = sum(1 for _ in read_pie_bench(folder))
-    if not count:
-        raise InvalidInput(f"{folder} has none of the edits that the paper measures on. Download all of PIE-Bench.")
-    chosen = {k * count // num for k in range(num)} if num and num < count else set(range(count))
-    return (case for number, case in enumerate(read_pie_bench(folder)) if number in chosen)
-
-
 def measure_pie_bench(
     pipe: KontextSliderPipeline,
     cases: Iterable[PieCase],
     methods: Mapping[str, Method],
     distance: Distance,
-    embedder: TextImageEmbedder | None,
+    embedder: ClipEmbedder | None,
     seed: int,
 ) -> dict[str, list[PieResult]]:
-    """All methods on all cases, at the model's working size; `seed` draws the noise."""
+    """All methods on all cases, at the model's working size; `seed` draws the noise. InvalidInput for no cases."""
     pipe.set_progress_bar_config(disable=True)
     results: dict[str, list[PieResult]] = {name: [] for name in methods}
     for case in tqdm(cases, unit="edit"):
@@ -211,6 +198,8 @@ def measure_pie_bench(
             identity = tuple(identity_curve(embedder.embed_images, sweep).tolist()) if embedder else ()
             progress = tuple(trajectory.progress(matrix).tolist())
             results[name].append(PieResult(case.id, case.kind, measures, progress, identity))
+    if not all(results.values()):
+        raise InvalidInput("PIE-Bench has none of the edits that the paper measures on here. Download all of it.")
     return results
 
 

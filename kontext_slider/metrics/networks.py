@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,18 +28,10 @@ CLIP = "openai/clip-vit-base-patch32"  # the paper's for CLIP-dir
 Embed = Callable[[Sequence[Picture]], Tensor]  # n pictures -> (n, F), of unit length, on the CPU
 
 
-class TextImageEmbedder(Protocol):
-    """A network that has pictures and sentences in one space."""
-
-    def embed_images(self, pictures: Sequence[Picture]) -> Tensor:
-        """n pictures -> (n, F), of unit length, on the CPU."""
-
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """n sentences -> (n, F), of unit length, on the CPU."""
-
-
 class ClipEmbedder:
-    """A CLIPModel and its tokenizer, from a folder or hub id. Raises InvalidInput where there is none."""
+    """A CLIPModel and its tokenizer, from a folder or hub id: pictures and sentences in one space.
+
+    Raises InvalidInput where there is none."""
 
     def __init__(self, source: str = CLIP, device: str | torch.device = "cpu"):
         from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
@@ -56,16 +48,18 @@ class ClipEmbedder:
 
     @torch.no_grad()
     def embed_images(self, pictures: Sequence[Picture]) -> Tensor:
+        """n pictures -> (n, F), of unit length, on the CPU."""
         pixels = self.processor([to_image(picture) for picture in pictures], return_tensors="pt").pixel_values
         return _unit(self.model.get_image_features(pixel_values=pixels.to(self.model.device)).pooler_output)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """n sentences -> (n, F), of unit length, on the CPU."""
         tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt").to(self.model.device)
         return _unit(self.model.get_text_features(**tokens).pooler_output)
 
 
-def clip_direction(embedder: TextImageEmbedder, sweep: Sequence[Picture], captions: tuple[str, str]) -> float:
+def clip_direction(embedder: ClipEmbedder, sweep: Sequence[Picture], captions: tuple[str, str]) -> float:
     """CLIP-dir of y_0..y_N: mean over i >= 1 of c_i / (i/N), c_i = cos(E(y_i) - E(y_0), T(target) - T(source)).
 
     The division is the paper's: a change that points the right way counts for more the earlier it comes. So the

@@ -39,7 +39,7 @@ def report(model, tmp_path_factory):
         "evaluate", "--model", str(model / "model"), "--edits", "2", "--seed", "1", "--seeds", "2", "--out", str(out),
         "--baselines", "pixel-cross-fade", "cfg-scale", "--ablation", f"other={model / 'other'}", "--strips", "1",
         "--ablation", f"no-filtering={model / 'other'}",
-        "--json", str(out / "figures.json"), "--distance", "pocket",
+        "--json", str(out / "figures.json"), "--distance", "rms",
     ])  # fmt: skip
     assert not code
     return out
@@ -52,7 +52,7 @@ def test_the_json_is_one_flat_object_with_the_baselines_beside_it(report):
     assert set(figures["rivals"]) == {"pixel-cross-fade", "cfg-scale"}
     assert set(figures["ablations"]) == {"other", "no-filtering"}
     assert all(set(row) >= DEMANDED for row in (*figures["rivals"].values(), figures["ceiling"]))
-    assert figures["num_edits"] == 4 and set(figures["intervals"]) >= DEMANDED and figures["distance"] == "pocket"
+    assert figures["num_edits"] == 4 and set(figures["intervals"]) >= DEMANDED and figures["distance"] == "rms"
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_the_page_has_its_tables_and_pictures(report):
     "unfiltered" says nothing to who has not read the code, and of another's slider there is nothing to say."""
     page = (report / "report.md").read_text()
     assert all(words in page for words in ("`kontext-slider evaluate", "--edits 2", "--seed 1", "--seeds 2"))
-    for part in ("## Baselines", "## Ablations", "the distance pocket", "edit by edit"):
+    for part in ("## Baselines", "## Ablations", "the distance rms", "edit by edit"):
         assert part in page
     ablations = page.split("## Ablations")[1].split("##")[0]
     assert "| other | " in ablations and "| no-filtering | " in ablations
@@ -109,9 +109,9 @@ def test_edits_that_the_model_offers_have_a_table_of_their_own(report):
 def test_pie_bench_from_folder_to_figures(model, tmp_path):
     """The whole way: pictures of 512 on a model of 32, masks and captions with them."""
     code = main([
-        "evaluate", "--pie-bench", str(original_folder(tmp_path / "pie")), "--num", "2",
+        "evaluate", "--pie-bench", str(original_folder(tmp_path / "pie")),
         "--model", str(model / "model"), "--json", str(tmp_path / "figures.json"), "--out", str(tmp_path / "out"),
-        "--distance", "rms", "--clip", str(save_tiny_clip(tmp_path / "clip")),
+        "--distance", "pocket", "--clip", str(save_tiny_clip(tmp_path / "clip")),
     ])  # fmt: skip
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert not code and figures["num_edits"] == 2 and len(figures["identity"]) == 7 and figures["identity"][0] == 1
@@ -142,7 +142,7 @@ def test_free_morph_is_the_morpher_on_the_folder_that_was_named(monkeypatch, tmp
 
 @pytest.mark.parametrize(
     "flag",
-    ["--scenes-per-edit", "--edits", "--seeds", "--jobs", "--num"],
+    ["--scenes-per-edit", "--edits", "--seeds", "--jobs"],
 )
 def test_counts_start_at_one(flag, capsys):
     """No edits, and the means are of nothing."""

@@ -11,9 +11,7 @@ from PIL import Image
 from kontext_slider.errors import InvalidInput, UnreadableImage
 from kontext_slider.evaluate.baselines import BASELINES, ours
 from kontext_slider.evaluate.pie_bench import (
-    TYPES,
     PieCase,
-    choose_cases,
     decode_mask,
     difference,
     measure_pie_bench,
@@ -44,7 +42,6 @@ def test_the_original_layout(folder):
     assert (first.id, first.kind, second.kind) == ("000", "random", "style")
     assert (first.source_prompt, first.target_prompt) == ("a round cake", "a square cake")
     assert first.instruction == "make it square" and first.image.size == (512, 512)
-    assert len(list(read_pie_bench(folder, ("add",)))) == 1
 
 
 def test_the_hubs_layout_is_the_same_data(folder, hub):
@@ -57,7 +54,6 @@ def test_the_hubs_layout_is_the_same_data(folder, hub):
         )
         assert np.array_equal(theirs.mask, plain.mask) and theirs.image.tobytes() == plain.image.tobytes()
         assert theirs.instruction == "change round to square"
-    assert [case.kind for case in read_pie_bench(hub, TYPES)] == ["random", "add", "style"]
 
 
 def test_parquet_needs_datasets_and_says_so(hub, monkeypatch):
@@ -96,16 +92,21 @@ def test_instructions_come_from_what_differs(source, target, words):
     assert difference(source, target) == words
 
 
-@pytest.mark.parametrize("break_it", ["empty", "kind", "picture"])
+def test_a_folder_without_edits_of_the_paper_is_said(folder):
+    """Means of nothing, after a model was loaded."""
+    (folder / "mapping_file.json").write_text("{}")
+    with pytest.raises(InvalidInput, match="Download all of it"):
+        measure_pie_bench(tiny_pipeline(), read_pie_bench(folder), {"ours": ours}, rms, None, seed=0)
+
+
+@pytest.mark.parametrize("break_it", ["empty", "picture"])
 def test_what_is_wrong_is_said(folder, tmp_path_factory, break_it):
-    """A path mistyped, a type mistyped, a download cut off."""
+    """A path mistyped, a download cut off."""
     if break_it == "picture":
         (folder / "annotation_images" / "0" / "0.png").unlink()
     where = tmp_path_factory.mktemp("nothing") if break_it == "empty" else folder
-    with pytest.raises(
-        InvalidInput, match={"empty": "no PIE-Bench", "kind": "no type", "picture": "'000'.*0.png"}[break_it]
-    ):
-        list(read_pie_bench(where, ("nonsense",) if break_it == "kind" else ("random",)))
+    with pytest.raises(InvalidInput, match={"empty": "no PIE-Bench", "picture": "'000'.*0.png"}[break_it]):
+        list(read_pie_bench(where))
 
 
 @pytest.mark.parametrize("text", ['{"000": ', "[1, 2]"])
@@ -174,13 +175,6 @@ def test_a_file_that_is_no_parquet_is_named(hub, tmp_path):
         list(read_pie_bench(tmp_path))
 
 
-def test_cases_are_spread_over_the_types(folder):
-    """The first fifty are all of type "random"."""
-    assert [case.kind for case in choose_cases(folder, None)] == ["random", "style"]
-    assert [case.kind for case in choose_cases(folder, 1)] == ["random"]
-    assert len(list(choose_cases(folder, 99))) == 2
-
-
 class Brightness:
     """Pictures are told apart by how bright they are; all words mean the same but the last."""
 
@@ -196,7 +190,7 @@ def test_measures_start_at_the_source(folder):
     """The paper's y_0 is the source itself: with the frame at 0 in its place, what strength 0 loses is free."""
     results = measure_pie_bench(
         tiny_pipeline(),
-        choose_cases(folder, 2),
+        read_pie_bench(folder),
         {"ours": ours, "fade": BASELINES["pixel-cross-fade"]},
         rms,
         Brightness(),
