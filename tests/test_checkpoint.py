@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from kontext_slider import KontextSliderPipeline, hub
 from kontext_slider.errors import CheckpointError, MissingSlider
 from kontext_slider.lora import ADAPTER, slider_lora_parameters, take_lora
-from tests.test_pipeline import STRENGTHS, add_style, render, state_of
+from tests.renders import STRENGTHS, add_style, render, state_of
 from tests.tiny import KNOWN_INSTRUCTIONS, tiny_pipeline, tiny_projector, tiny_transformer, write_authors_layout
 
 LORA = "pytorch_lora_weights.safetensors"

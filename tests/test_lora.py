@@ -8,7 +8,7 @@ from peft import LoraConfig
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.lora import ADAPTER, slider_layers
-from tests.test_pipeline import add_style, render
+from tests.renders import add_style, render
 
 
 def test_other_adapters_act_together_with_the_slider(pipe):
