@@ -16,7 +16,7 @@ from kontext_slider.train.flow import Weighting
 from kontext_slider.train.pocket.pairs import HIGHEST, PRACTISED, SLIDER_SIZES, ShardSize
 
 RUN_FILE, CHECKPOINTS = "run.json", "checkpoints"
-INPUTS = "data_or_base_model"  # their digest, in RUN_FILE
+INPUTS, START = "data_or_base_model", "weights_of_start"  # digests in RUN_FILE
 MACHINE = ("device", "compiled")  # a run may be resumed on another machine
 Settings = TypeVar("Settings", bound=BaseModel)
 Natural = Annotated[int, Field(ge=0)]
@@ -39,8 +39,7 @@ class RunConfig(BaseModel):
         clip: largest norm of the gradient.
         precision: "bf16" for autocast.
         ema: decay of averaged weights, which are then previewed and saved; None for none.
-        checkpoint_every, keep_checkpoints, log_every: in steps; number of checkpoints kept.
-        tracker: accelerate's tracker.
+        checkpoint_every, log_every: in steps.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
@@ -55,16 +54,13 @@ class RunConfig(BaseModel):
     warmup: Count = 200
     decay: Literal["constant", "linear"] = "constant"
     optimiser: Literal["adamw", "adamw8bit"] = "adamw8bit"
-    beta1: BelowOne = 0.9
     beta2: BelowOne = 0.999
     weight_decay: Share = 1e-4
     clip: Positive = 1.0
     precision: Literal["no", "bf16"] = "bf16"
     ema: Share | None = None
     checkpoint_every: Count = 1000
-    keep_checkpoints: Count = 2
     log_every: Count = 10
-    tracker: Literal["tensorboard", "none"] = "tensorboard"
 
     def factor(self, step: int) -> float:
         """What the peak learning rates are multiplied by at `step` in [0, steps): a function of the step alone, so that
@@ -73,6 +69,10 @@ class RunConfig(BaseModel):
         if self.decay == "constant":
             return rising
         return min(rising, (self.steps - step) / max(self.steps - self.warmup, 1))
+
+    def facts(self) -> dict[str, Any]:
+        """The settings that decide what is trained, as JSON."""
+        return self.model_dump(mode="json", exclude=set(MACHINE))
 
     def changed(self, **changes: Any) -> Self:
         """The same run with other settings. InvalidInput for a setting that is not there or cannot be."""
@@ -90,7 +90,6 @@ class SliderConfig(RunConfig):
         batch_size: rows of one optimiser step, over all processes and accumulation steps together.
         sizes, practised: without a data set, synthetic pairs are drawn: of these sizes and batches, and edits that are
             drawn more often (`pocket.pairs`).
-        guidance: the distilled guidance; ignored where the transformer has no such input.
         timesteps: "uniform" in (0, 1], or "near_one", 1 - u^2 (`flow.sample_sigmas`).
         weighting: of the squared velocity error: "none", or "sigma_squared", the error of the picture.
         channel_weights: whether latent channels are weighted by what their errors show in a picture, where the codec
@@ -100,7 +99,7 @@ class SliderConfig(RunConfig):
         self_conditioning: share of batches that are trained to go on from the model's own prediction
             (`flow.predict_clean`).
         slider_drop: share of rows trained without a strength.
-        rank, hidden_dim, num_layers, strength_dim, strength_encoding, place, highest_strength, degree: of LoRA and
+        rank, hidden_dim, strength_dim, strength_encoding, place, highest_strength, degree: of LoRA and
             projector; no row of the data has a higher strength.
         gradient_checkpointing: less memory for a third more time.
         held_out, preview_every: rows that are not trained on and that the validation strips show; steps between strips.
@@ -113,7 +112,6 @@ class SliderConfig(RunConfig):
     batch_size: Count = 8
     sizes: tuple[ShardSize, ...] = ()
     practised: tuple[str, ...] = ()
-    guidance: Positive = 1.0
     timesteps: Literal["uniform", "near_one"] = "uniform"
     weighting: Weighting = "none"
     channel_weights: bool = False
@@ -122,7 +120,6 @@ class SliderConfig(RunConfig):
     slider_drop: Share = 0.1
     rank: Count = 4
     hidden_dim: Count = 6144
-    num_layers: Annotated[int, Field(ge=2)] = 4
     strength_dim: Annotated[int, Field(ge=2)] = 128
     strength_encoding: Literal["release", "sinusoidal"] = "sinusoidal"
     place: Place = "text_stream"
@@ -144,21 +141,19 @@ class SliderConfig(RunConfig):
 
 
 PAPER = SliderConfig()
-POCKET = SliderConfig(  # the run that made the shipped slider; its pictures have other seeds than the base model's
+SMALL: dict[str, Any] = {  # of the pocket model's base and slider, whose pictures differ in their seeds
+    "compiled": True, "rate": 1e-3, "warmup": 100, "decay": "linear", "optimiser": "adamw", "beta2": 0.99,
+    "weight_decay": 0.01, "checkpoint_every": 200,
+}  # fmt: skip
+POCKET = SliderConfig(  # the run that made the shipped slider
+    **SMALL,
     model="pocket",
     seed=2,
-    compiled=True,
     size=256,
     max_sequence_length=16,
     sizes=SLIDER_SIZES,
     practised=PRACTISED,
     steps=2800,
-    rate=1e-3,
-    warmup=100,
-    decay="linear",
-    optimiser="adamw",
-    beta2=0.99,
-    weight_decay=0.01,
     timesteps="near_one",
     weighting="sigma_squared",
     channel_weights=True,
@@ -173,9 +168,7 @@ POCKET = SliderConfig(  # the run that made the shipped slider; its pictures hav
     highest_strength=HIGHEST,
     degree=3,
     gradient_checkpointing=False,
-    checkpoint_every=200,
     preview_every=500,
-    tracker="none",
 )
 ABLATIONS: dict[str, dict[str, Any]] = {  # the paper's (section 4, table 2); "full" is the preset without a suffix
     "": {},
@@ -229,35 +222,21 @@ def open_run(folder: Path, config: RunConfig, inputs: str = "") -> None:
 
     inputs: a digest of data and base model. Raises InvalidInput where the folder holds another run, or checkpoints of
     which nothing is noted."""
-    note, start = folder / RUN_FILE, None if config.start is None else files.folder_sha256(config.start)
+    note, facts = folder / RUN_FILE, {INPUTS: inputs}
     if not note.exists() and (folder / CHECKPOINTS).exists():
         files.read_run(note)
-    facts, machine = _facts(config)
-    noted = files.open_run(note, facts | {INPUTS: inputs}, machine | {"starts": [start]})
-    if start not in noted["starts"]:
-        raise files.other_run(note, ["start (its weights have changed)"])
+    if config.start is not None:
+        facts[START] = files.folder_sha256(config.start)
+    files.open_run(note, config.facts() | facts, {name: getattr(config, name) for name in MACHINE})
 
 
 def check_run(folder: Path, config: RunConfig) -> None:
     """Raise InvalidInput when a run is in the folder and was begun with other settings."""
     if (folder / RUN_FILE).exists():
-        files.check_run(folder / RUN_FILE, _facts(config)[0])
-
-
-def _facts(config: RunConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings that decide what is trained, and those of the machine."""
-    settings = config.model_dump(mode="json")
-    return {k: v for k, v in settings.items() if k not in MACHINE}, {k: settings[k] for k in MACHINE}
-
-
-def allow_start(folder: Path, model: Path) -> None:
-    """Let the run in `folder` be repeated though `model`, its result, has taken the place of its start."""
-    noted = files.read_run(folder / RUN_FILE)
-    starts = list(dict.fromkeys([*noted["starts"], files.folder_sha256(model)]))
-    files.write_json(folder / RUN_FILE, noted | {"starts": starts})
+        files.check_run(folder / RUN_FILE, config.facts())
 
 
 def read_run(folder: Path) -> SliderConfig:
     """The settings of a slider's run. InvalidInput where the file cannot be read."""
     noted = files.read_run(folder / RUN_FILE)
-    return parse(SliderConfig, {name: value for name, value in noted.items() if name not in (INPUTS, "starts")})
+    return parse(SliderConfig, {name: value for name, value in noted.items() if name not in (INPUTS, START)})

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kontext_slider.base import Conditioning, TextEncoding, Tokens, family_of
 from kontext_slider.residual import residual_share
 
+GUIDANCE = 1.0  # the distilled one, of transformers with such an input; the paper's
 Weighting = Literal["none", "sigma_squared"]
 
 
@@ -59,7 +60,6 @@ def flow_error(
     sigmas: Tensor,
     noise: Tensor,
     weighting: Weighting = "sigma_squared",
-    guidance: float = 1.0,
     hidden: Tensor | None = None,
 ) -> Tensor:
     """The error of the model's velocity, paper Eq. 1: x = (1 - sigma) y + sigma eps, the model predicts eps - y. Target
@@ -71,7 +71,6 @@ def flow_error(
         sigmas: (B,).
         weighting: "sigma_squared", the error of the picture that a velocity points to, x - sigma v, which is what the
             last sampling step shows; or "none".
-        guidance: for transformers with such an input.
         hidden: what the noise hides, (B, L, K): the target if None, or the model's own prediction (`predict_clean`),
             as in sampling. The velocity to learn then leads to the target too.
     """
@@ -79,7 +78,7 @@ def flow_error(
     clean, noise, sigma = pack(target), pack(noise), sigmas[:, None, None]
     hidden = clean if hidden is None else hidden
     noisy = (1 - sigma) * hidden + sigma * noise
-    error = velocity(transformer, noisy, source, text, pooled, sigmas, guidance) - (noise - clean)
+    error = velocity(transformer, noisy, source, text, pooled, sigmas) - (noise - clean)
     missed = (1 - sigma) * (hidden - clean)
     return error * sigma - missed if weighting == "sigma_squared" else error - missed / sigma
 
@@ -91,7 +90,6 @@ def velocity(
     text: Tensor,
     pooled: Tensor,
     sigmas: Tensor,
-    guidance: float,
 ) -> Tensor:
     """What the model predicts for target tokens `noisy` beside the source's, (B, L, K) in float32."""
     dtype, base = transformer.dtype, family_of(transformer)
@@ -101,22 +99,20 @@ def velocity(
         TextEncoding(text.to(dtype), pooled.to(dtype), no_ids),
         source=Tokens(base.pack(source).to(dtype), base.token_ids(height, width, True, noisy.device)),
         noise=Tokens(noisy, base.token_ids(height, width, False, noisy.device)),
-        guidance=torch.full_like(sigmas, guidance) if transformer.config.guidance_embeds else None,
+        guidance=torch.full_like(sigmas, GUIDANCE) if transformer.config.guidance_embeds else None,
     )
     return base.velocity(transformer, noisy.to(dtype), sigmas, edit).float()
 
 
 @torch.no_grad()
-def predict_clean(
-    transformer: nn.Module, source: Tensor, text: Tensor, pooled: Tensor, noise: Tensor, guidance: float = 1.0
-) -> Tensor:
+def predict_clean(transformer: nn.Module, source: Tensor, text: Tensor, pooled: Tensor, noise: Tensor) -> Tensor:
     """The picture that a first sampling step points to, from noise alone, (B, L, K). Arguments as of `flow_error`.
 
     Trained with the target under the noise, a model keeps at later steps whatever shines through, its own mistakes too
     (exposure bias); trained with its own prediction there, it learns to correct them (scheduled sampling, Bengio et al.
     2015; self-conditioning)."""
     pure = family_of(transformer).pack(noise)
-    return pure - velocity(transformer, pure, source, text, pooled, noise.new_ones(len(noise)), guidance)
+    return pure - velocity(transformer, pure, source, text, pooled, noise.new_ones(len(noise)))
 
 
 def corrected_error(frame: Tensor, untouched: Tensor, strengths: Tensor) -> Tensor:

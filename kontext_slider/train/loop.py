@@ -1,11 +1,7 @@
 """The loop of every training: accelerate, one log, and checkpoints from which a killed run goes on to the same weights.
 
-A run's folder holds `run.json`, `log.jsonl` (step, mean loss, seconds per step since the line before), `checkpoints/`
-and tensorboard's files in `logs/`.
-
-accelerate writes a checkpoint's optimisers and random states, which it reads back with torch's `weights_only`. The
-weights that are trained, and their averages, are safetensors of ours: of a frozen model of 24 GB they are the megabytes
-that change. `register_for_checkpointing` is not used, because accelerate unpickles what comes that way.
+A run's folder holds `run.json`, `log.jsonl` (step, mean loss, seconds per step since the line before) and
+`checkpoints/`.
 """
 
 from __future__ import annotations
@@ -24,11 +20,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, is_initialized
-from accelerate.utils import ProjectConfiguration, send_to_device
+from accelerate.utils import send_to_device
 from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
-from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
@@ -39,30 +34,26 @@ from kontext_slider.train.config import CHECKPOINTS, RunConfig
 
 log = logging.getLogger(__name__)
 
-STEP = re.compile(r"step-(\d+)")
-WEIGHTS, AVERAGES, LOG = "weights.safetensors", "averages.safetensors", "log.jsonl"
+STEP = re.compile(r"step-(\d+)\.pt")
+LOG = "log.jsonl"
+BETA1 = 0.9  # of AdamW
+KEPT = 2  # checkpoints: the newest, and the one before it should that be corrupt
 MOST_SIZES = 32  # of pictures, that one compiled block is made for
 
 Draw = Callable[[int, int, int], Any]  # (step, part, number of parts) -> that part of the step's batch
 OnStep = Callable[[int, float], object]  # (steps done, loss)
 
 
-def make_accelerator(config: RunConfig, folder: Path) -> Accelerator:
-    """accelerate for this run. Raises InvalidInput for a tracker that is not installed, and for a precision that
-    accelerate, which has one for each process, does not have in this one."""
-    if config.tracker != "none" and find_spec(config.tracker) is None:
-        raise InvalidInput(f"{config.tracker} is not installed: pip install {config.tracker}, or set tracker=none.")
+def make_accelerator(config: RunConfig) -> Accelerator:
+    """accelerate for this run. InvalidInput for a precision that accelerate, which has one for each process, does not
+    have in this one."""
     if is_initialized() and AcceleratorState().mixed_precision != config.precision:
         raise InvalidInput(
             f"An earlier run in this process has precision {AcceleratorState().mixed_precision!r}: train with "
             f"{config.precision!r} in a process of its own."
         )
     return Accelerator(
-        cpu=config.device == "cpu",
-        gradient_accumulation_steps=config.accumulation,
-        mixed_precision=config.precision,
-        log_with=None if config.tracker == "none" else config.tracker,
-        project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "logs")),
+        cpu=config.device == "cpu", gradient_accumulation_steps=config.accumulation, mixed_precision=config.precision
     )
 
 
@@ -84,7 +75,7 @@ def make_optimizers(model: nn.Module, config: RunConfig, muon_rate: float | None
 
 
 def _adamw(parameters: list[nn.Parameter], config: RunConfig) -> Optimizer:
-    betas, decay = (config.beta1, config.beta2), config.weight_decay
+    betas, decay = (BETA1, config.beta2), config.weight_decay
     if config.optimiser == "adamw":
         return torch.optim.AdamW(parameters, config.rate, betas=betas, weight_decay=decay, fused=True)
     if find_spec("bitsandbytes") is None:
@@ -129,17 +120,17 @@ class Loop:
     ) -> None:
         self.draw, self.config, self.folder, self.accelerator = draw, config, folder, accelerator
         self.parameters = trained(model)
-        tensors: dict[str, dict[str, Any]] = {WEIGHTS: self.parameters}
+        tensors: dict[str, Tensor] = dict(self.parameters)
         self.averages = None if config.ema is None else EMAModel(self.parameters.values(), decay=config.ema)
         if self.averages is not None:
-            tensors[AVERAGES] = dict(zip(self.parameters, self.averages.shadow_params, strict=True))
+            shadows = zip(self.parameters, self.averages.shadow_params, strict=True)
+            tensors |= {f"average of {name}": shadow for name, shadow in shadows}
         self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
         self.peaks = [group["lr"] for group in self._groups()]
-        self.checkpoints = Checkpoints(folder / CHECKPOINTS, accelerator, tensors, config.keep_checkpoints)
+        self.checkpoints = Checkpoints(folder / CHECKPOINTS, accelerator, tensors, self.optimizers, KEPT)
 
     def run(self, on_step: OnStep = lambda step, loss: None) -> None:
-        """From the newest checkpoint to the last step. `on_step` is called after every step, once it is saved. Trackers
-        and processes stay: the caller ends them (`accelerator.end_training`) once it has saved its result."""
+        """From the newest checkpoint to the last step. `on_step` is called after every step, once it is saved."""
         config, main = self.config, self.accelerator.is_main_process
         self.folder.mkdir(parents=True, exist_ok=True)
         first = self.checkpoints.resume()
@@ -147,14 +138,16 @@ class Loop:
             self.averages.optimization_step = first
         if main:
             cut_json_lines(self.folder / LOG, first)
-        self.accelerator.init_trackers("training", init_kwargs={"tensorboard": {"purge_step": first + 1}})
         losses, since = [], time.monotonic()
         steps = range(first, config.steps)
         for step in tqdm(steps, initial=first, total=config.steps, unit="step", disable=not main):
             loss = self.step(step)
             losses.append(loss)
             if (step + 1) % config.log_every == 0:
-                self._log(step, losses, time.monotonic() - since)
+                if main:
+                    seconds = round((time.monotonic() - since) / len(losses), 3)
+                    line = {"step": step + 1, "loss": sum(losses) / len(losses), "seconds": seconds}
+                    append_json_line(self.folder / LOG, line)
                 losses, since = [], time.monotonic()
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
                 self.checkpoints.save(step + 1)
@@ -199,13 +192,6 @@ class Loop:
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
-    def _log(self, step: int, losses: list[float], seconds: float) -> None:
-        mean, rate = sum(losses) / len(losses), self.peaks[0] * self.config.factor(step)
-        self.accelerator.log({"loss": mean, "rate": rate}, step=step + 1)
-        if self.accelerator.is_main_process:
-            line = {"step": step + 1, "loss": mean, "seconds": round(seconds / len(losses), 3)}
-            append_json_line(self.folder / LOG, line)
-
 
 def _finite(step: int, loss: float) -> float:
     if not math.isfinite(loss):
@@ -217,42 +203,38 @@ def _finite(step: int, loss: float) -> float:
 
 
 class Checkpoints:
-    """`folder/step-000200` and so on, each whole or not there, the newest `keep` of them.
+    """`folder/step-000200.pt` and so on, each whole or not there, the newest `keep` of them: the trained weights and
+    their averages, of a frozen model of 24 GB the megabytes that change, and the optimisers' states.
 
     Args:
-        accelerator: holds the optimisers; its hooks are set so that it leaves the weights to this class.
-        tensors: file name -> what is saved in it, by name.
+        tensors: what is saved, by name, of the same names every time.
     """
 
-    def __init__(self, folder: Path, accelerator: Accelerator, tensors: dict[str, dict[str, Any]], keep: int) -> None:
-        self.folder, self._accelerator, self._tensors, self._keep = folder, accelerator, tensors, keep
-        accelerator.register_save_state_pre_hook(self._write_weights)
-        accelerator.register_load_state_pre_hook(self._read_weights)
+    def __init__(
+        self, folder: Path, accelerator: Accelerator, tensors: dict[str, Tensor], optimizers: list[Optimizer], keep: int
+    ) -> None:
+        self.folder, self._accelerator, self._keep = folder, accelerator, keep
+        self._tensors, self._optimizers = tensors, optimizers
 
     def save(self, step: int) -> None:
         """Write the state after `step` steps; called by every process."""
-        target = self.folder / f"step-{step:06d}"
-        partial = target.with_suffix(".partial")
         if self._accelerator.is_main_process:
-            shutil.rmtree(partial, ignore_errors=True)
-        self._accelerator.wait_for_everyone()
-        self._accelerator.save_state(str(partial))
-        self._accelerator.wait_for_everyone()
-        if self._accelerator.is_main_process:
-            shutil.rmtree(target, ignore_errors=True)
-            put_in_place(partial, target)
+            self.folder.mkdir(exist_ok=True)
+            partial = self.folder / "newest.partial"
+            states = [optimizer.state_dict() for optimizer in self._optimizers]
+            torch.save({"tensors": {k: t.detach() for k, t in self._tensors.items()}, "optimizers": states}, partial)
+            put_in_place(partial, self.folder / f"step-{step:06d}.pt")
             for old in self.saved()[: -self._keep]:
-                shutil.rmtree(old)
+                old.unlink()
         self._accelerator.wait_for_everyone()
 
     def resume(self) -> int:
         """Restore the newest state that can be read, and warn of each that cannot. Returns the number of steps done, 0
-        without a checkpoint. CheckpointError where none can be read."""
+        without a checkpoint. CheckpointError where none can be read, or it is of another model."""
         saved = self.saved()
         for checkpoint in reversed(saved):
-            try:
-                self._accelerator.load_state(str(checkpoint))
-                return _step_of(checkpoint)
+            try:  # tensors and plain values alone: a file from elsewhere cannot run code
+                state = torch.load(checkpoint, map_location="cpu", weights_only=True)
             except CORRUPT as error:
                 if checkpoint == saved[0]:
                     raise CheckpointError(
@@ -260,29 +242,24 @@ class Checkpoints:
                         "to train from the start."
                     ) from error
                 log.warning("The checkpoint %s cannot be read (%s): the one before it is taken.", checkpoint, error)
+                continue
+            self._restore(state, checkpoint)
+            return _step_of(checkpoint)
         return 0
+
+    @torch.no_grad()
+    def _restore(self, state: dict[str, Any], checkpoint: Path) -> None:
+        if state["tensors"].keys() != self._tensors.keys():
+            raise CheckpointError(f"{checkpoint} is of another model. Start in another folder.")
+        for name, tensor in self._tensors.items():
+            tensor.copy_(state["tensors"][name])
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
 
     def saved(self) -> list[Path]:
         """Whole checkpoints, oldest first."""
-        return sorted((f for f in self.folder.glob("step-*") if STEP.fullmatch(f.name)), key=_step_of)
-
-    def _write_weights(self, models: list, weights: list, folder: str) -> None:
-        """accelerate's hook: what is left in `weights` it would write itself, the frozen model included."""
-        weights.clear()
-        if self._accelerator.is_main_process:
-            for name, tensors in self._tensors.items():
-                save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, Path(folder) / name)
-
-    @torch.no_grad()
-    def _read_weights(self, models: list, folder: str) -> None:
-        models.clear()
-        for name, tensors in self._tensors.items():
-            saved = load_file(Path(folder) / name)
-            if saved.keys() != tensors.keys():
-                raise CheckpointError(f"{Path(folder) / name} is of another model. Start in another folder.")
-            for key, tensor in tensors.items():
-                tensor.copy_(saved[key])
+        return sorted((file for file in self.folder.glob("step-*") if STEP.fullmatch(file.name)), key=_step_of)
 
 
-def _step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("step-"))
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.stem.removeprefix("step-"))

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from kontext_slider.picture_file import save_picture
 from kontext_slider.pipeline import KontextSliderPipeline
@@ -32,37 +31,30 @@ def write_strips(
 @torch.no_grad()
 def _strip(pipe: KontextSliderPipeline, projector: Projector, rows: EncodedRows, number: int, seed: int) -> np.ndarray:
     """(2 H, N W, 3) in [0, 1]"""
-    device, dtype = pipe.transformer.device, pipe.transformer.dtype
-    strengths = rows.strengths(number)
-    order = strengths.argsort().tolist()
-    latents = torch.stack([rows.latents(number, frame) for frame in order]).to(device, dtype)  # (N, C, h, w)
-    text, pooled = (tensor[None].to(device, dtype) for tensor in rows.text(number))
+    device, dtype, codec = pipe.transformer.device, pipe.transformer.dtype, pipe.vae
+    row = rows[number]
+    order = row["strengths"].argsort()
+    strengths = row["strengths"][order].tolist()
+    row = {name: tensor.to(device, dtype) for name, tensor in row.items()}
+    height, width = (side * pipe.vae_scale_factor for side in row["source"].shape[-2:])
     was_training = pipe.transformer.training
     pipe.transformer.eval()
     try:
         made = with_projector(pipe, projector)(
-            image=rows.source(number)[None].to(device, dtype),
-            prompt_embeds=text,
-            pooled_prompt_embeds=pooled,
-            strength=strengths[order].tolist(),
+            image=row["source"][None],
+            prompt_embeds=row["text"][None],
+            pooled_prompt_embeds=row["pooled"][None],
+            strength=strengths,
             allow_extrapolation=True,
             generator=torch.Generator().manual_seed(seed),
             output_type="np",
-            **_size(pipe, latents),
+            height=height,
+            width=width,
+            max_area=height * width,
         ).images
     finally:
         pipe.transformer.train(was_training)
-    wanted = [_decode(pipe, frame[None]) for frame in latents]
-    return np.concatenate([np.concatenate(wanted, 1), np.concatenate(list(made), 1)])
-
-
-def _decode(pipe: KontextSliderPipeline, latents: Tensor) -> np.ndarray:
-    """(1, C, h, w) -> (H, W, 3) in [0, 1]"""
-    unscaled = latents / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
-    return pipe.image_processor.postprocess(pipe.vae.decode(unscaled, return_dict=False)[0], output_type="np")[0]
-
-
-def _size(pipe: KontextSliderPipeline, latents: Tensor) -> dict[str, int]:
-    """The pipeline's arguments for frames of the size of latents (N, C, h, w)."""
-    height, width = (side * pipe.vae_scale_factor for side in latents.shape[-2:])
-    return {"height": height, "width": width, "max_area": height * width}
+    latents = row["latents"][order.to(device)] / codec.config.scaling_factor + codec.config.shift_factor  # (N, C, h, w)
+    frames = [codec.decode(frame[None], return_dict=False)[0] for frame in latents]
+    wanted = pipe.image_processor.postprocess(torch.cat(frames), output_type="np")
+    return np.concatenate([np.concatenate(list(wanted), 1), np.concatenate(list(made), 1)])

@@ -1,9 +1,12 @@
-"""Frames and instructions of a data set, encoded once and kept as safetensors.
+"""A data set's rows: frames and instructions encoded once and kept as safetensors, and the batches drawn of them.
 
 A cache's folder is named by the digest of all that made it: the data's bytes, the encoders' weights, the tokenizers'
-words, size and text length. It holds `rows-00000.safetensors` of ROWS rows each, and `index.json` once it is complete.
-A shard is written whole or not at all, so an interrupted encoding goes on where it was. A row of FLUX Kontext (seven
+words, size, text length and highest strength. It holds a file for each row, and `index.json` once it is complete. A
+file is written whole or not at all, so an interrupted encoding goes on where it was. A row of FLUX Kontext (seven
 frames of 512 pixels, 512 text tokens, bfloat16) takes 5 MB, most of it text.
+
+A row's place in the run fixes its frame, noise level, noise and drop, whichever process takes it. So a resumed run is
+the same run, and several processes together do what one would.
 
 Legend: N + 1 frames of a row, C latent channels, h and w latent rows and columns, T text tokens, E and P widths of text
 and pooled text.
@@ -15,16 +18,17 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -34,63 +38,30 @@ from kontext_slider.files import file_sha256, put_in_place, weights_sha256, writ
 from kontext_slider.images import read_image, working_image
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.config import SliderConfig
+from kontext_slider.train.flow import SliderBatch, sample_sigmas
 
-ROWS = 32  # of one shard
 INDEX = "index.json"
+ENCODED_BY = ("size", "max_sequence_length", "highest_strength")  # of a run's settings
 
 
 class EncodedRows:
-    """A complete cache. Everything is read from the disk when it is needed."""
+    """A complete cache. `shapes`: (C, h, w) of every row. Tensors are read from the disk when they are needed."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.key = folder.name
-        self._num_rows = json.loads((folder / INDEX).read_text(encoding="utf-8"))["rows"]
+        self.folder, self.key = folder, folder.name
+        shapes = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        self.shapes: list[tuple[int, ...]] = [tuple(shape) for shape in shapes]
 
     def __len__(self) -> int:
-        return self._num_rows
+        return len(self.shapes)
 
-    def latents(self, row: int, frame: int) -> Tensor:
-        """One frame, as the pipeline feeds it to the transformer before packing. (C, h, w)"""
-        with self._shard(row) as file:
-            return file.get_slice(f"{row}.latents")[frame]
-
-    def source(self, row: int) -> Tensor:
-        """What is edited, encoded in the same way. (C, h, w)"""
-        with self._shard(row) as file:
-            return file.get_tensor(f"{row}.source")
-
-    def strengths(self, row: int) -> Tensor:
-        """(N + 1,)"""
-        with self._shard(row) as file:
-            return file.get_tensor(f"{row}.strengths")
-
-    def text(self, row: int) -> tuple[Tensor, Tensor]:
-        """Text (T, E) and pooled text (P,)."""
-        with self._shard(row) as file:
-            return file.get_tensor(f"{row}.text"), file.get_tensor(f"{row}.pooled")
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        """As of `encode_row`."""
+        return load_file(row_path(self.folder, row))
 
     def instruction(self, row: int) -> str:
-        with self._shard(row) as file:
-            return file.metadata()[str(row)]
-
-    def shapes(self) -> list[tuple[int, ...]]:
-        """(C, h, w) of every row."""
-        return [tuple(file.get_slice(f"{row}.latents").get_shape()[1:]) for file, row in self._each()]
-
-    def highest_strengths(self) -> list[Tensor]:
-        """The highest strength of every row, as scalars."""
-        return [file.get_tensor(f"{row}.strengths").max() for file, row in self._each()]
-
-    def _each(self) -> Iterator[tuple[Any, int]]:
-        """The row numbers, each with the file that it is in."""
-        for first in range(0, len(self), ROWS):
-            with self._shard(first) as file:
-                for row in range(first, min(first + ROWS, len(self))):
-                    yield file, row
-
-    def _shard(self, row: int) -> Any:
-        return safe_open(shard_path(self.folder, row // ROWS), framework="pt")
+        with safe_open(row_path(self.folder, row), framework="pt") as file:
+            return file.metadata()["instruction"]
 
 
 def encode_rows(
@@ -100,27 +71,22 @@ def encode_rows(
 
     Raises InvalidInput for a folder that is no data set of ours, and for rows that cannot be trained on.
     """
-    files = parquet_files(data)
-    keys = [cache_key(pipe, config, files) if accelerator.is_main_process else ""]
-    folder = cache / broadcast_object_list(keys)[0]
+    files, main = parquet_files(data), accelerator.is_main_process
+    folder = cache / broadcast_object_list([cache_key(pipe, config, files) if main else ""])[0]
     if not (folder / INDEX).exists():
         folder.mkdir(parents=True, exist_ok=True)
         with accelerator.main_process_first():
             table = read_table(files, cache / "datasets")
-        numbers = range(accelerator.process_index, -(-len(table) // ROWS), accelerator.num_processes)
-        for number in tqdm(numbers, desc="encode", unit="shard", disable=not accelerator.is_main_process):
-            if not shard_path(folder, number).exists():
-                rows = range(number * ROWS, min((number + 1) * ROWS, len(table)))
-                write_shard(pipe, config, table, rows, shard_path(folder, number))
+        numbers = range(accelerator.process_index, len(table), accelerator.num_processes)
+        for number in tqdm(numbers, desc="encode", unit="row", disable=not main):
+            if not row_path(folder, number).exists():
+                write_row(pipe, config, table, number, row_path(folder, number))
         accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            write_whole(folder / INDEX, json.dumps({"rows": len(table)}).encode())
+        if main:
+            shapes = [list(load_file(row_path(folder, number))["source"].shape) for number in range(len(table))]
+            write_whole(folder / INDEX, json.dumps(shapes).encode())
         accelerator.wait_for_everyone()
-    found = EncodedRows(folder)
-    for row, strength in enumerate(found.highest_strengths()):
-        if strength > config.highest_strength:  # encoded for another run
-            raise _unusable(row, _beyond(config.highest_strength))
-    return found
+    return EncodedRows(folder)
 
 
 def parquet_files(data: Path) -> list[Path]:
@@ -154,7 +120,7 @@ def read_table(files: list[Path], cache: Path) -> Any:
 
 def cache_key(pipe: KontextSliderPipeline, config: SliderConfig, files: list[Path]) -> str:
     """Digest of all that the encoded rows depend on."""
-    digest = hashlib.sha256(json.dumps([config.size, config.max_sequence_length]).encode())
+    digest = hashlib.sha256(json.dumps([getattr(config, name) for name in ENCODED_BY]).encode())
     for file in files:
         digest.update(bytes.fromhex(file_sha256(file)))
     for module in (pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
@@ -164,37 +130,30 @@ def cache_key(pipe: KontextSliderPipeline, config: SliderConfig, files: list[Pat
     return digest.hexdigest()[:16]
 
 
-def shard_path(folder: Path, number: int) -> Path:
-    return folder / f"rows-{number:05d}.safetensors"
+def row_path(folder: Path, number: int) -> Path:
+    return folder / f"{number:07d}.safetensors"
 
 
 @torch.no_grad()
-def write_shard(pipe: KontextSliderPipeline, config: SliderConfig, table: Any, rows: Iterable[int], path: Path) -> None:
-    """Encode some rows into a file."""
-    tensors: dict[str, Tensor] = {}
-    instructions: dict[str, str] = {}
-    for number in rows:
-        row = _opened(table, number)
-        instructions[str(number)] = row["instruction"]
-        for name, tensor in encode_row(pipe, config, row, number).items():
-            tensors[f"{number}.{name}"] = tensor.contiguous().cpu()
+def write_row(pipe: KontextSliderPipeline, config: SliderConfig, table: Any, number: int, path: Path) -> None:
+    """Encode a row into a file. InvalidInput for one that cannot be trained on."""
+    try:
+        row = table[number]
+    except OSError as error:
+        raise _unusable(number, f"frames that cannot be opened ({error})") from error
+    problem = find_problem(row, config.highest_strength)
+    if problem:
+        raise _unusable(number, problem)
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in encode_row(pipe, config, row).items()}
     partial = path.with_suffix(f".{os.getpid()}.partial")
-    save_file(tensors, partial, metadata=instructions)
+    save_file(tensors, partial, metadata={"instruction": row["instruction"]})
     put_in_place(partial, path)
 
 
-def _opened(table: Any, number: int) -> dict:
-    try:
-        return table[number]
-    except OSError as error:
-        raise _unusable(number, f"frames that cannot be opened ({error})") from error
-
-
-def encode_row(pipe: KontextSliderPipeline, config: SliderConfig, row: dict, number: int) -> dict[str, Tensor]:
+def encode_row(pipe: KontextSliderPipeline, config: SliderConfig, row: dict) -> dict[str, Tensor]:
     """source (C, h, w), latents (N + 1, C, h, w), strengths (N + 1,), text (T, E), pooled (P,).
 
     The source is the column `source` where there is one (the frame at strength 0 may be its reconstruction)."""
-    _check_row(row, number, config.highest_strength)
     source = row.get("source") or row["frames"][row["strengths"].index(0)]
     frames = [working_image(read_image(frame), config.size, packing(pipe)) for frame in (source, *row["frames"])]
     text, pooled, _ = pipe.encode_prompt(
@@ -216,30 +175,89 @@ def encode_frame(pipe: KontextSliderPipeline, frame: Image.Image) -> Tensor:
     return pipe._encode_vae_image(pixels.to(pipe._execution_device, pipe.vae.dtype), None)  # (1, C, h, w), the mode
 
 
-def _check_row(row: dict, number: int, highest: float) -> None:
-    """Raise InvalidInput for a row without source, with uneven lists or sizes, or without instruction."""
+def find_problem(row: dict, highest: float) -> str | None:
+    """What is wrong with a row: no source, uneven lists or sizes, strengths out of range, no instruction."""
     frames, strengths = row["frames"] or [], row["strengths"] or []
     pictures = [*frames, *([row["source"]] if row.get("source") else [])]
     if not all(isinstance(picture, Image.Image) for picture in pictures):
-        problem = "frames that are no pictures"
-    elif len(frames) < 2 or len(frames) != len(strengths):
-        problem = f"{len(frames)} frames and {len(strengths)} strengths"
-    elif not all(isinstance(strength, float | int) and math.isfinite(strength) for strength in strengths):
-        problem = "strengths that are no numbers"
-    elif not 0 == min(strengths) <= max(strengths) <= highest:
-        problem = _beyond(highest)
-    elif len({picture.size for picture in pictures}) > 1:
-        problem = "frames of several sizes"
-    elif not (row["instruction"] or "").strip():
-        problem = "an empty instruction"
-    else:
-        return
-    raise _unusable(number, problem)
-
-
-def _beyond(highest: float) -> str:
-    return f"strengths that do not start at 0 and stay below {highest:g}"
+        return "frames that are no pictures"
+    if len(frames) < 2 or len(frames) != len(strengths):
+        return f"{len(frames)} frames and {len(strengths)} strengths"
+    if not all(isinstance(strength, float | int) and math.isfinite(strength) for strength in strengths):
+        return "strengths that are no numbers"
+    if not 0 == min(strengths) <= max(strengths) <= highest:
+        return f"strengths that do not start at 0 and stay below {highest:g}"
+    if len({picture.size for picture in pictures}) > 1:
+        return "frames of several sizes"
+    return None if (row["instruction"] or "").strip() else "an empty instruction"
 
 
 def _unusable(number: int, problem: str) -> InvalidInput:
     return InvalidInput(f"Row {number} of the data set has {problem}. Leave it out or repair it.")
+
+
+class RowBatches:
+    """Batches of rows of one latent size, every row about once an epoch, in an order that the seed fixes.
+
+    A size with fewer rows than a batch repeats them; what is left over waits for the next shuffle. `held_out` are rows
+    that are not trained on.
+    """
+
+    def __init__(self, rows: EncodedRows, config: SliderConfig) -> None:
+        self.rows, self.config, self.key = rows, config, rows.key
+        self.held_out = held_out_rows(len(rows), config.held_out)
+        self._groups: dict[tuple[int, ...], list[int]] = {}
+        for row, shape in enumerate(rows.shapes):
+            if row not in self.held_out:
+                self._groups.setdefault(shape, []).append(row)
+        self._per_epoch = sum(max(1, len(rows) // config.batch_size) for rows in self._groups.values())
+        self._epoch = lru_cache(maxsize=1)(self._shuffled)
+
+    def numbers(self, step: int) -> list[int]:
+        """Row numbers of the batch of a step."""
+        epoch, number = divmod(step, self._per_epoch)
+        return self._epoch(epoch)[number]
+
+    def draw(self, step: int, part: int, num_parts: int) -> SliderBatch:
+        """Part number `part` of the batch of a step."""
+        size = self.config.batch_size // num_parts
+        places = range(part * size, (part + 1) * size)
+        numbers, first = self.numbers(step), step * self.config.batch_size
+        rows = [draw_row(self.rows[numbers[place]], self.config, first + place) for place in places]
+        stacked = {name: torch.stack([row[name].float() for row in rows]) for name in rows[0]}
+        share = self.config.self_conditioning  # the same for all parts of a batch
+        drawn = share > 0 and np.random.default_rng((self.config.seed, step, 1)).random() < share
+        return SliderBatch(**stacked, self_conditioned=drawn)
+
+    def _shuffled(self, epoch: int) -> list[list[int]]:
+        rng, size = np.random.default_rng((self.config.seed, epoch)), self.config.batch_size
+        batches = []
+        for rows in self._groups.values():
+            batches += np.resize(rng.permutation(rows), (max(1, len(rows) // size), size)).tolist()
+        return [batches[number] for number in rng.permutation(len(batches))]
+
+
+def held_out_rows(num_rows: int, count: int) -> list[int]:
+    """`count` rows that are not trained on, evenly spread, so that data sorted by category shows several."""
+    if count >= num_rows:
+        raise InvalidInput(f"{count} of {num_rows} rows are held out: none is left to train on. Lower held_out.")
+    return [(2 * k + 1) * num_rows // (2 * count) for k in range(count)]
+
+
+def draw_row(row: dict[str, Tensor], config: SliderConfig, place: int) -> dict[str, Tensor]:
+    """One row with its random parts. `place`: how many rows the run has trained on before it."""
+    state = np.random.SeedSequence((config.seed, place)).generate_state(1)
+    generator = torch.Generator().manual_seed(int(state[0]))
+    frame = int(torch.randint(len(row["strengths"]), (1,), generator=generator))
+    near_one = config.timesteps == "near_one"
+    sigma = sample_sigmas(1, generator) if near_one else 1 - torch.rand(1, generator=generator)
+    kept = torch.rand(1, generator=generator) >= config.slider_drop
+    target = row["latents"][frame]
+    return {
+        **{name: row[name] for name in ("source", "text", "pooled")},
+        "target": target,
+        "strengths": row["strengths"][frame],
+        "sigmas": sigma[0],
+        "noise": torch.randn(target.shape, generator=generator),
+        "kept": kept[0].float(),
+    }

@@ -29,11 +29,10 @@ from kontext_slider.train.flow import SliderBatch, corrected_error, flow_error, 
 from kontext_slider.train.loop import Loop, OnStep, compile_blocks, make_accelerator, make_optimizers, trained
 from kontext_slider.train.pocket.batches import SliderPairs, channel_weights
 from kontext_slider.train.preview import write_strips
-from kontext_slider.train.row_batches import RowBatches
-from kontext_slider.train.rows import encode_rows
+from kontext_slider.train.rows import RowBatches, encode_rows
 from kontext_slider.variants import save_variant
 
-PROJECTOR = ("hidden_dim", "num_layers", "strength_dim", "strength_encoding", "highest_strength", "degree")
+PROJECTOR = ("hidden_dim", "strength_dim", "strength_encoding", "highest_strength", "degree")
 
 
 def train_slider(
@@ -61,7 +60,7 @@ def train_slider(
     Raises InvalidInput for settings that do not fit the machine, the data or the run in the folder.
     """
     check_run(folder, config)
-    accelerator = make_accelerator(config, folder)
+    accelerator = make_accelerator(config)
     pipe.to(accelerator.device)
     pipe.unload_slider()
     source = open_source(pipe, config, folder, data, cache, accelerator)
@@ -83,7 +82,6 @@ def train_slider(
         if accelerator.is_main_process:
             with loop.averaged():
                 save_variant(folder / "slider", model.projector, pipe.transformer)
-        accelerator.wait_for_everyone()
         accelerator.end_training()
 
 
@@ -162,11 +160,9 @@ class SliderModel(nn.Module):
         with slider_on(self.transformer, self.projector, rows.strengths, rows.pooled, rows.kept):
             hidden = None
             if batch.self_conditioned:
-                hidden = predict_clean(
-                    self.transformer, rows.source, rows.text, rows.pooled, rows.noise, config.guidance
-                )
+                hidden = predict_clean(self.transformer, rows.source, rows.text, rows.pooled, rows.noise)
             inputs = (rows.source, rows.target, rows.text, rows.pooled, rows.sigmas, rows.noise)
-            error = flow_error(self.transformer, *inputs, config.weighting, config.guidance, hidden)
+            error = flow_error(self.transformer, *inputs, config.weighting, hidden)
         if config.anchored:
             frame, untouched = error.chunk(2)
             error = corrected_error(frame, untouched * batch.kept[:, None, None], batch.strengths)

@@ -34,7 +34,6 @@ CONFIG = SliderConfig(
     checkpoint_every=2,
     preview_every=100,
     log_every=1,
-    tracker="none",
 )
 
 

@@ -11,9 +11,7 @@ from kontext_slider.errors import CheckpointError
 from kontext_slider.train.config import RunConfig
 from kontext_slider.train.loop import Loop, make_accelerator, make_optimizers
 
-CONFIG = RunConfig(
-    steps=12, rate=1e-2, warmup=3, optimiser="adamw", precision="no", tracker="none", checkpoint_every=4, log_every=2
-)
+CONFIG = RunConfig(steps=12, rate=1e-2, warmup=3, optimiser="adamw", precision="no", checkpoint_every=4, log_every=2)
 
 
 class Killed(Exception):
@@ -46,7 +44,7 @@ def run(folder: Path, config: RunConfig = CONFIG, kill_at: int | None = None, mu
         return draw(step, part, num_parts)
 
     optimizers = make_optimizers(model, config, muon)
-    loop = Loop(model, optimizers, draw_or_die, config, folder, make_accelerator(config, folder))
+    loop = Loop(model, optimizers, draw_or_die, config, folder, make_accelerator(config))
     loop.run()
     return loop
 
@@ -97,8 +95,8 @@ def test_a_resumed_log_has_every_step_once(tmp_path):
 
 def test_a_corrupt_checkpoint_is_a_sentence(tmp_path):
     """A disk that lost the end of a file, and a traceback of the archive reader's."""
-    (tmp_path / "checkpoints" / "step-000004").mkdir(parents=True)
-    (tmp_path / "checkpoints" / "step-000004" / "weights.safetensors").write_bytes(b"PK")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-000004.pt").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match="Delete them"):
         run(tmp_path)
 
@@ -107,7 +105,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     """Some of its weights restored, and the others fresh."""
     run(tmp_path, CONFIG.changed(steps=4))
     other = nn.Sequential(nn.Linear(6, 1))
-    accelerator = make_accelerator(CONFIG, tmp_path)
+    accelerator = make_accelerator(CONFIG)
     with pytest.raises(CheckpointError, match="another model"):
         Loop(other, make_optimizers(other, CONFIG), draw, CONFIG, tmp_path, accelerator).run()
 

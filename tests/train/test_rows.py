@@ -14,8 +14,15 @@ from kontext_slider.files import weights_sha256
 from kontext_slider.train import rows as encoding
 from kontext_slider.train.data.pack import Row, write_dataset
 from kontext_slider.train.data.scores import Scores
-from kontext_slider.train.row_batches import RowBatches, draw_row, held_out_rows
-from kontext_slider.train.rows import cache_key, encode_rows, parquet_files, read_table
+from kontext_slider.train.rows import (
+    RowBatches,
+    cache_key,
+    draw_row,
+    encode_rows,
+    held_out_rows,
+    parquet_files,
+    read_table,
+)
 from tests.tiny import tiny_image, tiny_pipeline, tiny_transformer
 from tests.train.data_set import CONFIG, SENTENCES, SIZES, STRENGTHS, sequence, tiny_rows, write_data
 
@@ -33,16 +40,16 @@ def rows(plain_pipe, data, tmp_path, accelerator):
 def test_rows_are_what_the_pipeline_would_encode(plain_pipe, rows):
     """Latents unscaled or sampled, frames of the wrong row, text of another length than at inference."""
     assert len(rows) == len(SIZES) and rows.instruction(4) == SENTENCES[1]
-    assert rows.strengths(4).tolist() == STRENGTHS
-    assert rows.shapes()[4] == tuple(rows.latents(4, 1).shape) == (4, 12, 24), "96 x 48 pixels at the area of 32 x 32"
+    assert rows[4]["strengths"].tolist() == STRENGTHS
+    assert rows.shapes[4] == tuple(rows[4]["latents"][1].shape) == (4, 12, 24), "96 x 48 pixels at the area of 32 x 32"
     frame = sequence(SIZES[4], 4)[1].resize((48, 24), Image.Resampling.LANCZOS)
     with torch.no_grad():
         text, pooled, _ = plain_pipe.encode_prompt(SENTENCES[1], max_sequence_length=16)
         latents = plain_pipe._encode_vae_image(source_pixels(plain_pipe, frame, False), None)
-    torch.testing.assert_close(rows.latents(4, 1), latents[0])
-    assert torch.equal(rows.source(4), rows.latents(4, 0))
-    torch.testing.assert_close(rows.text(4)[0], text[0])
-    torch.testing.assert_close(rows.text(4)[1], pooled[0])
+    torch.testing.assert_close(rows[4]["latents"][1], latents[0])
+    assert torch.equal(rows[4]["source"], rows[4]["latents"][0])
+    torch.testing.assert_close(rows[4]["text"], text[0])
+    torch.testing.assert_close(rows[4]["pooled"], pooled[0])
 
 
 def test_the_source_is_the_sources_own_column(plain_pipe, tmp_path, accelerator):
@@ -52,8 +59,8 @@ def test_the_source_is_the_sources_own_column(plain_pipe, tmp_path, accelerator)
     rows = encode_rows(plain_pipe, CONFIG, data, tmp_path / "cache", accelerator)
     with torch.no_grad():
         latents = plain_pipe._encode_vae_image(source_pixels(plain_pipe, photo, False), None)
-    torch.testing.assert_close(rows.source(0), latents[0])
-    assert not torch.equal(rows.source(0), rows.latents(0, 0))
+    torch.testing.assert_close(rows[0]["source"], latents[0])
+    assert not torch.equal(rows[0]["source"], rows[0]["latents"][0])
 
 
 def test_what_the_data_stages_write_is_read(plain_pipe, tmp_path, accelerator):
@@ -66,32 +73,31 @@ def test_what_the_data_stages_write_is_read(plain_pipe, tmp_path, accelerator):
     ]  # fmt: skip
     write_dataset(made, tmp_path / "packed", "a test")
     rows = encode_rows(plain_pipe, CONFIG, tmp_path / "packed", tmp_path / "cache", accelerator)
-    assert len(rows) == 2 and rows.strengths(1).tolist() == STRENGTHS and rows.instruction(1) == SENTENCES[1]
+    assert len(rows) == 2 and rows[1]["strengths"].tolist() == STRENGTHS and rows.instruction(1) == SENTENCES[1]
     with torch.no_grad():
         pixels = [source_pixels(plain_pipe, tile, False) for tile in made[1].tiles[:-1]]
         expected = [plain_pipe._encode_vae_image(frame, None)[0] for frame in pixels]
-    for latents, wanted in zip([rows.source(1), *(rows.latents(1, k) for k in range(3))], expected, strict=True):
+    for latents, wanted in zip([rows[1]["source"], *(rows[1]["latents"][k] for k in range(3))], expected, strict=True):
         torch.testing.assert_close(latents, wanted)
 
 
 def test_nothing_is_encoded_twice(plain_pipe, data, tmp_path, accelerator, monkeypatch):
     """Days of encoding lost to a kill, or repeated at every start."""
-    monkeypatch.setattr(encoding, "ROWS", 4)
     encode, calls = encoding.encode_row, []
 
-    def encode_or_die(pipe, config, row, number):
-        calls.append(number)
+    def encode_or_die(pipe, config, row):
+        calls.append(row["instruction"])
         if len(calls) == 6:
             raise KeyboardInterrupt
-        return encode(pipe, config, row, number)
+        return encode(pipe, config, row)
 
     monkeypatch.setattr(encoding, "encode_row", encode_or_die)
     with pytest.raises(KeyboardInterrupt):
         encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
     rows = encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
-    assert calls == [0, 1, 2, 3, 4, 5, 4, 5, 6, 7, 8]
+    assert calls == [SENTENCES[number % 3] for number in (0, 1, 2, 3, 4, 5, 5, 6, 7, 8)]
     encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
-    assert len(calls) == 11 and not list(rows.folder.glob("*.partial"))
+    assert len(calls) == 10 and not list(rows.folder.glob("*.partial"))
 
 
 def test_the_key_is_made_of_values(plain_pipe, data, tmp_path):
@@ -184,6 +190,7 @@ class Shapes(list):
 
     key = "shapes"
 
+    @property
     def shapes(self) -> list[tuple[int, ...]]:
         return list(self)
 
@@ -233,15 +240,15 @@ def test_several_processes_take_what_one_would(rows):
 
 def test_a_rows_random_parts(rows):
     """Noise that repeats, a frame that never comes, a drop at the wrong rate, noise levels that stop short of 1."""
-    drawn = [draw_row(rows, 0, CONFIG, place) for place in range(300)]
+    drawn = [draw_row(rows[0], CONFIG, place) for place in range(300)]
     strengths = torch.stack([row["strengths"] for row in drawn])
     assert sorted(set(strengths.tolist())) == STRENGTHS
     assert all((strengths == s).float().mean() > 0.25 for s in STRENGTHS)
     assert 0.1 < 1 - torch.stack([row["kept"] for row in drawn]).mean() < 0.3
     assert len({float(row["noise"][0, 0, 0]) for row in drawn}) == 300
     sigmas = torch.stack([row["sigmas"] for row in drawn])
-    near = torch.stack([draw_row(rows, 0, CONFIG.changed(timesteps="near_one"), k)["sigmas"] for k in range(300)])
+    near = torch.stack([draw_row(rows[0], CONFIG.changed(timesteps="near_one"), k)["sigmas"] for k in range(300)])
     assert 0.45 < sigmas.mean() < 0.55 and 0.6 < near.mean() < 0.72 and near.max() <= 1
     for row in drawn[:20]:
         frame = STRENGTHS.index(float(row["strengths"]))
-        assert torch.equal(row["target"], rows.latents(0, frame)) and torch.equal(row["source"], rows.source(0))
+        assert torch.equal(row["target"], rows[0]["latents"][frame]) and torch.equal(row["source"], rows[0]["source"])

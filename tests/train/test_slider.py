@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-import subprocess
-import sys
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image
 
 from kontext_slider import cli
@@ -78,7 +78,7 @@ def test_an_anchored_run_is_trained_on_what_it_shows():
     for target, strengths in [(batch.target, batch.strengths), (batch.source, torch.zeros(2))]:
         with slider_on(model.transformer, model.projector, strengths, batch.pooled):
             args = (batch.source, target, batch.text, batch.pooled, batch.sigmas, batch.noise)
-            errors.append(flow_error(model.transformer, *args, CONFIG.weighting, CONFIG.guidance))
+            errors.append(flow_error(model.transformer, *args, CONFIG.weighting))
     shown = errors[0] - torch.tensor([0.7, 0.2])[:, None, None] * errors[1]
     torch.testing.assert_close(model(batch), shown.square().mean())
     dropped = batch._replace(kept=torch.zeros(2))
@@ -168,22 +168,19 @@ def test_what_a_run_leaves(data, tmp_path, kind):
     config = CONFIG.changed(
         kind=kind,
         preview_every=4,
-        keep_checkpoints=1,
         precision="bf16",
-        tracker="tensorboard",
         gradient_checkpointing=True,
     )
     run = tmp_path / "run"
     pipe = train(data, run, config)
     saved = sorted(file.name for file in (run / "checkpoints").iterdir())
-    assert saved == ["step-000006"]
-    files = {file.name for file in (run / "checkpoints" / "step-000006").iterdir()}
-    assert files == {"weights.safetensors", "optimizer.bin", "random_states_0.pkl"}
+    assert saved == ["step-000004.pt", "step-000006.pt"]
+    state = torch.load(run / "checkpoints" / saved[1], weights_only=True)["tensors"]
+    assert state and all("lora" in name or "projector" in name for name in state)
     assert sorted(file.name for file in (run / "previews").iterdir()) == ["step-000004.png", "step-000006.png"]
     with Image.open(run / "previews" / "step-000006.png") as strip:
         assert strip.width == 3 * 48 and strip.height == 2 * 24 + 4
     assert read_metadata(run / "previews" / "step-000006.png")["instructions"] == ["add fog"]
-    assert list((run / "logs" / "training").glob("events*"))
     if kind == "text-space":
         return
     other = tiny_pipeline()
@@ -222,23 +219,19 @@ class Evil:
 
 
 def test_a_checkpoint_cannot_run_code(data, tmp_path):
-    """A run folder from elsewhere whose optimiser or random state is a program. accelerate goes on without a random
-    state that it cannot read, and nothing here depends on one."""
+    """A run folder from elsewhere whose optimiser's state is a program."""
     with pytest.raises(Killed):
         train(data, tmp_path / "run", on_step=die_after(2))
-    checkpoint = tmp_path / "run" / "checkpoints" / "step-000002"
-    torch.save(Evil(tmp_path / "mark"), checkpoint / "random_states_0.pkl")
-    with pytest.raises(Killed):
-        train(data, tmp_path / "run", on_step=die_after(3))
-    torch.save(Evil(tmp_path / "mark"), checkpoint / "optimizer.bin")
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-000002.pt"
+    state = torch.load(checkpoint, weights_only=True)
+    torch.save(state | {"optimizers": Evil(tmp_path / "mark")}, checkpoint)
     with pytest.raises(CheckpointError, match="Delete them") as refused:
         train(data, tmp_path / "run")
     assert isinstance(refused.value.__cause__, pickle.UnpicklingError)
     assert not (tmp_path / "mark").exists()
 
 
-@pytest.mark.parametrize("corrupt", ["weights.safetensors", "averages.safetensors", "optimizer.bin"])
-def test_a_corrupt_checkpoint_costs_the_steps_since_the_one_before(data, tmp_path, caplog, corrupt):
+def test_a_corrupt_checkpoint_costs_the_steps_since_the_one_before(data, tmp_path, caplog):
     """A power cut, and a run of days that does not start again though an older checkpoint is whole; or one that goes on
     with half of the corrupt one's weights."""
     config = CONFIG.changed(ema=0.9)
@@ -246,14 +239,14 @@ def test_a_corrupt_checkpoint_costs_the_steps_since_the_one_before(data, tmp_pat
     with pytest.raises(Killed):
         train(data, tmp_path / "run", config, on_step=die_after(5))
     checkpoints = tmp_path / "run" / "checkpoints"
-    shutil.copytree(checkpoints / "step-000002", checkpoints / "step-000004 copy")
-    (checkpoints / "step-000006.partial").mkdir()
-    file = checkpoints / "step-000004" / corrupt
-    file.write_bytes(file.read_bytes()[:50])
+    shutil.copy(checkpoints / "step-000002.pt", checkpoints / "step-000004 copy.pt")
+    (checkpoints / "newest.partial").write_bytes(b"PK")
+    file = checkpoints / "step-000004.pt"
+    file.write_bytes(file.read_bytes()[:5000])
     with open(tmp_path / "run" / "log.jsonl", "a") as losses:
         losses.write('{"step": 6, "lo}\n')
     train(data, tmp_path / "run", config)
-    assert "step-000004 cannot be read" in caplog.text
+    assert "step-000004.pt cannot be read" in caplog.text
     assert read_losses(tmp_path / "run") == read_losses(tmp_path / "whole")
 
 
@@ -266,14 +259,12 @@ def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path, monkeypatch):
         train(data, tmp_path / "run")
 
 
-def test_what_is_not_there_is_named(tmp_path, monkeypatch):
-    """An ImportError after an hour of encoding, no tracker and not a word, or accelerate's own advice to restart."""
+def test_what_is_not_there_is_named(monkeypatch):
+    """An ImportError after an hour of encoding, or accelerate's own advice to restart."""
     monkeypatch.setattr(loop, "find_spec", lambda name: None)
-    with pytest.raises(InvalidInput, match="pip install tensorboard"):
-        make_accelerator(CONFIG.changed(tracker="tensorboard"), tmp_path)
-    make_accelerator(CONFIG, tmp_path)
+    make_accelerator(CONFIG)
     with pytest.raises(InvalidInput, match="process of its own"):
-        make_accelerator(CONFIG.changed(precision="bf16"), tmp_path)
+        make_accelerator(CONFIG.changed(precision="bf16"))
     with pytest.raises(InvalidInput, match="bitsandbytes"):
         make_optimizers(torch.nn.Linear(1, 1), CONFIG.changed(optimiser="adamw8bit"))
 
@@ -317,26 +308,27 @@ def test_the_command_trains_and_goes_on(data, tmp_path, capsys):
         assert problem in capsys.readouterr().err
 
 
+def train_as_one_of_two(rank: int, port: int, words: list[str]) -> None:
+    """One of two processes, as torch's launcher starts them."""
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in names.items()}, ACCELERATE_USE_CPU="true")
+    torch.set_num_threads(1)
+    assert cli.main(words) == 0 and AcceleratorState().num_processes == 2
+
+
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(data, tmp_path):
-    """Processes that train on the same rows, gradients that are not shared, or files that both write.
-
-    `accelerate launch` starts several processes on GPUs as torch's own launcher does, on CPUs by MPI alone."""
-    base, losses = save_base(tmp_path / "base"), []
-    for name, launch in (
-        ("one", ["-m"]),
-        ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]),
-    ):
-        folder = tmp_path / name
-        command = [*launch, "kontext_slider", "train-slider", "--data", str(data), "--out", str(folder)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
-        done = subprocess.run(
-            [sys.executable, *command, *settings_of(base)], env=environment, capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        losses.append(read_losses(folder))
+    """Processes that train on the same rows, gradients that are not shared, or files that both write."""
+    settings = settings_of(save_base(tmp_path / "base"))
+    words = {name: ["train-slider", "--data", str(data), "--out", str(tmp_path / name)] for name in ("one", "two")}
+    assert cli.main([*words["one"], *settings]) == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.set_forkserver_preload([__name__])  # the libraries are imported once for both
+    started = (port, [*words["two"], *settings])
+    torch.multiprocessing.start_processes(train_as_one_of_two, started, nprocs=2, start_method="forkserver")
+    losses = [read_losses(tmp_path / name) for name in words]
     assert len(losses[0]) == 4
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert (tmp_path / "two" / "slider" / "README.md").exists()
-    states = (tmp_path / "two" / "checkpoints" / "step-000004").glob("random_states_*.pkl")
-    assert len(list(states)) == 2, "this was one process"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kontext_slider.codec import PatchCodec
-from kontext_slider.train.config import Count, Natural, Positive, RunConfig, open_run
+from kontext_slider.train.config import SMALL, Count, Natural, Positive, RunConfig, open_run
 from kontext_slider.train.flow import flow_error, sample_sigmas, weighted_square
 from kontext_slider.train.loop import Loop, compile_blocks, make_accelerator, make_optimizers
 from kontext_slider.train.pocket.batches import Batch, Batches, Words, all_instructions, channel_weights, load_batches
@@ -34,20 +34,7 @@ class BaseConfig(RunConfig):
     muon_rate: Positive = 2e-3
 
 
-BASE = BaseConfig(  # the run that made the shipped weights
-    seed=1,
-    device="cpu",
-    compiled=True,
-    steps=4200,
-    rate=1e-3,
-    warmup=100,
-    decay="linear",
-    optimiser="adamw",
-    beta2=0.99,
-    weight_decay=0.01,
-    checkpoint_every=200,
-    tracker="none",
-)
+BASE = BaseConfig(**SMALL, seed=1, device="cpu", steps=4200)  # the run that made the shipped weights
 
 
 class BaseBatch(NamedTuple):
@@ -91,7 +78,7 @@ def train_base(config: BaseConfig, folder: Path, sizes: PocketSizes | None = Non
 
     InvalidInput where the folder holds another run."""
     open_run(folder / "base", config)
-    accelerator = make_accelerator(config, folder / "base")
+    accelerator = make_accelerator(config)
     parts = build_parts(all_instructions(), sizes or PocketSizes(), config.seed)
     parts["vae"] = fit_codec(config, folder / "codec")
     if config.start is not None:
@@ -105,7 +92,6 @@ def train_base(config: BaseConfig, folder: Path, sizes: PocketSizes | None = Non
             compile_blocks(parts["transformer"])
         optimizers = make_optimizers(model, config, config.muon_rate)
         Loop(model, optimizers, partial(draw_batch, batches, config.seed), config, folder / "base", accelerator).run()
-    accelerator.end_training()
     for name in TRAINED:
         parts[name].to("cpu")
     return parts

@@ -17,7 +17,7 @@ import torch
 from kontext_slider.errors import InvalidInput
 from kontext_slider.files import write_json
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.config import POCKET, SliderConfig, allow_start
+from kontext_slider.train.config import POCKET, SliderConfig
 from kontext_slider.train.loop import LOG
 from kontext_slider.train.pocket.base import BASE, BaseConfig, train_base
 from kontext_slider.train.pocket.model import PocketSizes
@@ -101,8 +101,6 @@ def run(args: argparse.Namespace) -> None:
     pipe = build_pipeline(train_base(base, args.folder))
     train_slider(pipe, slider, args.folder / "slider")
     save(pipe, base, slider, args.folder, args.out)
-    for stage in STAGES if args.start else ():
-        allow_start(args.folder / stage, args.out)
 
 
 def training_section(folder: Path) -> str:

@@ -29,7 +29,7 @@ def test_training_starts_at_no_edit(parts, sigma):
     pack = family_of(parts["transformer"]).pack
     noisy = pack((1 - sigma) * target + sigma * noise)
     texts = torch.randn(2, 16, 32), torch.randn(2, 32)
-    found = velocity(parts["transformer"], noisy, source, *texts, torch.full((2,), sigma), 1.0)
+    found = velocity(parts["transformer"], noisy, source, *texts, torch.full((2,), sigma))
     wanted = (noisy - pack(source)) / sigma
     assert (found - wanted).square().mean() < 0.01 * wanted.square().mean()
 

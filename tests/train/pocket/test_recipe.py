@@ -98,20 +98,21 @@ def _inside_lora(name: str) -> str:
 
 @pytest.mark.slow
 def test_the_same_command_again_is_the_same_run(tmp_path, tiny_recipe):
-    """A run that is not found again, above all where its result has taken the place of the model it started from."""
+    """A run that is not found again; one that goes on from another model under the same name."""
 
     def weights(*words: str) -> dict[str, list]:
-        out = tmp_path / "model"
-        assert main(["train", "--only", "train", "--out", str(out), *words]) == 0
+        out = Path(words[1]) / "model"
+        assert main(["train", "--only", "train", *words]) == 0
         files = {str(path.relative_to(out)): load_file(path) for path in out.rglob("*.safetensors")}
         return {f"{file} {name}": tensor.tolist() for file, parts in files.items() for name, tensor in parts.items()}
 
     first = weights("--run", str(tmp_path / "first"))
     assert weights("--run", str(tmp_path / "first")) == first
-    on = ("--run", str(tmp_path / "second"), "--start", str(tmp_path / "model"))
+    on = ("--run", str(tmp_path / "second"), "--start", str(tmp_path / "first" / "model"))
     second = weights(*on)
     assert second != first and weights(*on) == second
-    assert main(["train", "--only", "train", "--run", str(tmp_path / "first"), "--start", str(tmp_path / "model")]) == 2
+    other = ["--run", str(tmp_path / "first"), "--start", str(tmp_path / "second" / "model")]
+    assert main(["train", "--only", "train", *other]) == 2
 
 
 @pytest.fixture(scope="module")
