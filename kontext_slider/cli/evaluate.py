@@ -9,16 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kontext_slider.cli.options import add_model_arguments, checked
+from kontext_slider.cli.options import add_model_arguments, checked, number
 from kontext_slider.edit import check_seed
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.baselines import BASELINES, Method, by_morpher, ours
+from kontext_slider.evaluate.baselines import BASELINES, by_morpher, ours
 from kontext_slider.evaluate.compare import CEILING, OURS, Setup, compare_all
 from kontext_slider.evaluate.pie_bench import measure_pie_bench, read_pie_bench
 from kontext_slider.evaluate.plots import check_matplotlib
 from kontext_slider.evaluate.report import figures, pie_figures, write_pie_report, write_report, write_truth
 from kontext_slider.evaluate.truth import find_photos, score_truth, summary
 from kontext_slider.features import DISTANCES, default_distance, find_distance
+from kontext_slider.files import make_folder, write_json
 from kontext_slider.metrics.networks import CLIP, ClipEmbedder
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import load_pipeline
@@ -30,6 +31,7 @@ FREE_MORPH = "free-morph"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `evaluate`."""
+    count = number(int, 1, 10**6)
     add_model_arguments(parser)
     parser.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="the report's folder")
     parser.add_argument("--json", type=Path, help="write all means as one JSON object")
@@ -39,11 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--clip", help=f"CLIP, a folder or hub id, for CLIP-dir and --distance clip; {CLIP}")
     truth = parser.add_argument_group("against the truth, edit by edit (without --edits and --pie-bench)")
-    truth.add_argument("--scenes-per-edit", type=int, default=4, help="held-out scenes per edit (default: 4)")
+    truth.add_argument("--scenes-per-edit", type=count, default=4, help="held-out scenes per edit (default: 4)")
     truth.add_argument("--photos", type=Path, help="a folder of photographs to measure on as well")
     compared = parser.add_argument_group("smoothness, calibration, baselines and ablations (with --edits)")
-    compared.add_argument("--edits", type=int, help="number of held-out edits per seed")
-    compared.add_argument("--seeds", type=int, default=1, help="so many seeds from --seed on, pooled (default: 1)")
+    compared.add_argument("--edits", type=count, help="number of held-out edits per seed")
+    compared.add_argument("--seeds", type=count, default=1, help="so many seeds from --seed on, pooled (default: 1)")
     compared.add_argument("--baselines", nargs="*", choices=list(BASELINES), help="default: all, and none on PIE-Bench")
     compared.add_argument(  # the former name
         "--rivals",
@@ -57,36 +59,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ablation", action="append", default=[], metavar="NAME=FOLDER", help="a trained slider of any kind"
     )
     compared.add_argument("--free-morph-model", type=Path, help="Stable Diffusion 2.1, for the baseline free-morph")
-    compared.add_argument("--jobs", type=int, default=1, help="processes that share the edits (default: 1)")
+    compared.add_argument("--jobs", type=count, default=1, help="processes that share the edits (default: 1)")
     compared.add_argument("--strips", type=int, default=4, help="edits to show side by side (default: 4)")
     pie = parser.add_argument_group("on PIE-Bench, the paper's 540 edits")
     pie.add_argument("--pie-bench", type=Path, help="its folder, in its original layout or the hub's (parquet)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, write the report, print the means as JSON."""
-    for name in ("scenes_per_edit", "edits", "seeds", "jobs"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise InvalidInput(f"--{name.replace('_', '-')} is a number of at least 1, not {getattr(args, name)}.")
-    make_room(args.out, args.json)
+    """Measure, write the report, print the means as JSON. Raises InvalidInput or DiskError where there is no room for
+    the results, before hours are spent."""
+    make_folder(args.out)
+    if args.json:
+        make_folder(args.json.parent)
+        if args.json.is_dir():
+            raise InvalidInput(f"--json is a file, and {args.json} is a folder. Give a name in it.")
     if args.pie_bench is not None:
         means = report_pie_bench(args)
     else:
         means = report_truth(args) if args.edits is None else report_comparison(args)
     if args.json:
-        args.json.write_text(json.dumps(means, indent=2) + "\n", encoding="utf-8")
+        write_json(args.json, means)
     print(json.dumps(means))
-
-
-def make_room(out: Path, figures: Path | None) -> None:
-    """Make the folders of a run's results. Raises InvalidInput where they cannot be, before hours are spent."""
-    for flag, folder in (("--out", out), *([("--json", figures.parent)] if figures else [])):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InvalidInput(f"{flag} cannot have the folder {folder} ({error.strerror}). Give another.") from error
-    if figures and figures.is_dir():
-        raise InvalidInput(f"--json is a file, and {figures} is a folder. Give a name in it.")
 
 
 def report_truth(args: argparse.Namespace) -> dict[str, Any]:
@@ -125,7 +118,8 @@ def make_setup(args: argparse.Namespace) -> Setup:
     pipe = load(args)
     baselines = {name: BASELINES[name] for name in (BASELINES if args.baselines is None else args.baselines)}
     if args.free_morph_model:
-        baselines[FREE_MORPH] = load_free_morph(pipe, args.free_morph_model)
+        place = pipe._execution_device, pipe.transformer.dtype
+        baselines[FREE_MORPH] = by_morpher(find_morpher(FREEMORPH, *place, str(args.free_morph_model)))
     return Setup(pipe, find_distance(args.distance, pipe, args.clip), args.distance, baselines, ablations)
 
 
@@ -145,11 +139,6 @@ def parse_ablations(words: list[str]) -> dict[str, Path]:
             raise InvalidInput(f"The name '{name}' is taken. Give every --ablation a name of its own.")
         folders[name] = Path(folder)
     return folders
-
-
-def load_free_morph(pipe: KontextSliderPipeline, folder: Path) -> Method:
-    """FreeMorph on a Stable Diffusion 2.1, between the source and this pipeline's edit."""
-    return by_morpher(find_morpher(FREEMORPH, pipe._execution_device, pipe.transformer.dtype, str(folder)))
 
 
 def command_line(args: argparse.Namespace) -> str:

@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,22 +64,27 @@ class Measures(Smoothness):
 class Result:
     """One method on one edit."""
 
-    measures: Measures
-    curve: tuple[float, ...]  # distance to the source of y_0..y_N, as a share of the full truth's
-    frames: tuple[Image.Image, ...] | None  # at STRENGTHS, where they were to be kept
+    measures: Smoothness
+    curves: dict[str, list[float]]  # by name, at STRENGTHS; "distance": to the source, as a share of the whole
+    frames: list[Image.Image] = field(default_factory=list)  # at STRENGTHS, where they were to be kept
 
 
 @dataclass(frozen=True)
 class MeasuredEdit:
     """One edit by all methods."""
 
-    edit: str
-    instruction: str
-    seed: int
-    is_local: bool  # of one object
-    results: dict[str, Result]  # by method: OURS, baselines, ablations, CEILING
-    phrasing_loss: float  # dB that words which training never saw cost ours at strength 1; below 0 they are better
-    beyond: dict[str, list[float]] | None  # see `score_beyond`
+    facts: dict[str, Any]  # for its rows in a table: "edit", "instruction", "seed"
+    results: dict[str, Result]  # by method, OURS first
+    phrasing_loss: float = (
+        0.0  # dB that words which training never saw cost ours at strength 1; below 0 they are better
+    )
+    beyond: dict[str, list[float]] | None = None  # see `score_beyond`
+
+
+def measures_of(edits: Sequence[MeasuredEdit], *names: str) -> dict[str, list[Any]]:
+    """The measures of some methods, edit by edit in one order; of all where none is named."""
+    names = names or tuple(edits[0].results)
+    return {name: [edit.results[name].measures for edit in edits] for name in names}
 
 
 @dataclass(frozen=True)
@@ -93,8 +99,8 @@ class Comparison:
 
     def measures(self, *names: str, offered: bool = False) -> dict[str, list[Measures]]:
         """Of some methods, on all edits or on those that the model offers."""
-        chosen = [edit for edit in self.edits if not (offered and self.offered) or edit.edit in self.offered]
-        return {name: [edit.results[name].measures for edit in chosen] for name in names}
+        is_all = not (offered and self.offered)
+        return measures_of([edit for edit in self.edits if is_all or edit.facts["edit"] in self.offered], *names)
 
 
 def compare_all(
@@ -159,12 +165,9 @@ def measure_edit(setup: Setup, case: Case, seed: int, keep: bool = False) -> Mea
     results = {name: measure_sweep(reference, frames, setup.distance, whole, keep) for name, frames in sweeps.items()}
     (other,) = ours(pipe, image, case.held_out_instruction, (1.0,), seed)
     return MeasuredEdit(
-        edit=case.edit,
-        instruction=case.instruction,
-        seed=seed,
-        is_local=case.mask is not None,
+        facts={"edit": case.edit, "instruction": case.instruction, "seed": seed},
         results=results,
-        phrasing_loss=results[OURS].measures.full_psnr - psnr(other, levels[-1]),
+        phrasing_loss=psnr(sweeps[OURS][-1], levels[-1]) - psnr(other, levels[-1]),
         beyond=score_beyond(pipe, case, seed) if case.goes_on else None,
     )
 
@@ -189,5 +192,5 @@ def measure_sweep(
         full_psnr_gap=reference.full - decibels[-1],
         right_object=right,
     )
-    curve = tuple((matrix[0] / max(whole, trajectory.TINY)).tolist())
-    return Result(measures, curve, tuple(map(to_image, frames)) if keep else None)
+    curve = (matrix[0] / max(whole, trajectory.TINY)).tolist()
+    return Result(measures, {"distance": curve}, list(map(to_image, frames)) if keep else [])

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from kontext_slider.base_edit import coded
 from kontext_slider.errors import InvalidInput, UnreadableImage
 from kontext_slider.evaluate.baselines import Method
-from kontext_slider.evaluate.compare import STRENGTHS
+from kontext_slider.evaluate.compare import STRENGTHS, MeasuredEdit, Result
 from kontext_slider.images import read_image, working_image
 from kontext_slider.metrics import Picture, to_picture, trajectory
 from kontext_slider.metrics.distances import Distance, psnr
@@ -160,17 +160,6 @@ class PieMeasures(Smoothness):
     background_codec: float | None  # dB that the codec alone leaves there
 
 
-@dataclass(frozen=True)
-class PieResult:
-    """With what its row and its curves are made of."""
-
-    id: str
-    kind: str
-    measures: PieMeasures
-    progress: tuple[float, ...]  # distance to y_0 as a share of y_N's
-    identity: tuple[float, ...]  # cosine to y_0; empty without CLIP
-
-
 def measure_pie_bench(
     pipe: KontextSliderPipeline,
     cases: Iterable[PieCase],
@@ -178,14 +167,16 @@ def measure_pie_bench(
     distance: Distance,
     embedder: ClipEmbedder | None,
     seed: int,
-) -> dict[str, list[PieResult]]:
-    """All methods on all cases, at the model's working size; `seed` draws the noise. InvalidInput for no cases."""
+) -> list[MeasuredEdit]:
+    """All methods on all cases, at the model's working size; `seed` draws the noise. Curves are the "distance" to y_0
+    as a share of y_N's and, with CLIP, the "identity" (see `identity_curve`). InvalidInput for no cases."""
     pipe.set_progress_bar_config(disable=True)
-    results: dict[str, list[PieResult]] = {name: [] for name in methods}
+    edits = []
     for case in tqdm(cases, unit="edit"):
         image = working_image(case.image, pipe.defaults.size, 2 * pipe.vae_scale_factor)
         source, background = to_picture(image), ~resized_mask(case.mask, image.size)
         codec = outside_psnr([coded(pipe, source)], source, background)
+        results = {}
         for name, method in methods.items():
             sweep = [source, *method(pipe, image, case.instruction, STRENGTHS[1:], seed)]
             matrix, captions = distance(sweep), (case.source_prompt, case.target_prompt)
@@ -195,12 +186,12 @@ def measure_pie_bench(
                 background_psnr=outside_psnr(sweep[1:], source, background),
                 background_codec=codec,
             )
-            identity = tuple(identity_curve(embedder.embed_images, sweep).tolist()) if embedder else ()
-            progress = tuple(trajectory.progress(matrix).tolist())
-            results[name].append(PieResult(case.id, case.kind, measures, progress, identity))
-    if not all(results.values()):
+            identity = {"identity": identity_curve(embedder.embed_images, sweep).tolist()} if embedder else {}
+            results[name] = Result(measures, {"distance": trajectory.progress(matrix).tolist(), **identity})
+        edits.append(MeasuredEdit({"id": case.id, "kind": case.kind}, results))
+    if not edits:
         raise InvalidInput("PIE-Bench has none of the edits that the paper measures on here. Download all of it.")
-    return results
+    return edits
 
 
 def outside_psnr(frames: Sequence[Picture], source: Picture, background: NDArray[np.bool_]) -> float | None:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from kontext_slider.evaluate import truth
-from kontext_slider.evaluate.compare import CEILING, OURS, STRENGTHS, Comparison, MeasuredEdit, Measures
-from kontext_slider.evaluate.pie_bench import PieResult
+from kontext_slider.evaluate.compare import CEILING, OURS, STRENGTHS, Comparison, MeasuredEdit, Measures, measures_of
 from kontext_slider.evaluate.plots import plot_curves, plot_strips
 from kontext_slider.metrics.statistics import cell, half_widths, markdown, means, paired, table
+from kontext_slider.metrics.trajectory import Smoothness
 from kontext_slider.variants import VARIANTS
 from kontext_slider.world.edits import family
 
@@ -43,7 +43,7 @@ def figures(comparison: Comparison) -> dict[str, Any]:
     return {
         **means(ours),
         "phrasing_gap": round(float(np.mean([edit.phrasing_loss for edit in comparison.edits])), 4),
-        **{f"full_psnr_{name}": mean for name, mean in full_edits(comparison.edits).items()},
+        **{f"full_psnr_{name}": mean for name, mean in full_edits(ours).items()},
         "distance": comparison.distance,
         "num_edits": len(ours),
         "intervals": half_widths(ours),
@@ -55,11 +55,11 @@ def figures(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def full_edits(edits: Sequence[MeasuredEdit]) -> dict[str, float]:
-    """Mean dB of ours at strength 1, of edits of one object ("local") and of the whole scene ("global")."""
+def full_edits(measures: Sequence[Measures]) -> dict[str, float]:
+    """Mean dB at strength 1, of edits of one object ("local") and of the whole scene ("global")."""
     groups: dict[str, list[float]] = {}
-    for edit in edits:
-        groups.setdefault("local" if edit.is_local else "global", []).append(edit.results[OURS].measures.full_psnr)
+    for row in measures:
+        groups.setdefault("global" if row.right_object is None else "local", []).append(row.full_psnr)
     return {name: round(float(np.mean(values)), 2) for name, values in sorted(groups.items())}
 
 
@@ -72,24 +72,15 @@ def beyond_one(edits: Sequence[MeasuredEdit]) -> dict[str, dict[float, float]]:
 
 def write_report(comparison: Comparison, folder: Path, command: str) -> None:
     """`report.md`, `edits.csv` and plots, into a folder that exists."""
-    title = f"Distance to the source ({comparison.distance}), as a share of the full truth's"
-    methods = list(comparison.edits[0].results)
-    curves = {name: np.mean([edit.results[name].curve for edit in comparison.edits], axis=0) for name in methods}
-    plots = [plot_curves(curves, title, folder / "distance.png", OURS)]
+    titles = {"distance": f"Distance to the source ({comparison.distance}), as a share of the full truth's"}
+    plots = _write_curves(comparison.edits, titles, folder)
     for number, edit in enumerate(comparison.edits):
         if edit.results[OURS].frames:
-            order = dict.fromkeys((OURS, CEILING, *methods))
-            frames = {name: edit.results[name].frames or () for name in order}
-            path = folder / f"strip-{number}-{edit.edit}.jpg"
-            plots.append(plot_strips(frames, STRENGTHS, edit.instruction, path))
-    rows = [
-        {"method": method, "edit": edit.edit, "instruction": edit.instruction, "seed": edit.seed}
-        | asdict(edit.results[method].measures)
-        | {f"distance_{s:.2f}": value for s, value in zip(STRENGTHS, edit.results[method].curve, strict=True)}
-        for method in methods
-        for edit in comparison.edits
-    ]
-    _write_csv(folder / "edits.csv", rows)
+            order = dict.fromkeys((OURS, CEILING, *edit.results))
+            path = folder / f"strip-{number}-{edit.facts['edit']}.jpg"
+            frames = {name: edit.results[name].frames for name in order}
+            plots.append(plot_strips(frames, STRENGTHS, edit.facts["instruction"], path))
+    _write_csv(comparison.edits, folder / "edits.csv")
     _write_page(folder / "report.md", [*report(comparison, command), "## Plots"], plots)
 
 
@@ -112,16 +103,17 @@ def report(comparison: Comparison, command: str) -> list[str]:
     if beyond := beyond_one(comparison.edits):
         rows = [(name, *(f"{value:.1f}" for value in row.values())) for name, row in beyond.items()]
         parts += ["## Ours beyond strength 1", markdown(("", *(f"dB at {s:g}" for s in truth.BEYOND)), rows)]
-    groups: dict[str, list[Measures]] = {}
+    groups: dict[str, list[Smoothness]] = {}
     for edit in comparison.edits:
-        groups.setdefault(family(edit.edit), []).append(edit.results[OURS].measures)
+        groups.setdefault(family(edit.facts["edit"]), []).append(edit.results[OURS].measures)
     names = ("delta_smooth", "linearity_error", "calibration_error", "truth_psnr", "full_psnr", "full_psnr_gap")
     return [*parts, "## Ours, edit by edit", table(groups, (*names, "right_object"), "edit")]
 
 
 def _preface(comparison: Comparison) -> str:
-    full = " and ".join(f"{value:.1f} dB for {name} edits" for name, value in full_edits(comparison.edits).items())
-    seeds = sorted({edit.seed for edit in comparison.edits})
+    ours = comparison.measures(OURS)[OURS]
+    full = " and ".join(f"{value:.1f} dB for {name} edits" for name, value in full_edits(ours).items())
+    seeds = sorted({edit.facts["seed"] for edit in comparison.edits})
     losses = cell(np.array([edit.phrasing_loss for edit in comparison.edits]))
     return (
         f"{len(comparison.edits)} held-out edits, seeds {', '.join(map(str, seeds))}; means with half the width of "
@@ -141,45 +133,40 @@ def _differences(comparison: Comparison) -> str:
     return f"{text}\n\n{markdown(('method', *(name.replace('_', ' ') for name in names)), rows)}"
 
 
-def pie_figures(results: Mapping[str, Sequence[PieResult]], distance: str) -> dict[str, Any]:
+def pie_figures(edits: Sequence[MeasuredEdit], distance: str) -> dict[str, Any]:
     """The means of ours, flat, with its identity curve (None without CLIP), and of the others under "rivals"."""
-    flat = {name: means([row.measures for row in rows]) for name, rows in results.items()}
-    ours = results[OURS]
+    measures = measures_of(edits)
+    ours = measures.pop(OURS)
+    identity = [edit.results[OURS].curves.get("identity", []) for edit in edits]
     return {
-        **flat.pop(OURS),
-        "identity": np.mean([row.identity for row in ours], axis=0).round(4).tolist() or None,
+        **means(ours),
+        "identity": np.mean(identity, axis=0).round(4).tolist() or None,
         "distance": distance,
-        "num_edits": len(ours),
-        "intervals": half_widths([row.measures for row in ours]),
-        "rivals": flat,
+        "num_edits": len(edits),
+        "intervals": half_widths(ours),
+        "rivals": {name: means(rows) for name, rows in measures.items()},
     }
 
 
-def write_pie_report(results: Mapping[str, Sequence[PieResult]], folder: Path, command: str, distance: str) -> None:
+def write_pie_report(edits: Sequence[MeasuredEdit], folder: Path, command: str, distance: str) -> None:
     """`pie-bench.md`, `pie-bench.csv`, a plot of the progress and, with CLIP, one of the identity."""
-    progress = {name: np.mean([row.progress for row in rows], axis=0) for name, rows in results.items()}
-    title = f"Distance to the source ({distance}), as a share of the last frame's"
-    plots = [plot_curves(progress, title, folder / "pie-distance.png", OURS)]
-    if results[OURS][0].identity:
-        identity = {name: np.mean([row.identity for row in rows], axis=0) for name, rows in results.items()}
-        plots.append(plot_curves(identity, "CLIP similarity to the source", folder / "pie-identity.png", OURS))
-    rows = [
-        {"method": name, "id": row.id, "kind": row.kind, **asdict(row.measures)}
-        for name, found in results.items()
-        for row in found
-    ]
-    _write_csv(folder / "pie-bench.csv", rows)
-    ours = results[OURS]
-    kinds = {row.kind: [other.measures for other in ours if other.kind == row.kind] for row in ours}
+    titles = {
+        "distance": f"Distance to the source ({distance}), as a share of the last frame's",
+        "identity": "CLIP similarity to the source",
+    }
+    kinds: dict[str, list[Smoothness]] = {}
+    for edit in edits:
+        kinds.setdefault(edit.facts["kind"], []).append(edit.results[OURS].measures)
     parts = [
         "# Sliders on PIE-Bench",
         f"`{command}`",
-        f"{len(ours)} edits; means with half the width of their bootstrap intervals at 95 %. Distance: {distance}.",
-        table({name: [row.measures for row in rows] for name, rows in results.items()}),
+        f"{len(edits)} edits; means with half the width of their bootstrap intervals at 95 %. Distance: {distance}.",
+        table(measures_of(edits)),
         "## Ours, type by type",
         table(kinds, head="type"),
     ]
-    _write_page(folder / "pie-bench.md", parts, plots)
+    _write_csv(edits, folder / "pie-bench.csv")
+    _write_page(folder / "pie-bench.md", parts, _write_curves(edits, titles, folder, "pie-"))
 
 
 def write_truth(scores: Sequence[truth.Score], folder: Path, command: str) -> None:
@@ -195,7 +182,27 @@ def _write_page(path: Path, parts: Sequence[str], plots: Sequence[str]) -> None:
     path.write_text("\n\n".join([*parts, *(f"![{name}]({name})" for name in plots)]) + "\n", encoding="utf-8")
 
 
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _write_curves(
+    edits: Sequence[MeasuredEdit], titles: Mapping[str, str], folder: Path, prefix: str = ""
+) -> list[str]:
+    """A plot of the means of each curve that was measured; returns the file names."""
+    names = []
+    for curve in edits[0].results[OURS].curves:
+        lines = {
+            name: np.mean([edit.results[name].curves[curve] for edit in edits], axis=0) for name in edits[0].results
+        }
+        names.append(plot_curves(lines, titles[curve], folder / f"{prefix}{curve}.png", OURS))
+    return names
+
+
+def _write_csv(edits: Sequence[MeasuredEdit], path: Path) -> None:
+    """A row for each method and edit: what it is, its measures and its curves."""
+    rows = []
+    for method in edits[0].results:
+        for edit in edits:
+            result = edit.results[method]
+            curves = {f"{c}_{s:.2f}": v for c, vs in result.curves.items() for s, v in zip(STRENGTHS, vs, strict=True)}
+            rows.append({"method": method, **edit.facts, **asdict(result.measures), **curves})
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()

@@ -7,10 +7,11 @@ import shlex
 import pytest
 
 from kontext_slider.cli import build_parser, main
-from kontext_slider.cli.evaluate import command_line, load_free_morph, parse_ablations
+from kontext_slider.cli.evaluate import command_line, make_setup, parse_ablations
 from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.truth import Score
 from kontext_slider.images import read_image
+from tests.cli.helpers import status_of
 from tests.evaluate.pie import original_folder
 from tests.metrics.networks import save_tiny_clip
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
@@ -129,15 +130,16 @@ def test_ablations_are_named_folders():
             parse_ablations(words)
 
 
-def test_free_morph_is_the_morpher_on_the_folder_that_was_named(monkeypatch, tmp_path):
+def test_free_morph_is_the_morpher_on_the_folder_that_was_named(model, monkeypatch, tmp_path):
     """Its weights are on no machine of ours: were its name or the order of the arguments another, nobody would see."""
     asked = []
     made = "kontext_slider.train.data.morph.freemorph.FreeMorph.from_pretrained"
     monkeypatch.setattr(made, lambda *args: asked.append(args) or (lambda pipe, source, *rest: [source]))
-    pipe = tiny_pipeline()
-    method = load_free_morph(pipe, tmp_path)
-    assert asked == [(str(tmp_path), pipe.device, pipe.dtype)]
-    assert method(pipe, tiny_image(), INSTRUCTION, (0.5,), 0)[0].shape == (32, 32, 3)
+    words = ["--model", str(model / "model"), "--distance", "rms", "--free-morph-model", str(tmp_path)]
+    setup = make_setup(build_parser(["evaluate"]).parse_args(["evaluate", *words, "--baselines"]))
+    assert asked == [(str(tmp_path), setup.pipe.device, setup.pipe.dtype)] and list(setup.baselines) == ["free-morph"]
+    frames = setup.baselines["free-morph"](setup.pipe, tiny_image(), INSTRUCTION, (0.5,), 0)
+    assert frames[0].shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +148,8 @@ def test_free_morph_is_the_morpher_on_the_folder_that_was_named(monkeypatch, tmp
 )
 def test_counts_start_at_one(flag, capsys):
     """No edits, and the means are of nothing."""
-    assert main(["evaluate", flag, "0"]) == 2
-    assert "at least 1" in capsys.readouterr().err
+    assert status_of(["evaluate", flag, "0"]) == 2
+    assert "from 1 to" in capsys.readouterr().err
 
 
 def test_the_seed_reaches_the_scenes_of_the_truth(model, monkeypatch, tmp_path):
@@ -173,9 +175,9 @@ def test_seeds_are_held_out_ones(capsys):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--out", "file"], "--out cannot"),
-        (["--out", "file/below"], "--out cannot"),
-        (["--out", "folder", "--json", "file/figures.json"], "--json cannot"),
+        (["--out", "file"], "folder file cannot be made"),
+        (["--out", "file/below"], "folder file/below cannot be made"),
+        (["--out", "folder", "--json", "file/figures.json"], "folder file cannot be made"),
         (["--out", "folder", "--json", "folder"], "is a folder"),
     ],
 )

@@ -58,14 +58,15 @@ def test_measures_of_one_edit(pipe, cases):
     assert set(rows) == {"ours", "fade", CEILING}
     for row in rows.values():
         assert all(value is not None and np.isfinite(value) for value in vars(row.measures).values())
-        assert len(row.frames) == len(row.curve) == len(STRENGTHS) and row.curve[0] == 0
+        curve = row.curves["distance"]
+        assert len(row.frames) == len(curve) == len(STRENGTHS) and curve[0] == 0
 
 
 def test_the_truth_itself_is_perfect_but_for_the_codec(pipe, cases, monkeypatch):
     """Measures by which the truth does not score best measure something else."""
     monkeypatch.setattr(compare, "coded", lambda pipe, picture: picture)
     row = measure_edit(setup_of(pipe), cases["recolour-red"], seed=0).results[CEILING]
-    assert row.measures.truth_psnr == row.measures.full_psnr == 99 and row.curve[-1] == pytest.approx(1)
+    assert row.measures.truth_psnr == row.measures.full_psnr == 99 and row.curves["distance"][-1] == pytest.approx(1)
     assert row.measures.calibration_error < 0.01 and row.measures.leakage < 0.002 and row.measures.right_object == 1
     assert row.measures.monotonicity == pytest.approx(1)
 
@@ -99,7 +100,7 @@ def test_the_mean_to_the_truth_leaves_strength_0_out(off_by_a_tenth):
 
 def test_a_sweep_starts_at_the_source_and_not_at_the_frame_of_strength_0(off_by_a_tenth):
     """From its own frame at 0, what a method loses there is free: .19 of .6 for the first step, and not .2."""
-    assert off_by_a_tenth.curve[:2] == pytest.approx((0, 0.2 / 0.6), abs=1e-4)
+    assert off_by_a_tenth.curves["distance"][:2] == pytest.approx([0, 0.2 / 0.6], abs=1e-4)
 
 
 def test_the_loss_of_other_words_is_in_decibels_of_the_full_edit(pipe, cases):

@@ -188,7 +188,7 @@ class Brightness:
 
 def test_measures_start_at_the_source(folder):
     """The paper's y_0 is the source itself: with the frame at 0 in its place, what strength 0 loses is free."""
-    results = measure_pie_bench(
+    edits = measure_pie_bench(
         tiny_pipeline(),
         read_pie_bench(folder),
         {"ours": ours, "fade": BASELINES["pixel-cross-fade"]},
@@ -196,11 +196,13 @@ def test_measures_start_at_the_source(folder):
         Brightness(),
         seed=0,
     )
-    for row in (*results["ours"], *results["fade"]):
-        assert row.progress[0] == 0 and row.progress[-1] == 1 and row.identity[0] == pytest.approx(1)
+    for row in (row for edit in edits for row in edit.results.values()):
+        assert row.curves["distance"][0] == 0 and row.curves["distance"][-1] == 1
+        assert row.curves["identity"][0] == pytest.approx(1)
         assert all(np.isfinite(value) for value in vars(row.measures).values())
-    assert results["fade"][0].measures.delta_smooth < 0.02 and results["fade"][0].measures.linearity_error < 0.02
-    figures = pie_figures(results, "rms")
+    fade = edits[0].results["fade"].measures
+    assert fade.delta_smooth < 0.02 and fade.linearity_error < 0.02
+    figures = pie_figures(edits, "rms")
     assert figures["rivals"]["fade"]["background_psnr"] > 0 and len(figures["identity"]) == 7
 
 
@@ -229,8 +231,8 @@ def test_the_background_is_measured_outside_the_mask():
         frame[:, :16] = 0
         return [frame] * len(strengths)
 
-    (row,) = measure_pie_bench(tiny_pipeline(), [case], {"ours": darken_left}, rms, None, seed=0)["ours"]
-    assert row.measures.background_psnr == pytest.approx(20, abs=1e-3)
+    (edit,) = measure_pie_bench(tiny_pipeline(), [case], {"ours": darken_left}, rms, None, seed=0)
+    assert edit.results["ours"].measures.background_psnr == pytest.approx(20, abs=1e-3)
 
 
 def test_a_single_pixel_of_a_mask_is_no_background():

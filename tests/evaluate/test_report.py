@@ -11,9 +11,9 @@ ROW = Measures(0.1, 0.2, 0.1, 1.0, 0.05, 30.0, 29.0, None, 0.1, 0.2, None)
 
 def comparison(offered: str, *beyond: float) -> Comparison:
     """Of a night and a fog, on a model that is said to be able to do one edit. `beyond`: dB there, a night for each."""
-    results = dict.fromkeys((OURS, CEILING), Result(ROW, STRENGTHS, None))
-    edits = [MeasuredEdit(edit, edit, 0, False, results, 0.0, None) for edit in ("night", "fog")]
-    edits += [MeasuredEdit("night", "", 0, False, results, 0.0, {"slider": [30, 29, db]}) for db in beyond]
+    results = dict.fromkeys((OURS, CEILING), Result(ROW, {"distance": list(STRENGTHS)}))
+    edits = [MeasuredEdit({"edit": edit, "seed": 0}, results) for edit in ("night", "fog")]
+    edits += [MeasuredEdit(edits[0].facts, results, beyond={"slider": [30, 29, db]}) for db in beyond]
     return Comparison(edits, (), (), "rms", frozenset({offered}))
 
 
