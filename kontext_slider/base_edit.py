@@ -8,6 +8,7 @@ Legend: B rows of a batch, L target tokens, S source tokens, C channels of a pac
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 
 import torch
@@ -59,16 +60,8 @@ class BaseEdit:
 
     def velocity_under(self, text: TextEncoding) -> Velocity:
         """The velocity under a text. At the noise, where every strength starts, it is computed once."""
-        at_noise: dict[float, Tensor] = {}
-
-        def velocity(z: Tensor, sigma: float) -> Tensor:
-            if z is not self.noise.latents:
-                return self.velocity(z, sigma, text)
-            if sigma not in at_noise:
-                at_noise[sigma] = self.velocity(z, sigma, text)
-            return at_noise[sigma]
-
-        return velocity
+        at_noise = cache(lambda sigma: self.velocity(self.noise.latents, sigma, text))
+        return lambda z, sigma: at_noise(sigma) if z is self.noise.latents else self.velocity(z, sigma, text)
 
     def velocity_to_source(self, z: Tensor, sigma: float) -> Tensor:
         """The velocity of the straight path that ends at the source."""

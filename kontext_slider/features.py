@@ -11,7 +11,7 @@ Legend: n pictures, S source tokens in h rows of w, D width of the transformer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
 import numpy as np
@@ -50,20 +50,17 @@ def find_distance(name: str, pipe: KontextSliderPipeline | None = None, clip: st
     Raises InvalidInput for a name that is none, a package that is not installed, weights that cannot be read.
     """
     device = pipe._execution_device if pipe else torch.device("cpu")
-    match name:
-        case "dreamsim":
-            return networks.dreamsim_distance(device)
-        case "lpips":
-            return networks.lpips_distance(device)
-        case "clip":
-            return networks.cosine_distance(networks.ClipEmbedder(clip or networks.CLIP, device).embed_images)
-        case "pocket":
-            return block_distance(pipe or load_pipeline("pocket", device=device))
-        case "ssim":
-            return ssim
-        case "rms":
-            return rms
-    raise InvalidInput(f"There is no distance '{name}'. Choose one of: {', '.join(DISTANCES)}.")
+    makers: dict[str, Callable[[], Distance]] = {
+        "dreamsim": lambda: networks.dreamsim_distance(device),
+        "lpips": lambda: networks.lpips_distance(device),
+        "clip": lambda: networks.cosine_distance(networks.ClipEmbedder(clip or networks.CLIP, device).embed_images),
+        "pocket": lambda: block_distance(pipe or load_pipeline("pocket", device=device)),
+        "ssim": lambda: ssim,
+        "rms": lambda: rms,
+    }
+    if name not in makers:
+        raise InvalidInput(f"There is no distance '{name}'. Choose one of: {', '.join(DISTANCES)}.")
+    return makers[name]()
 
 
 def block_distance(pipe: KontextSliderPipeline) -> Distance:

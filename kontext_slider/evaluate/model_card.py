@@ -65,14 +65,13 @@ def write_card(
     offered: Mapping[str, Sequence[str]],
 ) -> None:
     """`README.md` in the model's folder. offered: edit name -> instructions, of the edits that work."""
-    edits = "\n".join(
-        f"- {name} ({EDITS[name].category}): {', '.join(words[:2])}, ..." for name, words in offered.items()
-    )
+    rows = [f"- {name} ({EDITS[name].category}): {', '.join(words[:2])}, ..." for name, words in offered.items()]
     missing = ", ".join(name for name in EDITS if name not in offered) or "none"
     sections = [
         _HEADER,
-        f"## Edits it knows\n\n{edits}\n\nTrained, but not yet 3 dB nearer to the truth than the untouched picture, "
-        f"and therefore not offered: {missing}.\n",
+        "## Edits it knows\n\n" + "\n".join(rows) + "\n",
+        "Trained, but not yet 3 dB nearer to the truth than the untouched picture, and therefore not offered: "
+        f"{missing}.\n",
         training,
         "## Measured\n\nPSNR in dB against the ground truth, by edit and strength; `codec at 1` is what the codec "
         "alone leaves of the truth at full strength; `progress` is the root-mean-square distance to the frame at "

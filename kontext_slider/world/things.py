@@ -10,7 +10,6 @@ is the window of the picture that it is drawn in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -102,10 +101,9 @@ def _surface(part: NDArray, thing: Thing, brightness: NDArray, inside: NDArray, 
 def _pattern(thing: Thing, window: Window) -> NDArray:
     """Signed distance of white stripes or dots, which grow from nothing with the amount."""
     period = 0.2
-    across = (window.x / period + 0.5) % 1 - 0.5
+    across, up = ((place / period + 0.5) % 1 - 0.5 for place in (window.x, window.y))
     if thing.pattern == "stripes":
         return (np.abs(across) - 0.25 * thing.pattern_amount) * period
-    up = (window.y / period + 0.5) % 1 - 0.5
     return (np.hypot(across, up) - 0.36 * thing.pattern_amount) * period
 
 
@@ -152,9 +150,8 @@ def _solid(kind: str, light: float, x: NDArray, y: NDArray) -> tuple[NDArray, ND
 def _draw_solid(part, thing: Thing, light: float, seed: int, window: Window):
     distance, brightness = _solid(thing.kind, light, window.x, window.y)
     if thing.change > 0:
-        other, its_brightness = _solid(thing.becomes, light, window.x, window.y)
-        distance = distance + thing.change * (other - distance)
-        brightness = brightness + thing.change * (its_brightness - brightness)
+        others = _solid(thing.becomes, light, window.x, window.y)
+        distance, brightness = (a + thing.change * (b - a) for a, b in zip((distance, brightness), others, strict=True))
     return _surface(part, thing, brightness, cover(distance, 2 * window.pixel), window, seed)
 
 
@@ -207,18 +204,12 @@ def _draw_lamp(part, thing: Thing, light: float, seed: int, window: Window):
     return _surface(part, thing, lit, cover(head, 2 * pixel), window, seed)
 
 
-_DRAW: dict[str, Callable[..., NDArray]] = {
-    "tree": _draw_tree,
-    "house": _draw_house,
-    "car": _draw_car,
-    "lamp": _draw_lamp,
-}
+_DRAW = {"tree": _draw_tree, "house": _draw_house, "car": _draw_car, "lamp": _draw_lamp}
 
 
 def silhouette(thing: Thing, u: NDArray, v: NDArray, pixel: float) -> NDArray[np.bool_]:
     """True where an object covers the picture, (H, W)."""
-    plain = replace(thing, colour=(1.0, 1.0, 1.0), finish_amount=0.0, pattern_amount=0.0)
     dark, bright = np.zeros((*u.shape, 3)), np.ones((*u.shape, 3))
     for picture in (dark, bright):
-        draw_thing(picture, plain, 0.0, 0, u, v, pixel)
+        draw_thing(picture, replace(thing, finish_amount=0.0, pattern_amount=0.0), 0.0, 0, u, v, pixel)
     return (bright - dark).max(-1) < 0.98

@@ -165,11 +165,16 @@ def test_every_instruction_belongs_to_one_edit():
         assert not any("{" in text or "%" in text for text in sentences)
 
 
+@pytest.fixture(scope="module")
+def distance():
+    """One of the two that the reparametrisation is measured by."""
+    return find_distance("pocket")
+
+
 @pytest.mark.parametrize("name", ["fog", "night", "underwater", "posterise"])
-def test_equal_steps_look_equal(name):
+def test_equal_steps_look_equal(name, distance):
     """A haze whose density grows evenly is nearly whole at half the slider."""
     drawn, target = scene_for(name, 4)
-    distance = find_distance("pocket")  # one of the two that the reparametrisation is measured by
 
     def unevenness(reparametrised: bool) -> float:
         frames = [EDITS[name].apply(drawn, s, 256, 256, target, reparametrised) for s in np.linspace(0, 1, 7)]
