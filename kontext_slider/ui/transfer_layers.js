@@ -19,6 +19,7 @@ class TransferLayers {
   affine = null; // textures; affine has three layers for each transfer, one for each channel of the result
   detail = null; // null: no transfer has any
   table = null;
+  version = 0; // of what the layers hold
   sizes = { affine: null, detail: null }; // {width, height}
   strengths = [];
   layers = []; // of the strengths
@@ -47,6 +48,7 @@ class TransferLayers {
     if (layout !== this.#layout || sorted.length > this.#capacity) this.#allocate(affine, withDetail && withDetail.detail);
     this.#layout = layout;
     this.#place();
+    this.version++;
     this.strengths = sorted.map((entry) => entry.strength);
     this.layers = this.#entries.map((entry) => this.#held.get(entry.transfer));
     this.#uploadTable();

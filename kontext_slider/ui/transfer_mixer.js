@@ -1,5 +1,7 @@
-// One strength for the whole picture: its transfer is computed once at the transfer's own size, and its detail enlarged to
-// the columns of the canvas, before the picture is drawn. The picture's shader then takes 3 + 3 samples, not 6 + 18.
+// What is computed before the picture is drawn, so that its shader takes fewer samples of each pixel: the detail enlarged
+// to the columns of the canvas, and where the picture has one strength, the transfer at that strength.
+// Samples without: 6 of affine maps and 18 of detail; with one strength: 3 and 3; with a strength map: 6 and 6.
+const MOST_BYTES = 128e6; // of what is kept for a strength map
 const MIX_SHADER = `
 uniform sampler2DArray affine;
 uniform vec3 neighbours;
@@ -41,39 +43,48 @@ void main() {
 
 class TransferMixer {
   #gl;
-  #format; // of the targets; null: this browser draws into none that would do
-  #framebuffer;
+  #format = null; // of the targets; null: this browser draws into none that would do
+  #bytes = 16; // of a pixel there
+  #framebuffer = null;
   #programs = {};
-  #targets = {}; // name -> {texture, key}
+  #targets = {}; // name -> {texture, size, content}
 
   constructor(gl) {
     this.#gl = gl;
     const isWhole = gl.getExtension("EXT_color_buffer_float");
     const isHalf = isWhole || gl.getExtension("EXT_color_buffer_half_float");
     const isExact = isWhole && gl.getExtension("OES_texture_float_linear");
-    this.#format = isExact ? gl.RGBA32F : isHalf ? gl.RGBA16F : null;
-    if (this.isPossible) this.#framebuffer = gl.createFramebuffer();
+    if (!isHalf) return;
+    this.#format = isExact ? gl.RGBA32F : gl.RGBA16F;
+    this.#bytes = isExact ? 16 : 8;
+    this.#framebuffer = gl.createFramebuffer();
   }
 
-  get isPossible() {
-    return this.#format !== null;
-  }
-
-  // Textures {affine, detail} for `neighbours` ([lower layer, upper layer, part]) of `layers`, and for a picture at `left`
-  // with `width` in a target with `columns`, pixels. Binds another framebuffer.
+  // {affine, detail, variants}: textures, and the variants of the shader that reads them, for `neighbours` ([lower layer,
+  // upper layer, part]) of `layers`, and for a picture at `left` with `width` in a target with `columns`, pixels.
+  // Binds another framebuffer.
   mix(layers, neighbours, { left, width }, columns) {
+    if (!this.#format) return this.#asTheyAre(layers);
+    const targets = this.#make("mixed", layers, columns, 1);
+    this.#drawAffine(layers, neighbours, targets.affine.texture, 0);
+    if (targets.detail) this.#drawDetail(layers, neighbours, targets.detail, 0, { left, width });
+    return this.#result(targets, ["MIXED", "COLUMNS"]);
+  }
+
+  // The same for all strengths at once. It is kept until the transfers or the picture's place change.
+  prepare(layers, { left, width }, columns) {
     const { affine, detail } = layers.sizes;
-    const mixed = this.#target("affine", affine.width, affine.height, 3);
-    const use = this.#use("affine", MIX_SHADER, mixed, layers.affine, affine, 3);
-    this.#gl.uniform3f(use("neighbours"), ...neighbours);
-    this.#gl.drawArrays(this.#gl.TRIANGLES, 0, 3);
-    if (!detail) return { affine: mixed, detail: null };
-    const enlarged = this.#target("detail", columns, detail.height, 1);
-    const location = this.#use("detail", COLUMNS_SHADER, enlarged, layers.detail, { width: columns, height: detail.height }, 1);
-    this.#gl.uniform3f(location("neighbours"), ...neighbours);
-    this.#gl.uniform2f(location("place"), left, width);
-    this.#gl.drawArrays(this.#gl.TRIANGLES, 0, 3);
-    return { affine: mixed, detail: enlarged };
+    const depth = 1 + Math.max(...layers.layers);
+    const pixels = depth * (3 * affine.width * affine.height + (detail ? columns * detail.height : 0));
+    if (!this.#format || pixels * this.#bytes > MOST_BYTES) return this.#asTheyAre(layers);
+    const targets = this.#make("all", layers, columns, depth);
+    const isNew = (target, content) => target.content !== content && ((target.content = content), true);
+    if (isNew(targets.affine, layers.version + ""))
+      for (const layer of layers.layers) this.#drawAffine(layers, [layer, layer, 0], targets.affine.texture, layer);
+    if (targets.detail && isNew(targets.detail, [layers.version, left, width].join()))
+      for (const layer of layers.layers)
+        this.#drawDetail(layers, [layer, layer, 0], targets.detail, layer, { left, width });
+    return this.#result(targets, ["COLUMNS"]);
   }
 
   dispose() {
@@ -82,30 +93,67 @@ class TransferMixer {
     this.#gl.deleteFramebuffer(this.#framebuffer);
   }
 
+  #asTheyAre({ affine, detail }) {
+    return { affine, detail, variants: [] };
+  }
+
+  #result({ affine, detail }, variants) {
+    return { affine: affine.texture, detail: detail && detail.texture, variants };
+  }
+
+  // The targets by that name, for so many transfers.
+  #make(name, { sizes: { affine, detail } }, columns, depth) {
+    return {
+      affine: this.#target(name + " affine", affine.width, affine.height, 3 * depth),
+      detail: detail && this.#target(name + " detail", columns, detail.height, depth),
+    };
+  }
+
   #target(name, width, height, depth) {
     const gl = this.#gl;
-    const key = [width, height].join();
+    const size = [width, height, depth].join();
     const held = this.#targets[name];
-    if (held && held.key === key) return held.texture;
+    if (held && held.size === size) return held;
     if (held) gl.deleteTexture(held.texture);
     const texture = makeTexture(gl, gl.TEXTURE_2D_ARRAY, gl.LINEAR);
     gl.texStorage3D(gl.TEXTURE_2D_ARRAY, 1, this.#format, width, height, depth);
-    this.#targets[name] = { texture, key };
-    return texture;
+    return (this.#targets[name] = { texture, size, width, content: "" });
   }
 
-  // Draw with a program from `source` into all layers of `target`. Returns the program's uniforms by name.
-  #use(name, shader, target, source, { width, height }, depth) {
+  #drawAffine({ affine, sizes }, neighbours, target, layer) {
+    const location = this.#use("affine", MIX_SHADER, affine);
+    this.#gl.uniform3f(location("neighbours"), ...neighbours);
+    this.#draw(target, [3 * layer, 3 * layer + 1, 3 * layer + 2], sizes.affine);
+  }
+
+  #drawDetail({ detail, sizes }, neighbours, target, layer, { left, width }) {
+    const location = this.#use("detail", COLUMNS_SHADER, detail);
+    this.#gl.uniform3f(location("neighbours"), ...neighbours);
+    this.#gl.uniform2f(location("place"), left, width);
+    this.#draw(target.texture, [layer], { width: target.width, height: sizes.detail.height });
+  }
+
+  // The uniforms of a program, which reads the texture `name`.
+  #use(name, shader, texture) {
     const gl = this.#gl;
     this.#programs[name] ||= shaderProgram(gl, shader);
     const { program, location } = this.#programs[name];
     gl.useProgram(program);
-    bindTextures(gl, location, [[name, gl.TEXTURE_2D_ARRAY, source]]);
-    gl.bindFramebuffer(gl.FRAMEBUFFER, this.#framebuffer);
-    for (let layer = 0; layer < 3; layer++)
-      gl.framebufferTextureLayer(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0 + layer, layer < depth ? target : null, 0, layer);
-    gl.drawBuffers([0, 1, 2].slice(0, depth).map((layer) => gl.COLOR_ATTACHMENT0 + layer));
-    gl.viewport(0, 0, width, height);
+    bindTextures(gl, location, [[name, gl.TEXTURE_2D_ARRAY, texture]]);
     return location;
+  }
+
+  // Into these layers of a target, one for each output of the program.
+  #draw(target, layers, { width, height }) {
+    const gl = this.#gl;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.#framebuffer);
+    const outputs = [0, 1, 2].map((index) => gl.COLOR_ATTACHMENT0 + index);
+    outputs.forEach((output, index) => {
+      const isUsed = index < layers.length;
+      gl.framebufferTextureLayer(gl.FRAMEBUFFER, output, isUsed ? target : null, 0, isUsed ? layers[index] : 0);
+    });
+    gl.drawBuffers(outputs.slice(0, layers.length));
+    gl.viewport(0, 0, width, height);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
   }
 }

@@ -20,7 +20,7 @@ void cubicTaps(float at, float size, out vec3 places, out vec3 weights) {
 
 const FRAGMENT_SHADER = `
 uniform sampler2D photograph, tile, strengthMap, table;
-uniform sampler2DArray affine, detail; // MIXED: those of transfer_mixer.js
+uniform sampler2DArray affine, detail; // MIXED: of one strength; COLUMNS: detail is as wide as the target
 uniform vec2 rows;          // of the target: y of the picture = rows.x + rows.y * y of the fragment
 uniform vec4 place;         // of the photograph in the target: left, top, width, height in pixels
 uniform vec4 tilePlace;     // of the tile in the photograph: left, top, width, height in [0, 1]
@@ -53,43 +53,36 @@ vec3 neighboursAt(vec2 at) {
 #endif
 }
 
+vec4 layered(sampler2DArray transfers, vec2 at, float perTransfer, float more, vec3 between) {
 #ifdef MIXED
-float mapped(vec2 at, vec3 between, float channel, vec4 source) {
-  return dot(textureLod(affine, vec3(at, channel), 0.0), source);
-}
-
-vec3 detailAt(vec2 at, vec3 between) {
-  vec3 size = vec3(textureSize(detail, 0)), y, weights;
-  float x = gl_FragCoord.x / size.x;
-  cubicTaps(at.y, size.y, y, weights);
-  return weights.x * textureLod(detail, vec3(x, y.x, 0), 0.0).rgb + weights.y * textureLod(detail, vec3(x, y.y, 0), 0.0).rgb
-    + weights.z * textureLod(detail, vec3(x, y.z, 0), 0.0).rgb;
-}
+  return textureLod(transfers, vec3(at, more), 0.0);
 #else
-float mapped(vec2 at, vec3 between, float channel, vec4 source) {
-  vec4 lower = textureLod(affine, vec3(at, 3.0 * between.x + channel), 0.0);
-  vec4 upper = textureLod(affine, vec3(at, 3.0 * between.y + channel), 0.0);
-  return dot(mix(lower, upper, between.z), source);
+  vec4 lower = textureLod(transfers, vec3(at, perTransfer * between.x + more), 0.0);
+  return mix(lower, textureLod(transfers, vec3(at, perTransfer * between.y + more), 0.0), between.z);
+#endif
 }
 
-vec3 detailTap(float x, float y, vec3 between) {
-  vec3 lower = textureLod(detail, vec3(x, y, between.x), 0.0).rgb;
-  return mix(lower, textureLod(detail, vec3(x, y, between.y), 0.0).rgb, between.z);
+float mapped(vec2 at, float channel, vec3 between, vec4 source) {
+  return dot(layered(affine, at, 3.0, channel, between), source);
 }
 
 vec3 detailRow(vec3 x, vec3 weights, float y, vec3 between) {
-  return weights.x * detailTap(x.x, y, between) + weights.y * detailTap(x.y, y, between)
-    + weights.z * detailTap(x.z, y, between);
+#ifdef COLUMNS
+  return layered(detail, vec2(gl_FragCoord.x / float(textureSize(detail, 0).x), y), 1.0, 0.0, between).rgb;
+#else
+  return weights.x * layered(detail, vec2(x.x, y), 1.0, 0.0, between).rgb
+    + weights.y * layered(detail, vec2(x.y, y), 1.0, 0.0, between).rgb
+    + weights.z * layered(detail, vec2(x.z, y), 1.0, 0.0, between).rgb;
+#endif
 }
 
 vec3 detailAt(vec2 at, vec3 between) {
-  vec3 size = vec3(textureSize(detail, 0)), x, y, weights, across;
-  cubicTaps(at.x, size.x, x, across);
-  cubicTaps(at.y, size.y, y, weights);
-  return weights.x * detailRow(x, across, y.x, between) + weights.y * detailRow(x, across, y.y, between)
-    + weights.z * detailRow(x, across, y.z, between);
+  vec3 x, y, across, down;
+  cubicTaps(at.x, float(textureSize(detail, 0).x), x, across);
+  cubicTaps(at.y, float(textureSize(detail, 0).y), y, down);
+  return down.x * detailRow(x, across, y.x, between) + down.y * detailRow(x, across, y.y, between)
+    + down.z * detailRow(x, across, y.z, between);
 }
-#endif
 
 vec3 heat(vec3 difference) {
   float at = 4.0 * clamp(max(max(difference.r, difference.g), difference.b) / FULL_HEAT, 0.0, 1.0);
@@ -101,8 +94,8 @@ void main() {
   vec2 pixel = vec2(gl_FragCoord.x, rows.x + rows.y * gl_FragCoord.y);
   vec2 exact = (pixel - place.xy) / place.zw, at = clamp(exact, 0.0, 1.0);
   vec3 source = sourceAt(at), between = neighboursAt(at);
-  vec3 edited = vec3(mapped(at, between, 0.0, vec4(source, 1.0)), mapped(at, between, 1.0, vec4(source, 1.0)),
-    mapped(at, between, 2.0, vec4(source, 1.0)));
+  vec4 one = vec4(source, 1.0);
+  vec3 edited = vec3(mapped(at, 0.0, between, one), mapped(at, 1.0, between, one), mapped(at, 2.0, between, one));
 #ifdef DETAIL
   edited += detailAt(at, between);
 #endif
@@ -131,8 +124,8 @@ function compileShader(gl, program, kind, source) {
   return shader;
 }
 
-// A program of a fragment shader with the given variants ("TILE", "STRENGTH_MAP", "DETAIL", "DIFFERENCE", "MIXED"), and
-// its uniforms by name.
+// A program of a fragment shader with the given variants ("TILE", "STRENGTH_MAP", "DETAIL", "DIFFERENCE", "MIXED",
+// "COLUMNS"), and its uniforms by name.
 function shaderProgram(gl, source, variants = []) {
   const program = gl.createProgram();
   const defines = variants.map((name) => `#define ${name}\n`).join("") + heatDefines();
