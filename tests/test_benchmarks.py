@@ -171,3 +171,25 @@ def test_progress_is_measured_on_the_edits_own_parameter(scripts):
 
     progress = measure_progress("fog", [rms], 1, 64)
     assert progress[0] == 0 and progress[-1] == 1 and progress[4] > 0.6
+
+
+@pytest.mark.browser
+def test_the_canvas_benchmark_draws_what_it_times(scripts, monkeypatch, capsys):
+    """The time of an empty canvas, or of a context that was lost, is short too."""
+    import bench_canvas
+
+    if bench_canvas.find_chromium() is None:
+        pytest.skip("no Chromium or Chrome on this machine: install one to run this test")
+    monkeypatch.setattr(bench_canvas, "CANVASES", ((90, 64),))
+    monkeypatch.setattr(bench_canvas, "PHOTOGRAPH_SIDE", 256)
+    monkeypatch.setattr(bench_canvas, "FRAMES", 3)
+    drawn = []
+    upload = bench_canvas.upload
+    monkeypatch.setattr(bench_canvas, "upload", lambda page: drawn.append(page.canvas(strength=1.0)) or upload(page))
+    monkeypatch.setattr(sys, "argv", ["bench_canvas.py", "--rounds", "1", "--size", "64"])
+    bench_canvas.main()
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    for kind, picture in zip(("colours", "detail"), drawn, strict=True):
+        assert set(line[kind]["ms"]["90 x 64"]) == {"strength", "map", "map, new place"}
+        assert all(value > 0 for value in line[kind]["ms"]["90 x 64"].values()) and line[kind]["upload_ms"] > 0
+        assert picture[32, 45, 3] == 255 and picture[..., :3].std() > 10
