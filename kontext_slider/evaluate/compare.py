@@ -150,6 +150,7 @@ class Reference:
     levels: list[Picture]  # truths at NUM_LEVELS + 1 strengths
     zero: float  # dB of the codec on the source
     full: float  # dB of the base model's edit
+    whole: float  # distance from the source to the full truth
 
 
 def measure_edit(setup: Setup, case: Case, seed: int, keep: bool = False) -> MeasuredEdit:
@@ -158,11 +159,11 @@ def measure_edit(setup: Setup, case: Case, seed: int, keep: bool = False) -> Mea
     levels = [case.truth(level / NUM_LEVELS) for level in range(NUM_LEVELS + 1)]
     zero = psnr(coded(pipe, case.source), case.source)
     full = psnr(edited_picture(pipe, image, case.instruction, seed), levels[-1])
-    reference, whole = Reference(case, levels, zero, full), setup.distance([case.source, levels[-1]])[0, 1]
+    reference = Reference(case, levels, zero, full, setup.distance([case.source, levels[-1]])[0, 1])
     methods = {OURS: ours, **setup.baselines, **setup.ablations}
     sweeps = {name: method(pipe, image, case.instruction, STRENGTHS, seed) for name, method in methods.items()}
     sweeps[CEILING] = [np.clip(coded(pipe, truth), 0, 1) for truth in levels[:: NUM_LEVELS // NUM_STEPS]]
-    results = {name: measure_sweep(reference, frames, setup.distance, whole, keep) for name, frames in sweeps.items()}
+    results = {name: measure_sweep(reference, frames, setup.distance, keep) for name, frames in sweeps.items()}
     (other,) = ours(pipe, image, case.held_out_instruction, (1.0,), seed)
     return MeasuredEdit(
         facts={"edit": case.edit, "instruction": case.instruction, "seed": seed},
@@ -172,10 +173,8 @@ def measure_edit(setup: Setup, case: Case, seed: int, keep: bool = False) -> Mea
     )
 
 
-def measure_sweep(
-    reference: Reference, frames: Sequence[Picture], distance: Distance, whole: float, keep: bool
-) -> Result:
-    """Frames at STRENGTHS. `whole`: the distance from the source to the full truth."""
+def measure_sweep(reference: Reference, frames: Sequence[Picture], distance: Distance, keep: bool) -> Result:
+    """Frames at STRENGTHS."""
     case, truths = reference.case, reference.levels[:: NUM_LEVELS // NUM_STEPS]
     matrix = distance([case.source, *frames[1:]])
     decibels = [psnr(frame, truth) for frame, truth in zip(frames, truths, strict=True)]
@@ -192,5 +191,5 @@ def measure_sweep(
         full_psnr_gap=reference.full - decibels[-1],
         right_object=right,
     )
-    curve = (matrix[0] / max(whole, trajectory.TINY)).tolist()
+    curve = (matrix[0] / max(reference.whole, trajectory.TINY)).tolist()
     return Result(measures, {"distance": curve}, list(map(to_image, frames)) if keep else [])

@@ -90,10 +90,8 @@ def _hub_entries(files: Sequence[Path], folder: Path) -> Iterator[Entry]:
         number_of_type = path.relative_to(folder).parts[0][0]
         if TYPES[int(number_of_type)] not in PAPER_TYPES:
             continue
-        try:
+        with _checked(str(path)):
             rows = list(load_dataset("parquet", data_files=str(path), split="train", streaming=True))
-        except Exception as error:  # a broken file can raise anything from inside datasets
-            raise InvalidInput(_why(str(path), error)) from error
         for number, row in enumerate(rows):
             yield f"row {number} of {path}", {"editing_type_id": number_of_type}, row
 
@@ -143,12 +141,8 @@ def _checked(what: str) -> Iterator[None]:
         yield
     except UnreadableImage as error:
         raise UnreadableImage(f"{DAMAGED}: the picture of {what} cannot be read. {error}") from error
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise InvalidInput(_why(what, error)) from error
-
-
-def _why(what: str, error: Exception) -> str:
-    return f"{DAMAGED}: {what} cannot be read ({type(error).__name__}: {error})."
+    except Exception as error:  # a damaged file can raise anything from inside datasets
+        raise InvalidInput(f"{DAMAGED}: {what} cannot be read ({type(error).__name__}: {error}).") from error
 
 
 @dataclass(frozen=True)

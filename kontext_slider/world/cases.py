@@ -56,7 +56,7 @@ def draw_case(edit: Edit, rng: np.random.Generator, size: int, reparametrised: b
         scene = random_scene(rng)
     target = int(rng.choice(edit.targets(scene)))
     noun = scene.name_of(target) if edit.kinds else None
-    others, words = edit.held_out_instructions(noun), edit.instructions(noun)
+    others, words = edit.instructions(noun, held_out=True), edit.instructions(noun)
     held_out_instruction = others[deepcopy(rng).integers(len(others))]
     masks = [draw_mask(scene, number, size, size) for number in range(len(scene.things))] if edit.kinds else []
     return Case(

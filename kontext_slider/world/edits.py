@@ -99,15 +99,9 @@ class Edit:
         sized = {"unit": unit} if "unit" in signature(self.on_picture).parameters else {}
         return self.on_picture(picture, parameter, **sized)
 
-    def instructions(self, noun: str | None = None) -> list[str]:
-        """Phrasings that are trained on, for one noun ("tree", "left tree") or for all that the edit fits."""
-        return self._phrasings(noun, held_out=False)
-
-    def held_out_instructions(self, noun: str | None = None) -> list[str]:
-        """Phrasings that training never sees, made of words that it does see."""
-        return self._phrasings(noun, held_out=True)
-
-    def _phrasings(self, noun: str | None, held_out: bool) -> list[str]:
+    def instructions(self, noun: str | None = None, held_out: bool = False) -> list[str]:
+        """Phrasings that are trained on, or the `held_out` ones, made of words that training does see: for one noun
+        ("tree", "left tree") or for all that the edit fits."""
         nouns = [n for n in NOUNS if n.split()[-1] in self.kinds] if noun is None else [noun]
         pairs = [(i, j) for j in range(len(self.words)) for i in range(len(self.frames))]
         chosen = [(i, j) for i, j in pairs if ((i + 2 * j) % 5 == 4) == held_out]

@@ -80,10 +80,10 @@ def off_by_a_tenth() -> Result:
     """Black that goes to .6: frames are .1 too light, that at strength 0 is .01 too light; the codec has 50 dB."""
     case = Case("scene", "lighter", "make it lighter", grey(0), lambda strength: grey(0.6 * strength))
     reference = Reference(
-        case, [case.truth(level / NUM_LEVELS) for level in range(NUM_LEVELS + 1)], zero=50.0, full=23.0
+        case, [case.truth(level / NUM_LEVELS) for level in range(NUM_LEVELS + 1)], zero=50.0, full=23.0, whole=0.6
     )
     frames = [grey(0.01), *(grey(0.6 * strength + 0.1) for strength in STRENGTHS[1:])]
-    return measure_sweep(reference, frames, rms, whole=0.6, keep=False)
+    return measure_sweep(reference, frames, rms, keep=False)
 
 
 def test_gaps_are_what_is_lost(off_by_a_tenth):

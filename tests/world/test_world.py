@@ -55,7 +55,7 @@ def test_the_world_is_as_large_as_promised():
     assert {edit.category for edit in EDITS.values()} == CATEGORIES
     for edit in EDITS.values():
         noun = edit.kinds[0] if edit.kinds else None
-        assert len(edit.instructions(noun)) >= 8 and len(edit.held_out_instructions(noun)) >= 2, edit.name
+        assert len(edit.instructions(noun)) >= 8 and len(edit.instructions(noun, held_out=True)) >= 2, edit.name
 
 
 def test_held_out_phrasings_are_new_sentences_of_known_words():
@@ -63,7 +63,7 @@ def test_held_out_phrasings_are_new_sentences_of_known_words():
     sentences = {text for texts in trained_instructions().values() for text in texts}
     words = {word for text in sentences for word in text.split()}
     for edit in EDITS.values():
-        for text in edit.held_out_instructions():
+        for text in edit.instructions(held_out=True):
             assert text not in sentences and set(text.split()) <= words, text
 
 
