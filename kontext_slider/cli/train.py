@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from kontext_slider.errors import InvalidInput
+from kontext_slider.cli.options import number
 from kontext_slider.evaluate.model_card import measure
 from kontext_slider.evaluate.plots import check_matplotlib
 from kontext_slider.evaluate.truth import find_photos
@@ -17,14 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `train`."""
     recipe.add_arguments(parser)
     parser.add_argument("--photos", type=Path, default=shipped("assets/photos"), help="photographs to measure on")
-    parser.add_argument("--scenes-per-edit", type=int, default=4, help="held-out scenes to measure on, per edit")
+    parser.add_argument("--scenes-per-edit", type=number(int, 1, 10**6), default=4, help="held-out scenes, per edit")
     parser.add_argument("--only", choices=("train", "measure"), help="one half of the work")
 
 
 def run(args: argparse.Namespace) -> None:
     """Train what is not trained yet, save, measure. InvalidInput for what would fail hours later."""
-    if args.scenes_per_edit < 1:
-        raise InvalidInput(f"--scenes-per-edit is a number of at least 1, not {args.scenes_per_edit}.")
     if args.only != "train":
         check_matplotlib()
         find_photos(args.photos)

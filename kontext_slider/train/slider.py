@@ -139,8 +139,7 @@ class SliderModel(nn.Module):
 
     def __init__(self, pipe: KontextSliderPipeline, config: SliderConfig) -> None:
         super().__init__()
-        settings = {name: getattr(config, name) for name in PROJECTOR}
-        self.projector = fresh_slider(pipe, config.kind, config.rank, config.seed, place=config.place, **settings)
+        self.projector = fresh_slider(pipe, config)
         if config.start is not None:
             load_start(pipe, self.projector, config.start)
         self.transformer, self.config = pipe.transformer, config
@@ -169,26 +168,26 @@ class SliderModel(nn.Module):
         return weighted_square(error, batch.weights, self.channels)
 
 
-def fresh_slider(pipe: KontextSliderPipeline, kind: str, rank: int, seed: int, **projector: Any) -> Projector:
+def fresh_slider(pipe: KontextSliderPipeline, config: SliderConfig) -> Projector:
     """Put an untrained slider on a frozen pipeline, in the place of one that is there: last layer zero, LoRA without
-    effect. Returns its projector, which is the pipeline's own too unless `kind` is "text-space".
-
-    projector: settings of the projector besides its widths towards the transformer.
-    """
-    torch.manual_seed(seed)
+    effect. Returns its projector, which is the pipeline's own too unless the kind is "text-space"."""
+    torch.manual_seed(config.seed)
     for module in (pipe.transformer, pipe.text_encoder, pipe.text_encoder_2):
         module.requires_grad_(False)
-    sizes = pipe.transformer.config
-    if kind == "text-space":
-        projector.pop("place", None)
-        token = TextSpaceProjector(sizes.pooled_projection_dim, token_dim=sizes.joint_attention_dim, **projector)
+    sizes, rank = pipe.transformer.config, config.rank
+    settings: dict[str, Any] = {name: getattr(config, name) for name in PROJECTOR}
+    if config.kind == "text-space":
+        token = TextSpaceProjector(sizes.pooled_projection_dim, token_dim=sizes.joint_attention_dim, **settings)
         targets = list(family_of(pipe.transformer).lora_targets)
-        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights="gaussian")
         pipe.unload_slider()
-        lora.add_lora(pipe.transformer, config)
+        lora.add_lora(
+            pipe.transformer,
+            LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights="gaussian"),
+        )
         return token.zero_last_layer()
-    plain = NoPooledProjector if kind == "no-pooled" else StrengthProjector
-    offsets = plain(sizes.pooled_projection_dim, modulation_dim=pipe.transformer.inner_dim, **projector)
+    plain = NoPooledProjector if config.kind == "no-pooled" else StrengthProjector
+    width = pipe.transformer.inner_dim
+    offsets = plain(sizes.pooled_projection_dim, modulation_dim=width, place=config.place, **settings)
     pipe.add_slider(offsets.zero_last_layer(), rank)
     return offsets
 

@@ -85,7 +85,7 @@ def train_base(config: BaseConfig, folder: Path, sizes: PocketSizes | None = Non
         load_start(config.start, parts)
     for name in TRAINED:
         parts[name].to(accelerator.device)
-    batches = load_batches(folder / "base", config.sizes, parts["vae"], config.seed, parts, practised=config.practised)
+    batches = load_batches(folder / "base", config, parts["vae"], parts, whole=True)
     with heads_on(parts["transformer"]) as heads:
         model = TrainedBase(parts, batches.words, heads)
         if config.compiled:

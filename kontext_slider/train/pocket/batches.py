@@ -6,11 +6,10 @@ of text and of pooled text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +19,7 @@ from kontext_slider.files import json_sha256, weights_sha256
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.config import SliderConfig
 from kontext_slider.train.flow import SliderBatch, sample_sigmas
-from kontext_slider.train.pocket.pairs import Shard, ShardSize, any_strength, full_strength, load_or_draw
+from kontext_slider.train.pocket.pairs import Shard, ShardSize, load_or_draw
 from kontext_slider.world.edits import NO_EDIT, family, trained_instructions
 
 FOCUS = 6.0  # weight of a token on an object, in an edit of one, against 1 elsewhere
@@ -74,20 +73,14 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """Random batches from shards of several sizes."""
+    """Random batches from shards of several sizes; pairs of `practised` edits are drawn more often."""
 
     def __init__(
-        self,
-        shards: Sequence[Shard],
-        batch_sizes: Sequence[int],
-        words: Words,
-        shares: Sequence[float] | None = None,
-        practised: Collection[str] = (),
+        self, shards: Sequence[Shard], sizes: Sequence[ShardSize], words: Words, practised: Collection[str] = ()
     ):
-        self.shards, self.batch_sizes, self.words = shards, batch_sizes, words
+        self.shards, self.sizes, self.words = shards, sizes, words
         self.shard_weights = torch.tensor([float(len(shard)) for shard in shards])
-        if shares is not None:
-            self.shard_weights *= torch.tensor(shares)
+        self.shard_weights *= torch.tensor([size.share for size in sizes])
         self.sentences = [torch.tensor([words.index[text] for text in shard.instruction]) for shard in shards]
         often = {t for name, texts in trained_instructions().items() if family(name) in practised for t in texts}
         self.odds = [torch.tensor([PRACTISE if t in often else 1.0 for t in shard.instruction]) for shard in shards]
@@ -96,7 +89,7 @@ class Batches:
         """The next batch, by `generator`."""
         number = int(torch.multinomial(self.shard_weights, 1, generator=generator))
         shard = self.shards[number]
-        rows = torch.multinomial(self.odds[number], self.batch_sizes[number], replacement=True, generator=generator)
+        rows = torch.multinomial(self.odds[number], self.sizes[number].batch, replacement=True, generator=generator)
         sources = shard.source_index[rows]
         return Batch(
             source=shard.source[sources].float(),
@@ -108,33 +101,20 @@ class Batches:
         )
 
 
-def load_batches(
-    prefix: Path,
-    sizes: Sequence[ShardSize],
-    codec: PatchCodec,
-    seed: int,
-    parts: dict,
-    strengths: Callable[[np.random.Generator], float] = full_strength,
-    practised: Collection[str] = (),
-) -> Batches:
+def load_batches(prefix: Path, config: Any, codec: PatchCodec, parts: dict, whole: bool) -> Batches:
     """Batches of all sizes, from files whose path begins with `prefix`; shards that are not there are drawn first.
 
-    parts: tokenizers and text encoders, by their names in the pipeline."""
+    Args:
+        config: has `sizes`, `practised` and `seed`.
+        parts: tokenizers and text encoders, by their names in the pipeline.
+        whole: as of `draw_shard`.
+    """
     shards = [
-        load_or_draw(
-            prefix.with_name(f"{prefix.name}-{size.name}.safetensors"),
-            codec=codec,
-            size=(size.width, size.height),
-            num_sources=size.sources,
-            seed=seed,
-            strengths=strengths,
-            rows=size.rows,
-            mix=size.mix,
-        )
-        for size in sizes
+        load_or_draw(prefix.with_name(f"{prefix.name}-{size.name}.safetensors"), codec, size, config.seed, whole)
+        for size in config.sizes
     ]
     words = Words(parts, sorted({text for shard in shards for text in shard.instruction}))
-    return Batches(shards, [size.batch for size in sizes], words, [size.share for size in sizes], practised)
+    return Batches(shards, config.sizes, words, config.practised)
 
 
 class SliderPairs:
@@ -147,8 +127,7 @@ class SliderPairs:
         self.config = config
         encoders = (pipe.vae, pipe.text_encoder, pipe.text_encoder_2)
         self.key = json_sha256([weights_sha256(part) for part in encoders])[:16]
-        how = (config.sizes, pipe.vae.to("cpu"), config.seed, pipe.components, any_strength, config.practised)
-        self.batches = load_batches(folder / "pairs", *how)
+        self.batches = load_batches(folder / "pairs", config, pipe.vae.to("cpu"), pipe.components, whole=False)
         words = self.batches.words
         with torch.no_grad():  # all sentences, once
             texts = words.encode(torch.arange(len(words.t5_ids)))

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.multiprocessing import get_context
 from torch.nn.functional import max_pool2d
@@ -117,13 +115,8 @@ class Shard:
         return len(self.target)
 
 
-def full_strength(rng: np.random.Generator) -> float:
-    """For the base model: every edit whole."""
-    return 1.0
-
-
 def any_strength(rng: np.random.Generator) -> float:
-    """For the slider: uniform in [0, 1] with both ends sure to be seen, and one time in six beyond."""
+    """Uniform in [0, 1] with both ends sure to be seen, and one time in six beyond."""
     if rng.random() < 1 / 6:
         return float(rng.uniform(1, HIGHEST))
     return float(np.clip(rng.uniform(-0.12, 1.12), 0, 1))
@@ -192,93 +185,67 @@ def changed_tokens(sources: Tensor, targets: Tensor) -> Tensor:
     return max_pool2d((targets.float() - sources.float()).abs().amax(1), 2).flatten(1) > NOTICED
 
 
-def draw_shard(
-    codec: PatchCodec,
-    size: tuple[int, int],
-    num_sources: int,
-    seed: int,
-    strengths: Callable[[np.random.Generator], float] = full_strength,
-    rows: tuple[int, int] | None = None,
-    mix: Mix = Mix(),
-    workers: int = 2,
-) -> Shard:
-    """Draw `num_sources` pictures of (width, height) = `size` with three edits each, and keep some rows of tokens.
+def draw_shard(codec: PatchCodec, size: ShardSize, seed: int, whole: bool) -> Shard:
+    """Draw the sources of a size with three edits each, and keep some rows of tokens. `whole`: every edit at strength
+    1, for the base model; else at `any_strength`.
 
-    By several processes where the work outweighs their start (forks of a threaded torch can hang)."""
-    draw_one = partial(_draw_source_and_edits, codec, size, strengths, rows or (0, size[1] // TOKEN), mix)
-    seeds = [(seed, *size, *(rows or ()), number) for number in range(num_sources)]
-    if num_sources < 50:
+    By two processes where the work outweighs their start (forks of a threaded torch can hang)."""
+    draw_one = partial(_draw_source_and_edits, codec, size, whole)
+    seeds = [(seed, size.width, size.height, *(size.rows or ()), number) for number in range(size.sources)]
+    if size.sources < 50:
         groups = [draw_one(one) for one in seeds]
     else:
-        with get_context("spawn").Pool(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with get_context("spawn").Pool(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             groups = list(pool.imap(draw_one, seeds, chunksize=8))
     joined = {name: np.concatenate([group[name] for group in groups]) for name in groups[0]}
     instruction = joined.pop("instruction").tolist()
-    index = torch.arange(num_sources).repeat_interleave(EDITS_PER_SOURCE)
+    index = torch.arange(size.sources).repeat_interleave(EDITS_PER_SOURCE)
     return Shard(
         source_index=index, instruction=instruction, **{k: torch.from_numpy(array) for k, array in joined.items()}
     )
 
 
-def _draw_source_and_edits(
-    codec: Any,  # a PatchCodec
-    size: tuple[int, int],
-    strengths: Callable[[np.random.Generator], float],
-    rows: tuple[int, int],
-    mix: Mix,
-    seed: tuple[int, ...],
-) -> dict[str, np.ndarray]:
+def _draw_source_and_edits(codec: Any, size: ShardSize, whole: bool, seed: tuple[int, ...]) -> dict[str, np.ndarray]:
     """The fields of a `Shard` of one source but for its index; as arrays, which go from process to process."""
     rng = np.random.default_rng(seed)
-    source, scene = draw_source(rng, *size, mix)
-    pictures, values, words, of_object = [source], [], [], []
+    source, scene = draw_source(rng, size.width, size.height, size.mix)
+    strengths, edits = [], []
     for _ in range(EDITS_PER_SOURCE):
-        strength = strengths(rng)
-        target, instruction, is_local = draw_edit(rng, source, scene, strength, mix.objects)
-        pictures.append(target)
-        values.append(strength)
-        words.append(instruction)
-        of_object.append(is_local)
+        strengths.append(1.0 if whole else any_strength(rng))
+        edits.append(draw_edit(rng, source, scene, strengths[-1], size.mix.objects))
+    targets, words, of_object = zip(*edits, strict=True)
+    pictures = torch.cat([to_tensor(picture) for picture in (source, *targets)])
     with torch.no_grad():
-        latents = codec.encode(torch.cat([to_tensor(p) for p in pictures])).latent_dist.mode().half()
+        latents = codec.encode(pictures).latent_dist.mode().half()
     changed = changed_tokens(latents[:1], latents[1:])
-    shows = torch.zeros(changed.shape[1], dtype=torch.uint8) if scene is None else shown_kinds(scene, *size)
+    nothing = torch.zeros(changed.shape[1], dtype=torch.uint8)
+    shows = nothing if scene is None else shown_kinds(scene, size.width, size.height)
     focus = (changed | (shows != 0)) & torch.tensor(of_object)[:, None]
-    top, bottom = rows
-    kept = slice(top * size[0] // TOKEN, bottom * size[0] // TOKEN)  # of the tokens, which lie row by row
+    top, bottom = size.rows or (0, size.height // TOKEN)
+    kept = slice(top * size.width // TOKEN, bottom * size.width // TOKEN)  # of the tokens, which lie row by row
     latents = latents[:, :, 2 * top : 2 * bottom]
     return {
         "source": latents[:1].numpy().copy(),
         "target": latents[1:].numpy().copy(),
-        "strength": np.array(values, dtype=np.float32),
+        "strength": np.array(strengths, dtype=np.float32),
         "focus": focus[:, kept].numpy().copy(),
         "shows": shows[None, kept].numpy().copy(),
         "instruction": np.array(words),
     }
 
 
-def load_or_draw(path: Path, **how) -> Shard:
-    """The shard at `path`; drawn by `draw_shard(**how)` and written whole if none that was drawn so is there."""
-    origin = origin_of(**how)
+def load_or_draw(path: Path, codec: PatchCodec, size: ShardSize, seed: int, whole: bool) -> Shard:
+    """The shard at `path`; drawn and written whole if none that was drawn so is there."""
+    facts = {name: value for name, value in asdict(size).items() if name not in ("batch", "share")}
+    origin = json.dumps(facts | {"codec": weights_sha256(codec), "seed": seed, "whole": whole}, sort_keys=True)
     if _metadata(path).get("origin") != origin:
-        shard = draw_shard(**how)
+        shard = draw_shard(codec, size, seed, whole)
         tensors = {name: value for name, value in vars(shard).items() if isinstance(value, Tensor)}
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         save_file(tensors, partial, metadata={"instruction": json.dumps(shard.instruction), "origin": origin})
         put_in_place(partial, path)
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        return Shard(**tensors, instruction=json.loads(file.metadata()["instruction"]))
-
-
-def origin_of(**how) -> str:
-    """The arguments of `draw_shard` that decide what is drawn, as JSON: the codec by its weights, strengths by name."""
-    call = signature(draw_shard).bind(**how)
-    call.apply_defaults()
-    facts = {name: value for name, value in call.arguments.items() if name != "workers"}
-    facts |= {"codec": weights_sha256(facts["codec"]), "strengths": facts["strengths"].__name__}
-    return json.dumps(facts | {"mix": asdict(facts["mix"])}, sort_keys=True)
+    return Shard(**load_file(path), instruction=json.loads(_metadata(path)["instruction"]))
 
 
 def _metadata(path: Path) -> dict[str, str]:

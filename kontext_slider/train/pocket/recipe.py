@@ -107,37 +107,30 @@ def training_section(folder: Path) -> str:
     """Markdown, from the settings of base and slider in `folder`/training."""
     runs = json.loads((folder / "training" / RUNS).read_text(encoding="utf-8"))
     base, slider = runs["base"], runs["slider"]
+    start = base["start"]
+    origin = "everything from nothing; it resumes after a kill."
+    if start is not None:
+        origin = (
+            f"which goes on from an earlier model, `{start}`, its codec included; it resumes after a kill. Pictures "
+            "are drawn, and one in seven is a crop of scikit-image's samples."
+        )
+    pictures = "as it was" if start is not None else f"{base['codec_pictures']} drawn, closed form"
     return f"""## Training
 
-{_origin(base)}
+`python -m kontext_slider.train.pocket`: {origin}
 
 | stage | pictures | steps | seed |
 |---|---|---|---|
-{_codec(base)}
-{_row("base", base)}
-{_row("slider", slider)}
+| codec | {pictures} | - | {base["codec_seed"]} |
+{_row("base", base, "full strength")}
+{_row("slider", slider, "any strength")}
 
 Logs: `training/base.jsonl`, `training/slider.jsonl` (step, loss, seconds per step), two CPU cores, bfloat16 autocast.
 """
 
 
-def _origin(base: dict) -> str:
-    if base["start"] is None:
-        return "`python -m kontext_slider.train.pocket`: everything from nothing; it resumes after a kill."
-    return (
-        f"`python -m kontext_slider.train.pocket`, which goes on from an earlier model, `{base['start']}`, its codec "
-        "included; it resumes after a kill. Pictures are drawn, and one in seven is a crop of scikit-image's samples."
-    )
-
-
-def _codec(base: dict) -> str:
-    pictures = f"{base['codec_pictures']} drawn, closed form" if base["start"] is None else "as it was"
-    return f"| codec | {pictures} | - | {base['codec_seed']} |"
-
-
-def _row(stage: str, run: dict) -> str:
+def _row(stage: str, run: dict, strength: str) -> str:
     pairs = EDITS_PER_SOURCE * sum(size["sources"] for size in run["sizes"])
-    strength = "full strength" if stage == "base" else "any strength"
-    sides = sorted({size[side] for size in run["sizes"] for side in ("width", "height")})
+    sides = sorted(size[side] for size in run["sizes"] for side in ("width", "height"))
     shapes = f"{len(run['sizes'])} shapes of {sides[0]} to {sides[-1]} px a side"
     return f"| {stage}, {shapes} | {pairs:,} pairs at {strength} | {run['steps']} | {run['seed']} |"

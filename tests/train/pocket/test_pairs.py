@@ -9,7 +9,7 @@ from kontext_slider.codec import PatchCodec
 from kontext_slider.train.pocket.pairs import (
     HIGHEST,
     SCENES_ONLY,
-    any_strength,
+    ShardSize,
     changed_tokens,
     draw_shard,
     draw_source,
@@ -23,7 +23,7 @@ from kontext_slider.world.things import KINDS
 def test_a_shard_is_a_function_of_its_seed_and_survives_the_disk(tmp_path):
     """A shard drawn again after a loss must be the same shard."""
     codec = PatchCodec(latent_channels=8)
-    how = dict(codec=codec, size=(32, 32), num_sources=4, seed=5, strengths=any_strength, workers=1)
+    how = dict(codec=codec, size=ShardSize(32, 32, 4, 2), seed=5, whole=False)
     shard = load_or_draw(tmp_path / "a.safetensors", **how)
     again, other = draw_shard(**how), draw_shard(**{**how, "seed": 6})
     kept = load_or_draw(tmp_path / "a.safetensors", **how)
@@ -37,8 +37,8 @@ def test_a_shard_is_a_function_of_its_seed_and_survives_the_disk(tmp_path):
 
 def test_the_focus_of_an_edit_of_an_object_is_on_all_objects():
     """The wrong object counts as much as the right one, or a model that edits both would be let off."""
-    how = dict(codec=PatchCodec(latent_channels=8), size=(64, 64), num_sources=8, seed=5, workers=1, rows=(1, 4))
-    shard = draw_shard(**how, mix=SCENES_ONLY)
+    size = ShardSize(64, 64, 8, 2, rows=(1, 4), mix=SCENES_ONLY)
+    shard = draw_shard(PatchCodec(latent_channels=8), size, seed=5, whole=True)
     assert shard.source.shape == (8, 8, 6, 8) and shard.focus.shape == (24, 12)
     of_objects = [any(kind in text for kind in KINDS) for text in shard.instruction]
     assert any(of_objects) and not all(of_objects)
@@ -55,8 +55,8 @@ def test_the_focus_of_an_edit_of_an_object_is_on_all_objects():
 
 def test_the_shown_kinds_are_of_the_rows_that_are_kept():
     """Labels of other rows than the latents' would teach the auxiliary heads nonsense, and no loss would show it."""
-    how = dict(codec=PatchCodec(latent_channels=8), size=(64, 64), num_sources=6, seed=5, workers=1, mix=SCENES_ONLY)
-    part, whole = draw_shard(**how, rows=(1, 4)), draw_shard(**how, rows=(0, 4))
+    codec, size = PatchCodec(latent_channels=8), ShardSize(64, 64, 6, 2, mix=SCENES_ONLY)
+    part, whole = (draw_shard(codec, replace(size, rows=rows), seed=5, whole=True) for rows in ((1, 4), (0, 4)))
     assert part.shows.shape == (6, 12) and whole.shows.shape == (6, 16) and whole.shows.any()
     seeds = [np.random.default_rng((5, 64, 64, 0, 4, number)) for number in range(6)]
     scenes = [draw_source(rng, 64, 64, SCENES_ONLY)[1] for rng in seeds]
@@ -71,9 +71,9 @@ def test_a_shard_that_was_drawn_otherwise_is_drawn_anew(tmp_path):
     codecs = [PatchCodec(latent_channels=8) for _ in range(2)]
     with torch.no_grad():
         codecs[1].gain += 1
-    how = dict(codec=codecs[0], size=(32, 32), num_sources=4, seed=5, workers=1)
+    how = dict(codec=codecs[0], size=ShardSize(32, 32, 4, 2), seed=5, whole=True)
     load_or_draw(tmp_path / "a.safetensors", **how)
-    for change in ({"codec": codecs[1]}, {"seed": 6}, {"strengths": any_strength}, {"num_sources": 3}):
+    for change in ({"codec": codecs[1]}, {"seed": 6}, {"whole": False}, {"size": ShardSize(32, 32, 3, 2)}):
         how |= change
         kept, drawn = load_or_draw(tmp_path / "a.safetensors", **how), draw_shard(**how)
         assert torch.equal(kept.target, drawn.target) and torch.equal(kept.strength, drawn.strength), change
@@ -81,5 +81,5 @@ def test_a_shard_that_was_drawn_otherwise_is_drawn_anew(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(whole[:50])
     assert torch.equal(load_or_draw(tmp_path / "a.safetensors", **how).target, drawn.target), "truncated"
     written = (tmp_path / "a.safetensors").stat().st_mtime_ns
-    load_or_draw(tmp_path / "a.safetensors", **{**how, "workers": 2})
+    load_or_draw(tmp_path / "a.safetensors", **{**how, "size": ShardSize(32, 32, 3, batch=1)})
     assert (tmp_path / "a.safetensors").stat().st_mtime_ns == written, "drawn again for nothing"

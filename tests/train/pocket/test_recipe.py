@@ -52,7 +52,7 @@ def tiny_recipe(monkeypatch):
         (["--only", "measure", "--out", "nowhere"], "no pocket model .*--out"),
         (["--photos", "nowhere"], "no photographs in nowhere.*--photos"),
         (["--photos", "empty"], "no photographs in empty.*--photos"),
-        (["--only", "measure", "--scenes-per-edit", "0"], "--scenes-per-edit is a number of at least 1"),
+        (["--only", "measure", "--scenes-per-edit", "0"], "--scenes-per-edit: must be a whole number from 1"),
     ],
 )
 def test_what_would_fail_hours_later_is_said_at_once(tmp_path, photos, monkeypatch, capsys, flags, problem):

@@ -33,8 +33,7 @@ DETAIL_FROM = 0.5  # of the highest frequency: finer detail of the noise is draw
 DETAIL_SHARE = 0.3  # how much of it
 
 
-# What the rows in between attend to; the ends always attend to themselves. (query of the rows, keys and values of all
-# rows, s of the rows) -> their answers
+# What the rows in between attend to: (query of the rows, keys and values of all rows, s of the rows) -> their answers
 Between = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -45,7 +44,7 @@ def to_self(query: Tensor, key: Tensor, value: Tensor, s: Tensor) -> Tensor:
 
 def to_mean(query: Tensor, key: Tensor, value: Tensor, s: Tensor) -> Tensor:
     """To the mean of all rows' keys and values."""
-    return attend(query, _rows(key.mean(0, keepdim=True), query), _rows(value.mean(0, keepdim=True), query))
+    return attend(query, key.mean(0).expand_as(query), value.mean(0).expand_as(query))
 
 
 def to_blend(query: Tensor, key: Tensor, value: Tensor, s: Tensor) -> Tensor:
@@ -55,12 +54,8 @@ def to_blend(query: Tensor, key: Tensor, value: Tensor, s: Tensor) -> Tensor:
 
 def to_both(query: Tensor, key: Tensor, value: Tensor, s: Tensor) -> Tensor:
     """To either end by itself, the two answers mixed by strength."""
-    first, last = (attend(query, _rows(key[end], query), _rows(value[end], query)) for end in ([0], [-1]))
+    first, last = (attend(query, key[end].expand_as(query), value[end].expand_as(query)) for end in (0, -1))
     return torch.lerp(first, last, s)
-
-
-def _rows(features: Tensor, like: Tensor) -> Tensor:
-    return features.expand(len(like), -1, -1, -1)
 
 
 # From which share of the steps on the rows in between attend to what: up to noise, and down from it.
@@ -148,10 +143,8 @@ class FreeMorph:
             z = self.walk(self.up, UP, z, words, shared)
             z[1:-1] = with_fresh_detail(z[1:-1], torch.Generator().manual_seed(seed))
             z = self.walk(self.down, DOWN, z, words, shared)
-        frames = {
-            strength: self.decode(row, source.size) for strength, row in zip((0, *between, 1), z.split(1), strict=True)
-        }
-        return [frames[strength] for strength in strengths]
+        frames = dict(zip((0, *between, 1), z.split(1), strict=True))
+        return [self.decode(frames[strength], source.size) for strength in strengths]
 
     def walk(self, scheduler, schedule: Schedule, z: Tensor, words: Tensor, shared: SharedAttention) -> Tensor:
         """All steps of a scheduler, the rows in between attending as the schedule has it."""
