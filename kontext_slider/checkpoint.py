@@ -120,11 +120,11 @@ def slider_card(weights: SliderWeights, base_model: str | None) -> str:
     """A model card. `base_model` is a hub id, or None."""
     config = weights.projector.config
     shape = "piecewise linear" if config.degree is None else f"a polynomial of degree {config.degree}"
-    ranks = sorted({tensor.shape[0] for name, tensor in weights.lora.tensors.items() if ".lora_A." in name})
-    facts = {"library_name": "diffusers", "base_model": base_model, "tags": "[lora, image-to-image, kontext-slider]"}
-    header = "\n".join(f"{key}: {value}" for key, value in facts.items() if value)
+    ranks = sorted({down.shape[0] for down, _ in weights.lora.pairs().values()})
+    base = f"base_model: {base_model}\n" if base_model else ""
     return f"""---
-{header}
+library_name: diffusers
+{base}tags: [lora, image-to-image, kontext-slider]
 ---
 
 {CARD_TITLE}
@@ -140,13 +140,7 @@ A projector from (strength, pooled instruction) to modulation offsets, and the L
 | offsets | {config.modulation_dim} wide, to {config.place}, {shape} in the strength |
 | LoRA rank | {", ".join(map(str, ranks))} |
 
-```python
-from kontext_slider import KontextSliderPipeline
-
-pipe = KontextSliderPipeline.from_pretrained({base_model or "MODEL"!r})
-pipe.load_slider("this folder or its hub id")
-frames = pipe(image, "make it snow", strength=[0.0, 0.5, 1.0]).images
-```
+Load it with `pipe.load_slider("this folder or its hub id")`, then `pipe(image, "make it snow", strength=0.5)`.
 """
 
 

@@ -5,6 +5,7 @@ It lives under the peft adapter name "slider" and is inactive except inside `sli
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections import Counter
@@ -32,7 +33,6 @@ class LoraWeights:
 
     tensors: dict[str, Tensor]  # <layer>.lora_A.weight (rank, in), <layer>.lora_B.weight (out, rank)
     alphas: dict[str, float] = field(default_factory=dict)  # by layer; of a layer that is not here: its rank
-    metadata: dict[str, Any] | None = None  # a LoraConfig as a dict, keys with the prefix too; it wins over alphas
 
     def pairs(self) -> dict[str, tuple[Tensor, Tensor]]:
         """(lora_A, lora_B) by layer, without the prefix. KeyError where one of the two is missing."""
@@ -41,6 +41,17 @@ class LoraWeights:
             layer.removeprefix(PREFIX): (self.tensors[f"{layer}.lora_A.weight"], self.tensors[f"{layer}.lora_B.weight"])
             for layer in layers
         }
+
+    def config(self) -> dict[str, Any]:
+        """A LoraConfig as a dict, keys with the prefix too, that gives every layer its own rank and alpha, by whole
+        names: "proj_out" also ends other names."""
+        ranks = {layer: down.shape[0] for layer, (down, _) in self.pairs().items()}
+        alphas = {layer: self.alphas.get(PREFIX + layer, rank) for layer, rank in ranks.items()}
+        settings: dict[str, Any] = {"target_modules": "|".join(map(re.escape, ranks))}
+        for name, pattern, values in (("r", "rank_pattern", ranks), ("lora_alpha", "alpha_pattern", alphas)):
+            settings[name] = usual = Counter(values.values()).most_common(1)[0][0]
+            settings[pattern] = {f"^{re.escape(layer)}": value for layer, value in values.items() if value != usual}
+        return {PREFIX + name: value for name, value in settings.items()}
 
 
 def slider_layers(transformer: nn.Module) -> list[LoraLayer]:
@@ -116,24 +127,10 @@ def _load(transformer: nn.Module, weights: LoraWeights) -> None:
             dict(weights.tensors),
             prefix=PREFIX.removesuffix("."),
             adapter_name=ADAPTER,
-            metadata=weights.metadata or _exact_config(weights),
+            metadata=weights.config(),
         )
-    if len(slider_layers(transformer)) != len(weights.pairs()):
-        raise ValueError("its configuration names other layers than its weights do.")
     for parameter in slider_lora_parameters(transformer):
         parameter.requires_grad_(False)
-
-
-def _exact_config(weights: LoraWeights) -> dict[str, Any]:
-    """A LoraConfig that gives every layer its own rank and alpha, by whole names: "proj_out" also ends other names."""
-    ranks = {layer: down.shape[0] for layer, (down, _) in weights.pairs().items()}
-    alphas = {layer: weights.alphas.get(PREFIX + layer, rank) for layer, rank in ranks.items()}
-    settings: dict[str, Any] = {}
-    for name, pattern, values in (("r", "rank_pattern", ranks), ("lora_alpha", "alpha_pattern", alphas)):
-        settings[name] = usual = Counter(values.values()).most_common(1)[0][0]
-        settings[pattern] = {f"^{re.escape(layer)}": value for layer, value in values.items() if value != usual}
-    settings["target_modules"] = "|".join(map(re.escape, ranks))
-    return {PREFIX + name: value for name, value in settings.items()}
 
 
 def add_lora(transformer: nn.Module, config: LoraConfig) -> None:
@@ -155,10 +152,11 @@ def take_lora(transformer: nn.Module) -> LoraWeights | None:
     if config is None:
         return None
     tensors = get_peft_model_state_dict(transformer, adapter_name=ADAPTER)
-    facts = {name: sorted(v) if isinstance(v, set) else v for name, v in config.to_dict().items()}
+    layers = {name: m for name, m in transformer.named_modules() if isinstance(m, LoraLayer) and ADAPTER in m.r}
+    root = {name: math.sqrt(m.r[ADAPTER]) if config.use_rslora else 1.0 for name, m in layers.items()}
     return LoraWeights(
         {PREFIX + name: tensor.detach().clone() for name, tensor in tensors.items()},
-        metadata={PREFIX + name: value for name, value in facts.items()},
+        {PREFIX + name: m.lora_alpha[ADAPTER] * root[name] for name, m in layers.items()},
     )
 
 

@@ -101,15 +101,12 @@ def read_lora(folder: Path) -> LoraWeights:
     alphas = {PREFIX + name: pair.alpha for name, pair in pairs.items() if pair.alpha is not None}
     matrices = {f"{PREFIX}{name}.lora_A.weight": pair.down for name, pair in pairs.items()}
     matrices |= {f"{PREFIX}{name}.lora_B.weight": pair.up for name, pair in pairs.items()}
-    is_ours = header is not None and matrices.keys() == tensors.keys()
-    return LoraWeights(matrices, alphas, {PREFIX + k: v for k, v in header.items()} if header and is_ours else None)
+    return LoraWeights(matrices, alphas)
 
 
 def write_lora(folder: Path, lora: LoraWeights) -> None:
     """`pytorch_lora_weights.safetensors`, as diffusers writes and reads it, its configuration inside."""
-    header = {"format": "pt"}
-    if lora.metadata:
-        header[LORA_ADAPTER_METADATA_KEY] = json.dumps(lora.metadata, indent=2, sort_keys=True)
+    header = {"format": "pt", LORA_ADAPTER_METADATA_KEY: json.dumps(lora.config(), indent=2, sort_keys=True)}
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in lora.tensors.items()}, folder / LORA_FILE, metadata=header)
 
@@ -195,9 +192,14 @@ def _pair(name: str, parts: dict[str, Tensor], file: str) -> Pair:
 
 def _alpha(config: Mapping[str, Any], name: str, pair: Pair) -> float | None:
     """The alpha of a layer in a LoraConfig. Rank-stabilised LoRA divides by the root of the rank."""
-    patterns = config.get("alpha_pattern") or {}
-    alpha = patterns.get(get_pattern_key(list(patterns), name), config.get("lora_alpha"))
-    rank = pair.down.shape[0]
+
+    def of_layer(setting: str, pattern: str) -> Any:
+        patterns = config.get(pattern) or {}
+        return patterns.get(get_pattern_key(list(patterns), name), config.get(setting))
+
+    alpha, rank = of_layer("lora_alpha", "alpha_pattern"), pair.down.shape[0]
+    if of_layer("r", "rank_pattern") not in (None, rank):
+        raise CheckpointError(f"The LoRA's configuration gives {name!r} another rank than its weights ({rank}) have.")
     return alpha if alpha is None else float(alpha) * (math.sqrt(rank) if config.get("use_rslora") else 1.0)
 
 

@@ -58,7 +58,10 @@ def inference_copy(
             computed by torchao, with a scale for each token and each row of a matrix.
         compiled: let torch compile the blocks when they first meet a shape.
     """
-    trunk = _copy_of_modules(transformer)
+    # parameters of the copy's own that share their memory with the original's, and hooks, which hold weights
+    memo: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in transformer.parameters()}
+    hooks = [layer._hf_hook for layer in modulation_layers(transformer) if is_offloaded(layer)]
+    trunk = copy.deepcopy(transformer, memo | {id(hook): hook for hook in hooks})
     if fused:
         _fuse(trunk)
         if dtype is not None:
@@ -97,14 +100,6 @@ def _is_hooked(module: nn.Module) -> bool:
     registry = getattr(module, "_diffusers_hook", None)
     by_torch = module._forward_hooks or module._forward_pre_hooks
     return bool(by_torch or hasattr(module, "_hf_hook") or (registry and registry.hooks))
-
-
-def _copy_of_modules(transformer: FluxTransformer2DModel) -> FluxTransformer2DModel:
-    """A copy of the module tree. Its parameters are its own but share their memory with the original's."""
-    memo: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in transformer.parameters()}
-    hooks = [layer._hf_hook for layer in modulation_layers(transformer) if is_offloaded(layer)]
-    memo |= {id(hook): hook for hook in hooks}  # they hold weights
-    return copy.deepcopy(transformer, memo)
 
 
 def _fuse(trunk: FluxTransformer2DModel) -> None:

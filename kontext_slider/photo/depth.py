@@ -63,6 +63,6 @@ def _white_level(values: np.ndarray) -> float:
     is_float = np.issubdtype(values.dtype, np.floating)
     if low < -0.25 * max(high, 1e-6) and is_float:
         raise UnreadableImage(f"The image holds values from {low:g} to {high:g}. Scale them to 0..1 first.")
-    levels = ([1.5] if is_float else []) + [255.0, 65535.0]
-    level = next((level for level in levels if high <= level), high)
-    return 1.0 if level == 1.5 else level
+    if is_float and high <= 1.5:
+        return 1.0
+    return next((level for level in (255.0, 65535.0) if high <= level), high)
