@@ -9,8 +9,9 @@ What goes wrong with one picture becomes a sentence and the batch goes on; at a 
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from .errors import DiskError, InvalidInput, KontextSliderError, UnreadableImage
 from .export import ANIMATIONS, FPS, Frame, save_sweep
 from .files import append_json_line, cut_to_bytes, file_sha256, json_sha256, read_json_lines
 from .metadata import read_metadata, recipe
+from .photo.opener import RAW_SUFFIXES
 
 if TYPE_CHECKING:
     from .engine import SliderEngine
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.jsonl"
 MAX_STEM = 120  # bytes of the source's name in the result's name: an encrypted folder's names have 143 in all
 MAX_WIDTH = 1024  # pixels of an animation's frame, unless a width is asked for
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".hif"),
+    *RAW_SUFFIXES,
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,35 @@ class Plan:
     pending: list[Task]
     done: list[Task]
     problems: list[str]
+
+
+def find_images(patterns: Iterable[str], leave_out: Collection[Path] = ()) -> tuple[list[Path], list[str]]:
+    """The pictures that files, folders (what is directly in them) and globs name, each once, and a sentence for each
+    name that leads nowhere. `leave_out` (absolute paths) are not taken from folders and globs."""
+    found: dict[Path, None] = {}  # in the order in which they are named
+    problems = []
+    for pattern in patterns:
+        path = Path(os.path.abspath(os.path.expanduser(pattern)))
+        try:
+            is_folder = os.path.isdir(path)
+            if os.path.exists(path) and not is_folder:
+                pictures = [path]
+            else:
+                searched = sorted(path.iterdir() if is_folder else map(Path, glob.glob(str(path), recursive=True)))
+                pictures = [file for file in searched if is_image(file) and file not in leave_out]
+        except OSError as error:
+            problems.append(f"{pattern} cannot be listed ({error.strerror}): check its rights.")
+            continue
+        found.update(dict.fromkeys(pictures))
+        if not pictures:
+            empty = "no pictures are in this folder; name one that holds some."
+            absent = "there is no such picture or folder; check the path."
+            problems.append(f"{pattern}: {empty if is_folder else absent}")
+    return list(found), problems
+
+
+def is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and os.path.isfile(path)
 
 
 def plan_sweeps(sources: Iterable[Path], options: SweepOptions, out: Path) -> Plan:

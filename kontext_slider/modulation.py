@@ -15,7 +15,7 @@ Legend: B frames in the batch, D width of the transformer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, get_args
 
 import torch
@@ -61,26 +61,10 @@ class _OffsetEmbedding(Wrapper):
 _WRAPPERS = {"text_stream": _OffsetText, "time_text_embed": _OffsetEmbedding}
 
 
-class OffsetsHandle:
+class OffsetsHandle(ExitStack):
     """Offsets that are attached; `detach` takes them off (twice is once)."""
 
-    def __init__(self, transformer: nn.Module, offsets: ModulationOffsets, place: Place) -> None:
-        @contextmanager
-        def recomputed(block: nn.Module, *tensors: Tensor) -> Iterator[None]:  # in the backward pass
-            replaced = _attach(transformer, ModulationOffsets(*tensors), place, only=block)
-            try:
-                yield
-            finally:
-                _put_back(replaced)
-
-        self._replaced = _attach(transformer, offsets, place)
-        self._unwrap = wrap_checkpointing(transformer, recomputed, *offsets)
-
-    def detach(self) -> None:
-        """Put the transformer back as it was."""
-        _put_back(self._replaced)
-        self._replaced = []
-        self._unwrap()
+    detach = ExitStack.close
 
 
 def attach_offsets(transformer: nn.Module, offsets: ModulationOffsets, place: Place = "text_stream") -> OffsetsHandle:
@@ -106,7 +90,19 @@ def attach_offsets(transformer: nn.Module, offsets: ModulationOffsets, place: Pl
     sites = [site for each in get_args(Place) for site in family.modulation_sites(transformer, each)]
     if any(isinstance(getattr(owner, name), Wrapper) for owner, names in sites for name in names):
         raise InvalidInput("This transformer has offsets attached. Detach them before attaching others.")
-    return OffsetsHandle(transformer, offsets, place)
+
+    @contextmanager
+    def recomputed(block: nn.Module, *tensors: Tensor) -> Iterator[None]:  # in the backward pass
+        replaced = _attach(transformer, ModulationOffsets(*tensors), place, only=block)
+        try:
+            yield
+        finally:
+            _put_back(replaced)
+
+    handle = OffsetsHandle()
+    handle.callback(_put_back, _attach(transformer, offsets, place))
+    handle.callback(wrap_checkpointing(transformer, recomputed, *offsets))
+    return handle
 
 
 @contextmanager
@@ -114,11 +110,8 @@ def offsets_attached(
     transformer: nn.Module, offsets: ModulationOffsets, place: Place = "text_stream"
 ) -> Iterator[None]:
     """`attach_offsets` for the length of a `with` block; detached whatever happens inside."""
-    handle = attach_offsets(transformer, offsets, place)
-    try:
+    with attach_offsets(transformer, offsets, place):
         yield
-    finally:
-        handle.detach()
 
 
 @contextmanager

@@ -12,8 +12,8 @@ import tifffile
 from PIL import Image
 
 from kontext_slider import images
+from kontext_slider.batch import IMAGE_SUFFIXES, find_images
 from kontext_slider.errors import UnreadableImage
-from kontext_slider.image_search import IMAGE_SUFFIXES, find_images
 from kontext_slider.images import MAX_PIXELS, Photo, read_image, read_photo
 
 DATA = Path(__file__).parent / "data"

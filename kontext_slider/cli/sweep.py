@@ -9,12 +9,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..batch import MANIFEST, MAX_WIDTH, SweepOptions, list_result, listed_results, plan_sweeps, run_sweeps
+from ..batch import MANIFEST, MAX_WIDTH, SweepOptions, find_images, list_result, listed_results, plan_sweeps, run_sweeps
 from ..edit import check_num_frames
 from ..errors import DiskError, InvalidInput
 from ..export import ANIMATIONS, FORMATS, FPS, FPS_RANGE
 from ..files import make_folder
-from ..image_search import find_images
 from .options import add_edit_arguments, checked, number, open_engine
 
 

@@ -14,9 +14,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 from PIL import Image
 
-from kontext_slider.batch import listed_results
+from kontext_slider.batch import find_images, listed_results
 from kontext_slider.errors import InvalidInput
-from kontext_slider.image_search import find_images
 from kontext_slider.images import read_image, working_image
 from kontext_slider.metrics import to_image
 from kontext_slider.train.data.recipe import Rejected
