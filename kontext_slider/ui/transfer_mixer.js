@@ -47,6 +47,7 @@ class TransferMixer {
   #bytes = 16; // of a pixel there
   #framebuffer = null;
   #programs = {};
+  #place = ""; // that was prepared last, or asked for
   #targets = {}; // name -> {texture, size, content}
 
   constructor(gl) {
@@ -71,17 +72,21 @@ class TransferMixer {
     return this.#result(targets, ["MIXED", "COLUMNS"]);
   }
 
-  // The same for all strengths at once. It is kept until the transfers or the picture's place change.
+  // The same for all strengths at once. It is kept until the transfers or the picture's place change, and made when a
+  // place is drawn for the second time: while the picture is moved it would not pay.
   prepare(layers, { left, width }, columns) {
     const { affine, detail } = layers.sizes;
     const depth = 1 + Math.max(...layers.layers);
     const pixels = depth * (3 * affine.width * affine.height + (detail ? columns * detail.height : 0));
-    if (!this.#format || pixels * this.#bytes > MOST_BYTES) return this.#asTheyAre(layers);
+    const place = [layers.version, left, width, columns].join();
+    const isAgain = place === this.#place;
+    this.#place = place;
+    if (!isAgain || !this.#format || pixels * this.#bytes > MOST_BYTES) return this.#asTheyAre(layers);
     const targets = this.#make("all", layers, columns, depth);
     const isNew = (target, content) => target.content !== content && ((target.content = content), true);
     if (isNew(targets.affine, layers.version + ""))
       for (const layer of layers.layers) this.#drawAffine(layers, [layer, layer, 0], targets.affine.texture, layer);
-    if (targets.detail && isNew(targets.detail, [layers.version, left, width].join()))
+    if (targets.detail && isNew(targets.detail, place))
       for (const layer of layers.layers)
         this.#drawDetail(layers, [layer, layer, 0], targets.detail, layer, { left, width });
     return this.#result(targets, ["COLUMNS"]);
