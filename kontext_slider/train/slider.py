@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from peft import LoraConfig
 from torch import Tensor, nn
 
 from kontext_slider import lora
 from kontext_slider.base import family_of
 from kontext_slider.checkpoint import read_slider
-from kontext_slider.errors import InvalidInput
 from kontext_slider.files import weights_sha256
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import NoPooledProjector, Projector, StrengthProjector, TextSpaceProjector
@@ -63,7 +61,12 @@ def train_slider(
     accelerator = make_accelerator(config)
     pipe.to(accelerator.device)
     pipe.unload_slider()
-    source = open_source(pipe, config, folder, data, cache, accelerator)
+    source: RowBatches | SliderPairs
+    if data is None:
+        source = SliderPairs(pipe, config, folder)
+    else:
+        config.rows_per_part(accelerator.num_processes)
+        source = RowBatches(encode_rows(pipe, config, data, cache or folder / "cache", accelerator), config)
     inputs = f"{source.key}-{weights_sha256(pipe.transformer)[:16]}"
     with accelerator.main_process_first():
         open_run(folder, config, inputs)
@@ -82,24 +85,8 @@ def train_slider(
         if accelerator.is_main_process:
             with loop.averaged():
                 save_variant(folder / "slider", model.projector, pipe.transformer)
+        accelerator.wait_for_everyone()
         accelerator.end_training()
-
-
-def open_source(
-    pipe: KontextSliderPipeline,
-    config: SliderConfig,
-    folder: Path,
-    data: Path | None,
-    cache: Path | None,
-    accelerator: Accelerator,
-) -> RowBatches | SliderPairs:
-    """The batches of a run: of a data set, or of synthetic pairs."""
-    if data is not None:
-        config.rows_per_part(accelerator.num_processes)
-        return RowBatches(encode_rows(pipe, config, data, cache or folder / "cache", accelerator), config)
-    if not config.sizes:
-        raise InvalidInput("These settings draw no pictures of their own. Give a data set: --data FOLDER.")
-    return SliderPairs(pipe, config, folder)
 
 
 def preview(

@@ -124,6 +124,8 @@ class SliderPairs:
     """
 
     def __init__(self, pipe: KontextSliderPipeline, config: SliderConfig, folder: Path) -> None:
+        if not config.sizes:
+            raise InvalidInput("These settings draw no pictures of their own. Give a data set: --data FOLDER.")
         self.config = config
         encoders = (pipe.vae, pipe.text_encoder, pipe.text_encoder_2)
         self.key = json_sha256([weights_sha256(part) for part in encoders])[:16]

@@ -5,16 +5,13 @@ Kill it at any time and start it again: it goes on where it was.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from kontext_slider.errors import InvalidInput
 from kontext_slider.files import write_json
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.config import POCKET, SliderConfig
@@ -66,41 +63,15 @@ def save(pipe: KontextSliderPipeline, base: BaseConfig, slider: SliderConfig, ru
     write_json(out / "training" / RUNS, settings)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of training; `kontext-slider train` adds those of measuring."""
-    parser.add_argument("--run", dest="folder", type=Path, default=Path("runs/pocket"), help="checkpoints and drawings")
-    parser.add_argument("--recipe", choices=RECIPES, default="cpu", help="for two cores or for one GPU (default: cpu)")
-    parser.add_argument(
-        "--start", type=Path, help="a pocket model's folder to go on from, its codec and slider included"
-    )
-    parser.add_argument("--out", type=Path, help="where the model goes (default: the folder 'model' in that of --run)")
-
-
-def check_arguments(args: argparse.Namespace) -> None:
-    """Complete the flags. InvalidInput for folders that are not there."""
-    if args.out is None:
-        args.out = args.folder / "model"
-    if args.only == "measure":
-        _check_files(args.out, ("model_index.json", f"training/{RUNS}"), "--out")
-    elif args.start is not None:
-        parts = ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "slider_projector")
-        _check_files(args.start, parts, "--start")
-
-
-def _check_files(folder: Path, names: Sequence[str], flag: str) -> None:
-    missing = [name for name in names if not (folder / name).exists()]
-    if missing:
-        raise InvalidInput(f"{folder} is no pocket model (no {missing[0]} in it). Name one that was trained: {flag}.")
-
-
-def run(args: argparse.Namespace) -> None:
-    """Train what is not trained yet, and save it. The flags are complete (`check_arguments`)."""
+def run(name: str, folder: Path, out: Path, start: Path | None = None) -> None:
+    """Train by the recipe of that name what is not trained yet in `folder`, and save it to `out`. `start`: a pocket
+    model's folder to go on from."""
     torch.set_flush_denormal(True)
-    base, slider = RECIPES[args.recipe]
-    base, slider = base.changed(start=args.start), slider.changed(start=args.start)
-    pipe = build_pipeline(train_base(base, args.folder))
-    train_slider(pipe, slider, args.folder / "slider")
-    save(pipe, base, slider, args.folder, args.out)
+    base, slider = RECIPES[name]
+    base, slider = base.changed(start=start), slider.changed(start=start)
+    pipe = build_pipeline(train_base(base, folder))
+    train_slider(pipe, slider, folder / "slider")
+    save(pipe, base, slider, folder, out)
 
 
 def training_section(folder: Path) -> str:
