@@ -7,7 +7,7 @@ const SHARPER = 0.5;
 
 // A view, or null where there is no WebGL2.
 function makeTransferView(canvas) {
-  const gl = canvas.getContext("webgl2", { antialias: false, depth: false, powerPreference: "high-performance" });
+  const gl = canvas.getContext("webgl2", { antialias: false, depth: false });
   return gl === null || gl.isContextLost() ? null : new TransferView(canvas, gl);
 }
 
@@ -58,7 +58,9 @@ class TransferView {
   }
 
   // image: anything that WebGL takes, at most 2048 pixels a side. size: of the photograph, if the image is smaller.
+  // A tile of the photograph before goes; a strength map stays.
   setPhotograph(image, size = sizeOfImage(image)) {
+    this.setTile(null);
     if (this.#photograph) this.#gl.deleteTexture(this.#photograph.texture);
     this.#photograph = { image, size, texture: this.#uploadImage(image) };
   }

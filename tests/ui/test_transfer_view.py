@@ -214,6 +214,10 @@ def test_a_tile_is_sharper_inside_and_nothing_else(page):
     changed = (seen != without).any(-1)
     changed[84 - 48 : 252 - 48, 120 - 80 : 240 - 80] = False
     assert not changed.any()
+    page.set_photograph(coarse, full=SIZE)
+    assert np.array_equal(page.canvas(strength=1, zoom=1, centre=[0.5, 0.5]), without), (
+        "a tile of the photograph before"
+    )
 
 
 @browser_test
