@@ -5,7 +5,7 @@ All checks return the value as a plain Python number or text, or raise InvalidIn
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
@@ -103,13 +103,17 @@ def check_seed(seed: Any) -> int:
     return check_whole("seed", seed, 0, MAX_SEED)
 
 
-def check_steps(steps: Any) -> int:
-    return check_whole("number of steps", steps, 1, MAX_STEPS)
+def check_steps(steps: Any, most: int = MAX_STEPS) -> int:
+    """`most`: a limit of the caller's own, at most MAX_STEPS."""
+    return check_whole("number of steps", steps, 1, most)
 
 
-def check_guidance(guidance: Any) -> float:
-    if isinstance(guidance, bool) or not isinstance(guidance, Real) or not 0 <= float(guidance) < math.inf:
-        raise InvalidInput(f"The guidance must be a number of 0 or more, such as 2.5, not {guidance!r}.")
+def check_guidance(guidance: Any, least: float = 0, most: float = sys.float_info.max) -> float:
+    """`least`, `most`: limits of the caller's own."""
+    number = isinstance(guidance, Real) and not isinstance(guidance, bool)
+    if not number or not least <= float(guidance) <= most:  # NaN fails here too
+        limits = f"of {least:g} or more" if most == sys.float_info.max else f"from {least:g} to {most:g}"
+        raise InvalidInput(f"The guidance must be a number {limits}, such as 2.5, not {guidance!r}.")
     return float(guidance)
 
 

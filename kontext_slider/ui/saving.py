@@ -7,7 +7,7 @@ fetches it. Gradio checks that a value from the browser is one that its widget o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ SWEEP_FORMATS = {"gif": "GIF", "webp": "WebP", "mp4": "MP4", "zip": "ZIP"}
 PICTURE_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WebP"}
 FULL_SIZE = 0  # as a width: the photograph's own
 WIDTHS = (640, 1024, 1920, FULL_SIZE)  # of a sweep's pictures, at most, in pixels
+WIDTH = 1024  # unless another is chosen
 PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 # gradio mounts the button after the event has ended; after a failed export it stays hidden
@@ -93,37 +94,69 @@ class Saving:
     def _write_picture(self, suffix: str, options: dict[str, Any], edit: OpenEdit, strength: float) -> Iterator[Any]:
         """Renders first what is missing, as a frame of the strip does: a later move of the slider cannot end it."""
         yield from messages.render(partial(edit.fill, strength), f"Strength {strength:.2f}")
-        session, photo = edit.session, edit.session.photo
-        yield Busy(text=f"Writing the {PICTURE_FORMATS[suffix]}, {photo.image.width} x {photo.image.height}")
-        picture, facts = session.picture(strength), self._facts(edit, strength)
-        path = edit.folder / picture_name(photo.name, session.instruction, strength, suffix)
-        metadata = describe([strength], picture.size, photo.name, facts)
-        left_out = save_picture(picture, path, metadata, photo=photo, **options)
-        saved = f"Saved {picture.width} x {picture.height} at strength {strength:.2f}."
-        yield _saved(path, PICTURE_FORMATS[suffix], saved, left_out, facts.get("warning", ""))
+        width, height = edit.session.photo.image.size
+        yield Busy(text=f"Writing the {PICTURE_FORMATS[suffix]}, {width} x {height}")
+        path, left_out, warning = write_picture(edit.session, edit.folder, strength, suffix, self.origin, **options)
+        saved = f"Saved {width} x {height} at strength {strength:.2f}."
+        yield _saved(path, PICTURE_FORMATS[suffix], saved, left_out, warning)
 
     def _write_sweep(self, suffix: str, num_frames: Any, width: int, edit: OpenEdit, _: float) -> Iterator[Any]:
         strengths = grid(check_num_frames(messages.whole(num_frames), MAX_FRAMES))
         yield from messages.fill(edit, len(strengths))
-        session, facts = edit.session, self._facts(edit, strengths[-1])
-        path = edit.folder / f"{file_stem(session.instruction)}.{suffix}"
+        results: list[tuple[Path, str]] = []
 
         def write(on_picture: OnStep) -> None:
-            def pictures() -> Iterator[tuple[float, Image.Image]]:
-                for number, strength in enumerate(strengths):
-                    on_picture(number + 1, len(strengths))
-                    yield strength, session.picture(strength, width=width or None)
-
-            save_sweep(pictures(), path, strengths=strengths, source=session.photo.name, facts=facts)
+            origin = self.origin
+            results.append(write_sweep(edit.session, edit.folder, strengths, suffix, width, origin, on_picture))
 
         yield from messages.render(write, f"Writing the {SWEEP_FORMATS[suffix]}", unit="picture")
+        path, warning = results[0]
         columns, rows = read_metadata(path)["size"]
         saved = f"Saved {len(strengths)} pictures of {columns} x {rows}."
-        yield _saved(path, SWEEP_FORMATS[suffix], saved, facts.get("warning", ""))
+        yield _saved(path, SWEEP_FORMATS[suffix], saved, warning)
 
-    def _facts(self, edit: OpenEdit, strength: float) -> dict[str, Any]:
-        """What a file tells of its edit; None for what is not known."""
-        return edit.session.spec.facts() | self.origin | edit.session.full_size_facts(strength)
+
+def write_picture(
+    session: Any, folder: Path, strength: float, suffix: str, origin: Mapping[str, Any], **options: Any
+) -> tuple[Path, str, str]:
+    """Write the picture at `strength`, at the photograph's own size, into `folder`. origin: more facts for its recipe;
+    options: those of `save_picture`.
+
+    Returns the file, a sentence about metadata that was left out, and a warning, each "" if there is none.
+    """
+    picture, facts = session.picture(strength), _facts(session, strength, origin)
+    path = folder / picture_name(session.photo.name, session.instruction, strength, suffix)
+    metadata = describe([strength], picture.size, session.photo.name, facts)
+    left_out = save_picture(picture, path, metadata, photo=session.photo, **options)
+    return path, left_out, facts.get("warning", "")
+
+
+def write_sweep(
+    session: Any,
+    folder: Path,
+    strengths: Sequence[float],
+    suffix: str,
+    width: int,
+    origin: Mapping[str, Any],
+    on_picture: OnStep,
+) -> tuple[Path, str]:
+    """Write the pictures at `strengths`, at most `width` pixels wide (`FULL_SIZE`: the photograph's own), into one file
+    in `folder`. `on_picture` counts them. Returns the file and a warning, "" if there is none."""
+    facts = _facts(session, strengths[-1], origin)
+    path = folder / f"{file_stem(session.instruction)}.{suffix}"
+
+    def pictures() -> Iterator[tuple[float, Image.Image]]:
+        for number, strength in enumerate(strengths):
+            on_picture(number + 1, len(strengths))
+            yield strength, session.picture(strength, width=width or None)
+
+    save_sweep(pictures(), path, strengths=strengths, source=session.photo.name, facts=facts)
+    return path, facts.get("warning", "")
+
+
+def _facts(session: Any, strength: float, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file tells of its edit; None for what is not known."""
+    return session.spec.facts() | dict(origin) | session.full_size_facts(strength)
 
 
 def file_stem(instruction: str) -> str:
@@ -152,7 +185,7 @@ def save_panel(first_note: str) -> dict[str, Any]:
         profile = gr.Checkbox(False, label="Keep the photograph's colour profile", info="Without: sRGB, safe anywhere.")
         location = gr.Checkbox(False, label="Keep the place (GPS)", info="Without: nobody sees where it was taken.")
         widths = [(f"At most {width} pixels" if width else "Full size", width) for width in WIDTHS]
-        width = gr.Dropdown(widths, value=1024, label="Width of the sweep's pictures", elem_id="sweep-width")
+        width = gr.Dropdown(widths, value=WIDTH, label="Width of the sweep's pictures", elem_id="sweep-width")
         with gr.Row(elem_classes="exports"):
             gr.HTML('<span class="save-as">Save the sweep as</span>', padding=False, min_width=120)
             sweeps = {
