@@ -144,11 +144,13 @@ class OpenEdits:
             if size_of(self._folder) > self.most_bytes:
                 edit.close()
         for upload in self._old_uploads():
-            if size_of(self._folder) > self.most_bytes:
-                upload.unlink(missing_ok=True)
+            if size_of(self._folder) <= self.most_bytes:
+                break  # not one walk through the folder for every file
+            upload.unlink(missing_ok=True)
 
     def _old_uploads(self) -> list[Path]:
-        """Uploads that no open edit was made of, oldest first. Gradio keeps each in a folder named after its hash."""
+        """Uploads that no open edit was made of, and files that endpoints wrote, oldest first. Gradio keeps each upload
+        in a folder named after its hash."""
         used = {edit.photograph for edit in self._open()}
         found = []
         for path in self._folder.glob("*/*"):

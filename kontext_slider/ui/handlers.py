@@ -31,7 +31,9 @@ from .folder import check_room
 from .messages import Message, message
 from .open_edit import OpenEdit, describe_sizes
 
-MAX_FRAMES = 41  # of a strip
+NUM_FRAMES, MAX_FRAMES = 11, 41  # of a strip: unless others are chosen, and at most
+MAX_STEPS = 50  # denoise steps, or the model's own where these are more
+GUIDANCE_RANGE = (1, 10)
 MAX_LETTERS = 500  # of an instruction
 MOST_QUOTED = 80  # letters of an instruction in a sentence about it
 EDIT_INPUTS = tuple(EditInputs.model_fields)  # photograph, instruction, num_frames, seed, steps, guidance

@@ -11,10 +11,11 @@ import gradio as gr
 from ..edit import MAX_SEED
 from ..images import read_image
 from ..instructions import whole_picture_first
+from .api import Endpoints, add_endpoints
 from .components import Canvas, Photograph, asset, choices, note, thumbnail
 from .edits import OpenEdits
 from .examples import Example, Opening, credits, read_examples, read_opening
-from .handlers import EDIT_INPUTS, MAX_FRAMES, Handlers, look, sizes_of
+from .handlers import EDIT_INPUTS, GUIDANCE_RANGE, MAX_FRAMES, MAX_STEPS, NUM_FRAMES, Handlers, look, sizes_of
 from .messages import OUTPUTS
 from .saving import PRIVATE, Saving, save_panel, wire_saving
 
@@ -26,7 +27,6 @@ GENERAL_INSTRUCTIONS = [
     "add thick fog",
     "turn it into a pencil sketch",
 ]
-NUM_FRAMES = 11  # of the strip, unless the visitor chooses
 NO_GUIDANCE = "Not available: this model was trained without a guidance input, so a value would change nothing."
 PARALLEL_EVENTS = 16  # events of one kind that may run at once; the engine's own lock orders the device
 HEADER = """<header class="masthead"><h1>Kontext Slider</h1>
@@ -43,11 +43,13 @@ def create_app(
     slider: str | None = None,
     speed: str | None = None,
     edits: OpenEdits | None = None,
+    has_endpoints: bool = True,
 ) -> gr.Blocks:
     """Build the page over a `SliderEngine`. Nothing is rendered or served yet: call `launch()` on the result.
 
     model, slider: the weights' names; speed: the engine's. Exported files tell them. edits: how long an edit stays open
-    and how much room all have. The page's own look is in `launch.launch_options()`.
+    and how much room all have. has_endpoints: whether scripts may edit, too (`api.py`). The page's own look is in
+    `launch.launch_options()`.
     """
     examples, opening = read_examples(), read_opening(model, slider)
     with gr.Blocks(title="Kontext Slider", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as app:
@@ -60,11 +62,15 @@ def create_app(
                 sizes = sizes_of(read_image(opening.photograph).size, engine.pipe) if opening else ""
                 panel = save_panel(note(sizes) if opening else "")
         handlers = Handlers(engine, canvas.GRADIO_CACHE, opening, examples, edits)
+        saving = Saving(handlers, model=model, slider=slider, speed=speed)
+        if has_endpoints:  # before the page's own events, which would take their names
+            known = suggestions(engine.pipe.known_instructions)
+            add_endpoints(Endpoints(engine, handlers.edits, canvas.GRADIO_CACHE, known, saving.origin))
         outputs = [{"canvas": canvas, **widgets, **panel}[name] for name in OUTPUTS]
         _wire_edits(app, handlers, widgets, canvas, outputs)
         _wire_inputs(app, handlers, widgets)
-        wire_saving(Saving(handlers, model=model, slider=slider, speed=speed), panel, widgets["num_frames"], outputs)
-    return app.queue(default_concurrency_limit=PARALLEL_EVENTS)
+        wire_saving(saving, panel, widgets["num_frames"], outputs)
+    return app.queue(default_concurrency_limit=PARALLEL_EVENTS, api_open=False)  # no call goes past gradio's queue
 
 
 def suggestions(known: dict[str, list[str]]) -> list[str]:
@@ -108,9 +114,9 @@ def _settings(pipe: Any) -> dict[str, Any]:
             seed = gr.Number(0, precision=0, minimum=0, maximum=MAX_SEED, label="Seed", scale=3, min_width=100)
             reroll = gr.Button("New seed", size="sm", scale=1, min_width=90)
         reroll.click(None, outputs=seed, js=NEW_SEED)
-        steps = gr.Slider(1, max(50, defaults.steps), value=defaults.steps, step=1, label="Steps")
+        steps = gr.Slider(1, max(MAX_STEPS, defaults.steps), value=defaults.steps, step=1, label="Steps")
         options = {"interactive": has_guidance, "info": None if has_guidance else NO_GUIDANCE, "elem_id": "guidance"}
-        guidance = gr.Slider(1, 10, value=defaults.guidance, step=0.1, label="Guidance", **options)
+        guidance = gr.Slider(*GUIDANCE_RANGE, value=defaults.guidance, step=0.1, label="Guidance", **options)
     return {"num_frames": num_frames, "seed": seed, "steps": steps, "guidance": guidance}
 
 
