@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import io
 import signal
 import sys
@@ -11,13 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
-from ..cli.options import add_engine_arguments, hush_libraries, load_engine, number
+from ..cli.options import add_engine_arguments, checked, hush_libraries, load_engine, number
 from ..errors import InvalidInput
 from .folder import own_folder
+from .password import VARIABLE, PasswordGate, auth_of_environment, check_auth
 from .zero_gpu import ZeroGpuEngine, on_zero_gpu
 
 MAX_UPLOAD = "200mb"  # raw files and PNGs of large cameras have more than a hundred
 FOREVER = 3600.0  # seconds
+OPEN_TO_ALL = (
+    "The public link has no password: everybody who has it can edit with this computer for as long as this runs. "
+    "Nobody is shown another's photographs, but all pass through gradio's servers. --auth sets a password."
+)
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SF Mono", "Menlo", "Consolas", "monospace")
 COLOURS = {  # of gradio's themes: on a light page, on a dark one
@@ -49,6 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--port", type=number(int, 1, 65535), help="port to listen on (default: the first free from 7860)"
     )
     parser.add_argument("--share", action="store_true", help="also open a public link through gradio's tunnel")
+    parser.add_argument(
+        "--auth",
+        metavar="USER:PASSWORD",
+        type=checked(str, check_auth),
+        help=f"let only those in who know both; {VARIABLE} in the environment does the same and hides it from `ps`",
+    )
+    parser.add_argument("--no-api", action="store_true", help="only the page, no endpoints for scripts")
+    parser.add_argument("--mcp", action="store_true", help="serve the endpoints as tools for MCP clients, too")
     parser.add_argument("--open", action="store_true", help="open the page in this machine's browser")
 
 
@@ -56,8 +70,11 @@ def run(args: argparse.Namespace) -> None:
     """Load the model, build the page and serve it until interrupted; on the way out the temporary files go.
 
     Raises InvalidInput, CheckpointError or MissingSlider, each with a sentence, when the model cannot be loaded, and
-    InvalidInput when the port is taken. SIGTERM and SIGHUP end it with SystemExit of 128 and the signal's number.
+    InvalidInput when the port is taken or flags do not go together. SIGTERM and SIGHUP end it with SystemExit of 128
+    and the signal's number.
     """
+    auth = args.auth or auth_of_environment()
+    _check_mcp(args)
     if on_zero_gpu():
         import spaces  # noqa: F401  before torch touches CUDA
 
@@ -69,9 +86,9 @@ def run(args: argparse.Namespace) -> None:
         edits = OpenEdits(folder)
         engine: Any = load_engine(args)
         engine = ZeroGpuEngine(engine) if on_zero_gpu() else engine
-        app = create_app(engine, args.model, args.slider, args.speed, edits=edits)
+        app = create_app(engine, args.model, args.slider, args.speed, edits, has_endpoints=not args.no_api)
         try:
-            print(f"Kontext Slider is at {_serve(app, args)}", flush=True)
+            _serve(app, args, auth)
             while True:
                 time.sleep(FOREVER)
         except KeyboardInterrupt:  # Ctrl-C is how an operator ends it
@@ -81,9 +98,17 @@ def run(args: argparse.Namespace) -> None:
             app.close(verbose=False)
 
 
-def _serve(app: Any, args: argparse.Namespace) -> str:
-    """Launch the page and return where it is. What gradio prints of a public link that failed goes to stderr."""
-    options = launch_options() | {"share": args.share, "inbrowser": args.open}
+def _check_mcp(args: argparse.Namespace) -> None:
+    """Raises InvalidInput where --mcp cannot be obeyed."""
+    if args.mcp and args.no_api:
+        raise InvalidInput("--mcp serves the endpoints that --no-api switches off: leave out one of them.")
+    if args.mcp and importlib.util.find_spec("mcp") is None:
+        raise InvalidInput("--mcp needs the package mcp: pip install 'kontext-slider[mcp]'.")
+
+
+def _serve(app: Any, args: argparse.Namespace, auth: tuple[str, str] | None) -> None:
+    """Launch the page and say where it is. What gradio prints of a public link that failed goes to stderr."""
+    options = launch_options(auth, args.mcp) | {"share": args.share, "inbrowser": args.open}
     printed = io.StringIO()
     try:
         with redirect_stdout(printed):
@@ -95,7 +120,34 @@ def _serve(app: Any, args: argparse.Namespace) -> str:
         raise InvalidInput(f"The page cannot be served at {where}: it is taken. Choose another with --port.") from error
     if args.share and public is None:
         print(printed.getvalue().strip(), file=sys.stderr)
-    return f"{here} and, for everybody, at {public}" if public else str(here)
+    if auth:
+        let_mcp_in(app, auth)
+    everywhere = f"{here} and, for everybody, at {public}" if public else str(here)
+    print(f"Kontext Slider is at {everywhere}", flush=True)
+    if args.mcp:
+        print(f"MCP clients find its tools at {public or here}".rstrip("/") + "/gradio_api/mcp/", flush=True)
+    if public and not auth:
+        print(OPEN_TO_ALL, flush=True)
+
+
+def let_mcp_in(app: Any, auth: tuple[str, str]) -> None:
+    """Give the password to the client by which gradio carries calls of MCP tools to the endpoints of a launched `app`.
+
+    Gradio itself makes one without a password.
+    """
+    if app.mcp_server_obj is not None:
+        from gradio_client import Client
+
+        app.mcp_server_obj._client_instance = Client(
+            app.local_url,
+            headers={"x-gradio-user": "mcp"},
+            httpx_kwargs={"auth": auth},
+            download_files=False,
+            verbose=False,
+            analytics_enabled=False,
+            ssl_verify=False,
+            _skip_components=False,
+        )
 
 
 @contextmanager
@@ -114,11 +166,18 @@ def ends_by_signal() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def launch_options() -> dict[str, Any]:
-    """How the page is served everywhere: our look, no outside fonts, no history, no monitoring, bounded uploads."""
+def launch_options(auth: tuple[str, str] | None = None, mcp: bool = False) -> dict[str, Any]:
+    """How the page is served everywhere: our look, no outside fonts, no history, no monitoring, bounded uploads.
+
+    auth: user and password that are asked for. mcp: whether the endpoints are tools for MCP clients, too.
+    """
+    from starlette.middleware import Middleware
+
     from .components import asset
 
     return {
+        "app_kwargs": {"middleware": [Middleware(PasswordGate, *auth)]} if auth else {},
+        "mcp_server": mcp,
         "theme": theme(),
         "css": asset("page.css"),
         "max_file_size": MAX_UPLOAD,

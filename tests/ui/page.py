@@ -13,7 +13,7 @@ import pytest
 
 from kontext_slider.images import read_image
 from kontext_slider.ui import create_app
-from kontext_slider.ui.launch import launch_options
+from kontext_slider.ui.launch import launch_options, let_mcp_in
 from tests.ui.browser import Browser
 from tests.ui.serve import free_port
 
@@ -33,22 +33,23 @@ PIXELS = """(() => {
   return canvas.toDataURL('image/png').split(',')[1];
 })()"""
 
-browser_test = [
-    pytest.mark.browser,
-    # gradio 6.31 counts its events with calls that pandas 3 deprecates.
+queue_test = [  # gradio 6.31 counts its events with calls that pandas 3 deprecates
     pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),
     pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
 ]
+browser_test = [pytest.mark.browser, *queue_test]
 
 
 @contextmanager
-def served(engine: Any, **options: Any) -> Iterator[str]:
-    """The app on a free port of this machine; `options` are those of `create_app`."""
-    app = create_app(engine, **options)
+def served(engine: Any, auth: tuple[str, str] | None = None, mcp: bool = False, **options: Any) -> Iterator[str]:
+    """The app on a free port of this machine; `auth` and `mcp` as in `launch_options`, `options` as in `create_app`."""
+    app, how = create_app(engine, **options), launch_options(auth, mcp)
     try:
         _, address, _ = app.launch(
-            server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True, **launch_options()
+            server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True, **how
         )
+        if auth:
+            let_mcp_in(app, auth)
         yield address
     finally:
         app.close()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 from kontext_slider.ui import launch
@@ -21,12 +21,12 @@ START_SECONDS = 120.0
 
 
 class Server:
-    """A running app. `temporary` is its temporary folder, `address` where it answers."""
+    """A running app. `temporary` is its temporary folder, `address` where it answers, `flags` those of `app.py`."""
 
-    def __init__(self, temporary: Path, port: int, **environment: str) -> None:
+    def __init__(self, temporary: Path, port: int, *flags: str, **environment: str) -> None:
         self.address = f"http://127.0.0.1:{port}"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.ui.serve", "--port", str(port)],
+            [sys.executable, "-m", "tests.ui.serve", "--port", str(port), *flags],
             cwd=ROOT,
             env={**os.environ, "GRADIO_TEMP_DIR": str(temporary), "PYTHONPATH": str(ROOT), **environment},
             stdout=subprocess.PIPE,
@@ -47,6 +47,8 @@ class Server:
     def _answers(self) -> bool:
         try:
             return urlopen(self.address, timeout=5).status == 200
+        except HTTPError as error:
+            return error.code == 401  # it wants a password
         except (URLError, ConnectionError):
             return False
 

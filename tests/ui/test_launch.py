@@ -100,3 +100,35 @@ def test_a_killed_app_leaves_nothing_after_the_next_start(tmp_path):
             assert left.is_dir()
         with process(tmp_path) as (_, new):
             assert new.is_dir() and beside.is_dir() and not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"), [(["--mcp", "--no-api"], "leave out one of them"), (["--mcp"], r"kontext-slider\[mcp\]")]
+)
+def test_mcp_that_cannot_be_served_is_a_sentence(monkeypatch, flags, sentence):
+    """gradio's own advice installs another version of pydantic."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match=sentence):
+        app.main(flags)
+
+
+class Shared:
+    """An app whose public link is there at once: a tunnel would need the internet."""
+
+    mcp_server_obj = None
+
+    def launch(self, **options):
+        return None, "http://127.0.0.1:7860/", "https://x.gradio.live"
+
+
+@pytest.mark.parametrize("auth", [None, ("anna", "secret")])
+def test_a_public_link_says_who_can_see_what(monkeypatch, capsys, auth):
+    """Whoever shares should know that the link is all that a stranger needs."""
+    monkeypatch.setattr(launch, "load_engine", lambda args: FakeEngine())
+    monkeypatch.setattr("kontext_slider.ui.layout.create_app", lambda *args, **options: Shared())
+    monkeypatch.setattr(launch.time, "sleep", lambda seconds: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(Shared, "close", lambda self, verbose: None, raising=False)
+    app.main(["--share", *(["--auth", ":".join(auth)] if auth else [])])
+    printed = capsys.readouterr().out
+    assert "https://x.gradio.live" in printed and "secret" not in printed
+    assert (launch.OPEN_TO_ALL in printed) == (auth is None)
