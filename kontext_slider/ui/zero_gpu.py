@@ -59,7 +59,7 @@ class ZeroGpuSession:
     def __init__(self, photo: Photo, spec: EditSpec, pipe: Any, show: Callable[[float], Image.Image]) -> None:
         from ..engine.full_size import FullSize  # brings torch, which must come after spaces
 
-        self.photo = photo
+        self.photo, self.spec = photo, spec
         self.source = working_image(photo.on_white(), spec.size, 2 * pipe.vae_scale_factor)
         self.instruction, self.seed, self.steps, self.guidance = spec.instruction, spec.seed, spec.steps, spec.guidance
         self._full_size = FullSize(photo, self.source, may_drift=not pipe.defaults.anchor_source)

@@ -8,6 +8,8 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
+from kontext_slider.metadata import read_metadata
+from kontext_slider.ui.saving import write_picture
 from kontext_slider.ui.zero_gpu import ZeroGpuEngine, on_zero_gpu
 from tests.ui.fake_engine import FakeEngine, faded
 
@@ -21,8 +23,8 @@ def test_the_variable_decides(monkeypatch, value, answer):
     assert on_zero_gpu() is answer
 
 
-def test_every_frame_is_made_inside_a_call_that_has_a_gpu(monkeypatch):
-    """A session opened outside `@spaces.GPU` would touch CUDA where ZeroGPU has none."""
+def test_every_frame_is_made_inside_a_call_that_has_a_gpu(monkeypatch, tmp_path):
+    """A session opened outside `@spaces.GPU` would touch CUDA where ZeroGPU has none. Saving failed: it had no spec."""
     inside: list[bool] = []
 
     def gpu(duration):
@@ -54,5 +56,7 @@ def test_every_frame_is_made_inside_a_call_that_has_a_gpu(monkeypatch):
     assert session.picture(0.5).size == (400, 300) and session.picture(0).tobytes() == session.photo.image.tobytes()
     assert session.full_size_facts(0.5)["size"] == [400, 300]
     assert len(opened_inside) == before, "each call costs seconds: a frame that is there is not made again"
+    path, _, _ = write_picture(session, tmp_path, 0.5, "png", {})
+    assert read_metadata(path)["instruction"] == "make it night"
     session.want(0.5)
     assert session.preview_steps == 0  # a preview would be a second call
