@@ -118,6 +118,8 @@ def _serve(app: Any, args: argparse.Namespace, auth: tuple[str, str] | None) -> 
     except OSError as error:
         where = "any port from 7860 on" if args.port is None else f"port {args.port}"
         raise InvalidInput(f"The page cannot be served at {where}: it is taken. Choose another with --port.") from error
+    if args.mcp and app.mcp_error:
+        raise InvalidInput(f"The tools for MCP clients cannot be served: {app.mcp_error}. Leave out --mcp.")
     if args.share and public is None:
         print(printed.getvalue().strip(), file=sys.stderr)
     if auth:

@@ -112,6 +112,14 @@ def test_mcp_that_cannot_be_served_is_a_sentence(monkeypatch, flags, sentence):
         app.main(flags)
 
 
+def test_mcp_that_fails_ends_the_start(monkeypatch):
+    """gradio goes on without the tools, and the app said where they were."""
+    monkeypatch.setattr(launch, "load_engine", lambda args: FakeEngine())
+    monkeypatch.setattr("gradio.mcp.GradioMCPServer.create_mcp_server", lambda server: 1 / 0)
+    with pytest.raises(SystemExit, match=r"division by zero.*Leave out --mcp"):
+        app.main(["--mcp"])
+
+
 class Shared:
     """An app whose public link is there at once: a tunnel would need the internet."""
 
