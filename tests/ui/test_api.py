@@ -170,6 +170,17 @@ def test_what_cannot_be_done_is_a_sentence(client, engine, photograph, capfd, na
     assert not engine.sessions and "Traceback" not in "".join(capfd.readouterr())
 
 
+INSIDE = ["http://127.0.0.1:{port}/theme.css", "http://192.168.0.1/photo.jpg", "/etc/passwd"]
+
+
+@pytest.mark.parametrize("path", INSIDE)
+def test_a_call_reaches_no_file_of_the_server_and_no_address_of_its_network(address, photograph, path):
+    """Who may edit may not look around."""
+    path = path.format(port=httpx.URL(address).port)
+    events = httpx.get(start(address, photograph, image={"path": path, "meta": {"_type": "gradio.FileData"}})).text
+    assert "event: error" in events and ("failed validation" in events or "not uploaded by a user" in events)
+
+
 def test_guidance_of_a_model_that_has_it(client, api_site, photograph):
     api_site[0].engine = engine = Watched(guidance_embeds=True)
     client.predict(handle_file(photograph), "make it night", guidance=3, api_name="/edit")
@@ -281,6 +292,20 @@ def test_tools_for_mcp_clients(address, engine, photograph, tmp_path):
     assert read_metadata(path)["strengths"] == [0.4] and is_closed(engine.sessions[0])
     refused = call(address, "edit", image=image, instruction="make it night", strength=2)
     assert refused.isError and "A strength is a number from 0" in refused.content[0].text
+
+
+def test_a_tool_that_reports_its_progress(address, photograph):
+    """Clients that show progress ask for it, and gradio then answers on another way."""
+    image = "data:image/png;base64," + base64.b64encode(photograph.read_bytes()).decode()
+    arguments = {"image": image, "instruction": "make it night", "n": 3, "format": "zip"}
+    told: list[str | None] = []
+
+    async def tell(progress: float, total: float | None, text: str | None) -> None:
+        told.append(text)
+
+    answer = ask(address, lambda session: session.call_tool("sweep", arguments, progress_callback=tell))
+    assert not answer.isError and told
+    assert httpx.get(answer.content[0].text).content.startswith(b"PK")
 
 
 def test_a_page_without_endpoints(engine):
