@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .order import ends_first, grid, next_strength, sketch, sketch_difference
+from .order import ends_first, grid, interpolation_errors, next_strength, sketch
 
 if TYPE_CHECKING:
     from .engine import SliderEngine
@@ -18,9 +18,9 @@ __all__ = [
     "SliderEngine",
     "ends_first",
     "grid",
+    "interpolation_errors",
     "next_strength",
     "sketch",
-    "sketch_difference",
 ]
 
 

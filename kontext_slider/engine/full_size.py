@@ -43,6 +43,10 @@ class FullSize:
         photograph = self._photograph(width)
         return photograph.copy() if strength == 0 else self._fit(strength, frame)[0].apply(photograph)
 
+    def transfer(self, strength: float, frame: Image.Image) -> Transfer:
+        """The transfer from the source to `frame`, the identity at strength 0."""
+        return self._fit(strength, frame)[0]
+
     def masked(self, frames: Mapping[float, Image.Image], strength_map: np.ndarray) -> Image.Image:
         """The edit with a strength for every pixel, linear between `frames` (by strength). See `transfer.apply`."""
         transfers = {strength: self._fit(strength, frame)[0] for strength, frame in frames.items()}

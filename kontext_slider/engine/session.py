@@ -11,6 +11,7 @@ from PIL import Image
 from ..edit import check_strength
 from ..errors import InvalidInput, SessionClosed, Superseded
 from ..images import Photo
+from ..transfer import Transfer
 from .cache import ByteCache, cache_strength
 from .disk import FrameCache
 from .full_size import FullSize, nodes_of
@@ -147,6 +148,14 @@ class EditSession:
             return self._masked_picture(strength, on_step)
         strength = self._check_strength(strength)
         return self._full_size.picture(strength, self._frame_for_picture(strength, on_step), width)
+
+    def transfer(self, strength: float, frame: Image.Image | None = None) -> Transfer:
+        """The edit at `strength` as a function of the photograph, by which `picture` is made.
+
+        frame: the one of that strength, where it is at hand; else it is rendered if it is missing. Raises InvalidInput
+        and SessionClosed."""
+        strength = self._check_strength(strength)
+        return self._full_size.transfer(strength, frame or self._frame_for_picture(strength, on_step=None))
 
     def full_size_facts(self, strength: float) -> dict[str, Any]:
         """What a saved picture says of its size, as JSON values: `size` and `edited_at` (width, height in pixels) and,

@@ -1,6 +1,6 @@
-// Client side of Canvas. Given by gradio: element, props, trigger, watch; by keep.js: its functions.
-// Frames arrive over time (props.value), are fetched and decoded once, and are then swapped in as they are:
-// moving the slider over finished frames sends nothing to the server or the network.
+// Client side of Canvas. Given by gradio: element, props, trigger, watch; by keep.js and picture.js: their functions.
+// Frames arrive over time (props.value) and are fetched once, as transfers where the browser can draw, as pictures
+// elsewhere: moving the slider sends nothing to the server or the network.
 const REST_MS = 150; // a slider that does not move for so long is at rest
 const RECENT_MS = 1000; // a server that has sent something so recently is there
 const SENTENCE_MS = 12000; // a sentence about the connection stays so long
@@ -9,9 +9,15 @@ const stage = find(".stage");
 const slider = find("input[type=range]");
 const strip = find(".strip");
 
+const THUMB_SIDE = 128; // pixels
+
 let edit = 0;
-let frames = new Map(); // slot -> {strength, image, url, ready, failed, preview}
+let frames = new Map(); // slot -> {strength, image, url, transfer, ready, failed, preview}
 let shown = null; // the frame in the picture
+let gaps = []; // {low, high, error}: what may be interpolated
+let seen = 0; // levels of error that are not seen
+let caption = ""; // what the edit does
+let hasAsked = false; // for what the browser needs of this edit beyond its frames
 let restTimer = 0;
 let sentenceTimer = 0;
 let lastMessage = -Infinity; // when the server last sent something, ms
@@ -24,13 +30,15 @@ const slot = (frame) => key(frame.strength) + (frame.preview ? " preview" : "");
 const finished = (strength) => Boolean((frames.get(key(strength)) || {}).ready);
 const rounded = (strength) => Number(strength).toFixed(2);
 const position = () => Number(slider.value);
+const picture = new Picture(find(".picture"), (box) => trigger("tile", { edit: edit, box: box }));
+stage.picture = picture; // for extensions and tests
 
 // ---- drawing
 
 function nearest(strength) {
   let best = null;
   for (const frame of frames.values()) {
-    if (!frame.ready || (frame.preview && key(frame.strength) !== key(strength))) continue;
+    if (!(frame.hasImage || (picture.isDrawn && frame.ready)) || (frame.preview && key(frame.strength) !== key(strength))) continue;
     const closer = best && Math.abs(frame.strength - strength) - Math.abs(best.strength - strength);
     if (best === null || closer < -1e-9 || (Math.abs(closer) <= 1e-9 && frame.strength < best.strength)) best = frame;
   }
@@ -39,6 +47,8 @@ function nearest(strength) {
 
 function describe(frame) {
   const text = "Strength " + rounded(position());
+  if (picture.isDrawn && position() === 0) return text + " · the untouched picture";
+  if (picture.isDrawn) return text + (finished(position()) ? "" : " · interpolated");
   if (frame === null) return text + ", no frame yet";
   if (frame.preview) return text + " · preview, the exact frame follows";
   if (key(frame.strength) !== key(position()))
@@ -48,23 +58,42 @@ function describe(frame) {
 
 function show() {
   const frame = nearest(position());
-  const isNew = frame !== null && frame !== shown;
-  if (isNew) find(".picture").replaceChildren(frame.image);
-  shown = frame;
-  const preview = frame !== null && frame.preview;
+  const isDrawn = picture.isDrawn;
+  const preview = !isDrawn && frame !== null && frame.preview;
   const text = (find(".label").textContent = describe(frame));
+  if (isDrawn) picture.show(position(), (frames.size && caption) + ", " + text.toLowerCase());
+  else if (frame !== null && frame !== shown) picture.showFrame(frame.image);
+  shown = frame;
   slider.setAttribute("aria-valuetext", text);
   slider.style.setProperty("--done", position());
   stage.dataset.strength = key(position());
-  stage.dataset.shown = frame === null ? "" : key(frame.strength);
-  stage.dataset.exact = frame !== null && !preview && stage.dataset.shown === stage.dataset.strength;
+  stage.dataset.shown = isDrawn ? stage.dataset.strength : frame === null ? "" : key(frame.strength);
+  stage.dataset.exact = stage.dataset.shown === stage.dataset.strength && finished(position());
+  stage.toggleAttribute("data-drawn", isDrawn);
   stage.toggleAttribute("data-preview", preview);
+  markThumb(frame === null ? null : frame.strength);
+}
+
+function markThumb(strength) {
   for (const thumb of strip.children) {
-    const isCurrent = frame !== null && thumb.dataset.strength === key(frame.strength);
+    const isCurrent = strength !== null && thumb.dataset.strength === key(strength);
+    if (isCurrent === thumb.hasAttribute("aria-current")) continue;
     if (isCurrent) thumb.setAttribute("aria-current", "true");
     else thumb.removeAttribute("aria-current");
-    if (isCurrent && isNew)
-      strip.scrollLeft = thumb.offsetLeft - strip.offsetLeft - (strip.clientWidth - thumb.clientWidth) / 2;
+    if (isCurrent) strip.scrollLeft = thumb.offsetLeft - strip.offsetLeft - (strip.clientWidth - thumb.clientWidth) / 2;
+  }
+}
+
+// Thumbs of a drawn edit: all of them, as soon as any strength can be drawn; better ones with every frame.
+function drawThumbs() {
+  if (!picture.isDrawn) return;
+  for (const thumb of strip.children) {
+    if (thumb.dataset.state === "exact") continue;
+    const strength = Number(thumb.dataset.strength);
+    thumb.dataset.state = finished(strength) ? "exact" : "interpolated";
+    thumb.querySelectorAll("canvas, img").forEach((old) => old.remove());
+    thumb.prepend(picture.thumb(strength, THUMB_SIDE));
+    thumb.classList.add("ready");
   }
 }
 
@@ -107,11 +136,28 @@ function receive() {
   if (value.is_lost) return void reopen();
   const isNew = value.edit > edit;
   if (isNew) begin(value);
+  [gaps, seen] = [value.gaps, value.seen];
+  if (value.photograph) picture.usePhotograph(value.photograph.url, value.size).then(() => (show(), drawThumbs()));
   for (const message of value.frames) add(message, value.inputs.instruction);
+  if (value.tile) picture.useTile(value.tile);
   showBusy(value.busy);
   if (edit === 0) return;
   show();
   if (isNew) rest(); // the frame at the slider goes before the strip
+  if (!value.busy && !hasAsked) askForMore(value);
+}
+
+// A browser that cannot draw needs every frame of the strip. One that can needs the transfers of what the page opens
+// with, as soon as somebody comes near: who only looks costs the server nothing.
+function askForMore(value) {
+  const made = new Set(value.frames.map(({ strength }) => key(strength)));
+  const isWhole = value.strengths.every((strength) => made.has(key(strength)));
+  if (picture.canDraw ? value.photograph : isWhole) return;
+  hasAsked = true;
+  if (!picture.canDraw) return void trigger("complete", { edit: edit });
+  const nearby = new AbortController();
+  const draw = (serial) => (nearby.abort(), serial === edit && trigger("draw", { edit: serial }));
+  for (const event of ["pointerover", "focusin"]) stage.addEventListener(event, draw.bind(null, edit), nearby);
 }
 
 function begin(value) {
@@ -121,6 +167,9 @@ function begin(value) {
   requested = null;
   frames = new Map();
   shown = null; // the picture stays until the new edit's first frame replaces it
+  picture.begin();
+  hasAsked = false;
+  caption = value.inputs.instruction;
   slider.disabled = false;
   stage.dataset.state = "open";
   stage.dataset.edit = edit;
@@ -135,24 +184,34 @@ function begin(value) {
   if (isSmall && (top < 0 || top > 60)) stage.scrollIntoView({ block: "start" });
 }
 
-function add({ strength, file, preview }, instruction) {
-  const frame = { strength, preview, url: file.url, image: new Image(), ready: false, failed: false };
-  if (frames.has(slot(frame)) || (preview && finished(strength))) return;
+function add({ strength, file, transfer, preview }, instruction) {
+  const frame = { strength, preview, url: file.url, image: new Image(), hasImage: false, ready: false, failed: false };
+  frame.transfer = picture.hasPhotograph && transfer ? transfer.url : null;
+  const known = frames.get(slot(frame));
+  if (known && frame.transfer && !known.transfer) {
+    known.transfer = frame.transfer;
+    picture.useTransfer(strength, frame.transfer).then(() => (show(), drawThumbs()));
+  }
+  if (known || (preview && (finished(strength) || picture.isDrawn))) return;
   frames.set(slot(frame), frame);
   frame.image.alt = instruction + ", strength " + rounded(strength) + (preview ? ", preview" : "");
   fetchFrame(frame);
 }
 
+// Fetch the transfer of a frame where the browser draws, else its picture. The untouched photograph needs neither.
 async function fetchFrame(frame) {
   const serial = edit;
   frame.failed = false;
   const isWanted = () => frames.get(slot(frame)) === frame;
-  const isHere = await decoded(frame.image, frame.url, isWanted);
+  let isHere = picture.hasPhotograph && frame.strength === 0;
+  if (frame.transfer) isHere = await picture.useTransfer(frame.strength, frame.transfer);
+  else if (!isHere) isHere = frame.hasImage = await decoded(frame.image, frame.url, isWanted);
   if (!isHere) frame.failed = true; // a click on its thumb, or a rest there, tries again
   if (!isHere || serial !== edit || (frame.preview && finished(frame.strength))) return;
   frame.ready = true;
   if (!frame.preview) enroll(frame);
   show();
+  drawThumbs();
   if (key(frame.strength) === key(position())) find(".spoken").textContent = describe(frame);
 }
 
@@ -163,7 +222,7 @@ function enroll(frame) {
   const tick = find(".ticks").appendChild(document.createElement("i"));
   tick.style.setProperty("--at", frame.strength);
   const thumb = [...strip.children].find((each) => each.dataset.strength === key(frame.strength));
-  if (!thumb) return;
+  if (!thumb || !frame.hasImage) return;
   thumb.prepend(frame.image.cloneNode());
   thumb.classList.add("ready");
 }
@@ -172,7 +231,9 @@ function enroll(frame) {
 
 function rest() {
   const frame = frames.get(key(position()));
-  const missing = !frame || frame.failed; // else it is here, or on its way
+  const isDrawn = picture.isDrawn || (picture.hasPhotograph && gaps.length > 0); // now or as soon as it is fetched
+  const isGood = isDrawn && interpolationError(gaps, position()) < seen;
+  const missing = (!frame || frame.failed) && !isGood; // else it is here, or on its way, or would look the same
   // Back on a finished frame, the server gets a message while it makes another one, which is not wanted any more.
   if (edit > 0 && (missing || requested !== null)) send(position());
   requested = missing ? key(position()) : null;

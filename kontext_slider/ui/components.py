@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,22 @@ import gradio as gr
 from gradio.data_classes import FileData, GradioModel
 from PIL import Image
 
-from .open_edit import OpenEdit
+from .open_edit import SEEN, OpenEdit
 
 # What the file dialogue offers. Systems that do not know HEIC as a picture need its endings, too.
 ACCEPT = "image/*,.heic,.heif,.hif,.avif,.tif,.tiff,.webp,.bmp"
+CANVAS_SCRIPTS = (
+    "keep.js",
+    "transfer_file.js",
+    "transfer_layers.js",
+    "transfer_mixer.js",
+    "transfer_shader.js",
+    "view_place.js",
+    "transfer_view.js",
+    "view_gestures.js",
+    "picture.js",
+    "canvas.js",
+)
 UPLOAD = """<label class="drop">
   <input type="file" aria-label="Photograph">
   <span class="invite"><b>Choose a photograph</b> <span>or drop or paste one here</span></span>
@@ -65,11 +77,31 @@ CANVAS = """<section class="stage" data-state="empty" aria-label="Edited picture
 
 
 class Frame(GradioModel):
-    """A frame: strength in [0, 1], the address of its lossless picture, and whether it is only a preview."""
+    """A frame: strength in [0, 1], the addresses of its lossless picture and of its transfer, and whether it is only a
+    preview. There is no transfer at strength 0, of a preview, and of the shipped frames that the page opens with."""
 
     strength: float
     file: FileData
+    transfer: FileData | None = None
     preview: bool = False
+
+
+class Gap(GradioModel):
+    """Two neighbouring finished strengths, and how wrong an interpolation between them may be, in levels of 255."""
+
+    low: float
+    high: float
+    error: float
+
+
+class Tile(GradioModel):
+    """A part of the photograph at its own size: left, top, width and height as shares of the photograph's."""
+
+    file: FileData
+    x: float
+    y: float
+    width: float
+    height: float
 
 
 class Busy(GradioModel):
@@ -96,6 +128,8 @@ class CanvasData(GradioModel):
     edit: its serial; 0 before the first; a smaller one than shown is stale. key, inputs: by these the browser gets its
     edit back after it has lost the connection; `is_lost` makes it do so, and `said` is a sentence about that.
     caption: whose frames these are, as the inputs beside them may have changed since.
+    photograph: as the browser draws it, and its own `size` in pixels; None before the browser may draw the edit itself.
+    gaps: what may be interpolated. seen: levels; an interpolation error below is not seen.
     """
 
     edit: int = 0
@@ -106,6 +140,11 @@ class CanvasData(GradioModel):
     caption: str = ""
     strengths: list[float] = []
     frames: list[Frame] = []
+    photograph: FileData | None = None
+    size: list[int] = []
+    gaps: list[Gap] = []
+    seen: float = SEEN
+    tile: Tile | None = None
     busy: Busy | None = None
 
 
@@ -129,14 +168,27 @@ def describe(edit: OpenEdit | None, busy: Busy | None = None, said: str = "") ->
         said=said,
         caption=caption(inputs, session.photo.name),
         strengths=edit.strengths,
-        frames=frames_of(edit.files()) + frames_of(edit.previews(), preview=True),
+        frames=frames_of(edit.files(), edit.transfers()) + frames_of(edit.previews(), preview=True),
+        photograph=edit.screen and FileData(path=str(edit.screen)),
+        size=list(session.photo.image.size),
+        gaps=[Gap(low=low, high=high, error=error) for (low, high), error in edit.errors().items()],
         busy=busy,
     )
 
 
-def frames_of(paths: Iterable[tuple[float, Path]], preview: bool = False) -> list[Frame]:
-    """(strength, file) pairs as the browser gets them."""
-    return [Frame(strength=strength, file=FileData(path=str(path)), preview=preview) for strength, path in paths]
+def frames_of(
+    paths: Iterable[tuple[float, Path]], transfers: Mapping[float, Path] | None = None, preview: bool = False
+) -> list[Frame]:
+    """(strength, file) pairs as the browser gets them, with the files of their transfers."""
+
+    def transfer_of(strength: float) -> FileData | None:
+        path = (transfers or {}).get(strength)
+        return path and FileData(path=str(path))
+
+    return [
+        Frame(strength=strength, file=FileData(path=str(path)), transfer=transfer_of(strength), preview=preview)
+        for strength, path in paths
+    ]
 
 
 def caption(inputs: EditInputs, source: str) -> str:
@@ -169,14 +221,18 @@ def asset(name: str) -> str:
 
 
 class Canvas(gr.HTML):
-    """Large picture, strength slider, strip of frames. Event `commit`: {"edit": int, "strength": float} at rest.
-    Event `reopen`: {"key": str, **EditInputs} when the browser has kept an edit that is not here."""
+    """Large picture, strength slider, strip of frames.
+
+    Events: `commit` {"edit": int, "strength": float}, the slider rests where an interpolation would be seen. `reopen`
+    {"key": str, **EditInputs}, the browser has kept an edit that is not here. `draw` {"edit": int}, it can draw the
+    edit that the page opens with. `complete` {"edit": int}, it cannot draw, and needs all frames of the strip. `tile`
+    {"edit": int, "box": [left, top, right, bottom]}, it needs a part of the photograph, in pixels, at its own size."""
 
     data_model = CanvasData
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
-            html_template=CANVAS, js_on_load=asset("keep.js") + asset("canvas.js"), apply_default_css=False, **kwargs
+            html_template=CANVAS, js_on_load="".join(map(asset, CANVAS_SCRIPTS)), apply_default_css=False, **kwargs
         )
 
     def preprocess(self, payload: Any) -> None:

@@ -16,20 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
 from ..edit import check_instruction, check_num_frames
 from ..engine import grid
+from ..engine.order import coarse_first
 from ..errors import InvalidInput, KontextSliderError
-from ..images import read_photo, working_size
+from ..images import read_image, read_photo, working_size
 from ..instructions import advise
 from . import messages
-from .components import Busy, CanvasData, EditInputs, describe, note, notice, thumbnail
+from .components import Busy, CanvasData, EditInputs, Tile, describe, note, notice, thumbnail
 from .edits import OpenEdits
 from .examples import OPENING_SERIAL, Example, Opening
 from .folder import check_room
 from .messages import Message, message
-from .open_edit import OpenEdit, describe_sizes
+from .open_edit import SEEN, OpenEdit, describe_sizes
 
 NUM_FRAMES, MAX_FRAMES = 11, 41  # of a strip: unless others are chosen, and at most
 MAX_STEPS = 50  # denoise steps, or the model's own where these are more
@@ -110,6 +112,57 @@ class Handlers:
         else:  # the slider of an edit that has been replaced
             yield message()
 
+    def draw(self, event: gr.EventData, request: gr.Request) -> Iterator[Message]:
+        """Give the browser what it needs to draw the edit that the page opens with, from the frames that are there."""
+        edit = self._named_edit(event, request)
+        if edit is None or self.opening is None or edit.serial != OPENING_SERIAL:
+            yield message()
+            return
+        frames = self.opening.frames
+
+        def adopt() -> Iterator[Busy]:
+            edit.write_screen()
+            for strength in coarse_first(list(frames)):
+                edit.adopt(strength, read_image(frames[strength]))
+                yield Busy(text="Preparing the example")
+
+        yield from messages.report(edit, adopt())
+
+    def complete(self, event: gr.EventData, request: gr.Request) -> Iterator[Message]:
+        """Render the whole strip for a browser that cannot draw between the frames."""
+        edit = self._named_edit(event, request)
+        if edit is None:
+            yield message()
+        else:
+            yield from messages.report(edit, messages.fill(edit, len(edit.strengths)))
+
+    def tile(self, event: gr.EventData, request: gr.Request) -> Iterator[Message]:
+        """Send a part of the photograph at its own size, for a browser that is zoomed in."""
+        edit = self._named_edit(event, request)
+        if edit is None:
+            yield message()
+            return
+        columns, rows = edit.session.photo.image.size
+        try:
+            left, top, right, bottom = box = messages.box_of(messages.values_of(event), (columns, rows))
+            file = FileData(path=str(edit.tile(box)))
+        except KontextSliderError as error:
+            yield message(notice=notice(str(error)))
+            return
+        data = describe(edit)
+        data.tile = Tile(
+            file=file, x=left / columns, y=top / rows, width=(right - left) / columns, height=(bottom - top) / rows
+        )
+        yield message(canvas=data)
+
+    def _named_edit(self, event: gr.EventData, request: gr.Request) -> OpenEdit | None:
+        """The page's open edit that an event names; None for another one, and for one that cannot be opened."""
+        serial = messages.values_of(event).get("edit")
+        try:
+            return self.find(str(request.session_hash), serial) if isinstance(serial, int) else None
+        except KontextSliderError:  # the photograph of the opening is gone: its frames are shown as they are
+            return None
+
     def find(self, page: str, serial: int) -> OpenEdit | None:
         """The page's open edit, if it has that serial. That of the opening is opened now. Raises as `engine.open`."""
         opening = self.opening
@@ -179,7 +232,7 @@ class Handlers:
             note=note(edit.sizes),
             download=messages.no_download(),
         )
-        yield from messages.report(edit, messages.fill(edit, len(edit.strengths)))
+        yield from messages.report(edit, messages.fill(edit, len(edit.strengths), SEEN))
 
     def _open(
         self, page: str, photograph: str | Path, strengths: list[float], settings: dict[str, Any], serial: int = 0

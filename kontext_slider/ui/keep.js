@@ -85,6 +85,22 @@ async function restoredInputs(defaults) {
   }
 }
 
+// Fetch, with several tries; null: all failed, or the file is not wanted any more.
+async function fetched(url, isWanted) {
+  for (const wait of IMAGE_WAITS) {
+    await pause(wait);
+    if (!isWanted()) return null;
+    try {
+      const response = await fetch(url);
+      if (response.ok) return response;
+      console.info("A file could not be fetched yet:", url, response.status);
+    } catch (error) {
+      console.info("A file could not be fetched yet:", url, error.message);
+    }
+  }
+  return null;
+}
+
 // Fetch and decode, with several tries; false: all failed, or the frame is not wanted any more.
 async function decoded(image, url, isWanted) {
   for (const wait of IMAGE_WAITS) {

@@ -127,7 +127,13 @@ def _wire_edits(
     inputs, events = [widgets[name] for name in EDIT_INPUTS], [widgets["edit"].click, widgets["instruction"].submit]
     gr.on(events, handlers.edit, inputs, outputs, trigger_mode="multiple", **PRIVATE)
     canvas.commit(handlers.commit, None, outputs, trigger_mode="multiple", **PRIVATE)
-    canvas.reopen(handlers.reopen, None, outputs, **PRIVATE)
+    for event, handler in [
+        (canvas.reopen, handlers.reopen),
+        (canvas.draw, handlers.draw),
+        (canvas.complete, handlers.complete),
+    ]:
+        event(handler, None, outputs, **PRIVATE)
+    canvas.tile(handlers.tile, None, outputs, trigger_mode="multiple", **PRIVATE)
     app.unload(handlers.leave)
 
 

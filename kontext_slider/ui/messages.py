@@ -24,7 +24,7 @@ from ..engine import grid
 from ..errors import InvalidInput, KontextSliderError, SessionClosed, Superseded, UnreadableImage
 from .components import Busy, EditInputs, describe, notice
 from .folder import needs_room
-from .open_edit import OnStep, OpenEdit
+from .open_edit import SCREEN_SIDE, OnStep, OpenEdit
 
 MESSAGE_SECONDS = 0.15  # at most one message to the browser in this time
 OUTPUTS = ("canvas", "notice", "nearest", "note", "download")  # the widgets of a message, in order
@@ -67,14 +67,15 @@ def report(edit: OpenEdit, work: Iterator[Busy | Message]) -> Iterator[Message]:
         raise
 
 
-def fill(edit: OpenEdit, num_frames: int) -> Iterator[Busy]:
-    """Render what is missing of a strip, in the order of `next_strength`."""
+def fill(edit: OpenEdit, num_frames: int, least: float = 0.0) -> Iterator[Busy]:
+    """Render what is missing of a strip, in the order of `next_strength`, which explains `least`."""
 
     def num_missing() -> int:
         return sum(not edit.has(strength) for strength in grid(num_frames))
 
+    edit.write_screen()
     total = max(num_missing(), 1)
-    while (strength := edit.next_strength(num_frames)) is not None:
+    while (strength := edit.next_strength(num_frames, least)) is not None:
         done = max(total - num_missing(), 0)
         text = f"Frame {min(done + 1, total)} of {total}, strength {strength:.2f}"
         yield Busy(text=text, fraction=done / total)
@@ -112,6 +113,18 @@ def position(values: dict[str, Any]) -> tuple[int, float]:
     if not isinstance(edit, int):
         raise InvalidInput("The browser names no edit: press Edit.")
     return edit, round(check_strength(values.get("strength")), 4)
+
+
+def box_of(values: dict[str, Any], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The part of a photograph of `size` that a browser asks for: left, top, right, bottom. Raises InvalidInput."""
+    box = values.get("box")
+    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(side, int) for side in box):
+        raise InvalidInput("A part of the photograph has four whole numbers: left, top, right, bottom.")
+    left, top, right, bottom = box
+    inside = 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
+    if not inside or max(right - left, bottom - top) > SCREEN_SIDE:
+        raise InvalidInput(f"A part of the photograph lies inside it and has at most {SCREEN_SIDE} pixels a side.")
+    return left, top, right, bottom
 
 
 def kept_edit(values: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -4,13 +4,15 @@ Two kinds of work need frames. A slider at rest uses `session.preview` and `sess
 the render of an older one ends with `Superseded`. The strip and the exports use `session.frames`, which lets the slider
 go first and loses nothing; `next_strength` gives their order.
 
-Frames are lossless PNG files in a folder of gradio's cache: the browser fetches each once, and strength 0 keeps the
-source's very pixels. Previews lie beside them under other names, and no export uses one.
+Frames are lossless PNG files in a folder of gradio's cache, and beside each lies its transfer (`transfer.py`), by which
+the browser draws the edit at the size of its screen. Strength 0 is the photograph and has none. Each file is fetched
+once. Previews lie there under other names, and no export uses one.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import secrets
 import shutil
 import tempfile
@@ -24,7 +26,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..engine import next_strength, sketch, sketch_difference
+from ..engine import interpolation_errors, next_strength, sketch
 from ..errors import SessionClosed
 from ..files import write_whole
 from .folder import needs_room
@@ -34,6 +36,10 @@ OnStep = Callable[[int, int], None]  # steps done, steps in all
 # A preview delays the exact frame by half. Below this many steps it would have three steps or fewer, resemble the exact
 # frame too little to judge the edit by, and the exact frame would be there almost as soon.
 PREVIEW_FROM_STEPS = 8
+SCREEN_SIDE = 2048  # pixels: the photograph as the browser gets it is not larger
+LOSSLESS_PIXELS = 640 * 480  # a photograph of so few is seen enlarged
+SCREEN_JPEG: dict[str, Any] = {"quality": 95, "subsampling": 0}
+SEEN = 3.0  # levels of 255 in the worst region: a smaller interpolation error is not rendered away (benchmarks/LOG.md)
 
 
 def ignore(done: int, total: int) -> None:
@@ -64,7 +70,9 @@ class OpenEdit:
             self.folder = Path(tempfile.mkdtemp(prefix="edit-", dir=cache))
         self.last_use = time.monotonic()
         self.is_closed = False
+        self.screen: Path | None = None
         self._files: dict[float, Path] = {}
+        self._transfers: dict[float, Path] = {}
         self._previews: dict[float, Path] = {}
         self._sketches: dict[float, np.ndarray] = {}
         self._rest: float | None = None  # where the slider rests while its frame is being made
@@ -103,22 +111,60 @@ class OpenEdit:
             preview = self._num_preview_steps(strength)
             if preview:
                 image = self.session.preview(strength, lambda done, total: on_step(done, total + self.session.steps))
-                self._keep(self._previews, "preview", strength, image)
+                self._previews[round(strength, 4)] = self._write(f"preview-{strength:.4f}.png", image, "PNG")
             image = self.session.show(strength, lambda done, total: on_step(preview + done, preview + total))
-            self._keep(self._files, "strength", strength, image)
+            self._keep(strength, image)
 
-    def next_strength(self, num_frames: int) -> float | None:
-        """What to `fill` next for a strip of so many frames; None when it is complete.
+    def transfers(self) -> dict[float, Path]:
+        """Files of the transfers of finished frames, by strength."""
+        with self._changed:
+            return dict(self._transfers)
+
+    def errors(self) -> dict[tuple[float, float], float]:
+        """For every two neighbouring finished strengths, how wrong an interpolation between them may be, levels."""
+        with self._changed:
+            self._forget_deleted()
+            return interpolation_errors({strength: self._sketches[strength] for strength in self._files})
+
+    def next_strength(self, num_frames: int, least: float = 0.0) -> float | None:
+        """What to `fill` next for a strip of so many frames; None when it is complete, or when what is missing can be
+        interpolated with an error below `least`.
 
         Waits while another thread makes the frame of a slider at rest, which goes first.
         """
         with self._changed:
             while True:
                 self._forget_deleted()
-                strength = next_strength(num_frames, self._files, self._difference, self._rest)
+                finished = {strength: self._sketches[strength] for strength in self._files}
+                strength = next_strength(num_frames, finished, least, self._rest)
                 if strength is None or strength != self._rest:
                     return strength
                 self._changed.wait()
+
+    def adopt(self, strength: float, frame: Image.Image) -> None:
+        """Take a frame that was rendered before this session was opened. Raises `SessionClosed` and `DiskFull`."""
+        self._keep(strength, frame)
+
+    def write_screen(self) -> None:
+        """Write the photograph as any browser can show it, at most SCREEN_SIDE pixels a side: `screen`, None before.
+
+        Raises `SessionClosed` and `DiskFull`."""
+        if self.screen is None or not self.screen.exists():
+            picture = self.session.photo.on_white()
+            shrink = max(1.0, max(picture.size) / SCREEN_SIDE)
+            size = round(picture.width / shrink), round(picture.height / shrink)
+            picture = picture if shrink == 1 else picture.resize(size, Image.Resampling.HAMMING)
+            if math.prod(picture.size) <= LOSSLESS_PIXELS:
+                self.screen = self._write("photograph.png", picture, "PNG", compress_level=1)
+            else:
+                self.screen = self._write("photograph.jpg", picture, "JPEG", **SCREEN_JPEG)
+
+    def tile(self, box: tuple[int, int, int, int]) -> Path:
+        """A file with a part of the photograph at its own size; `box`: left, top, right, bottom in pixels.
+
+        Raises `SessionClosed` and `DiskFull`."""
+        part = self.session.photo.on_white().crop(box)
+        return self._write("tile-{}-{}-{}-{}.jpg".format(*box), part, "JPEG", **SCREEN_JPEG)
 
     def fill(self, strength: float, on_step: OnStep = ignore) -> None:
         """Make a frame of the strip, after that of a slider at rest. Raises `SessionClosed` and `DiskFull`."""
@@ -127,13 +173,13 @@ class OpenEdit:
             return
         untouched = [(0.0, self.session.source)]
         for _, image in untouched if strength == 0 else self.session.frames([strength], on_step):
-            self._keep(self._files, "strength", strength, image)
+            self._keep(strength, image)
 
     def close(self) -> None:
         """Close the session and delete the frames. Renders under way end with `SessionClosed`."""
         with self._changed:
             self.is_closed = True
-            for frames in (self._files, self._previews, self._sketches):
+            for frames in (self._files, self._transfers, self._previews, self._sketches):
                 frames.clear()
         self.session.close()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -164,22 +210,32 @@ class OpenEdit:
         for strength in [strength for strength, path in self._files.items() if not path.exists()]:
             del self._files[strength]
 
-    def _difference(self, first: float, second: float) -> float:
-        return sketch_difference(self._sketches[first], self._sketches[second])
+    def _keep(self, strength: float, image: Image.Image) -> None:
+        """Write a finished frame and its transfer, unless they are there."""
+        key, transfer = round(strength, 4), b""
+        if not self.has(key):
+            transfer = self.session.transfer(strength, image).pack() if strength else transfer
+            path = self._write(f"strength-{key:.4f}.png", image, "PNG")
+            with self._changed:
+                self._sketches[key] = sketch(image)
+                if transfer:
+                    self._transfers[key] = self._write_bytes(f"strength-{key:.4f}.safetensors", transfer)
+                self._files[key] = path
 
-    def _keep(self, kept: dict[float, Path], name: str, strength: float, image: Image.Image) -> None:
-        """Write a frame, unless it is there: a file that the browser may be reading never changes."""
-        key, small, buffer = round(strength, 4), sketch(image), io.BytesIO()
-        image.save(buffer, format="PNG")
+    def _write(self, name: str, image: Image.Image, format: str, **options: Any) -> Path:
+        buffer = io.BytesIO()
+        image.save(buffer, format=format, **options)
+        return self._write_bytes(name, buffer.getvalue())
+
+    def _write_bytes(self, name: str, content: bytes) -> Path:
+        """Write a file of the edit, unless it is there: one that the browser may be reading never changes."""
         with self._changed:
             if self.is_closed:
                 raise SessionClosed("This edit is no longer open; press Edit to render it again.")
-            if key in kept:
-                return
+            path = self.folder / name
             with needs_room():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                kept[key] = write_whole(self.folder / f"{name}-{strength:.4f}.png", buffer.getvalue())
-            self._sketches[key] = small
+                return path if path.exists() else write_whole(path, content)
 
 
 def describe_sizes(photograph: tuple[int, int], edited: tuple[int, int]) -> str:

@@ -97,7 +97,7 @@ class ViewGestures {
 
   #wheel(event) {
     if (!this.#view.photographSize) return;
-    const isIdle = this.place.zoom === "fit" && event.deltaY > 0 && event.timeStamp - this.#wheeled > WHEEL_REST_MS;
+    const isIdle = this.place.zoom === "fit" && event.timeStamp - this.#wheeled > WHEEL_REST_MS;
     if (isIdle && !event.ctrlKey) return; // the page scrolls
     event.preventDefault();
     this.#wheeled = event.timeStamp;

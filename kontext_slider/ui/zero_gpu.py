@@ -82,6 +82,10 @@ class ZeroGpuSession:
         """As `EditSession.picture`, worked out in this process."""
         return self._full_size.picture(strength, self.show(strength), width)
 
+    def transfer(self, strength: float, frame: Image.Image | None = None) -> Any:
+        """As `EditSession.transfer`."""
+        return self._full_size.transfer(strength, frame or self.show(strength))
+
     def full_size_facts(self, strength: float) -> dict[str, Any]:
         """As `EditSession.full_size_facts`."""
         return self._full_size.facts(strength, self.show(strength))

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from kontext_slider.ui.handlers import Handlers
 from tests.ui.browser import Browser, find_chromium
 from tests.ui.fake_engine import FakeEngine
-from tests.ui.page import EngineOfTest, served
+from tests.ui.page import NO_WEBGL, EngineOfTest, served
 from tests.ui.visitor import Visitor
 
 
@@ -59,6 +59,14 @@ def chromium(tmp_path_factory) -> Iterator[Browser]:
 def browser(chromium) -> Browser:
     """A new visitor: nothing is kept of an earlier test."""
     chromium.new_visitor()
+    return chromium
+
+
+@pytest.fixture
+def plain_browser(chromium) -> Browser:
+    """The same without WebGL2: the page shows the model's frames as they are."""
+    chromium.new_visitor()
+    chromium.before_pages(NO_WEBGL)
     return chromium
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from kontext_slider.edit import EditSpec, check_strength
 from kontext_slider.errors import InvalidInput, SessionClosed, Superseded
 from kontext_slider.images import ImageLike, Photo, read_photo, working_image
+from kontext_slider.transfer import Transfer
 
 KNOWN = {
     "night": ["make it night", "turn day into night"],
@@ -86,6 +87,9 @@ class FakeSession:
             return photograph.copy()
         self._render(strength, None, lambda: True)
         return faded(photograph.convert("RGB"), strength)
+
+    def transfer(self, strength: float, frame: Image.Image | None = None) -> Transfer:
+        return Transfer.fit(self.source, frame or self._render(strength, None, lambda: True))
 
     def full_size_facts(self, strength: float) -> dict[str, Any]:
         facts = {"size": list(self.photo.image.size), "edited_at": list(self.source.size)}

@@ -25,11 +25,27 @@ READY = (
     "document.querySelector('#filmstrip .stage') && document.querySelector('#photograph input').accept"
     " && document.querySelector('#save-picture')"
 )
-FULL = f"{STAGE}.frames == 11 && !('busy' in {STAGE})"
+FILLED = f"'drawn' in {STAGE} && {STAGE}.frames >= 5 && !('busy' in {STAGE})"  # what a browser that draws waits for
+FULL = f"{STAGE}.frames == 11 && !('busy' in {STAGE})"  # and one that cannot
+SETTLED = f"({STAGE}.exact == 'true' || 'drawn' in {STAGE})"  # what is shown stays: it is computed, or as good
+NO_WEBGL = """(() => {
+  const real = HTMLCanvasElement.prototype.getContext;
+  HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
+    return kind === 'webgl2' ? null : real.call(this, kind, ...more);
+  };
+})()"""
 PIXELS = """(() => {
   const image = document.querySelector('#filmstrip .picture img'), canvas = document.createElement('canvas');
-  canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
-  const context = canvas.getContext('2d'); context.drawImage(image, 0, 0);
+  const context = canvas.getContext('2d'), drawing = document.querySelector('#filmstrip .picture canvas');
+  if (drawing) {
+    const { view } = document.querySelector("#filmstrip .stage").picture, size = view.photographSize;
+    canvas.width = size.width; canvas.height = size.height;
+    const strength = Number(document.querySelector('#filmstrip .stage').dataset.strength);
+    context.putImageData(new ImageData(new Uint8ClampedArray(view.pixels({ strength }).buffer), size.width), 0, 0);
+  } else {
+    canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+    context.drawImage(image, 0, 0);
+  }
   return canvas.toDataURL('image/png').split(',')[1];
 })()"""
 
@@ -91,9 +107,9 @@ def start_edit(browser: Browser, address: str, photograph: Path, instruction: st
 
 
 def open_edit(browser: Browser, address: str, photograph: Path, instruction: str = "make it night") -> None:
-    """The same, and wait for the eleven frames of the strip."""
+    """The same, and wait until nothing more is rendered."""
     start_edit(browser, address, photograph, instruction)
-    browser.wait(f"{STAGE}.edit > 1 && {FULL}")
+    browser.wait(f"{STAGE}.edit > 1 && ({FILLED} || {FULL})")
 
 
 def drag(browser: Browser, begin: float, end: float) -> list[str]:
@@ -115,8 +131,8 @@ def release(browser: Browser) -> None:
 
 
 def rest_at(browser: Browser, strength: float) -> str:
-    """Drag to a strength, let go, and wait for its exact frame; the strength that was reached."""
+    """Drag to a strength, let go, and wait for its picture; the strength that was reached."""
     drag(browser, 1.0, strength)
     release(browser)
-    browser.wait(f"{STAGE}.exact == 'true'")
+    browser.wait(SETTLED)
     return browser.run(f"{STAGE}.strength")

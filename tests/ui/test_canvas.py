@@ -1,4 +1,4 @@
-"""The canvas in a real browser: upload, type, Edit, drag, keys."""
+"""The canvas in a real browser that cannot draw: upload, type, Edit, drag, keys. test_picture.py has one that can."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ from tests.ui.page import (
 
 POCKET = Path(PRESETS["pocket"].model)
 pytestmark = browser_test
+
+
+@pytest.fixture
+def browser(plain_browser) -> Browser:
+    return plain_browser
 
 
 def source_of(photograph: Path) -> Image.Image:

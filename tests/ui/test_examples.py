@@ -94,6 +94,15 @@ def test_the_first_strength_between_the_frames_opens_the_session(visitor, engine
 
 
 @needs_opening
+def test_the_opening_can_be_drawn_from_its_frames(visitor, engine):
+    """The first thing that a visitor drags would jump between eleven frames; or eleven frames are rendered for it."""
+    canvas = visitor.draw(OPENING_SERIAL)[-1].canvas
+    assert canvas.edit == OPENING_SERIAL and canvas.photograph is not None and len(canvas.frames) == 11
+    assert [frame.strength for frame in canvas.frames if frame.transfer is None] == [0.0]
+    assert engine.rendered == [] and len(engine.opened) == 1
+
+
+@needs_opening
 def test_the_opening_is_saved_at_full_size_as_any_edit(visitor, engine):
     """Shipped frames are compressed: what is saved must not be made of them."""
     visitor.place = lambda strength: {"edit": OPENING_SERIAL, "strength": strength}

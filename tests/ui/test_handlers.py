@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
+import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load
 
 from kontext_slider.engine import ends_first
+from kontext_slider.images import read_image
 from kontext_slider.ui.handlers import AGAIN, BACK, Handlers
 from tests.ui import fake_engine
 from tests.ui.fake_engine import FakeEngine, faded
@@ -114,7 +118,7 @@ def test_the_slider_goes_before_the_strip_which_then_goes_on(photograph, tmp_pat
     last = list(filling)[-1]
     rest.join(TIMEOUT)
     assert engine.rendered.index(0.37) <= 2  # at most the frame under way comes before
-    assert strengths(last) == sorted([k / 8 for k in range(9)] + [0.37])
+    assert strengths(last) == sorted([0.0, 0.25, 0.37, 0.5, 0.75, 1.0])
 
 
 def test_a_frame_of_the_slider_that_fails_does_not_hold_up_the_strip(photograph, tmp_path):
@@ -130,15 +134,67 @@ def test_a_frame_of_the_slider_that_fails_does_not_hold_up_the_strip(photograph,
     assert "cannot render" in messages[-1].notice
 
 
-def test_the_strip_refines_where_frames_differ_most(visitor, engine, photograph, monkeypatch):
-    """An edit that happens between 0.5 and 0.75 gets as many frames where nothing changes."""
+def test_the_strip_refines_where_an_interpolation_would_be_seen(visitor, engine, photograph, monkeypatch):
+    """An edit that happens between 0.5 and 0.75 gets as many frames where nothing changes; or sixteen for a fade."""
+    visitor.edit(photograph, num_frames=17)
+    assert engine.rendered == ends_first(17)[1:5]
+    engine.rendered.clear()
     monkeypatch.setattr(
         fake_engine, "faded", lambda source, strength: faded(source, min(max(strength - 0.5, 0.0), 0.25))
     )
     visitor.edit(photograph, num_frames=17)
     assert engine.rendered[:4] == ends_first(17)[1:5]
-    assert sorted(engine.rendered[4:7]) == [0.5625, 0.625, 0.6875]
-    assert sorted(engine.rendered) == [k / 16 for k in range(1, 17)]
+    assert 4 < len(engine.rendered) < 16 and all(0.3 < strength < 0.9 for strength in engine.rendered[4:])
+
+
+def test_a_browser_that_cannot_draw_gets_the_whole_strip(visitor, engine, photograph):
+    """Without WebGL2 the picture would stand still between five frames."""
+    visitor.edit(photograph, num_frames=9)
+    assert len(engine.rendered) == 4
+    assert strengths(visitor.complete()[-1]) == [k / 8 for k in range(9)]
+    assert visitor.complete(serial=5)[-1].canvas == gr.skip(), "an edit that has been replaced is left alone"
+
+
+def test_a_browser_that_draws_gets_all_that_it_needs(visitor, engine, photograph):
+    """Without an address or an estimate, nothing is interpolated, or everything is."""
+    canvas = visitor.edit(photograph)[-1].canvas
+    assert canvas.size == [320, 240] and read_image(canvas.photograph.path).size == (320, 240)
+    assert [frame.strength for frame in canvas.frames if frame.transfer is None] == [0.0]
+    packed = load(Path(canvas.frames[-1].transfer.path).read_bytes())
+    assert packed["affine"].shape[0] == 3 and packed["affine"].shape[3] == 4
+    assert [(gap.low, gap.high) for gap in canvas.gaps] == list(pairwise([0.0, 0.25, 0.5, 0.75, 1.0]))
+    assert all(gap.error < canvas.seen for gap in canvas.gaps)
+
+
+def test_a_large_photograph_is_sent_once_at_the_size_of_a_screen(visitor, tmp_path):
+    """Twelve megapixels are six megabytes, which no screen shows; or each message writes the file again."""
+    path = tmp_path / "large.png"
+    Image.new("RGB", (3000, 1500), "teal").save(path)
+    messages = visitor.edit(path)
+    screens = {message.canvas.photograph.path for message in messages if message.canvas.photograph}
+    assert len(screens) == 1 and read_image(screens.pop()).size == (2048, 1024)
+    assert messages[-1].canvas.size == [3000, 1500]
+
+
+def test_a_tile_is_a_part_of_the_photograph_at_its_own_size(visitor, tmp_path):
+    """At 100 % the sharpness of the saved picture cannot be judged by an enlarged one."""
+    grain = np.random.default_rng(0).integers(0, 256, (1200, 2400, 1), dtype=np.uint8).repeat(3, axis=2)
+    path = tmp_path / "large.png"
+    Image.fromarray(grain).save(path)
+    visitor.edit(path)
+    tile = visitor.tile([600, 300, 1800, 900])[-1].canvas.tile
+    assert (tile.x, tile.y, tile.width, tile.height) == (0.25, 0.25, 0.5, 0.5)
+    pixels = np.asarray(read_image(tile.file.path)).astype(int)
+    assert np.abs(pixels - grain[300:900, 600:1800]).mean() < 4
+
+
+@pytest.mark.parametrize(
+    "box", [None, [0, 0, 9], [0, 0, 0, 9], [5, 0, 4, 9], [-1, 0, 9, 9], [0, 0, 321, 9], [0, 0, 9.5, 9], ["0", 0, 9, 9]]
+)
+def test_a_tile_elsewhere_is_refused(visitor, photograph, box):
+    """A box from a browser can be anything, and Pillow crops outside of a picture without a word."""
+    visitor.edit(photograph)
+    assert "part of the photograph" in visitor.tile(box)[-1].notice
 
 
 def test_a_preview_comes_before_the_exact_frame_and_is_marked(photograph, tmp_path):

@@ -64,8 +64,9 @@ def test_the_page_reports_to_nobody_and_needs_no_network(page):
     app = create_app(FakeEngine())
     assert app.analytics_enabled is False
     for name in ("html_template", "css_template", "js_on_load"):
-        assert "http" not in page["filmstrip"][name] and "${" not in page["filmstrip"][name].replace("{{", "")
-        assert "`" not in page["filmstrip"][name]
+        assert "http" not in page["filmstrip"][name]
+    for name in ("html_template", "css_template"):  # gradio fills these in
+        assert "${" not in page["filmstrip"][name].replace("{{", "") and "`" not in page["filmstrip"][name]
 
 
 def test_the_filmstrip_is_empty_at_first(page):

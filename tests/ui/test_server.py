@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.ui.page import (
-    FULL,
+    FILLED,
     INSTRUCTION,
     READY,
     STAGE,
@@ -45,12 +45,12 @@ def test_a_server_that_is_killed_and_started_again(browser, photograph, tmp_path
     server = Server(temporary, port)
     open_edit(browser, server.address, photograph)
     full = shown(browser, tmp_path)
-    strength = rest_at(browser, 0.47)
+    strength, frames = rest_at(browser, 0.47), browser.run(f"{STAGE}.frames")
     server.stop(signal.SIGKILL)
     browser.run("dispatchEvent(new Event('online'))")  # the page looks now, and not in some seconds
     browser.wait(f"!document.querySelector('{SENTENCE}').hidden")
     wait_for_text(browser, SENTENCE, "does not answer")
-    assert browser.run(f"{STAGE}.frames") == "12"
+    assert browser.run(f"{STAGE}.frames") == frames
     left = folders(temporary)
     server = Server(temporary, port)
     try:
@@ -68,10 +68,10 @@ def test_a_server_that_is_killed_and_started_again(browser, photograph, tmp_path
 
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Path]:
-    """A folder on a disk of its own, of six million bytes."""
+    """A folder on a disk of its own, of sixteen megabytes."""
     folder = tmp_path / "small"
     folder.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)], capture_output=True)
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)], capture_output=True)
     if mount.returncode != 0:
         pytest.skip(f"this machine mounts no small disk: {mount.stderr.decode().strip()}")
     yield folder
@@ -102,12 +102,13 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(browser, photograph, smal
         assert browser.run(f"document.querySelector('{INSTRUCTION}').value") == "make it night"
         filler.unlink()
         browser.click("#edit")
-        browser.wait(f"{STAGE}.edit > 1 && {FULL}")
+        browser.wait(f"{STAGE}.edit > 1 && {FILLED}")
+        frames = browser.run(f"{STAGE}.frames")
         fill_up(small_disk, but=0)
         other = tmp_path / "other.png"
         other.write_bytes(photograph.read_bytes() + b"other")
         browser.upload(UPLOAD, other)
         wait_for_text(browser, "#notice", DISK_FULL)
-        assert browser.run(f"{STAGE}.frames") == "11"
+        assert browser.run(f"{STAGE}.frames") == frames
     finally:
         server.stop()

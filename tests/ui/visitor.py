@@ -68,6 +68,19 @@ class Visitor:
     def reopen(self, data: object) -> list[Message]:
         return list(named(self.handlers.reopen(gr.EventData(None, data), self.request)))
 
+    def draw(self, serial: int | None = None) -> list[Message]:
+        return self._send(self.handlers.draw, serial)
+
+    def complete(self, serial: int | None = None) -> list[Message]:
+        return self._send(self.handlers.complete, serial)
+
+    def tile(self, box: object) -> list[Message]:
+        return self._send(self.handlers.tile, None, box=box)
+
+    def _send(self, handler: Any, serial: int | None, **values: Any) -> list[Message]:
+        data = {"edit": self.opened.serial if serial is None else serial, **values}
+        return list(named(handler(gr.EventData(None, data), self.request)))
+
     def place(self, strength: Any, serial: int | None = None) -> dict[str, Any]:
         """What stands on the slider."""
         return {"edit": self.opened.serial if serial is None else serial, "strength": strength}
