@@ -39,7 +39,7 @@ PREVIEW_FROM_STEPS = 8
 SCREEN_SIDE = 2048  # pixels: the photograph as the browser gets it is not larger
 LOSSLESS_PIXELS = 640 * 480  # a photograph of so few is seen enlarged
 SCREEN_JPEG: dict[str, Any] = {"quality": 95, "subsampling": 0}
-SEEN = 3.0  # levels of 255 in the worst region: a smaller interpolation error is not rendered away (benchmarks/LOG.md)
+SEEN = 2.0  # levels of 255 in the worst region: a smaller interpolation error is not rendered away (benchmarks/LOG.md)
 
 
 def ignore(done: int, total: int) -> None:
