@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import zipfile
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
+import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 METADATA_KEY = "kontext_slider"
 EXIF_DESCRIPTION = 0x010E
 MANIFEST_IN_ZIP = "manifest.json"
+MAP_SIDES = (512, 384, 256, 192, 128, 96, 64, 32)  # pixels: the longer side of an embedded strength map
+MAX_MAP_LETTERS = 40_000  # of all maps in a file together, in base64: a JPEG file has room for 65 000 in all
 MAX_BYTES = 16 * 2**20  # of a manifest in a ZIP: a small archive can claim to hold terabytes
 
 
@@ -46,6 +51,55 @@ def describe(
     if source is not None:
         known["source"] = Path(source).name
     return known | {"size": list(size), "strengths": list(strengths)}
+
+
+def pack_map(share: np.ndarray, most_letters: int = MAX_MAP_LETTERS) -> str:
+    """A map as files embed it: a grey PNG of 8 bits in base64, of at most 512 pixels a side and `most_letters` (2000 or
+    more), as large as fits.
+
+    share: (H, W) floats in [0, 1], the share of the strength that each place of the photograph gets.
+    """
+    picture = Image.fromarray(np.asarray(share, dtype=np.float32) * 255)
+    for side in MAP_SIDES:
+        scale = min(1.0, side / max(picture.size))
+        width, height = (max(1, round(scale * length)) for length in picture.size)
+        levels = np.asarray(picture.resize((width, height), Image.Resampling.BOX))
+        buffer = io.BytesIO()
+        Image.fromarray(np.rint(levels).clip(0, 255).astype(np.uint8)).save(buffer, format="PNG", optimize=True)
+        text = base64.b64encode(buffer.getvalue()).decode("ascii")
+        if len(text) <= most_letters:
+            return text
+    raise InvalidInput(f"No strength map fits {most_letters} letters: embed fewer maps in one file.")
+
+
+def unpack_map(text: str) -> np.ndarray:
+    """What `pack_map` made: (h, w) float32 in [0, 1]. Raises InvalidInput for anything else."""
+    try:
+        with open_unlimited(base64.b64decode(text, validate=True)) as picture:
+            if picture.mode == "L" and max(picture.size) <= MAP_SIDES[0]:
+                return np.asarray(picture, dtype=np.float32) / 255
+        reason = None
+    except Exception as error:  # a stranger's text can break a decoder in any way
+        reason = error
+    raise InvalidInput("The file's strength map cannot be read: it was changed or cut short.") from reason
+
+
+def strength_map(metadata: Mapping[str, Any]) -> np.ndarray | None:
+    """The map that a file was made with, (h, w) float32 in [0, 1] to be multiplied by its strength; None for none.
+    Raises InvalidInput for one that cannot be read."""
+    return unpack_map(metadata["strength_map"]) if "strength_map" in metadata else None
+
+
+def summary(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata for a person to read: of a strength map its size and mean in place of its pixels."""
+    told = dict(metadata)
+    if "strength_map" in told:
+        try:
+            share = unpack_map(told["strength_map"])
+            told["strength_map"] = f"{share.shape[1]} x {share.shape[0]} pixels, mean {share.mean():.2f}"
+        except InvalidInput as error:
+            told["strength_map"] = str(error)
+    return told
 
 
 def metadata_text(metadata: dict[str, Any]) -> str:
@@ -125,7 +179,7 @@ def is_ours(metadata: Any) -> bool:
 
 
 _NAMES: dict[Any, str] = {
-    str: "instruction model slider source speed quantize warning",
+    str: "instruction model slider source speed quantize warning strength_map",
     int: "seed steps",
     int | float: "guidance strength",
 }

@@ -7,12 +7,23 @@ import json
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.export import save_sweep
-from kontext_slider.metadata import METADATA_KEY, describe, png_text, read_metadata
+from kontext_slider.metadata import (
+    METADATA_KEY,
+    describe,
+    metadata_text,
+    pack_map,
+    png_text,
+    read_metadata,
+    strength_map,
+    summary,
+    unpack_map,
+)
 
 STRANGE = [
     '{"title": "my holiday", "rating": 5}',
@@ -103,3 +114,40 @@ def test_names_that_come_later_do_not_make_a_file_foreign(tmp_path: Path) -> Non
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=png_text('{"instruction": "add fog", "new": {}}'))
     assert read_metadata(tmp_path / "a.png")["new"] == {}
     assert METADATA_KEY == "kontext_slider"  # files of earlier versions have this name in them
+
+
+def test_a_strength_map_is_carried_and_read_back(tmp_path: Path) -> None:
+    """A picture edited by a mask could not be made again once the mask was lost."""
+    share = np.linspace(0, 1, 40, dtype=np.float32)[None].repeat(30, 0)
+    facts = {"instruction": "add fog", "strength_map": pack_map(share)}
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=png_text(metadata_text(facts)))
+    told = read_metadata(tmp_path / "a.png")
+    assert np.abs(strength_map(told) - share).max() <= 0.5 / 255 + 1e-6
+    assert summary(told)["strength_map"] == "40 x 30 pixels, mean 0.50" and len(json.dumps(summary(told))) < 200
+    assert strength_map({"instruction": "add fog"}) is None
+
+
+def test_a_map_that_does_not_compress_becomes_smaller_not_longer() -> None:
+    """A noisy mask of many megapixels made a recipe too long for a JPEG file, after the render."""
+    noise = np.random.default_rng(0).random((600, 900), dtype=np.float32)
+    for most in (40_000, 5_000):
+        text = pack_map(noise, most)
+        assert len(text) <= most
+        assert abs(unpack_map(text).mean() - 0.5) < 0.01 and unpack_map(text).shape[1] < 512
+    assert unpack_map(pack_map(np.ones((2000, 3000), np.float32))).shape == (341, 512)
+
+
+@pytest.mark.parametrize("text", ["", "no map", "AAAA", pack_map(np.ones((4, 4)))[:60]])
+def test_a_broken_map_is_a_sentence(text: str) -> None:
+    """`info` on a file whose map was cut must still print the rest."""
+    with pytest.raises(InvalidInput, match="strength map cannot be read"):
+        unpack_map(text)
+    assert "cannot be read" in summary({"instruction": "add fog", "strength_map": text})["strength_map"]
+
+
+def test_a_map_of_another_program_is_not_taken(tmp_path: Path) -> None:
+    """A number in the map's place ended in a TypeError."""
+    text = json.dumps({"instruction": "x", "strength_map": 5})
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=png_text(text))
+    with pytest.raises(InvalidInput, match="does not say"):
+        read_metadata(tmp_path / "a.png")

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from ..errors import InvalidInput
-from ..metadata import read_metadata
+from ..metadata import read_metadata, summary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> None:
     problems = []
     for file in args.files:
         try:
-            print(json.dumps({"file": file} | read_metadata(file)))
+            print(json.dumps({"file": file} | summary(read_metadata(file))))
         except InvalidInput as error:
             problems.append(str(error))
     if problems:

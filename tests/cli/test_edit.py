@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from kontext_slider.cli import main
-from kontext_slider.metadata import read_metadata
+from kontext_slider.metadata import read_metadata, strength_map
 from tests.cli.helpers import DATE_TIME, GPS_IFD, SNOW, edit, status_of, sweep_file
 from tests.tiny import tiny_image
 
@@ -99,6 +99,35 @@ def test_phone_photographs(tmp_path: Path, model: str) -> None:
     pillow_heif.from_pillow(tiny_image(96, 64, seed=1).resize((96, 64))).save(tmp_path / "IMG_0001.HEIC")
     assert edit(tmp_path / "IMG_0001.HEIC", tmp_path / "out.jpg", model, "--quiet") == 0
     assert read_metadata(sweep_file(tmp_path / "IMG_0001.HEIC", tmp_path / "out", model))["source"] == "IMG_0001.HEIC"
+
+
+def test_a_mask_says_where(photo: Path, tmp_path: Path, model: str, capsys) -> None:
+    """An edit of the sky alone needed another program, and its file did not say so."""
+    mask, out = tmp_path / "mask.png", tmp_path / "out.jpg"
+    levels = np.zeros((20, 30), np.uint8)
+    levels[:, 15:] = 255
+    Image.fromarray(levels).save(mask)
+    assert edit(photo, tmp_path / "out.png", model, "-s", "0.6", "--mask", str(mask), "--quiet") == 0
+    with Image.open(tmp_path / "out.png") as picture, Image.open(photo) as original:
+        changed = np.asarray(picture) != np.asarray(original)
+    assert not changed[:, :110].any() and changed[:, 130:].any()
+    assert edit(photo, out, model, "-s", "0.6", "--mask", str(mask), "--quiet") == 0
+    told = read_metadata(out)
+    assert told["strengths"] == [0.6]
+    assert (strength_map(told) == levels / 255).all()
+    capsys.readouterr()
+    assert main(["info", str(out), str(tmp_path / "out.png")]) == 0
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["strength_map"] for line in shown] == ["30 x 20 pixels, mean 0.50"] * 2
+
+
+def test_masks_that_cannot_be_used_get_a_sentence(photo: Path, tmp_path: Path, model: str, capsys) -> None:
+    """A mask that is ignored edits the whole photograph."""
+    out = tmp_path / "out.png"
+    assert edit(photo, out, model, "--mask", str(photo)) == 2 and "has colours" in capsys.readouterr().err
+    assert edit(photo, out, model, "--mask", str(tmp_path / "no.png")) == 1
+    assert edit(photo, out, model, "--mask", "m.png", "--working-size") == 2
+    assert not out.exists()
 
 
 def test_going_beyond_the_full_edit_is_a_choice(photos: Path, tmp_path: Path, model: str, capsys) -> None:
