@@ -35,8 +35,11 @@ class Gestures:
         """The place of the photograph that is seen at a pixel."""
         return self.run(f"photographAt(gestures.place, [{x}, {y}], view.canvasSize, view.photographSize)")
 
-    def wheel(self, x: float, y: float, down: float) -> None:
-        self.browser.call("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=down)
+    def wheel(self, x: float, y: float, down: float, ctrl: bool = False) -> None:
+        modifiers = 2 if ctrl else 0
+        self.browser.call(
+            "Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=down, modifiers=modifiers
+        )
 
     def drag(self, x: float, y: float, to_x: float, to_y: float) -> None:
         self.browser.mouse("mousePressed", x, y)
@@ -62,7 +65,7 @@ def gestures(browser: Browser) -> Gestures:
 def test_the_wheel_zooms_about_the_pointer(gestures):
     """A zoom about the middle throws what one looks at out of the window."""
     before = gestures.at(100, 80)
-    gestures.wheel(100, 80, -300)
+    gestures.wheel(100, 80, -40, ctrl=True)
     gestures.browser.wait("gestures.place.zoom !== 'fit'")
     assert 0.25 < gestures.zoom < 1
     assert gestures.at(100, 80) == pytest.approx(before, abs=0.003)
@@ -79,6 +82,8 @@ def test_the_wheel_scrolls_the_page_where_the_picture_is_whole(gestures):
     """A page that cannot be scrolled with the pointer over the picture."""
     gestures.wheel(100, 80, 200)
     gestures.browser.wait("scrollY > 0")
+    gestures.wheel(100, 80, -200)
+    gestures.browser.wait("scrollY === 0")
     assert gestures.zoom == "fit"
 
 
