@@ -24,22 +24,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .errors import InvalidInput
+from .local_maps import apply_maps, detail_weights, enlarge, fit_maps, resize
 
 GRID_SIDE = 320  # pixels: a larger source is fitted at a reduced size, as the maps are smooth
-RADIUS = 4  # of a window, pixels of that size
-RIDGE = 1e-3  # pulls a window's map to the map of the whole picture, as strong as this variance of colour
-WHOLE_ERROR = 0.1  # beyond such an error a place counts little for the map of the whole picture
-WHOLE_ROUNDS = 4
 LEAST_DETAIL = 0.25 / 255  # less in every pixel is not sent to the page
 TILE_PIXELS = 1 << 18  # of the photograph, mapped at once
-# Of the rule for the detail, chosen on 137 edits that no benchmark reports (docs/full-size.md)
-TRIAL_RADIUS = 3  # of the window in which two ways are compared, pixels
-TRIAL_NOISE = 0.03  # differences of that size say little: the whole picture's answer counts there
-BOUNDS = (0.75, 1.0)  # of the share of the frame in the better mixture: from here on there is detail, or nothing else
-PICTURE_BOUNDS = (0.85, 0.95)  # the same for the whole picture
-REGION_BOUNDS = (0.5, 0.8)  # the same for a region, without which the whole picture's answer does not count in it
-REGION = 4  # what regions are wider than windows
-PICTURE_PULL = 0.4  # how far the whole picture's answer lowers BOUNDS
 
 
 @dataclass(frozen=True)
@@ -78,12 +67,12 @@ class Transfer:
         if source.size != frame.size:
             raise InvalidInput(f"Source and frame must have one size, not {source.size} and {frame.size}.")
         guide, target = _pixels(source), _pixels(frame)
-        affine = _fit_at(guide, target, _grid_size(source.size))
-        added, replaced = _detail_weights(guide, target, _grid_size(source.size))  # (1, h, w), 0 to 1
-        residual = target - _mapped(_enlarged(affine, guide.shape[1:], "bilinear"), guide)
+        affine = fit_maps(guide, target, _grid_size(source.size))
+        added, replaced = detail_weights(guide, target, _grid_size(source.size))  # (1, h, w), 0 to 1
+        residual = target - apply_maps(enlarge(affine, guide.shape[1:], "bilinear"), guide)
         edit = (target - guide).square().sum(0)
         share = float(((added + replaced)[0] * edit).sum() / edit.sum().clamp_min(1e-9))
-        kept = affine * (1 - _resized(replaced, _grid_size(source.size), "area"))
+        kept = affine * (1 - resize(replaced, _grid_size(source.size), "area"))
         return cls(kept, replaced * target + added * residual, share)
 
     @classmethod
@@ -101,7 +90,7 @@ class Transfer:
     def _enlarged_to(self, size: tuple[int, int]) -> Callable[[Tensor, slice], Tensor]:
         """A function of some rows of a photograph of `size`, (3, T, W), and of which these are: their edit."""
         affine_rows, detail_rows = _enlarger(self.affine, size, "bilinear"), _enlarger(self.detail, size, "bicubic")
-        return lambda pixels, rows: _mapped(affine_rows(rows), pixels).add_(detail_rows(rows))
+        return lambda pixels, rows: apply_maps(affine_rows(rows), pixels).add_(detail_rows(rows))
 
 
 def mix(transfers: Mapping[float, Transfer], strength: float) -> Transfer:
@@ -171,110 +160,6 @@ def _hats(known: list[float], strengths: Tensor) -> list[Tensor]:
     return weights
 
 
-def _fit_at(guide: Tensor, target: Tensor, size: tuple[int, int]) -> Tensor:
-    """(12, *size): the maps from `guide` to `target`, (3, h, w) each, fitted at `size` (rows, columns)."""
-    return _fit_windows(_resized(guide, size, "area"), _resized(target, size, "area"))
-
-
-def _fit_windows(guide: Tensor, target: Tensor) -> Tensor:
-    """(12, h, w) of the map around every place: ridge regression of target on guide (3, h, w) in each window, drawn to
-    the map of most of the picture where a window's colours say nothing; then the mean of all windows over a place."""
-    whole = _whole_map(guide, target)  # (3, 3)
-    rest = target - torch.einsum("ij,jhw->ihw", whole, guide)
-    mean_guide, mean_rest = _box(guide), _box(rest)
-    covariance = _box_of_products(guide, guide) - mean_guide[:, None] * mean_guide  # (3, 3, h, w)
-    cross = _box_of_products(rest, guide) - mean_rest[:, None] * mean_guide
-    ridge = RIDGE * torch.eye(3)
-    matrix = torch.linalg.solve(covariance.permute(2, 3, 0, 1) + ridge, cross.permute(2, 3, 1, 0))  # A^T per window
-    matrix = matrix.permute(3, 2, 0, 1)
-    offset = mean_rest - torch.einsum("ijhw,jhw->ihw", matrix, mean_guide)
-    affine = _box(torch.cat([matrix.flatten(0, 1), offset]))
-    affine[:9] += whole.reshape(9, 1, 1)
-    return affine
-
-
-def _whole_map(guide: Tensor, target: Tensor) -> Tensor:
-    """The matrix of the regression over the whole picture, (3, 3), near the identity where the picture has one colour.
-
-    Robust, by weights that are made anew a few times: what is edited in one place only does not turn the others.
-    """
-    flat, wanted = guide.flatten(1), target.flatten(1)
-    few = 1e-4 * torch.eye(3)
-    weights = torch.ones_like(flat[:1])
-    for _ in range(WHOLE_ROUNDS):
-        total = weights.sum()
-        centred, rest = (each - (weights * each).sum(1, keepdim=True) / total for each in (flat, wanted))
-        covariance, cross = (weights * centred @ other.T / total for other in (centred, rest))
-        matrix = torch.linalg.solve(covariance + few, cross + few).T
-        weights = 1 / (1 + (rest - matrix @ centred).square().sum(0, keepdim=True) / WHOLE_ERROR**2)
-    return matrix
-
-
-def _detail_weights(guide: Tensor, target: Tensor, grid: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """How much of each place the map does not explain, (1, h, w) from 0 to 1, in two parts: where the residual is added
-    to the map, so that the photograph keeps its detail, and where the enlarged frame takes the map's place.
-
-    Both ways are tried one octave down, where the answer is known: from pictures of half the size they predict the
-    frame itself. The weight is that of the better mixture of the two predictions, by least squares in small windows.
-    Where they hardly differ, and noise decides, the answer of the whole picture counts, if the region agrees; there,
-    and only there, the frame takes the map's place.
-    """
-    half = guide.shape[1] // 2, guide.shape[2] // 2
-    small_guide, small_target = _resized(guide, half, "area"), _resized(target, half, "area")
-    maps = _fit_at(small_guide, small_target, (max(1, grid[0] // 2), max(1, grid[1] // 2)))
-    mapped = _mapped(_enlarged(maps, guide.shape[1:], "bilinear"), guide)
-    difference = _enlarged(small_target, guide.shape[1:], "bicubic") - mapped
-    trial = torch.stack([((target - mapped) * difference).mean(0), difference.square().mean(0)])  # (2, h, w)
-    picture = _ramp(_share(trial.mean((1, 2), keepdim=True)), *PICTURE_BOUNDS)
-    region = _ramp(_share(_enlarged(_regional_mean(trial), guide.shape[1:], "bilinear")), *REGION_BOUNDS)
-    expected, noise = picture * region, TRIAL_NOISE**2
-    towards, power = _box(trial, TRIAL_RADIUS)
-    local = (towards + noise * expected) / (power + noise)
-    weight = _ramp(local + PICTURE_PULL * expected, *BOUNDS)[None]
-    return weight * (1 - expected), weight * expected
-
-
-def _share(trial: Tensor) -> Tensor:
-    """The share of the frame in the better mixture, of mean products (2, ...)."""
-    return trial[0] / (trial[1] + 1e-5)
-
-
-def _ramp(values: Tensor, low: float, high: float) -> Tensor:
-    """0 up to `low`, 1 from `high` on."""
-    return ((values - low) / (high - low)).clamp(0, 1)
-
-
-def _box(planes: Tensor, radius: int = RADIUS) -> Tensor:
-    """Means of (C, h, w) over square windows, which end at the picture's edge. Two matrix products are faster here
-    than torch's pooling."""
-    return _window_means(planes.shape[1], radius) @ planes @ _window_means(planes.shape[2], radius).T
-
-
-def _window_means(n: int, radius: int) -> Tensor:
-    """(n, n): row i takes the mean of the places at most `radius` from i."""
-    places = torch.arange(n)
-    near = ((places[:, None] - places).abs() <= radius).float()
-    return near / near.sum(1, keepdim=True)
-
-
-def _box_of_products(first: Tensor, second: Tensor) -> Tensor:
-    products = first[:, None] * second[None]  # (3, 3, h, w)
-    return _box(products.flatten(0, 1)).reshape(products.shape)
-
-
-def _regional_mean(planes: Tensor) -> Tensor:
-    """Over wide windows, at a reduced size."""
-    return _box(_resized(planes, (max(1, planes.shape[1] // REGION), max(1, planes.shape[2] // REGION)), "area"))
-
-
-def _mapped(affine: Tensor, pixels: Tensor) -> Tensor:
-    """`A pixels + b` at every place: affine (12, H, W), pixels (3, H, W)."""
-    mapped = affine[9:]
-    for channel in range(3):
-        mapped = torch.addcmul(mapped, affine[channel:9:3], pixels[channel])
-    return mapped
-
-
 def _by_tiles(photograph: Image.Image, edit: Callable[[Tensor, slice], Tensor]) -> Image.Image:
     """`edit` of every band of rows, so that memory does not grow with the photograph but for the result."""
     result = photograph.copy()
@@ -302,14 +187,6 @@ def _grid_size(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(size[1] / shrink)), max(1, round(size[0] / shrink))
 
 
-def _resized(planes: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    return planes if planes.shape[1:] == size else interpolate(planes[None], size, mode=mode)[0]
-
-
-def _enlarged(planes: Tensor, size: tuple[int, ...], mode: str) -> Tensor:
-    return planes if planes.shape[1:] == size else interpolate(planes[None], size, mode=mode, antialias=True)[0]
-
-
 def _enlarger(planes: Tensor, size: tuple[int, int], mode: str) -> Callable[[slice], Tensor]:
     """A function of rows that enlarges these alone: planes (C, h, w), of the picture of `size` (width, height), to
     (C, T, W). Tiles join without a seam."""
@@ -321,6 +198,6 @@ def _enlarger(planes: Tensor, size: tuple[int, int], mode: str) -> Callable[[sli
         needed = (weights[rows] != 0).any(0).nonzero().flatten()  # rows of the planes
         first, last = int(needed[0]), int(needed[-1])
         band = torch.einsum("th,chw->ctw", weights[rows, first : last + 1], planes[:, first : last + 1])
-        return _enlarged(band, (band.shape[1], width), mode)
+        return enlarge(band, (band.shape[1], width), mode)
 
     return enlarged
