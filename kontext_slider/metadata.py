@@ -92,14 +92,14 @@ def strength_map(metadata: Mapping[str, Any]) -> np.ndarray | None:
 
 def summary(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata for a person to read: of a strength map its size and mean in place of its pixels."""
-    told = dict(metadata)
-    if "strength_map" in told:
+    facts = dict(metadata)
+    if "strength_map" in facts:
         try:
-            share = unpack_map(told["strength_map"])
-            told["strength_map"] = f"{share.shape[1]} x {share.shape[0]} pixels, mean {share.mean():.2f}"
+            share = unpack_map(facts["strength_map"])
+            facts["strength_map"] = f"{share.shape[1]} x {share.shape[0]} pixels, mean {share.mean():.2f}"
         except InvalidInput as error:
-            told["strength_map"] = str(error)
-    return told
+            facts["strength_map"] = str(error)
+    return facts
 
 
 def metadata_text(metadata: dict[str, Any]) -> str:

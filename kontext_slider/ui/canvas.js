@@ -3,16 +3,15 @@
 // elsewhere: moving the slider sends nothing to the server or the network.
 const REST_MS = 150; // a slider that does not move for so long is at rest
 const RECENT_MS = 1000; // a server that has sent something so recently is there
+const THUMB_SIDE = 128; // pixels
 const SENTENCE_MS = 12000; // a sentence about the connection stays so long
 const find = (selector) => element.querySelector(selector);
 const stage = find(".stage");
 const slider = find("input[type=range]");
 const strip = find(".strip");
 
-const THUMB_SIDE = 128; // pixels
-
 let edit = 0;
-let frames = new Map(); // slot -> {strength, image, url, transfer, ready, failed, preview}
+let frames = new Map(); // slot -> {strength, image, hasImage, url, transfer, ready, failed, preview}
 let shown = null; // the frame in the picture
 let gaps = []; // {low, high, error}: what may be interpolated
 let seen = 0; // levels of error that are not seen
@@ -38,7 +37,8 @@ stage.picture = picture; // for extensions and tests
 function nearest(strength) {
   let best = null;
   for (const frame of frames.values()) {
-    if (!(frame.hasImage || (picture.isDrawn && frame.ready)) || (frame.preview && key(frame.strength) !== key(strength))) continue;
+    const canBeShown = frame.hasImage || (picture.isDrawn && frame.ready);
+    if (!canBeShown || (frame.preview && key(frame.strength) !== key(strength))) continue;
     const closer = best && Math.abs(frame.strength - strength) - Math.abs(best.strength - strength);
     if (best === null || closer < -1e-9 || (Math.abs(closer) <= 1e-9 && frame.strength < best.strength)) best = frame;
   }
@@ -61,7 +61,7 @@ function show() {
   const isDrawn = picture.isDrawn;
   const preview = !isDrawn && frame !== null && frame.preview;
   const text = (find(".label").textContent = describe(frame));
-  if (isDrawn) picture.show(position(), (frames.size && caption) + ", " + text.toLowerCase());
+  if (isDrawn) picture.show(position(), caption + ", " + text.toLowerCase());
   else if (frame !== null && frame !== shown) picture.showFrame(frame.image);
   shown = frame;
   slider.setAttribute("aria-valuetext", text);

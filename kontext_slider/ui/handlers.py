@@ -123,7 +123,7 @@ class Handlers:
         def adopt() -> Iterator[Busy]:
             edit.write_screen()
             for strength in coarse_first(list(frames)):
-                edit.adopt(strength, read_image(frames[strength]))
+                edit.keep(strength, read_image(frames[strength]))
                 yield Busy(text="Preparing the example")
 
         yield from messages.report(edit, adopt())

@@ -113,7 +113,7 @@ class OpenEdit:
                 image = self.session.preview(strength, lambda done, total: on_step(done, total + self.session.steps))
                 self._previews[round(strength, 4)] = self._write(f"preview-{strength:.4f}.png", image, "PNG")
             image = self.session.show(strength, lambda done, total: on_step(preview + done, preview + total))
-            self._keep(strength, image)
+            self.keep(strength, image)
 
     def transfers(self) -> dict[float, Path]:
         """Files of the transfers of finished frames, by strength."""
@@ -141,10 +141,6 @@ class OpenEdit:
                     return strength
                 self._changed.wait()
 
-    def adopt(self, strength: float, frame: Image.Image) -> None:
-        """Take a frame that was rendered before this session was opened. Raises `SessionClosed` and `DiskFull`."""
-        self._keep(strength, frame)
-
     def write_screen(self) -> None:
         """Write the photograph as any browser can show it, at most SCREEN_SIDE pixels a side: `screen`, None before.
 
@@ -163,8 +159,10 @@ class OpenEdit:
         """A file with a part of the photograph at its own size; `box`: left, top, right, bottom in pixels.
 
         Raises `SessionClosed` and `DiskFull`."""
-        part = self.session.photo.on_white().crop(box)
-        return self._write("tile-{}-{}-{}-{}.jpg".format(*box), part, "JPEG", **SCREEN_JPEG)
+        path = self.folder / "tile-{}-{}-{}-{}.jpg".format(*box)
+        if path.exists():
+            return path
+        return self._write(path.name, self.session.photo.on_white().crop(box), "JPEG", **SCREEN_JPEG)
 
     def fill(self, strength: float, on_step: OnStep = ignore) -> None:
         """Make a frame of the strip, after that of a slider at rest. Raises `SessionClosed` and `DiskFull`."""
@@ -173,7 +171,7 @@ class OpenEdit:
             return
         untouched = [(0.0, self.session.source)]
         for _, image in untouched if strength == 0 else self.session.frames([strength], on_step):
-            self._keep(strength, image)
+            self.keep(strength, image)
 
     def close(self) -> None:
         """Close the session and delete the frames. Renders under way end with `SessionClosed`."""
@@ -210,17 +208,19 @@ class OpenEdit:
         for strength in [strength for strength, path in self._files.items() if not path.exists()]:
             del self._files[strength]
 
-    def _keep(self, strength: float, image: Image.Image) -> None:
-        """Write a finished frame and its transfer, unless they are there."""
-        key, transfer = round(strength, 4), b""
-        if not self.has(key):
-            transfer = self.session.transfer(strength, image).pack() if strength else transfer
-            path = self._write(f"strength-{key:.4f}.png", image, "PNG")
-            with self._changed:
-                self._sketches[key] = sketch(image)
-                if transfer:
-                    self._transfers[key] = self._write_bytes(f"strength-{key:.4f}.safetensors", transfer)
-                self._files[key] = path
+    def keep(self, strength: float, image: Image.Image) -> None:
+        """Write a finished frame and its transfer, unless they are there. Raises `SessionClosed` and `DiskFull`."""
+        key = round(strength, 4)
+        if self.has(key):
+            return
+        name, small = f"strength-{key:.4f}", sketch(image)
+        if strength:
+            transfer = self._write_bytes(f"{name}.safetensors", self.session.transfer(strength, image).pack())
+        path = self._write(f"{name}.png", image, "PNG")
+        with self._changed:
+            self._files[key], self._sketches[key] = path, small
+            if strength:
+                self._transfers[key] = transfer
 
     def _write(self, name: str, image: Image.Image, format: str, **options: Any) -> Path:
         buffer = io.BytesIO()

@@ -2,6 +2,7 @@
 // strength, at the size of the screen; elsewhere the frames of the model as they are. Given by keep.js: fetched, decoded.
 const TILE_SIDE = 2048; // pixels of the photograph that may be fetched at its own size
 const TILE_MS = 250; // a view that has not moved for so long gets its tile
+const WHOLE = { zoom: "fit", centre: [0.5, 0.5] };
 const MOST_PIXELS = 2560 * 1600; // of the canvas: more would be slow on a screen of high density
 
 class Picture {
@@ -11,10 +12,11 @@ class Picture {
   #transfers = new Map(); // key of a strength -> {strength, transfer}
   #photograph = null; // {url, image, size}; the image is null until it is decoded
   #strength = 1;
-  #place = { zoom: "fit", centre: [0.5, 0.5] };
+  #place = WHOLE;
   #askTile;
   #tileTimer = 0;
-  #tileUrl = "";
+  #tileUrl = ""; // of the tile that is shown or on its way
+  #gestures;
   #isDue = false; // a draw is due with the next animation frame
 
   // askTile([left, top, right, bottom]) asks the server for a part of the photograph.
@@ -25,7 +27,7 @@ class Picture {
     this.#canvas.setAttribute("role", "img");
     this.#view = makeTransferView(this.#canvas);
     if (this.#view === null) return;
-    attachGestures(this.#canvas, this.#view, (place) => this.#moved(place));
+    this.#gestures = attachGestures(this.#canvas, this.#view, (place) => this.#moved(place));
     new ResizeObserver(() => this.#fit()).observe(holder);
   }
 
@@ -45,10 +47,6 @@ class Picture {
 
   get place() {
     return this.#place;
-  }
-
-  get hasTile() {
-    return this.#tileUrl !== "";
   }
 
   get view() {
@@ -79,9 +77,9 @@ class Picture {
     const transfers = this.#transfers;
     const response = await fetched(url, () => this.#transfers === transfers);
     if (!response) return false;
-    const transfer = parseTransfer(await response.arrayBuffer());
+    const buffer = await response.arrayBuffer();
     if (this.#transfers !== transfers) return false;
-    transfers.set(strength, { strength, transfer });
+    transfers.set(strength, { strength, transfer: parseTransfer(buffer) });
     this.#refresh(false);
     return true;
   }
@@ -117,17 +115,21 @@ class Picture {
 
   #refresh(isNewPhotograph) {
     if (!this.isDrawn) return;
-    const isFirst = isNewPhotograph || this.#transfers.size === 1;
-    if (isFirst) {
-      const { image, size } = this.#photograph;
-      this.#view.setTile(null);
-      this.#view.setPhotograph(image, size);
-      this.#canvas.style.aspectRatio = size.width + " / " + size.height;
-    }
+    if (isNewPhotograph || this.#transfers.size === 1) this.#setPhotograph();
     const untouched = { strength: 0, transfer: null };
-    const edited = [...this.#transfers.values()].filter(({ strength }) => strength > 0);
-    this.#view.setTransfers([untouched, ...edited.sort((one, other) => one.strength - other.strength)]);
+    const edited = [...this.#transfers.values()].sort((one, other) => one.strength - other.strength);
+    this.#view.setTransfers([untouched, ...edited]);
     this.#draw();
+  }
+
+  // The zoom stays for another edit of a photograph of this size, whose tile is fetched again.
+  #setPhotograph() {
+    const { image, size } = this.#photograph;
+    const before = this.#view.photographSize;
+    const isSameSize = before !== null && before.width === size.width && before.height === size.height;
+    this.#view.setPhotograph(image, size);
+    this.#canvas.style.aspectRatio = size.width + " / " + size.height;
+    this.#gestures.set(isSameSize ? this.#place : WHOLE);
   }
 
   #fit() {

@@ -75,6 +75,9 @@ def test_a_second_edit_takes_the_place_of_the_first(browser, address, photograph
     """The photograph of the first edit under the transfers of the second."""
     open_edit(browser, address, photograph)
     first = browser.run(f"{STAGE}.edit")
+    browser.run("document.querySelector('#filmstrip .picture canvas').focus()")
+    browser.key("+")
+    browser.wait(f"{PICTURE}.place.zoom != 'fit'")
     other = tmp_path / "other.png"
     Image.new("RGB", (200, 320), (200, 30, 60)).save(other)
     browser.upload("#photograph input[type=file]", other)
@@ -82,6 +85,7 @@ def test_a_second_edit_takes_the_place_of_the_first(browser, address, photograph
     browser.click("#edit")
     browser.wait(f"{STAGE}.edit > {first} && {STAGE}.frames >= 5 && 'drawn' in {STAGE}")
     assert browser.run(f"{PICTURE}.view.photographSize") == {"width": 200, "height": 320}
+    assert browser.run(f"{PICTURE}.place.zoom") == "fit", "another photograph is shown whole"
     check_alike(shown(browser, tmp_path), faded(read_image(other), 1.0))
 
 
@@ -96,7 +100,11 @@ def test_a_zoomed_view_gets_the_photograph_at_its_own_size(browser, address, tmp
         browser.key("+")
         if browser.run(f"{PICTURE}.place.zoom") == 1:
             break
-    browser.wait(f"{PICTURE}.hasTile")
+    tiles = "performance.getEntriesByType('resource').filter((e) => e.name.includes('/tile-')).length"
+    browser.wait(f"{tiles} == 1")
+    browser.click("#edit")  # the zoom stays, and with it what is sharp
+    browser.wait(f"{tiles} == 2 && {PICTURE}.place.zoom > 0.9")
+    browser.run("document.querySelector('#filmstrip .picture canvas').focus()")
     browser.key("0")
     browser.wait(f"{PICTURE}.place.zoom == 'fit'")
 

@@ -12,18 +12,10 @@ import numpy as np
 from PIL import Image
 
 from kontext_slider.transfer import Transfer
-from kontext_slider.ui.components import asset
+from kontext_slider.ui.components import CANVAS_SCRIPTS, asset
 from tests.ui.browser import Browser
 
-SCRIPTS = (
-    "transfer_file.js",
-    "transfer_layers.js",
-    "transfer_mixer.js",
-    "transfer_shader.js",
-    "view_place.js",
-    "transfer_view.js",
-    "view_gestures.js",
-)
+SCRIPTS = [name for name in CANVAS_SCRIPTS if name.startswith(("transfer_", "view_"))]
 HELPERS = """
 const bytesOf = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 const textOf = (bytes) => new Promise((resolve) => {
