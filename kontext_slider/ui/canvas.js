@@ -3,12 +3,10 @@
 // elsewhere: moving the slider sends nothing to the server or the network.
 const REST_MS = 150; // a slider that does not move for so long is at rest
 const RECENT_MS = 1000; // a server that has sent something so recently is there
-const THUMB_SIDE = 128; // pixels
 const SENTENCE_MS = 12000; // a sentence about the connection stays so long
 const find = (selector) => element.querySelector(selector);
 const stage = find(".stage");
 const slider = find("input[type=range]");
-const strip = find(".strip");
 
 let edit = 0;
 let frames = new Map(); // slot -> {strength, image, hasImage, url, transfer, ready, failed, preview}
@@ -29,8 +27,17 @@ const slot = (frame) => key(frame.strength) + (frame.preview ? " preview" : "");
 const finished = (strength) => Boolean((frames.get(key(strength)) || {}).ready);
 const rounded = (strength) => Number(strength).toFixed(2);
 const position = () => Number(slider.value);
-const picture = new Picture(find(".picture"), (box) => trigger("tile", { edit: edit, box: box }));
+const picture = new Picture(find(".picture"), {
+  askTile: (box) => trigger("tile", { edit: edit, box: box }),
+  onPlace: () => tell("place"),
+});
+const strip = new Strip(find(".strip"), find(".ticks"), move);
+const tools = new Toolbar(find(".tools"), find(".panels"));
 stage.picture = picture; // for extensions and tests
+
+// Events of the stage, for tools: "edit" (a new edit begins) and "message" with the server's value, "shown" after every
+// change of what is seen, "place" when the picture is zoomed, moved or another size.
+const tell = (name, detail) => stage.dispatchEvent(new CustomEvent(name, { detail }));
 
 // ---- drawing
 
@@ -71,30 +78,12 @@ function show() {
   stage.dataset.exact = stage.dataset.shown === stage.dataset.strength && finished(position());
   stage.toggleAttribute("data-drawn", isDrawn);
   stage.toggleAttribute("data-preview", preview);
-  markThumb(frame === null ? null : frame.strength);
+  strip.mark(frame === null ? null : frame.strength);
+  tell("shown");
 }
 
-function markThumb(strength) {
-  for (const thumb of strip.children) {
-    const isCurrent = strength !== null && thumb.dataset.strength === key(strength);
-    if (isCurrent === thumb.hasAttribute("aria-current")) continue;
-    if (isCurrent) thumb.setAttribute("aria-current", "true");
-    else thumb.removeAttribute("aria-current");
-    if (isCurrent) strip.scrollLeft = thumb.offsetLeft - strip.offsetLeft - (strip.clientWidth - thumb.clientWidth) / 2;
-  }
-}
-
-// Thumbs of a drawn edit: all of them, as soon as any strength can be drawn; better ones with every frame.
-function drawThumbs() {
-  if (!picture.isDrawn) return;
-  for (const thumb of strip.children) {
-    if (thumb.dataset.state === "exact") continue;
-    const strength = Number(thumb.dataset.strength);
-    thumb.dataset.state = finished(strength) ? "exact" : "interpolated";
-    thumb.querySelectorAll("canvas, img").forEach((old) => old.remove());
-    thumb.prepend(picture.thumb(strength, THUMB_SIDE));
-    thumb.classList.add("ready");
-  }
+function drawThumbs(all = false) {
+  if (picture.isDrawn) strip.draw((strength, side) => picture.thumb(strength, side), all);
 }
 
 function showBusy(busy) {
@@ -114,17 +103,6 @@ function sayConnection(sentence) {
   if (sentence !== GONE) sentenceTimer = setTimeout(() => (place.hidden = true), SENTENCE_MS);
 }
 
-function thumbFor(strength) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "thumb";
-  button.dataset.strength = key(strength);
-  button.setAttribute("aria-label", "Strength " + rounded(strength));
-  button.appendChild(document.createElement("span")).textContent = rounded(strength);
-  button.addEventListener("click", () => move(strength));
-  return button;
-}
-
 // ---- frames and messages of the server
 
 function receive() {
@@ -142,6 +120,7 @@ function receive() {
   if (value.tile) picture.useTile(value.tile);
   showBusy(value.busy);
   if (edit === 0) return;
+  tell("message", value);
   show();
   if (isNew) rest(); // the frame at the slider goes before the strip
   if (!value.busy && !hasAsked) askForMore(value);
@@ -176,12 +155,12 @@ function begin(value) {
   stage.dataset.frames = 0;
   find(".caption").textContent = find(".caption").title = value.caption;
   clearTimeout(restTimer);
-  find(".ticks").replaceChildren();
-  strip.replaceChildren(...value.strengths.map(thumbFor));
+  strip.begin(value.strengths);
   // A small screen holds picture and slider, if the stage begins at its top; elsewhere it shows the inputs.
   const top = stage.getBoundingClientRect().top;
   const isSmall = matchMedia("(max-width: 640px), (max-height: 500px)").matches;
   if (isSmall && (top < 0 || top > 60)) stage.scrollIntoView({ block: "start" });
+  tell("edit", value);
 }
 
 function add({ strength, file, transfer, preview }, instruction) {
@@ -219,12 +198,7 @@ function enroll(frame) {
   frames.delete(slot({ strength: frame.strength, preview: true }));
   if (requested === key(frame.strength)) requested = null;
   stage.dataset.frames = [...frames.values()].filter((each) => each.ready && !each.preview).length;
-  const tick = find(".ticks").appendChild(document.createElement("i"));
-  tick.style.setProperty("--at", frame.strength);
-  const thumb = [...strip.children].find((each) => each.dataset.strength === key(frame.strength));
-  if (!thumb || !frame.hasImage) return;
-  thumb.prepend(frame.image.cloneNode());
-  thumb.classList.add("ready");
+  strip.add(frame.strength, frame.hasImage ? frame.image : null);
 }
 
 // ---- the slider
@@ -285,8 +259,12 @@ slider.addEventListener("change", () => {
   clearTimeout(restTimer);
   restTimer = setTimeout(rest, REST_MS);
 });
-slider.value = kept().strength ?? slider.value;
-reopen(); // where this tab has kept an edit
-watch("value", receive);
-receive();
-watchServer(sayConnection);
+
+// Called once, after the tools are there.
+function start() {
+  slider.value = kept().strength ?? slider.value;
+  reopen(); // where this tab has kept an edit
+  watch("value", receive);
+  receive();
+  watchServer(sayConnection);
+}

@@ -33,6 +33,8 @@ CANVAS_SCRIPTS = (
     "transfer_view.js",
     "view_gestures.js",
     "picture.js",
+    "strip.js",
+    "tools.js",
     "canvas.js",
 )
 UPLOAD = """<label class="drop">
@@ -40,40 +42,6 @@ UPLOAD = """<label class="drop">
   <span class="invite"><b>Choose a photograph</b> <span>or drop or paste one here</span></span>
   <span class="wait" role="status"></span>
 </label>"""
-CANVAS = """<section class="stage" data-state="empty" aria-label="Edited picture">
-  <p class="connection notice advice" role="status" hidden></p>
-  <div class="picture">
-    <div class="empty">
-      <svg viewBox="0 0 48 48" width="44" height="44" fill="none" stroke="currentColor" stroke-width="1.6"
-        aria-hidden="true">
-        <rect x="5" y="9" width="38" height="30" rx="4"></rect>
-        <circle cx="16" cy="19" r="3.5"></circle>
-        <path d="M6 35l11-10 8 7 7-9 10 11"></path>
-      </svg>
-      <p>Add a photograph, say what to change, press Edit.</p>
-    </div>
-  </div>
-  <div class="state">
-    <span class="caption"></span>
-    <div class="busy" role="status" aria-live="off">
-      <span class="busy-text"></span><span class="bar"><i></i></span>
-    </div>
-  </div>
-  <div class="control">
-    <div class="legend">
-      <span class="end">untouched</span>
-      <output class="label" aria-live="off">Strength</output>
-      <span class="end right">fully edited</span>
-    </div>
-    <div class="track">
-      <input type="range" min="0" max="1" step="0.01" value="1" aria-label="Edit strength" disabled>
-      <div class="ticks" aria-hidden="true"></div>
-    </div>
-    <p class="hint">Arrow keys move by 0.05, with Shift by 0.01; Home and End jump to the ends.</p>
-  </div>
-  <div class="strip" role="group" aria-label="Frames by strength"></div>
-  <div class="spoken" aria-live="polite"></div>
-</section>"""
 
 
 class Frame(GradioModel):
@@ -232,7 +200,10 @@ class Canvas(gr.HTML):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
-            html_template=CANVAS, js_on_load="".join(map(asset, CANVAS_SCRIPTS)), apply_default_css=False, **kwargs
+            html_template=asset("canvas.html"),
+            js_on_load="".join(map(asset, CANVAS_SCRIPTS)) + "start();",
+            apply_default_css=False,
+            **kwargs,
         )
 
     def preprocess(self, payload: Any) -> None:

@@ -12,17 +12,21 @@ class Picture {
   #transfers = new Map(); // key of a strength -> {strength, transfer}
   #photograph = null; // {url, image, size}; the image is null until it is decoded
   #strength = 1;
+  #look = {}; // of the view's draw options: show, split
   #place = WHOLE;
   #askTile;
+  #onPlace;
   #tileTimer = 0;
   #tileUrl = ""; // of the tile that is shown or on its way
   #gestures;
   #isDue = false; // a draw is due with the next animation frame
 
-  // askTile([left, top, right, bottom]) asks the server for a part of the photograph.
-  constructor(holder, askTile) {
+  // askTile([left, top, right, bottom]) asks the server for a part of the photograph. onPlace() is called when the
+  // photograph's place on the screen changes.
+  constructor(holder, { askTile, onPlace = () => {} }) {
     this.#holder = holder;
     this.#askTile = askTile;
+    this.#onPlace = onPlace;
     this.#canvas.tabIndex = 0;
     this.#canvas.setAttribute("role", "img");
     this.#view = makeTransferView(this.#canvas);
@@ -51,6 +55,28 @@ class Picture {
 
   get view() {
     return this.#view;
+  }
+
+  get gestures() {
+    return this.#gestures;
+  }
+
+  // What is drawn of the edit: {show: "edit", "source" or "difference", split}, see the view's draw.
+  look(options) {
+    this.#look = options;
+    this.#draw();
+  }
+
+  // A map of shares of the strength, or null (the view's setStrengthMap).
+  setStrengthMap(map) {
+    this.#view.setStrengthMap(map);
+    this.#draw();
+  }
+
+  // A part of the map (the view's updateStrengthMap).
+  updateStrengthMap(...part) {
+    this.#view.updateStrengthMap(...part);
+    this.#draw();
   }
 
   // A new edit. What is drawn stays until the new one can be.
@@ -133,7 +159,9 @@ class Picture {
   }
 
   #fit() {
-    if (this.#canvas.isConnected && fitPixels(this.#canvas, MOST_PIXELS)) this.#draw();
+    if (!this.#canvas.isConnected || !fitPixels(this.#canvas, MOST_PIXELS)) return;
+    this.#draw();
+    this.#onPlace();
   }
 
   #draw() {
@@ -141,13 +169,14 @@ class Picture {
     this.#isDue = true;
     requestAnimationFrame(() => {
       this.#isDue = false;
-      if (this.isDrawn) this.#view.draw({ strength: this.#strength, ...this.#place });
+      if (this.isDrawn) this.#view.draw({ strength: this.#strength, ...this.#look, ...this.#place });
     });
   }
 
   #moved(place) {
     this.#place = place;
     this.#draw();
+    this.#onPlace();
     clearTimeout(this.#tileTimer);
     this.#tileTimer = setTimeout(() => this.#needTile(), TILE_MS);
   }
