@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .engine.order import grid
+from .engine.response import NUM_MEASURED, even_strengths, measure_response
 from .errors import DiskError, InvalidInput, KontextSliderError, UnreadableImage
 from .export import ANIMATIONS, FPS, Frame, save_sweep
 from .files import append_json_line, cut_to_bytes, file_sha256, json_sha256, read_json_lines
@@ -59,11 +61,21 @@ class SweepOptions:
     speed: str = "exact"
     quantize: str | None = None
     compile: bool | None = None
+    even: bool = False  # strengths at even steps of the picture's change, which is measured first
 
     @property
     def strengths(self) -> list[float]:
-        """Evenly spaced from 0 to 1."""
-        return [k / (self.num_strengths - 1) for k in range(self.num_strengths)]
+        """Evenly spaced from 0 to 1: those of the file, unless its steps are `even`."""
+        return grid(self.num_strengths)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that are asked of the model for each picture, those of the measurement included."""
+        return self.num_strengths + (NUM_MEASURED if self.even else 0)
+
+    def facts(self) -> dict[str, Any]:
+        """What a result's name is made of, by name. A name that an earlier version gave stays the same."""
+        return {name: value for name, value in asdict(self).items() if name != "even" or value}
 
     @property
     def from_full_size(self) -> bool:
@@ -139,7 +151,7 @@ def plan_task(source: Path, options: SweepOptions, out: Path) -> Task:
         raise UnreadableImage(f"{source} cannot be read ({error.strerror}): check the path and its rights.") from error
     folder = Path(os.path.expanduser(options.model))
     model = os.path.abspath(folder) if os.path.isdir(folder) else options.model
-    digest = json_sha256([str(source), source_sha256, asdict(options) | {"model": model}])[:10]
+    digest = json_sha256([str(source), source_sha256, options.facts() | {"model": model}])[:10]
     return Task(source, source_sha256, out / f"{cut_to_bytes(source.stem, MAX_STEM)}-{digest}.{options.format}")
 
 
@@ -151,8 +163,11 @@ def is_done(task: Task, options: SweepOptions) -> bool:
         made = read_metadata(task.target)
     except InvalidInput:  # not one of ours, so it is made anew
         return False
-    expected = {"instruction": options.instruction, "seed": options.seed, "strengths": options.strengths}
-    return all(made.get(name) == value for name, value in expected.items())
+    expected: dict[str, Any] = {"instruction": options.instruction, "seed": options.seed}
+    if options.even:  # only the model can say which strengths these are
+        num_made = len(made.get("strengths", []))
+        return made == made | expected | {"even_steps": True} and num_made == options.num_strengths
+    return made == made | expected | {"strengths": options.strengths}
 
 
 def run_sweeps(
@@ -189,21 +204,35 @@ def write_sweep(engine: SliderEngine, task: Task, options: SweepOptions, on_fram
     with engine.open(
         task.source, options.instruction, options.seed, options.steps, options.guidance, options.size
     ) as session:
+        strengths = _even_strengths(session, options, on_frame) if options.even else options.strengths
         save_sweep(
-            _frames(session, options, on_frame),
+            _frames(session, strengths, options, on_frame),
             task.target,
-            strengths=options.strengths,
+            strengths=strengths,
             source=str(task.source),
             facts=_facts(session, options),
             fps=options.fps,
         )
 
 
-def _frames(session: EditSession, options: SweepOptions, on_frame: Callable[[], object]) -> Iterator[Frame]:
+def _even_strengths(session: EditSession, options: SweepOptions, on_frame: Callable[[], object]) -> list[float]:
+    """Measure how the picture changes, and give the strengths at even steps of that."""
+
+    def measured() -> Iterator[Frame]:
+        for frame in session.sweep(NUM_MEASURED):
+            yield frame
+            on_frame()
+
+    return even_strengths(measure_response(measured()), options.num_strengths)
+
+
+def _frames(
+    session: EditSession, strengths: list[float], options: SweepOptions, on_frame: Callable[[], object]
+) -> Iterator[Frame]:
     """One by one, as the file shows them."""
-    rendered = session.frames([strength for strength in options.strengths if strength != 0])
+    rendered = session.frames([strength for strength in strengths if strength != 0])
     widest = None if options.full_size else options.width or MAX_WIDTH
-    for strength in options.strengths:
+    for strength in strengths:
         frame = session.source if strength == 0 else next(rendered)[1]
         yield strength, session.picture(strength, width=widest) if options.from_full_size else frame
         on_frame()
@@ -212,7 +241,8 @@ def _frames(session: EditSession, options: SweepOptions, on_frame: Callable[[], 
 def _facts(session: EditSession, options: SweepOptions) -> dict[str, Any]:
     """What the file tells: how the edit was made, and what to know of it at the photograph's size."""
     facts = recipe(session, options.model, options.slider, options.speed, options.quantize)
-    return facts | session.full_size_facts(options.strengths[-1]) if options.from_full_size else facts
+    facts |= {"even_steps": True} if options.even else {}
+    return facts | session.full_size_facts(1.0) if options.from_full_size else facts
 
 
 def list_result(task: Task) -> None:

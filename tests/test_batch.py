@@ -76,6 +76,13 @@ def test_every_flag_that_changes_pixels_changes_the_name(tmp_path: Path) -> None
     assert len(targets) == len(of_pixels) + 1
 
 
+def test_names_of_earlier_versions_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new option gave every result another name, and the first run after an update made all of them again."""
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").write_bytes(b"any")
+    assert plan_task(Path("a.png"), SweepOptions("add fog"), Path("out")).target.name == "a-95bc946e59.gif"
+
+
 def test_another_speed_is_made_anew(photos: Path, tmp_path: Path, model: str) -> None:
     """A quick look at a batch stayed for good, under the name of the exact one."""
     assert sweep(photos / "a.png", tmp_path / "out", model, "--speed", "fastest") == 0

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ..batch import MANIFEST, MAX_WIDTH, SweepOptions, find_images, list_result, listed_results, plan_sweeps, run_sweeps
 from ..edit import check_num_frames
+from ..engine.response import NUM_MEASURED
 from ..errors import DiskError, InvalidInput
 from ..export import ANIMATIONS, FORMATS, FPS, FPS_RANGE
 from ..files import make_folder
@@ -26,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=checked(int, check_num_frames),
         default=11,
         help="strengths from 0 to 1 (default: 11)",
+    )
+    parser.add_argument(
+        "--even",
+        action="store_true",
+        help=f"strengths at even steps of the picture's change: {NUM_MEASURED} frames more measure that first",
     )
     parser.add_argument("--format", choices=FORMATS, default="gif", help="default: gif; png is a strip")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("outputs"), help="default: outputs")
@@ -63,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     num_written = 0
     if plan.pending:
         engine = open_engine(args)
-        with tqdm(total=len(plan.pending) * options.num_strengths, unit="frame", disable=args.quiet) as bar:
+        with tqdm(total=len(plan.pending) * options.num_frames, unit="frame", disable=args.quiet) as bar:
             num_written, failures = run_sweeps(
                 engine, plan.pending, options, lambda task: bar.set_description(task.source.name), bar.update
             )

@@ -18,7 +18,9 @@ from gradio.data_classes import FileData
 
 from ..edit import check_guidance, check_instruction, check_num_frames, check_steps, check_strength
 from ..engine import grid
+from ..engine.response import NUM_MEASURED, even_strengths, measure_response
 from ..errors import InvalidInput, KontextSliderError
+from ..export import Frame
 from ..picture_file import JPEG_QUALITY
 from . import messages
 from .edits import OpenEdits
@@ -29,6 +31,7 @@ from .saving import PICTURE_FORMATS, SWEEP_FORMATS, WIDTH, WIDTHS, write_picture
 
 CALLS_AT_ONCE = 2  # more wait in gradio's queue: each holds a photograph, and the device renders one frame at a time
 NOT_SENT = "The image must be a file that was sent to this server before, or the address of one on the internet."
+Frames = Callable[[Iterable[float]], Iterator[Frame]]  # the frames of strengths, in that order
 NO_GUIDANCE = "This model was trained without a guidance input: leave the guidance out."
 
 
@@ -77,10 +80,10 @@ class Endpoints:
             quality = None if _choice("format", format, PICTURE_FORMATS) == "png" else JPEG_QUALITY
             settings = self._settings(instruction, seed, steps, guidance)
 
-            def write(edit: OpenEdit, folder: Path, _: OnStep) -> Path:
+            def write(edit: OpenEdit, _strengths: list[float], folder: Path, _: OnStep) -> Path:
                 return write_picture(edit.session, folder, strength, format, self._origin, quality=quality)[0]
 
-            yield from self._made(image, settings, [strength], write)
+            yield from self._made(image, settings, lambda _: [strength], write)
 
     def sweep(
         self,
@@ -92,6 +95,7 @@ class Endpoints:
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
+        even: bool = False,
     ) -> Iterator[FileData | None]:
         """Edit a photograph at several strengths, from untouched to fully edited, and put the pictures into one file.
 
@@ -104,20 +108,25 @@ class Endpoints:
             seed: of the noise; the same seed gives the same pictures
             steps: denoise steps, the model's own if left out
             guidance: from 1 to 10, for models that have it, the model's own if left out
+            even: choose strengths between which the picture changes by equal amounts; renders 11 frames more
 
         Returns:
             The file, with its recipe inside
         """
         with _sentences():
-            strengths = grid(check_num_frames(messages.whole(n), MAX_FRAMES))
+            n = check_num_frames(messages.whole(n), MAX_FRAMES)
             _choice("format", format, SWEEP_FORMATS)
             most = _choice("width", messages.whole(width), WIDTHS)
             settings = self._settings(instruction, seed, steps, guidance)
+            origin = dict(self._origin) | ({"even_steps": True} if even else {})
 
-            def write(edit: OpenEdit, folder: Path, on_picture: OnStep) -> Path:
-                return write_sweep(edit.session, folder, strengths, format, most, self._origin, on_picture)[0]
+            def choose(frames: Frames) -> list[float]:
+                return even_strengths(measure_response(frames(grid(NUM_MEASURED))), n) if even else grid(n)
 
-            yield from self._made(image, settings, strengths, write)
+            def write(edit: OpenEdit, strengths: list[float], folder: Path, on_picture: OnStep) -> Path:
+                return write_sweep(edit.session, folder, strengths, format, most, origin, on_picture)[0]
+
+            yield from self._made(image, settings, choose, write)
 
     def suggest(self) -> list[str]:
         """List instructions that the model knows, one of each kind, those that suit any photograph first.
@@ -143,34 +152,39 @@ class Endpoints:
         self,
         image: Any,
         settings: dict[str, Any],
-        strengths: list[float],
-        write: Callable[[OpenEdit, Path, OnStep], Path],
+        choose: Callable[[Frames], list[float]],
+        write: Callable[[OpenEdit, list[float], Path, OnStep], Path],
     ) -> Iterator[FileData | None]:
-        """Render an edit at `strengths`, then `write` it. Yields None while that goes on, then the file."""
+        """Render an edit at the strengths that are chosen, then `write` it. Yields None meanwhile, then the file."""
         files: list[Path] = []
         page = f"call-{secrets.token_urlsafe(16)}"
 
         def make(on_step: OnStep) -> None:
-            rendered = [strength for strength in strengths if strength]  # at 0 a picture is the photograph
-            for _ in edit.session.frames(rendered, on_step) if rendered else ():
-                self._edits.of(page)  # which counts as a use
+            def frames(strengths: Iterable[float]) -> Iterator[Frame]:
+                for frame in edit.session.frames(strengths, on_step):
+                    self._edits.of(page)  # which counts as a use
+                    yield frame
+
+            strengths = choose(frames)
+            for _ in frames(strength for strength in strengths if strength):  # at 0 a picture is the photograph
+                pass
             with needs_room():
                 folder = Path(tempfile.mkdtemp(prefix="result-", dir=self._cache))
-            files.append(write(edit, folder, on_step))
+            files.append(write(edit, strengths, folder, on_step))
 
         self._edits.close_unused()  # files of earlier calls go where there are too many, though no page is open
-        edit = self._open(page, image, settings, strengths)
+        edit = self._open(page, image, settings)
         try:
             yield from _while_it_lasts(make, edit.close)
         finally:
             edit.close()
         yield FileData(path=str(files[0]), orig_name=files[0].name)
 
-    def _open(self, page: str, image: Any, settings: dict[str, Any], strengths: list[float]) -> OpenEdit:
+    def _open(self, page: str, image: Any, settings: dict[str, Any]) -> OpenEdit:
         path = _uploaded(image)
         with messages.named(path), needs_room():
             session = self._engine.open(path, **settings)
-            return self._edits.open(page, session, strengths, path, self._cache)
+            return self._edits.open(page, session, [], path, self._cache)
 
 
 # Gradio tells a client what it gets by this hint, and a generator's own would say a list.

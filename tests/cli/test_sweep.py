@@ -119,6 +119,36 @@ def test_a_picture_named_twice_is_made_once(photos: Path, tmp_path: Path, model:
     assert len(results(out)) == 2
 
 
+def test_even_steps_are_found_again(
+    photos: Path, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second run cannot know the strengths without the model, and rendered the whole batch again."""
+    out = tmp_path / "out"
+    assert run_sweep(photos, out, model) == run_sweep(photos, out, model, "--even") == 0
+    plain = [line for line in manifest(out) if "even_steps" not in line]
+    even = [line for line in manifest(out) if line.get("even_steps") is True]
+    assert [line["strengths"] for line in plain] == 2 * [[0.0, 0.5, 1.0]] and len(even) == 2
+    for line in even:
+        first, middle, last = line["strengths"]
+        assert first == 0 and last == 1 and 0 < middle < 1 and middle != 0.5
+        assert read_metadata(out / line["file"])["strengths"] == line["strengths"]
+    monkeypatch.setattr(sweep_command, "open_engine", lambda args: pytest.fail("the model was loaded"))
+    capsys.readouterr()
+    assert run_sweep(photos, out, model, "--even") == 0
+    assert "0 written, 2 there already, 0 failed" in capsys.readouterr().out
+
+
+def test_even_steps_show_the_frames_of_their_strengths(photos: Path, tmp_path: Path, model: str) -> None:
+    """The caption says one strength and the picture shows another."""
+    path = sweep_file(photos / "a.png", tmp_path / "out", model, "--format", "zip", "--even")
+    middle = read_metadata(path)["strengths"][1]
+    words = ["edit", str(photos / "a.png"), *SNOW, "-s", str(middle), "-o", str(tmp_path / "b.png"), "--model", model]
+    assert main([*words, "--working-size", "--quiet"]) == 0
+    with zipfile.ZipFile(path) as archive, Image.open(tmp_path / "b.png") as alone:
+        shown = np.asarray(Image.open(io.BytesIO(archive.read(archive.namelist()[1]))))
+        assert np.abs(shown.astype(int) - np.asarray(alone)).max() <= 1
+
+
 def test_results_are_not_taken_for_sources(photos: Path, model: str) -> None:
     """With the results beside the pictures, every further run would make sweeps of sweeps."""
     assert run_sweep(photos, photos, model) == 0

@@ -138,6 +138,15 @@ def test_a_sweep_is_one_file(client, engine, photograph):
     assert path.endswith(".gif") and len(read_metadata(path)["strengths"]) == 11
 
 
+def test_a_sweep_of_even_steps(client, engine, photograph, monkeypatch):
+    """The endpoint took the flag and swept evenly by strength."""
+    monkeypatch.setattr("tests.ui.fake_engine.faded", lambda source, strength: faded(source, strength**2))
+    path = client.predict(handle_file(photograph), "make it night", 5, even=True, api_name="/sweep")
+    made = read_metadata(path)
+    assert made["even_steps"] is True and is_closed(engine.sessions[0])
+    assert made["strengths"] == pytest.approx([0, 0.5, 0.5**0.5, 0.75**0.5, 1], abs=0.02)
+
+
 def test_suggestions_are_those_of_the_page(client):
     assert client.predict(api_name="/suggest") == suggestions(KNOWN)
 
