@@ -36,6 +36,7 @@ CANVAS_SCRIPTS = (
     "strip.js",
     "tools.js",
     "canvas.js",
+    "compare.js",
 )
 UPLOAD = """<label class="drop">
   <input type="file" aria-label="Photograph">
