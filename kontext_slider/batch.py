@@ -62,6 +62,7 @@ class SweepOptions:
     quantize: str | None = None
     compile: bool | None = None
     even: bool = False  # strengths at even steps of the picture's change, which is measured first
+    earlier_edits: tuple[tuple[str, float], ...] = ()  # instruction and strength of edits before the one that is swept
 
     @property
     def strengths(self) -> list[float]:
@@ -75,7 +76,7 @@ class SweepOptions:
 
     def facts(self) -> dict[str, Any]:
         """What a result's name is made of, by name. A name that an earlier version gave stays the same."""
-        return {name: value for name, value in asdict(self).items() if name != "even" or value}
+        return {name: value for name, value in asdict(self).items() if name not in ("even", "earlier_edits") or value}
 
     @property
     def from_full_size(self) -> bool:
@@ -201,9 +202,13 @@ def run_sweeps(
 
 def write_sweep(engine: SliderEngine, task: Task, options: SweepOptions, on_frame: Callable[[], object]) -> None:
     """Render and write one sweep, frame by frame; strength 0 shows the untouched source."""
-    with engine.open(
-        task.source, options.instruction, options.seed, options.steps, options.guidance, options.size
-    ) as session:
+    settings: dict[str, Any] = {
+        "seed": options.seed,
+        "steps": options.steps,
+        "guidance": options.guidance,
+        "size": options.size,
+    }
+    with engine.open_chain(task.source, options.earlier_edits, options.instruction, **settings) as session:
         strengths = _even_strengths(session, options, on_frame) if options.even else options.strengths
         save_sweep(
             _frames(session, strengths, options, on_frame),

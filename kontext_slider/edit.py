@@ -9,9 +9,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import CheckpointError, InvalidInput
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_STRENGTH = 1.5  # where extrapolation is allowed; 1 is the full edit
 MAX_SEED = 2**63 - 1  # of torch's generators
@@ -88,6 +91,23 @@ class EditSpec:
     def facts(self) -> dict[str, Any]:
         """What exported files embed of it, as JSON values by name."""
         return {name: getattr(self, name) for name in ("instruction", "seed", "steps", "guidance")}
+
+
+@dataclass(frozen=True, eq=False)
+class EarlierEdit:
+    """An edit that a photograph went through before the one that is open.
+
+    facts: how it was made, as exported files embed it: those of `EditSpec.facts`, and `edited_at`.
+    strength: from 0 to 1.5. share: of the strength for every place, (H, W) floats in [0, 1]; None for the whole.
+    """
+
+    facts: Mapping[str, Any]
+    strength: float
+    share: np.ndarray | None = None
+
+    @property
+    def instruction(self) -> str:
+        return self.facts["instruction"]
 
 
 def check_instruction(instruction: Any, most_letters: int | None = None) -> str:

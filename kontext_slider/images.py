@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .edit import check_size
+from .edit import EarlierEdit, check_size
 from .errors import InvalidInput, UnreadableImage
 from .photo.colour import to_srgb
 from .photo.colour_tags import ColourTags, read_colour_tags
@@ -52,6 +52,7 @@ class Photo:
     exif: the EXIF block as it stood in the file (with or without its "Exif" prefix).
     name: the bare file name, "" where there is none.
     other_metadata: names of what else the file holds and a result never keeps: "XMP", "IPTC".
+    earlier_edits: those that made `image` of the photograph called `name`, the first one first.
     """
 
     image: Image.Image
@@ -59,6 +60,11 @@ class Photo:
     exif: bytes | None = None
     name: str = ""
     other_metadata: tuple[str, ...] = ()
+    earlier_edits: tuple[EarlierEdit, ...] = ()
+
+    def after(self, edit: EarlierEdit, image: Image.Image) -> Photo:
+        """The photograph after one more edit, which made `image` of it; all that saving keeps is kept."""
+        return replace(self, image=image, earlier_edits=(*self.earlier_edits, edit))
 
     def on_white(self) -> Image.Image:
         """The picture as RGB, what is transparent laid over white; `image` itself where nothing is transparent, as a

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from .edit import EarlierEdit
 from .errors import InvalidInput
 from .photo.exif import xmp_text
 from .photo.opener import open_unlimited
@@ -31,13 +32,35 @@ MAX_MAP_LETTERS = 40_000  # of all maps in a file together, in base64: a JPEG fi
 MAX_BYTES = 16 * 2**20  # of a manifest in a ZIP: a small archive can claim to hold terabytes
 
 
-def recipe(session: EditSession, model: str, slider: str | None, speed: str, quantize: str | None) -> dict[str, Any]:
+def recipe(
+    session: EditSession,
+    model: str,
+    slider: str | None,
+    speed: str,
+    quantize: str | None,
+    share: np.ndarray | None = None,
+) -> dict[str, Any]:
     """How an open edit is made, and the size (width, height) at which the model sees it; values that are None are none.
 
     model, slider, speed, quantize: the flags that the model and its engine were made with.
+    share: of the strength, for every place of the photograph: (H, W) floats in [0, 1], None for the whole.
     """
     flags = {"model": model, "slider": slider, "speed": speed, "quantize": quantize}
-    return session.spec.facts() | flags | {"edited_at": list(session.size)}
+    facts = session.spec.facts() | flags | {"edited_at": list(session.size)}
+    return facts | chain_facts(session.photo.earlier_edits, share)
+
+
+def chain_facts(earlier_edits: Sequence[EarlierEdit], share: np.ndarray | None = None) -> dict[str, Any]:
+    """What a file tells of the edits before its own, and of its own strength map, `share`. The maps share the room that
+    a file has for them. Nothing where there is neither."""
+    shares = [*(edit.share for edit in earlier_edits), share]
+    most_letters = MAX_MAP_LETTERS // max(1, sum(each is not None for each in shares))
+    maps = [{} if each is None else {"strength_map": pack_map(each, most_letters)} for each in shares]
+    earlier = [
+        {**edit.facts, "strength": edit.strength, **packed}
+        for edit, packed in zip(earlier_edits, maps[:-1], strict=True)
+    ]
+    return ({"earlier_edits": earlier} if earlier else {}) | maps[-1]
 
 
 def describe(
@@ -91,8 +114,10 @@ def strength_map(metadata: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def summary(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata for a person to read: of a strength map its size and mean in place of its pixels."""
+    """The metadata for a person to read: of each strength map its size and mean in place of its pixels."""
     facts = dict(metadata)
+    if "earlier_edits" in facts:
+        facts["earlier_edits"] = [summary(edit) for edit in facts["earlier_edits"]]
     if "strength_map" in facts:
         try:
             share = unpack_map(facts["strength_map"])
@@ -175,7 +200,14 @@ def is_ours(metadata: Any) -> bool:
         lists = [metadata[name] for name in names.split() if name in metadata]
         if not all(isinstance(items, list) and all(type(item) in kinds for item in items) for items in lists):
             return False
-    return True
+    earlier = metadata.get("earlier_edits", [])
+    return isinstance(earlier, list) and all(_is_earlier_edit(edit) for edit in earlier)
+
+
+def _is_earlier_edit(value: Any) -> bool:
+    """Whether a JSON value tells of one edit at one strength."""
+    is_complete = isinstance(value, dict) and {"instruction", "strength"} <= value.keys()
+    return is_complete and "earlier_edits" not in value and is_ours(value)
 
 
 _NAMES: dict[Any, str] = {

@@ -10,12 +10,13 @@ import io
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from .edit import check_whole
+from .edit import EarlierEdit, check_whole
 from .errors import InvalidInput
 from .files import check_suffix, write_whole
 from .images import Photo
@@ -129,17 +130,24 @@ def _encoded(
     return buffer.getbuffer()
 
 
-def picture_name(source_name: str, instruction: str, strength: float, suffix: str) -> str:
+def picture_name(
+    source_name: str, instruction: str, strength: float, suffix: str, earlier_edits: Sequence[EarlierEdit] = ()
+) -> str:
     """A file name that says what was done: ("cat.jpg", "Make it snow!", 0.35, "jpg") gives "cat-make-it-snow-0.35.jpg".
 
-    At most 200 bytes in UTF-8, without separators, control characters or names that Windows keeps for itself.
+    Earlier edits stand before the last one, each with its strength, shortened where they would fill the name. At most
+    200 bytes in UTF-8, without separators, control characters or names that Windows keeps for itself.
     """
     end = f"-{strength:.2f}.{suffix.lower().lstrip('.')}"
     stem = _shortened(_plain(Path(source_name.replace("\\", "/")).stem), MAX_NAME // 2) or "picture"
     if _RESERVED.fullmatch(stem):
         stem = f"_{stem}"
-    words = _shortened(_dashed(instruction), MAX_NAME - len(f"{stem}-{end}".encode())) or "edit"
-    return f"{stem}-{words}{end}"
+    room = MAX_NAME - len(f"{stem}-{end}".encode())
+    each = max(8, room // (len(earlier_edits) + 1) - len("-0.00-"))
+    before = [f"{_shortened(_dashed(edit.instruction), each) or 'edit'}-{edit.strength:.2f}" for edit in earlier_edits]
+    start = _shortened("-".join(before), room // 2) + "-" * bool(before)
+    words = _shortened(_dashed(instruction), room - len(start.encode())) or "edit"
+    return f"{stem}-{start}{words}{end}"
 
 
 def _plain(name: str) -> str:

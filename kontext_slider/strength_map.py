@@ -1,4 +1,4 @@
-"""A strength for every pixel, from a picture file."""
+"""A strength for every pixel: read from a picture file, and as files tell it."""
 
 from __future__ import annotations
 
@@ -36,6 +36,15 @@ def read_map(path: str | os.PathLike[str]) -> np.ndarray:
     values = Image.fromarray(_levels(upright, name))
     values.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX, reducing_gap=None)
     return np.array(values)
+
+
+def share_of(strength: float | np.ndarray) -> tuple[float, np.ndarray | None]:
+    """A strength or a strength map as files tell them: one number, and the share of it that every place gets, (H, W) in
+    [0, 1], None for the whole everywhere."""
+    if not isinstance(strength, np.ndarray):
+        return float(strength), None
+    highest = float(strength.max())
+    return highest, strength / highest if highest > 0 else None
 
 
 def _levels(picture: Image.Image, name: str) -> np.ndarray:

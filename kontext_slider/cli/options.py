@@ -6,12 +6,13 @@ import argparse
 import contextlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..edit import (
     DTYPES,
+    MAX_STRENGTH,
     MIN_SIZE,
     QUANTIZATIONS,
     SPEED_NAMES,
@@ -20,6 +21,7 @@ from ..edit import (
     check_seed,
     check_size,
     check_steps,
+    check_strength,
 )
 from ..errors import InvalidInput
 from ..instructions import advise
@@ -41,10 +43,25 @@ def add_model_arguments(parser: argparse.ArgumentParser, has_slider: bool = True
     parser.add_argument("--dtype", choices=DTYPES, help="default: by the device")
 
 
-def add_edit_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of an edit and of the model that makes it."""
+def add_edit_arguments(parser: argparse.ArgumentParser, strength_help: str) -> None:
+    """Flags of an edit, or of several one after the other, and of the model that makes them."""
     parser.add_argument(
-        "-i", "--instruction", required=True, type=checked(str, check_instruction), help='such as "make it snow"'
+        "-i",
+        "--instruction",
+        dest="instructions",
+        action="append",
+        required=True,
+        type=checked(str, check_instruction),
+        help='such as "make it snow"; give it again for a further edit of the result',
+    )
+    parser.add_argument(
+        "-s",
+        "--strength",
+        dest="strengths",
+        action="append",
+        default=[],
+        type=checked(float, partial(check_strength, highest=MAX_STRENGTH)),
+        help=strength_help,
     )
     add_model_arguments(parser)
     parser.add_argument("--seed", type=checked(int, check_seed), default=0, help="of the noise (default: 0)")
@@ -117,18 +134,34 @@ def number(kind: Callable[[str], Number], low: Number, high: Number) -> Callable
     return checked(kind, check)
 
 
+def one_for_each(
+    flag: str, values: Sequence[Value], num_edits: int, default: Value, edits: str = "edits (-i)"
+) -> list[Value]:
+    """The values of a repeated flag for so many edits, in their order: `default` for each where there are none.
+
+    Raises InvalidInput for another number of them, as nobody could tell which edit each one is meant for."""
+    if not values:
+        return [default] * num_edits
+    if len(values) != num_edits:
+        raise InvalidInput(
+            f"There are {num_edits} {edits}, but {len(values)} {flag}: give one for each, in the same order, or none."
+        )
+    return list(values)
+
+
 def open_engine(args: argparse.Namespace) -> SliderEngine:
-    """Load the model that the flags name. On stderr, warn of an instruction that it was not trained for."""
+    """Load the model that the flags name. On stderr, warn of instructions that it was not trained for."""
     hush_libraries(bars=args.quiet)
     engine = load_engine(args)
-    advice = advise(args.instruction, engine.pipe.known_instructions)
-    if not advice.is_known:
-        nearest = ", ".join(repr(phrase) for phrase in advice.nearest)
-        print(
-            f"The model {args.model} was not trained for {args.instruction!r} and will do its best. "
-            f"The nearest that it knows: {nearest}.",
-            file=sys.stderr,
-        )
+    for instruction in args.instructions:
+        advice = advise(instruction, engine.pipe.known_instructions)
+        if not advice.is_known:
+            nearest = ", ".join(repr(phrase) for phrase in advice.nearest)
+            print(
+                f"The model {args.model} was not trained for {instruction!r} and will do its best. "
+                f"The nearest that it knows: {nearest}.",
+                file=sys.stderr,
+            )
     return engine
 
 

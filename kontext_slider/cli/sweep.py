@@ -15,7 +15,7 @@ from ..engine.response import NUM_MEASURED
 from ..errors import DiskError, InvalidInput
 from ..export import ANIMATIONS, FORMATS, FPS, FPS_RANGE
 from ..files import make_folder
-from .options import add_edit_arguments, checked, number, open_engine
+from .options import add_edit_arguments, checked, number, one_for_each, open_engine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,13 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=number(int, 16, 16_383),
         help=f"gif, webp, mp4: at most so many pixels wide and never more than the photograph (default: {MAX_WIDTH})",
     )
-    add_edit_arguments(parser)
+    add_edit_arguments(parser, "of several edits (-i), of each but the last, which is swept (default: 1)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Make what is missing. Exit status 1 when a picture could not be used, else 0."""
     _check_format(args)
-    options = SweepOptions(**{field.name: getattr(args, field.name) for field in fields(SweepOptions)})
+    options = _options(args)
     make_folder(args.out)
     sources, problems = find_images(args.images, listed_results(args.out))
     plan = plan_sweeps(sources, options, args.out)
@@ -81,6 +81,19 @@ def run(args: argparse.Namespace) -> int:
         done = f"{num_written} written, {len(plan.done)} there already, {len(problems)} failed"
         print(f"{done}: {args.out / MANIFEST}")
     return 1 if problems else 0
+
+
+def _options(args: argparse.Namespace) -> SweepOptions:
+    """All flags as options. Of several edits, the last is swept and the others have a fixed strength."""
+    *earlier, instruction = args.instructions
+    if not earlier and args.strengths:
+        raise InvalidInput("A sweep has all strengths: -s is for the edits before the last, and there is one edit.")
+    strengths = one_for_each("-s", args.strengths, len(earlier), 1.0, "edits (-i) before the last, which is swept")
+    if max(strengths, default=0) > 1:
+        raise InvalidInput(f"The edits before a sweep have strengths up to 1, not {max(strengths):g}.")
+    edits = {"instruction": instruction, "earlier_edits": tuple(zip(earlier, strengths, strict=True))}
+    names = [field.name for field in fields(SweepOptions) if field.name not in edits]
+    return SweepOptions(**edits, **{name: getattr(args, name) for name in names})
 
 
 def _check_format(args: argparse.Namespace) -> None:

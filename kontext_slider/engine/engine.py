@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -23,7 +24,7 @@ from .cache import ByteCache
 from .disk import DiskCache, FrameCache
 from .model_hash import model_hash
 from .queue import BatchSize, RenderQueue
-from .sampling import EditSettings, Sampler, offsets_at
+from .sampling import EditSettings, OnStep, Sampler, offsets_at
 from .session import EditSession
 from .speed import find_speed
 
@@ -131,10 +132,27 @@ class SliderEngine:
             raise MissingSlider("This model has no slider weights. Load some with pipe.load_slider(...) first.")
         spec = EditSpec.from_defaults(self.pipe.defaults, instruction, seed, steps, guidance, size)
         photo = image if isinstance(image, Photo) else read_photo(image)
-        source = working_image(photo.on_white(), spec.size, self.pipe.vae_scale_factor * 2)
-        settings = EditSettings(digest(source), source.size, spec, self.speed)
-        highest = MAX_STRENGTH if allow_extrapolation else 1.0
-        return self._session(photo, source, settings, self.caches.frames, highest)
+        return self._open(photo, spec, MAX_STRENGTH if allow_extrapolation else 1.0)
+
+    def open_chain(
+        self,
+        image: ImageLike | Photo,
+        earlier_edits: Sequence[tuple[str, float | np.ndarray]],
+        instruction: str,
+        on_step: OnStep | None = None,
+        **settings: Any,
+    ) -> EditSession:
+        """Do edits, each an instruction and a strength (a number or a map), one after the other, and open a last one on
+        what they make of the picture.
+
+        on_step: counts the steps of each of them. settings: those of `open`, for all. Raises as `open` and
+        `EditSession.picture`.
+        """
+        photo = image
+        for words, strength in earlier_edits:
+            with self.open(photo, words, **settings) as session:
+                photo = session.edited(strength, on_step)
+        return self.open(photo, instruction, **settings)
 
     def clear(self) -> None:
         """Forget everything remembered, as after a change of the pipeline's weights. Open sessions keep working.
@@ -143,6 +161,11 @@ class SliderEngine:
         """
         self.caches.clear()
         self._hash = self._fast = None
+
+    def _open(self, photo: Photo, spec: EditSpec, highest: float) -> EditSession:
+        source = working_image(photo.on_white(), spec.size, self.pipe.vae_scale_factor * 2)
+        settings = EditSettings(digest(source), source.size, spec, self.speed)
+        return self._session(photo, source, settings, self.caches.frames, highest)
 
     def _session(
         self,
@@ -173,6 +196,7 @@ class SliderEngine:
             highest=highest,
             source_is_frame=pipe.defaults.anchor_source,
             open_preview=open_preview,
+            open_next=partial(self._open, highest=highest),
         )
 
     def _shortcuts(self, edit: Conditioning, settings: EditSettings) -> Shortcuts | None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from ..edit import check_strength
+from ..edit import EarlierEdit, EditSpec, check_strength
 from ..errors import InvalidInput, SessionClosed, Superseded
 from ..images import Photo
+from ..strength_map import share_of
 from ..transfer import Transfer
 from .cache import ByteCache, cache_strength
 from .disk import FrameCache
@@ -38,6 +40,7 @@ class EditSession:
         highest: strength that may be rendered.
         source_is_frame: whether strength 0 is the source itself.
         open_preview: opens the same edit with so many steps.
+        open_next: opens another edit of another photograph.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class EditSession:
         highest: float = 1.0,
         source_is_frame: bool = False,
         open_preview: Callable[[int], EditSession] | None = None,
+        open_next: Callable[[Photo, EditSpec], EditSession] | None = None,
     ):
         self.photo, self.source, self.size = photo, source, settings.size
         self.spec = settings.spec
@@ -62,7 +66,7 @@ class EditSession:
         self.shortcuts, self._highest, self._source_is_frame = shortcuts, highest, source_is_frame
         self._full_size = FullSize(photo, source, may_drift=not source_is_frame)
         self._sampler: Sampler | None = sampler  # None once the session is closed
-        self._open_preview = open_preview
+        self._open_preview, self._open_next = open_preview, open_next
         self._preview: EditSession | None = None
         self._wanted: float | None = None  # the strength of the newest render or preview
 
@@ -162,6 +166,39 @@ class EditSession:
         where the model cannot be trusted at full size, `warning`, one sentence. Renders the frame if it is missing."""
         strength = self._check_strength(strength)
         return self._full_size.facts(strength, self._frame_for_picture(strength, on_step=None))
+
+    def edited(self, strength: float | np.ndarray = 1.0, on_step: OnStep | None = None) -> Photo:
+        """`picture(strength)` as a photograph to edit further: with the name, transparency, profile and camera data of
+        this one, and this edit among its `earlier_edits`. Raises as `picture`."""
+        image = self.picture(strength, on_step)
+        number, share = share_of(strength)
+        facts = self.spec.facts() | self.full_size_facts(number)
+        del facts["size"]  # of the photograph, which has one all along
+        return self.photo.after(EarlierEdit(facts, number, share), image)
+
+    def then(
+        self,
+        instruction: str,
+        strength: float | np.ndarray = 1.0,
+        on_step: OnStep | None = None,
+        *,
+        seed: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        size: int | None = None,
+    ) -> EditSession:
+        """Open a further edit on what this one makes of the photograph at `strength`, a number or a map as `picture`'s.
+
+        Settings that are None are this session's. This session stays open. With a strength that was seen before, the
+        further edit has the same source, and so finds its frames. `on_step` counts the steps of this session's frames.
+        Raises as `picture` and `SliderEngine.open`.
+        """
+        given = {"seed": seed, "steps": steps, "guidance": guidance, "size": size}
+        known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        spec = replace(self.spec, instruction=instruction, **known)
+        if self._open_next is None:
+            raise InvalidInput("This session was opened without an engine, which further edits need.")
+        return self._open_next(self.edited(strength, on_step), spec)
 
     def sweep(self, n: int, on_step: OnStep | None = None) -> Iterator[tuple[float, Image.Image]]:
         """`n` evenly spaced frames, ascending from 0 to 1, as (strength, frame). See `frames`."""
