@@ -53,9 +53,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     names: list[str] = []
     open_edit = SliderEngine.open
 
-    def note(self: SliderEngine, image: Path, *settings: object) -> object:
+    def note(self: SliderEngine, image: Path, *words: object, **settings: object) -> object:
         names.append(Path(image).name)
-        return open_edit(self, image, *settings)
+        return open_edit(self, image, *words, **settings)
 
     with monkeypatch.context() as patch:
         patch.setattr(SliderEngine, "open", note)
@@ -66,7 +66,7 @@ def test_every_flag_that_changes_pixels_changes_the_name(tmp_path: Path) -> None
     """`--speed exact` kept the files of `--speed fastest`. A new flag has to be put in one of the three sets."""
     flags = set(vars(build_parser(["sweep"]).parse_args(["sweep", "a.png", "-i", "add fog"])))
     of_pixels = {field.name for field in fields(SweepOptions)}
-    assert flags == of_pixels | PLACES | ROUNDING
+    assert flags - {"instructions", "strengths"} == of_pixels - {"instruction", "earlier_edits"} | PLACES | ROUNDING
     assert not of_pixels & (PLACES | ROUNDING)
     source = tmp_path / "a.png"
     source.write_bytes(b"any")
@@ -81,6 +81,14 @@ def test_names_of_earlier_versions_stay(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     Path("a.png").write_bytes(b"any")
     assert plan_task(Path("a.png"), SweepOptions("add fog"), Path("out")).target.name == "a-95bc946e59.gif"
+
+
+def test_other_edits_before_the_last_change_the_name(tmp_path: Path) -> None:
+    """A sweep of another chain that ends in the same words was taken for done."""
+    source, options = tmp_path / "a.png", SweepOptions("add fog")
+    source.write_bytes(b"any")
+    others = [replace(options, earlier_edits=edits) for edits in ((("snow", 0.5),), (("snow", 0.6),), (("x", 0.5),))]
+    assert len({plan_task(source, each, tmp_path).target for each in (options, *others)}) == 4
 
 
 def test_another_speed_is_made_anew(photos: Path, tmp_path: Path, model: str) -> None:

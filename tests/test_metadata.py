@@ -38,6 +38,10 @@ STRANGE = [
     '{"strengths": [true]}',
     '{"strengths": [NaN]}',
     '{"instruction": "make it snow", "size": [1.5, 2]}',
+    '{"instruction": "make it snow", "earlier_edits": {"instruction": "add fog", "strength": 1}}',
+    '{"instruction": "make it snow", "earlier_edits": [{"instruction": "add fog"}]}',
+    '{"instruction": "make it snow", "earlier_edits": [{"instruction": "add fog", "strength": "1"}]}',
+    '{"instruction": "make it snow", "earlier_edits": [{"instruction": "x", "strength": 1, "earlier_edits": []}]}',
 ]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from kontext_slider.edit import EarlierEdit
 from kontext_slider.errors import InvalidInput
 from kontext_slider.export import read_metadata
 from kontext_slider.images import Photo, read_image, read_photo
@@ -47,6 +48,16 @@ def test_the_name_of_a_picture_says_what_was_done() -> None:
     """Every download was called the same."""
     assert picture_name("cat.jpg", "Make it snow!", 0.35, "jpg") == "cat-make-it-snow-0.35.jpg"
     assert picture_name("cat.jpg", "Make it snow!", 1, ".PNG") == "cat-make-it-snow-1.00.png"
+
+
+def test_the_name_of_a_picture_tells_all_its_edits() -> None:
+    """Two chains that end in the same words were saved under one name; a long chain had no room for its last edit."""
+    night, long = EarlierEdit({"instruction": "make it night"}, 0.6), EarlierEdit({"instruction": "x" * 400}, 1.0)
+    assert (
+        picture_name("cat.jpg", "Make it snow!", 0.3, "jpg", [night]) == "cat-make-it-night-0.60-make-it-snow-0.30.jpg"
+    )
+    name = picture_name("cat.jpg", "make it snow", 0.3, "jpg", [night, *[long] * 30])
+    assert name.endswith("-make-it-snow-0.30.jpg") and len(name) <= 200
 
 
 def photo(tmp_path: Path, mode: str = "RGB", **options) -> Photo:

@@ -130,6 +130,38 @@ def test_masks_that_cannot_be_used_get_a_sentence(photo: Path, tmp_path: Path, m
     assert not out.exists()
 
 
+def test_two_edits_one_after_the_other(photo: Path, tmp_path: Path, model: str, capsys) -> None:
+    """Two runs over a file between them lose its quality, and the recipe of the first."""
+    out, between, by_hand = (tmp_path / name for name in ("out.png", "between.png", "by_hand.png"))
+    chain = ["edit", str(photo), "-i", "make it night", "-s", "0.6", *SNOW, "-s", "0.3", "--model", model, "--quiet"]
+    assert main([*chain, "-o", str(out)]) == 0
+    assert main([*chain[:6], "-o", str(between), "--model", model, "--quiet"]) == 0
+    assert edit(between, by_hand, model, "-s", "0.3", "--quiet") == 0
+    with Image.open(out) as picture, Image.open(by_hand) as expected:
+        assert (np.asarray(picture) == np.asarray(expected)).all()
+    told = read_metadata(out)
+    assert told["instruction"] == "make it snow" and told["strengths"] == [0.3] and told["source"] == "photo.jpg"
+    assert [(edit["instruction"], edit["strength"]) for edit in told["earlier_edits"]] == [("make it night", 0.6)]
+    assert main([*chain, "-s", "0.1", "-o", str(out)]) == 2
+    assert "There are 2 edits (-i), but 3 -s" in capsys.readouterr().err
+
+
+def test_each_edit_of_a_chain_has_its_own_mask(photo: Path, tmp_path: Path, model: str, capsys) -> None:
+    """A mask for the sky alone must not hold back the edit of the whole picture."""
+    mask, out = tmp_path / "mask.png", tmp_path / "out.jpg"
+    levels = np.zeros((20, 30), np.uint8)
+    levels[:, 15:] = 255
+    Image.fromarray(levels).save(mask)
+    words = ["edit", str(photo), "-i", "make it night", *SNOW, "--mask", str(mask), "--mask", "none"]
+    assert main([*words, "-o", str(out), "--model", model, "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["info", str(out)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["earlier_edits"][0]["strength_map"] == "30 x 20 pixels, mean 0.50" and "strength_map" not in told
+    assert main([*words[:-2], "-o", str(out), "--model", "no-such-model"]) == 2
+    assert "but 1 --mask" in capsys.readouterr().err
+
+
 def test_going_beyond_the_full_edit_is_a_choice(photos: Path, tmp_path: Path, model: str, capsys) -> None:
     """-s 1.4 typed for 0.4 must not pass; asked for, the file says what it is."""
     tiny_image(32, 32, seed=1).save(photos / "a.png")

@@ -293,3 +293,33 @@ def test_flags_that_do_not_fit_the_format(flags: list[str], photo: Path, tmp_pat
     """A flag that a format cannot obey is not ignored."""
     assert main(["sweep", str(photo), *SNOW, "--out", str(tmp_path / "out"), "--model", model, *flags]) == 2
     assert flags[0] in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_the_last_of_several_edits_is_swept(photos: Path, tmp_path: Path, model: str, capsys) -> None:
+    """A sweep that starts from the untouched photograph shows another edit than the page's second slider."""
+    night = ["-i", "make it night", "-s", "0.6", *SNOW, "--format", "zip", "--full-size"]
+    words = ["sweep", str(photos / "a.png"), *night, "--out", str(tmp_path / "out"), "--model", model, "-n", "2"]
+    assert main(words) == 0
+    [line] = manifest(tmp_path / "out")
+    assert line["instruction"] == "make it snow" and line["strengths"] == [0, 1]
+    assert [(edit["instruction"], edit["strength"]) for edit in line["earlier_edits"]] == [("make it night", 0.6)]
+    first = ["edit", str(photos / "a.png"), *night[:4], "-o", str(tmp_path / "night.png"), "--model", model]
+    assert main(first) == 0
+    with zipfile.ZipFile(tmp_path / "out" / line["file"]) as archive, Image.open(tmp_path / "night.png") as picture:
+        start = Image.open(io.BytesIO(archive.read("frame_000_s0.000.png")))
+        assert (np.asarray(start) == np.asarray(picture)).all()
+    assert main(words) == 0 and len(manifest(tmp_path / "out")) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["-s", "0.5"], "A sweep has all strengths"),
+        (["-i", "add fog", "-s", "0.5", "-s", "0.2"], "1 edits (-i) before the last, which is swept, but 2 -s"),
+        (["-i", "add fog", "-s", "1.2"], "up to 1, not 1.2"),
+    ],
+)
+def test_strengths_that_no_sweep_can_have(flags: list[str], words: str, photos: Path, tmp_path: Path, capsys) -> None:
+    """A flag that is taken and ignored."""
+    assert main(["sweep", str(photos), *SNOW, *flags, "--out", str(tmp_path / "out"), "--model", "no-such"]) == 2
+    assert words in capsys.readouterr().err
