@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 from line import print_line
-from PIL import Image
 from tqdm import tqdm
 
 from kontext_slider import SliderEngine
