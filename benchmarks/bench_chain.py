@@ -55,7 +55,8 @@ def chain_cases(num: int, size: int, seed: int = SEED) -> Iterator[Case]:
     for number in range(num):
         rng = np.random.default_rng((seed, number))
         first = list(EDITS.values())[number % len(EDITS)]
-        second = rng.choice([edit for edit in PICTURE_EDITS if family(edit.name) != family(first.name)])
+        others = [edit for edit in PICTURE_EDITS if family(edit.name) != family(first.name)]
+        second = others[rng.integers(len(others))]
         scene = random_scene(rng)
         while not first.targets(scene):
             scene = random_scene(rng)
