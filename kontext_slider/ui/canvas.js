@@ -8,6 +8,8 @@ const find = (selector) => element.querySelector(selector);
 const stage = find(".stage");
 const slider = find("input[type=range]");
 
+const scale = new Scale();
+let strength = 1; // at the slider
 let edit = 0;
 let frames = new Map(); // slot -> {strength, image, hasImage, url, transfer, ready, failed, preview}
 let shown = null; // the frame in the picture
@@ -25,13 +27,14 @@ let requested = null; // key of the strength that was sent and whose exact frame
 const key = (strength) => Number(strength).toFixed(4);
 const slot = (frame) => key(frame.strength) + (frame.preview ? " preview" : "");
 const finished = (strength) => Boolean((frames.get(key(strength)) || {}).ready);
-const rounded = (strength) => Number(strength).toFixed(2);
-const position = () => Number(slider.value);
+const rounded = strengthText;
+const position = () => strength; // the strength at the slider
 const picture = new Picture(find(".picture"), {
   askTile: (box) => trigger("tile", { edit: edit, box: box }),
   onPlace: () => tell("place"),
 });
 const strip = new Strip(find(".strip"), find(".ticks"), move);
+const number = new StrengthInput(find(".number"), scale, { move, say: sayConnection });
 const tools = new Toolbar(find(".tools"), find(".panels"));
 stage.picture = picture; // for extensions and tests
 
@@ -52,8 +55,7 @@ function nearest(strength) {
   return best;
 }
 
-function describe(frame) {
-  const text = "Strength " + rounded(position());
+function describe(frame, text = "Strength " + rounded(position())) {
   if (picture.isDrawn && position() === 0) return text + " · the untouched picture";
   if (picture.isDrawn) return text + (finished(position()) ? "" : " · interpolated");
   if (frame === null) return text + ", no frame yet";
@@ -67,12 +69,14 @@ function show() {
   const frame = nearest(position());
   const isDrawn = picture.isDrawn;
   const preview = !isDrawn && frame !== null && frame.preview;
-  const text = (find(".label").textContent = describe(frame));
+  const text = describe(frame);
+  find(".says").textContent = describe(frame, "");
+  number.show(position());
   if (isDrawn) picture.show(position(), caption + ", " + text.toLowerCase());
   else if (frame !== null && frame !== shown) picture.showFrame(frame.image);
   shown = frame;
   slider.setAttribute("aria-valuetext", text);
-  slider.style.setProperty("--done", position());
+  slider.style.setProperty("--done", scale.shareOf(position()));
   stage.dataset.strength = key(position());
   stage.dataset.shown = isDrawn ? stage.dataset.strength : frame === null ? "" : key(frame.strength);
   stage.dataset.exact = stage.dataset.shown === stage.dataset.strength && finished(position());
@@ -149,7 +153,7 @@ function begin(value) {
   picture.begin();
   hasAsked = false;
   caption = value.inputs.instruction;
-  slider.disabled = false;
+  slider.disabled = find(".number").disabled = false;
   stage.dataset.state = "open";
   stage.dataset.edit = edit;
   stage.dataset.frames = 0;
@@ -235,34 +239,51 @@ async function reopen() {
   trigger("reopen", { key: before.key, ...before.inputs, ...(photograph && { photograph: photograph.path }) });
 }
 
-function move(strength) {
-  slider.value = Math.min(1, Math.max(0, strength)).toFixed(2);
-  slider.dispatchEvent(new Event("input", { bubbles: true }));
-  slider.dispatchEvent(new Event("change", { bubbles: true }));
+// Put the slider where a strength is, as if somebody had drawn it there.
+function move(target) {
+  strength = Math.min(scale.highest, Math.max(0, roundTo(target, 4)));
+  place();
+  moved();
+  settle();
+}
+
+// Where the strength is on the slider, which may have another scale than before.
+function place() {
+  slider.max = scale.highest;
+  slider.value = scale.positionOf(strength);
+  strip.place((each) => scale.shareOf(each));
+}
+
+function moved() {
+  clearTimeout(restTimer);
+  keep({ strength });
+  show();
+}
+
+function settle() {
+  clearTimeout(restTimer);
+  restTimer = setTimeout(rest, REST_MS);
 }
 
 const KEYS = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 2, PageDown: -2 };
 slider.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  let target = { Home: 0, End: 1 }[event.key];
-  if (event.key in KEYS) target = position() + KEYS[event.key] * (event.shiftKey ? 0.01 : 0.05);
+  let target = { Home: 0, End: scale.highest }[event.key];
+  if (event.key in KEYS) target = Number(slider.value) + KEYS[event.key] * (event.shiftKey ? 0.01 : 0.05);
   if (target === undefined) return;
   event.preventDefault();
-  move(target);
+  move(scale.strengthAt(Math.min(scale.highest, Math.max(0, target))));
 });
 slider.addEventListener("input", () => {
-  clearTimeout(restTimer);
-  keep({ strength: position() });
-  show();
+  strength = scale.strengthAt(Number(slider.value));
+  moved();
 });
-slider.addEventListener("change", () => {
-  clearTimeout(restTimer);
-  restTimer = setTimeout(rest, REST_MS);
-});
+slider.addEventListener("change", settle);
 
 // Called once, after the tools are there.
 function start() {
-  slider.value = kept().strength ?? slider.value;
+  strength = kept().strength ?? strength;
+  place();
   reopen(); // where this tab has kept an edit
   watch("value", receive);
   receive();

@@ -34,6 +34,7 @@ CANVAS_SCRIPTS = (
     "view_gestures.js",
     "picture.js",
     "strip.js",
+    "scale.js",
     "tools.js",
     "canvas.js",
     "compare.js",

@@ -5,6 +5,7 @@ class Strip {
   #thumbs;
   #ticks;
   #pick;
+  #shareOf = (strength) => strength;
 
   // pick(strength) is called for a click on a thumb.
   constructor(thumbs, ticks, pick) {
@@ -17,10 +18,17 @@ class Strip {
     this.#thumbs.replaceChildren(...strengths.map((strength) => this.#thumb(strength)));
   }
 
+  // Put the ticks where strengths are on the slider. shareOf(strength): of its length.
+  place(shareOf) {
+    this.#shareOf = shareOf;
+    for (const tick of this.#ticks.children) tick.style.setProperty("--at", shareOf(Number(tick.dataset.strength)));
+  }
+
   // A frame is finished; image: its picture, where frames are shown as they are, else null.
   add(strength, image) {
     const tick = this.#ticks.appendChild(document.createElement("i"));
-    tick.style.setProperty("--at", strength);
+    tick.dataset.strength = strength;
+    tick.style.setProperty("--at", this.#shareOf(strength));
     const thumb = [...this.#thumbs.children].find((each) => each.dataset.strength === key(strength));
     if (!thumb || image === null) return;
     thumb.prepend(image.cloneNode());

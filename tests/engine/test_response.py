@@ -108,3 +108,9 @@ def test_the_way_around_the_source_is_no_dead_zone():
     frames = [(s, Image.merge("RGB", [grey(v).getchannel(0) for v in (100 * (1 - s), 100 * s, 0)])) for s in grid(11)]
     curve = measure_response([(0.0, grey(0)), *((0.1 + 0.9 * s, frame) for s, frame in frames)])
     assert dead_zones(curve) == []
+
+
+def test_the_page_has_the_same_even_strengths():
+    """The strip showed other strengths than the exported file; tests/ui/scale.test.mjs has these numbers, too."""
+    curve = measure_response([(0.0, grey(0)), (0.5, grey(10)), (1.0, grey(40))])
+    assert even_strengths(curve, 5) == [0, 0.5, 0.6667, 0.8333, 1]
