@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .edits import EDITS, Edit
-from .paint import Picture
+from .paint import Picture, Strength
 from .scene import draw, draw_mask, random_scene
 
 HELD_OUT_SEED = 1_000_000  # held-out scenes have seeds from here on; training used seeds 0 to 8
@@ -22,6 +22,7 @@ HELD_OUT_SEED = 1_000_000  # held-out scenes have seeds from here on; training u
 @dataclass(frozen=True)
 class Case:
     """A source, an instruction, and the ground truth at any strength from 0 to 1, or to 1.5 where the edit `goes_on`.
+    A scene's truth takes a strength map too, (H, W), where `EDITS[edit].takes_map`.
 
     `held_out_instruction`: a phrasing that training never saw, "" where there is none. `mask` is where the object
     stands that the instruction names, (H, W), None for other edits; `others` is where any other object stands."""
@@ -30,7 +31,7 @@ class Case:
     edit: str
     instruction: str
     source: Picture
-    truth: Callable[[float], Picture]
+    truth: Callable[[Strength], Picture]
     held_out_instruction: str = ""
     mask: NDArray[np.bool_] | None = None
     others: NDArray[np.bool_] | None = None

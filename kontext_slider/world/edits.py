@@ -22,7 +22,7 @@ import numpy as np
 
 from . import picture_edits as pictures
 from . import scene_edits as scenes
-from .paint import Picture
+from .paint import Picture, Strength
 from .phrasings import ADD, BECOME, COLOUR, DRAW, LIGHT, MATERIAL, MOUNTAINS, PATTERN, SHAPE, SIZE, SKY, split
 from .scene import COLOURS, Scene, draw
 from .things import KINDS
@@ -39,7 +39,8 @@ class Edit:
 
     category: the paper's name for its kind. reparametrisation: the parameter at strengths 1/8 to 7/8. kinds: objects it
     can be done to; none for edits of the whole scene. goes_on: whether it has a ground truth beyond strength 1, up to
-    1.5. more: phrasings of no frame, all of them trained.
+    1.5. more: phrasings of no frame, all of them trained. takes_map: whether every pixel may have its own strength; not
+    where outlines move, as an object has one size and one shape.
 
     Raises ValueError where the reparametrisation is missing or does not rise, or there is not one function."""
 
@@ -49,11 +50,12 @@ class Edit:
     words: tuple[str, ...] = ("",)
     reparametrisation: tuple[float, ...] = ()
     on_picture: Callable[..., Picture] | None = None
-    on_scene: Callable[[Scene, int, float], Scene] | None = None
+    on_scene: Callable[[Scene, int, Strength], Scene] | None = None
     kinds: tuple[str, ...] = ()
     fits: Callable[[Scene, int], bool] = lambda scene, index: True
     goes_on: bool = False
     more: tuple[str, ...] = ()
+    takes_map: bool = True
 
     def __post_init__(self) -> None:
         ways = (0.0, *self.reparametrisation, 1.0)
@@ -76,28 +78,52 @@ class Edit:
             return [0]
         return [n for n, thing in enumerate(scene.things) if thing.kind in self.kinds and self.fits(scene, n)]
 
-    def parameter_at(self, strength: float) -> float:
-        """The edit's own parameter at a strength; beyond 1 it is the strength itself."""
+    def parameter_at(self, strength: Strength) -> Strength:
+        """The edit's own parameter at a strength, or at each of a map; beyond 1 it is the strength itself."""
+        if isinstance(strength, np.ndarray):
+            return np.where(
+                strength >= 1, strength, np.interp(strength, STRENGTHS, (0.0, *self.reparametrisation, 1.0))
+            )
         if strength >= 1:
             return strength
         return float(np.interp(strength, STRENGTHS, (0.0, *self.reparametrisation, 1.0)))
 
     def apply(
-        self, scene: Scene, strength: float, width: int, height: int, index: int = 0, reparametrised=True, unit: int = 1
+        self,
+        scene: Scene,
+        strength: Strength,
+        width: int,
+        height: int,
+        index: int = 0,
+        reparametrised=True,
+        unit: int = 1,
     ) -> Picture:
         """The ground truth: this edit at `strength` on a synthetic scene, or on its object `index`, as `apply_to`."""
         if self.on_scene is None:
             return self.apply_to(draw(scene, width, height), strength, reparametrised, unit)
-        parameter = self.parameter_at(strength) if reparametrised else strength
+        parameter = self._parameter(strength, (height, width), reparametrised)
         return draw(self.on_scene(scene, index, parameter), width, height)
 
-    def apply_to(self, picture: Picture, strength: float, reparametrised: bool = True, unit: int = 1) -> Picture:
+    def apply_to(self, picture: Picture, strength: Strength, reparametrised: bool = True, unit: int = 1) -> Picture:
         """The ground truth of an edit of the whole picture, (H, W, 3). Not `reparametrised`, the strength is the edit's
-        own parameter. `unit` as in `picture_edits`."""
+        own parameter. `unit` as in `picture_edits`.
+
+        strength: one number, or (H, W), a strength for every pixel: each is as in the picture of its own strength, up
+        to rounding. Raises ValueError for another shape, and for an edit that does not take a map."""
         assert self.on_picture is not None
-        parameter = self.parameter_at(strength) if reparametrised else strength
+        parameter = self._parameter(strength, picture.shape[:2], reparametrised)
+        if isinstance(parameter, np.ndarray):
+            parameter = parameter[..., None].astype(np.float32)
         sized = {"unit": unit} if "unit" in signature(self.on_picture).parameters else {}
         return self.on_picture(picture, parameter, **sized)
+
+    def _parameter(self, strength: Strength, size: tuple[int, ...], reparametrised: bool) -> Strength:
+        """The edit's own parameter for a picture of `size` (H, W), checked."""
+        if isinstance(strength, np.ndarray) and not self.takes_map:
+            raise ValueError(f"The edit {self.name!r} moves outlines: it has one strength, not one for every pixel.")
+        if isinstance(strength, np.ndarray) and strength.shape != size:
+            raise ValueError(f"A strength map of a picture of {size} has that shape, not {strength.shape}.")
+        return self.parameter_at(strength) if reparametrised else strength
 
     def instructions(self, noun: str | None = None, held_out: bool = False) -> list[str]:
         """Phrasings that are trained on, or the `held_out` ones, made of words that training does see: for one noun
@@ -177,21 +203,22 @@ SCENE_EDITS = (
     _object("glass", "material_change", MATERIAL, "glass|clear glass", partial(scenes.refinish, "glass"),
             (0.075, 0.153, 0.24, 0.34, 0.454, 0.589, 0.756), NOT_TREES),
     _object("into-ball", "object_morphing", SHAPE, "ball", partial(scenes.become, "ball"),
-            (0.102, 0.209, 0.322, 0.445, 0.572, 0.714, 0.859), ("box", "cone")),
+            (0.102, 0.209, 0.322, 0.445, 0.572, 0.714, 0.859), ("box", "cone"), takes_map=False),
     _object("into-box", "object_morphing", SHAPE, "box", partial(scenes.become, "box"),
-            (0.103, 0.215, 0.342, 0.473, 0.613, 0.74, 0.864), ("ball", "cone")),
+            (0.103, 0.215, 0.342, 0.473, 0.613, 0.74, 0.864), ("ball", "cone"), takes_map=False),
     _object("into-cone", "object_morphing", SHAPE, "cone", partial(scenes.become, "cone"),
-            (0.092, 0.184, 0.295, 0.412, 0.541, 0.675, 0.832), ("ball", "box")),
+            (0.092, 0.184, 0.295, 0.412, 0.541, 0.675, 0.832), ("ball", "box"), takes_map=False),
     _object("bigger", "attribute_change", SIZE, "bigger|larger|big", partial(scenes.resize, 1.6),
-            (0.1, 0.211, 0.346, 0.483, 0.617, 0.753, 0.878), more="enlarge the {thing}|grow the {thing}", goes_on=True),
+            (0.1, 0.211, 0.346, 0.483, 0.617, 0.753, 0.878), more="enlarge the {thing}|grow the {thing}", goes_on=True,
+            takes_map=False),
     _object("smaller", "attribute_change", SIZE, "smaller|tiny|small", partial(scenes.resize, 0.55),
             (0.082, 0.163, 0.245, 0.348, 0.468, 0.606, 0.785), more="shrink the {thing}|make the {thing} shrink",
-            goes_on=True),
+            goes_on=True, takes_map=False),
     _object("lamp-on", "attribute_change", LIGHT, "", scenes.light_up,
             (0.223, 0.391, 0.525, 0.639, 0.74, 0.832, 0.918), ("lamp",), goes_on=True),
     _object("taller-mountains", "attribute_change", MOUNTAINS, "taller|higher|tall", scenes.raise_mountains,
             (0.103, 0.21, 0.327, 0.459, 0.595, 0.733, 0.869), (), "raise the mountains|grow the mountains",
-            goes_on=True),
+            goes_on=True, takes_map=False),
     _object("cloudy", "environment_change", SKY, "cloudy|overcast|grey", scenes.cloud_over,
             (0.1, 0.194, 0.288, 0.382, 0.482, 0.595, 0.742), ()),
 )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Picture = NDArray[np.float32]
 Colour = tuple[float, float, float]
+Strength = float | NDArray  # one number, or one for every pixel
 
 
 def grid(width: int, height: int):
@@ -21,8 +22,9 @@ def grid(width: int, height: int):
 
 
 def rgb(colour) -> NDArray:
-    """A colour that broadcasts over a picture, (1, 1, 3)."""
-    return np.asarray(colour, dtype=np.float64).reshape(1, 1, 3)
+    """A colour that broadcasts over a picture, (1, 1, 3), or one for every pixel, (H, W, 3)."""
+    values = np.asarray(colour, dtype=np.float64)
+    return values if values.ndim == 3 else values.reshape(1, 1, 3)
 
 
 def clip_colour(colour) -> Colour:
@@ -47,7 +49,7 @@ def ease(t: NDArray) -> NDArray:
     return t * t * (3 - 2 * t)
 
 
-def shade(colour: Colour, brightness: NDArray) -> NDArray:
+def shade(colour: Colour | NDArray, brightness: NDArray) -> NDArray:
     """A lit surface: dark side, full colour, and a highlight above brightness 1."""
     base = rgb(colour) * np.clip(brightness, 0, 1)[..., None]
     return base + np.clip(brightness - 1, 0, 1)[..., None] * (1 - base)

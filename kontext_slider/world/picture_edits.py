@@ -7,52 +7,55 @@ edit is therefore not the ground truth. Edits that the slider may carry beyond 1
 Edits whose strokes, lines or blur have a size in pixels take `unit`: how many pixels of this picture stand for one at
 the size that the model works at. So a picture four times as large gets strokes four times as large.
 
-Legend: pictures (H, W, 3) float32 in [0, 1]; s a strength; order a map in [0, 1] of what goes first (0) and last (1).
+Legend: pictures (H, W, 3) float32 in [0, 1]; s a strength, one number or (H, W, 1) for every pixel its own; order a map
+in [0, 1] of what goes first (0) and last (1).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
-from .paint import Picture
+from .paint import Picture, Strength
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
-def night(picture: Picture, s: float) -> Picture:
+def night(picture: Picture, s: Strength) -> Picture:
     """Less light, bluer, duller, with deeper shadows; shadows first."""
     p = _front(s, _grey(picture), 0.6)
     dull = _lerp(picture, _grey(picture), 0.55 * np.minimum(p, 1.2))
     return _clip(dull ** (1 + 0.5 * p) * _rgb(0.34, 0.42, 0.66) ** p)
 
 
-def sepia(picture: Picture, s: float) -> Picture:
+def sepia(picture: Picture, s: Strength) -> Picture:
     """An old print: brown tones, lights first."""
     brown = _clip(_grey(picture) * _rgb(1.08, 0.89, 0.66) + _rgb(0.04, 0.02, 0.0))
     return _lerp(picture, brown, _front(s, 1 - _grey(picture), 0.6))
 
 
-def black_and_white(picture: Picture, s: float) -> Picture:
+def black_and_white(picture: Picture, s: Strength) -> Picture:
     """Grey tones with a little more contrast."""
     return _lerp(picture, _clip((_grey(picture) - 0.5) * 1.15 + 0.5), s)
 
 
-def fog(picture: Picture, s: float) -> Picture:
+def fog(picture: Picture, s: Strength) -> Picture:
     """Koschmieder's law: transmission exp(-density), densest in the upper half where the distance is."""
     through = np.exp(-s * (1.8 - 1.0 * np.clip(2 * _rows(picture) - 0.9, 0, 1)))
     return _clip(picture * through + _rgb(0.85, 0.87, 0.89) * (1 - through))
 
 
-def snow(picture: Picture, s: float) -> Picture:
+def snow(picture: Picture, s: Strength) -> Picture:
     """A white cover and a pale sky; what catches the light is white first."""
     p = _front(s, 1 - _grey(picture), 0.8)
     white = np.clip(0.25 + 0.65 * _rows(picture), 0, 0.85) * (0.55 + 0.45 * _grey(picture))
     return _lerp(_lerp(picture, _grey(picture), 0.5 * np.minimum(p, 1)), _rgb(0.93, 0.95, 0.99), p * white)
 
 
-def sunset(picture: Picture, s: float) -> Picture:
+def sunset(picture: Picture, s: Strength) -> Picture:
     """Low orange light, violet shadows, a glow in the upper half; it starts in the shadows."""
     warm = _lerp(_rgb(0.16, 0.05, 0.22), _rgb(1.08, 0.74, 0.48), _grey(picture)) * 0.55 + 0.5 * picture * _rgb(
         1.05, 0.72, 0.6
@@ -61,14 +64,14 @@ def sunset(picture: Picture, s: float) -> Picture:
     return _lerp(picture, _clip(warm * 0.85 + glow), _front(s, _grey(picture), 0.7))
 
 
-def pencil(picture: Picture, s: float, unit: int = 1) -> Picture:
+def pencil(picture: Picture, s: Strength, unit: int = 1) -> Picture:
     """Colour-dodge drawing: brightness over blurred brightness leaves dark lines on white paper. Colour goes first."""
     grey = _grey(picture)
     lines = _clip((grey + 0.02) / (_blur(grey, 3.0 * unit) + 0.02)) ** 3
-    return _lerp(_lerp(picture, grey, min(1.0, 1.6 * s)), _lerp(lines, grey, 0.12), s**1.3)
+    return _lerp(_lerp(picture, grey, _at_most(1.0, 1.6 * s)), _lerp(lines, grey, 0.12), s**1.3)
 
 
-def autumn(picture: Picture, s: float) -> Picture:
+def autumn(picture: Picture, s: Strength) -> Picture:
     """Greens turn to orange and brown, the light turns warm."""
     red, green, blue = picture[..., 0:1], picture[..., 1:2], picture[..., 2:3]
     leaf = np.clip((green - np.maximum(red * 0.9, blue)) * 6 + 0.2, 0, 1)
@@ -76,41 +79,44 @@ def autumn(picture: Picture, s: float) -> Picture:
     return _clip(_lerp(picture, turned, s * leaf) * _rgb(1.08, 0.97, 0.82) ** s)
 
 
-def underwater(picture: Picture, s: float) -> Picture:
+def underwater(picture: Picture, s: Strength) -> Picture:
     """Water swallows red first, then green, and more of both further down; blue-green light comes back."""
     depth = s * (0.7 + 0.9 * _rows(picture))
     through = np.exp(-depth * _rgb(1.9, 0.55, 0.4))
     return _clip(picture * through + _rgb(0.02, 0.36, 0.46) * (1 - np.exp(-0.8 * depth)))
 
 
-def comic(picture: Picture, s: float, unit: int = 1) -> Picture:
+def comic(picture: Picture, s: Strength, unit: int = 1) -> Picture:
     """Few flat tones, strong colours, ink along the edges."""
     vivid = _clip(_lerp(_grey(picture), picture, 1 + 0.5 * s))
     ink = np.clip((_slope(_blur(_grey(picture), 1.0 * unit)) * unit - 0.03) * 9, 0, 1)
     return _clip(_tones(vivid, 4, 4.0**s) * (1 - s * ink))
 
 
-def posterise(picture: Picture, s: float) -> Picture:
+def posterise(picture: Picture, s: Strength) -> Picture:
     """Five tones of each colour, ever harder between them."""
     return _tones(picture, 4, 8.0**s)
 
 
-def oil(picture: Picture, s: float, unit: int = 1) -> Picture:
+def oil(picture: Picture, s: Strength, unit: int = 1) -> Picture:
     """Brush strokes that grow to nine pixels (Kuwahara's filter), and deeper colours."""
-    step, rest = divmod(4 * min(s, 1.0), 1)
-    radii = int(step) * unit, min(int(step) + 1, 4) * unit
-    strokes = _lerp(_kuwahara(picture, radii[0]), _kuwahara(picture, radii[1]), rest)
+    step, rest = divmod(4 * _at_most(1.0, s), 1)
+    finer, coarser = (
+        _layer_at(number, 4, lambda radius: _kuwahara(picture, radius * unit))
+        for number in (step, _at_most(4, step + 1))
+    )
+    strokes = _lerp(finer, coarser, rest)
     return _clip(_lerp(_grey(strokes), strokes, 1 + 0.35 * s))
 
 
-def watercolour(picture: Picture, s: float, unit: int = 1) -> Picture:
+def watercolour(picture: Picture, s: Strength, unit: int = 1) -> Picture:
     """Pale washes with dark rims on white paper, light tones first."""
     wash = _lerp(_kuwahara(picture, 3 * unit), 1.0, 0.32)
     rim = np.clip(_slope(_blur(_grey(picture), 1.5 * unit)) * unit * 4 - 0.06, 0, 0.45)
     return _lerp(picture, _clip(wash * (1 - rim)), _front(s, 1 - _grey(picture), 0.6))
 
 
-def pixel_art(picture: Picture, s: float, unit: int = 1) -> Picture:
+def pixel_art(picture: Picture, s: Strength, unit: int = 1) -> Picture:
     """Squares of 8 pixels."""
     height, width, _ = picture.shape
     side = 8 * unit
@@ -118,44 +124,56 @@ def pixel_art(picture: Picture, s: float, unit: int = 1) -> Picture:
     return _lerp(picture, blocks.repeat(side, 0).repeat(side, 1), s)
 
 
-def neon(picture: Picture, s: float) -> Picture:
+def neon(picture: Picture, s: Strength) -> Picture:
     """Two-tone night light: dark violet shadows, magenta middle, cyan lights; shadows first."""
     grey = _grey(picture)
     low = _lerp(_rgb(0.06, 0.02, 0.18), _rgb(0.90, 0.12, 0.62), np.clip(grey * 2, 0, 1))
     return _lerp(picture, _lerp(low, _rgb(0.35, 0.98, 1.0), np.clip(grey * 2 - 1, 0, 1)), _front(s, grey, 0.7))
 
 
-def dreamy(picture: Picture, s: float, unit: int = 1) -> Picture:
+def dreamy(picture: Picture, s: Strength, unit: int = 1) -> Picture:
     """Soft focus: the blurred picture is screened over it."""
     return _clip(1 - (1 - picture) * (1 - 0.55 * s * _blur(picture, 4.0 * unit)))
 
 
-def brighter(picture: Picture, s: float) -> Picture:
+def brighter(picture: Picture, s: Strength) -> Picture:
     """More exposure, with soft highlights."""
     return _clip(1 - (1 - picture) ** (1 + 1.1 * s))
 
 
-def rain(picture: Picture, s: float, unit: int = 1) -> Picture:
+def rain(picture: Picture, s: Strength, unit: int = 1) -> Picture:
     """Grey, wet light: less colour, a low sky, and every light smeared downwards by the water."""
-    smeared = _smear(picture, round(9 * s) * unit)
+    smeared = _layer_at(np.round(9 * s), 9, lambda length: _smear(picture, length * unit))
     dull = _lerp(smeared, _grey(smeared), 0.6 * s)
     veil = 0.45 * s * (1 - 0.6 * _rows(picture))
     return _clip(_lerp(dull, _rgb(0.58, 0.62, 0.67), veil) * _rgb(0.80, 0.84, 0.90) ** s)
 
 
-def desert(picture: Picture, s: float) -> Picture:
+def desert(picture: Picture, s: Strength) -> Picture:
     """Sand from below: warm dust over everything, most in the distance."""
     sand = _lerp(_rgb(0.42, 0.25, 0.13), _rgb(1.0, 0.87, 0.64), _grey(picture)) * 0.78 + 0.22 * picture
     dust = _lerp(sand, _rgb(0.92, 0.76, 0.52), 0.35 * (1 - _rows(picture)))
     return _lerp(picture, _clip(dust), _front(s, 1 - _rows(picture), 0.8))
 
 
-def _front(s: float, order, width: float):
+def _front(s: Strength, order, width: float):
     """How far each place is when the whole is at `s`: from 0, where `order` is high, to max(1, s)."""
-    return np.clip((1 + width) * s - width * order, 0, max(1.0, s))
+    highest = np.maximum(s, 1) if isinstance(s, np.ndarray) else max(1.0, s)
+    return np.clip((1 + width) * s - width * order, 0, highest)
 
 
-def _tones(picture: Picture, count: int, hardness: float) -> Picture:
+def _at_most(limit: float, s: Strength) -> Strength:
+    return np.minimum(s, limit) if isinstance(s, np.ndarray) else min(limit, s)
+
+
+def _layer_at(number: Strength, highest: int, layer: Callable[[int], Picture]) -> Picture:
+    """`layer` of a whole number from 0 to `highest`, or each pixel of the layer that it asks for."""
+    if not isinstance(number, np.ndarray):
+        return layer(int(number))
+    return np.choose(number.astype(int), [layer(each) for each in range(highest + 1)])
+
+
+def _tones(picture: Picture, count: int, hardness: Strength) -> Picture:
     """`count` steps of brightness in each colour; hardness 1 leaves the picture as it is."""
     steps = picture * count
     low = np.floor(steps)

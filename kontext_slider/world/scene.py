@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .paint import Colour, Picture, clip_colour, cover, grid, mix, noise, rgb
+from .paint import Colour, Picture, Strength, clip_colour, cover, grid, mix, noise, rgb
 from .things import KINDS, Thing, draw_glow, draw_shadow, draw_thing, silhouette
 
 COLOURS: dict[str, Colour] = {
@@ -47,7 +47,7 @@ class Scene:
     light: float
     seed: int
     things: tuple[Thing, ...]
-    clouds: float = 0.0
+    clouds: Strength = 0.0  # or (H, W), for every pixel of the picture
 
     def with_thing(self, index: int, **changes) -> Scene:
         """The same scene with other numbers for one object."""

@@ -10,12 +10,13 @@ is the window of the picture that it is drawn in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .paint import Colour, cover, ease, mix, noise, rgb, shade
+from .paint import Colour, Strength, cover, ease, mix, noise, rgb, shade
 
 SOLIDS = ("ball", "box", "cone")
 KINDS = (*SOLIDS, "tree", "house", "car", "lamp")
@@ -24,20 +25,22 @@ FOOT = {"ball": 0.5, "box": 0.55, "cone": 0.5, "tree": 0.5, "house": 0.62, "car"
 
 @dataclass(frozen=True)
 class Thing:
-    """One object standing on the ground at (u, v) with a height of about `size` picture heights."""
+    """One object standing on the ground at (u, v) with a height of about `size` picture heights.
+
+    Its colour, amounts and glow may differ from pixel to pixel of the picture: (H, W, 3) and (H, W)."""
 
     kind: str
-    colour: Colour
+    colour: Colour | NDArray
     u: float
     v: float
     size: float
     finish: str = ""
-    finish_amount: float = 0.0
+    finish_amount: Strength = 0.0
     pattern: str = ""
-    pattern_amount: float = 0.0
+    pattern_amount: Strength = 0.0
     becomes: str = ""
     change: float = 0.0
-    glow: float = 0.0
+    glow: Strength = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,16 @@ def draw_thing(picture: NDArray, thing: Thing, light: float, seed: int, u: NDArr
     """Paint an object into the picture, in place. `light` in [-1, 1] is where the light comes from."""
     window = window_of(thing, u, v, pixel)
     if window.x.size:
-        part = picture[window.rows, window.columns]
+        part, thing = picture[window.rows, window.columns], _within(window, thing)
         picture[window.rows, window.columns] = _DRAW.get(thing.kind, _draw_solid)(part, thing, light, seed, window)
+
+
+def _within(window: Window, thing: Thing) -> Thing:
+    """The object with those numbers of each pixel that lie in the window."""
+    numbers = {field.name: getattr(thing, field.name) for field in fields(thing)}
+    maps = {name: each for name, each in numbers.items() if isinstance(each, np.ndarray)}
+    parts: dict[str, Any] = {name: each[window.rows, window.columns] for name, each in maps.items()}
+    return replace(thing, **parts)
 
 
 def draw_shadow(picture: NDArray, thing: Thing, light: float, u: NDArray, v: NDArray, horizon: float) -> None:
@@ -80,7 +91,7 @@ def draw_shadow(picture: NDArray, thing: Thing, light: float, u: NDArray, v: NDA
 
 def draw_glow(picture: NDArray, thing: Thing, u: NDArray, v: NDArray) -> NDArray:
     """The light of a lamp that is turned up, added over everything."""
-    if thing.kind != "lamp" or thing.glow <= 0:
+    if thing.kind != "lamp" or not np.any(thing.glow):
         return picture
     distance = np.hypot(u - thing.u, v - (thing.v - 0.86 * thing.size)) / thing.size
     halo = 0.9 * thing.glow * np.exp(-distance / (0.12 + 0.33 * thing.glow))
@@ -90,10 +101,11 @@ def draw_glow(picture: NDArray, thing: Thing, u: NDArray, v: NDArray) -> NDArray
 def _surface(part: NDArray, thing: Thing, brightness: NDArray, inside: NDArray, window: Window, seed: int) -> NDArray:
     """Paint the coloured part of an object: pattern, then finish, then its coverage `inside` (h, w)."""
     lit = shade(thing.colour, brightness)
-    if thing.pattern_amount > 0:
+    if np.any(thing.pattern_amount):
         white = shade((0.95, 0.95, 0.93), brightness)
-        lit = mix(lit, white, cover(_pattern(thing, window), 2 * window.pixel))
-    if thing.finish_amount > 0:
+        drawn = cover(_pattern(thing, window), 2 * window.pixel) * (thing.pattern_amount != 0)
+        lit = mix(lit, white, drawn)
+    if np.any(thing.finish_amount):
         lit, inside = _finish(lit, thing, brightness, inside, window, seed)
     return mix(part, lit, inside)
 

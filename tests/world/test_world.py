@@ -9,7 +9,15 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.features import find_distance
 from kontext_slider.train.pocket.pairs import Mix, choose_edit, draw_edit, draw_source
 from kontext_slider.world import pictures
-from kontext_slider.world.edits import EDITS, PICTURE_EDITS, Edit, family, known_instructions, trained_instructions
+from kontext_slider.world.edits import (
+    EDITS,
+    PICTURE_EDITS,
+    SHAPES,
+    Edit,
+    family,
+    known_instructions,
+    trained_instructions,
+)
 from kontext_slider.world.pictures import crop_photograph, draw_collage, put_under_sky
 from kontext_slider.world.scene import draw, draw_mask, random_scene
 from kontext_slider.world.things import KINDS
@@ -46,6 +54,30 @@ def test_strength_zero_is_the_source_and_the_way_only_grows(name):
     assert all(a <= b + 1e-3 for a, b in zip(distances, distances[1:], strict=False)), distances
     assert distances[-1] > 0.004
     assert all(p.shape == (64, 64, 3) and p.dtype == np.float32 and p.min() >= 0 and p.max() <= 1 for p in pictures)
+
+
+@pytest.mark.parametrize("name", [name for name, edit in EDITS.items() if edit.takes_map])
+def test_a_strength_for_every_pixel_is_each_pixel_of_its_own_picture(name):
+    """A map that is judged by another picture than the edit's own would measure the truth's error, not the model's."""
+    drawn, target = scene_for(name, 3)
+    strengths = [0.0, 0.3, 0.55, 1.0]
+    chosen = np.random.default_rng(0).integers(len(strengths), size=(48, 64))
+    pictures = [EDITS[name].apply(drawn, s, 64, 48, target, unit=2) for s in strengths]
+    mixed = EDITS[name].apply(drawn, np.array(strengths)[chosen], 64, 48, target, unit=2)
+    assert mixed.dtype == np.float32
+    np.testing.assert_allclose(mixed, np.choose(chosen[..., None], pictures), atol=1e-5)
+    same = EDITS[name].apply(drawn, np.full((48, 64), 0.55), 64, 48, target, unit=2)
+    np.testing.assert_allclose(same, pictures[2], atol=1e-5)
+
+
+def test_edits_that_move_outlines_take_no_map():
+    """Half of a tree that has grown is no picture that anybody wants: callers ask `takes_map` first."""
+    assert {name for name, edit in EDITS.items() if not edit.takes_map} == {*SHAPES} - {"stripes"}
+    drawn, target = scene_for("bigger")
+    with pytest.raises(ValueError, match="'bigger' moves outlines"):
+        EDITS["bigger"].apply(drawn, np.zeros((64, 64)), 64, 64, target)
+    with pytest.raises(ValueError, match="not \\(3, 4\\)"):
+        EDITS["fog"].apply(drawn, np.zeros((3, 4)), 64, 64)
 
 
 def test_the_world_is_as_large_as_promised():
