@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.util
 import io
+import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +18,7 @@ from typing import Any
 from ..cli.options import add_engine_arguments, checked, hush_libraries, load_engine, number
 from ..errors import InvalidInput
 from .folder import own_folder
+from .gate import OriginGate, names_of
 from .password import VARIABLE, PasswordGate, auth_of_environment, check_auth
 from .zero_gpu import ZeroGpuEngine, on_zero_gpu
 
@@ -108,16 +112,18 @@ def _check_mcp(args: argparse.Namespace) -> None:
 
 def _serve(app: Any, args: argparse.Namespace, auth: tuple[str, str] | None) -> None:
     """Launch the page and say where it is. What gradio prints of a public link that failed goes to stderr."""
-    options = launch_options(auth, args.mcp) | {"share": args.share, "inbrowser": args.open}
+    host = args.host or os.environ.get("GRADIO_SERVER_NAME")  # of Docker images and Spaces
+    check_place(host or "127.0.0.1", args.port)
+    options = launch_options(auth, args.mcp, host, args.share) | {"share": args.share, "inbrowser": args.open}
     printed = io.StringIO()
     try:
         with redirect_stdout(printed):
             _, here, public = app.launch(
-                server_name=args.host, server_port=args.port, quiet=True, prevent_thread_lock=True, **options
+                server_name=host, server_port=args.port, quiet=True, prevent_thread_lock=True, **options
             )
     except OSError as error:
-        where = "any port from 7860 on" if args.port is None else f"port {args.port}"
-        raise InvalidInput(f"The page cannot be served at {where}: it is taken. Choose another with --port.") from error
+        where = "any port from 7860 on" if args.port is None else f"port {args.port}"  # taken since it was checked
+        raise InvalidInput(f"The page cannot be served at {where} ({error}). Choose another with --port.") from error
     if args.mcp and app.mcp_error:
         raise InvalidInput(f"The tools for MCP clients cannot be served: {app.mcp_error}. Leave out --mcp.")
     if args.share and public is None:
@@ -168,17 +174,43 @@ def ends_by_signal() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def launch_options(auth: tuple[str, str] | None = None, mcp: bool = False) -> dict[str, Any]:
+def check_place(host: str, port: int | None) -> None:
+    """Raise InvalidInput, which says what is wrong, where nothing can listen at `host` and `port` (None: any)."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(place)
+    except (socket.gaierror, UnicodeError) as error:
+        raise InvalidInput(
+            f"There is no address {host!r}: give a name or an address of this computer (--host)."
+        ) from error
+    except OSError as error:
+        reasons = {
+            errno.EADDRNOTAVAIL: f"{host} is no address of this computer: choose one that is with --host",
+            errno.EADDRINUSE: f"port {port} is taken: choose another with --port",
+            errno.EACCES: f"port {port} is only for programs with more rights: choose one from 1024 on with --port",
+        }
+        reason = reasons.get(error.errno or 0, f"{error.strerror}: choose another place with --host and --port")
+        raise InvalidInput(f"The page cannot be served: {reason}.") from error
+
+
+def launch_options(
+    auth: tuple[str, str] | None = None, mcp: bool = False, host: str | None = None, share: bool = False
+) -> dict[str, Any]:
     """How the page is served everywhere: our look, no outside fonts, no history, no monitoring, bounded uploads.
 
-    auth: user and password that are asked for. mcp: whether the endpoints are tools for MCP clients, too.
+    auth: user and password that are asked for. mcp: whether the endpoints are tools for MCP clients, too. host, share:
+    where the page is served, whose names it answers to; a Space checks its own.
     """
     from starlette.middleware import Middleware
 
     from .components import asset
 
+    gates = [] if "SPACE_ID" in os.environ else [Middleware(OriginGate, names_of(host, share))]
+    gates += [Middleware(PasswordGate, *auth)] if auth else []
     return {
-        "app_kwargs": {"middleware": [Middleware(PasswordGate, *auth)]} if auth else {},
+        "app_kwargs": {"middleware": gates},
         "mcp_server": mcp,
         "theme": theme(),
         "css": asset("page.css"),

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 import app
+from kontext_slider.errors import InvalidInput
 from kontext_slider.ui import launch
-from kontext_slider.ui.launch import add_arguments, launch_options
+from kontext_slider.ui.launch import add_arguments, check_place, launch_options
 from tests.ui.fake_engine import FakeEngine
 
 
@@ -38,11 +39,25 @@ def test_a_port_that_cannot_be_had_is_a_sentence(monkeypatch, capsys):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(SystemExit, match=f"port {port}: it is taken"):
+        with pytest.raises(SystemExit, match=f"port {port} is taken"):
             app.main(["--port", str(port)])
     with pytest.raises(SystemExit):
         app.main(["--port", "99999"])
     assert "from 1 to 65535" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "reason"),
+    [
+        ("203.0.113.7", 7999, "203.0.113.7 is no address of this computer"),
+        ("no-such-name.invalid", 7999, "There is no address 'no-such-name.invalid'"),
+        ("a" * 70, 7999, "There is no address"),
+    ],
+)
+def test_a_place_that_cannot_be_had_says_why(host, port, reason):
+    """Whatever was wrong with --host, the port was "taken"."""
+    with pytest.raises(InvalidInput, match=reason):
+        check_place(host, port)
 
 
 def test_a_model_that_is_not_there_ends_with_a_sentence():
