@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,6 @@ from .lora import LoraWeights
 from .lora_file import read_lora, write_lora
 from .projector import StrengthProjector
 
-CORRUPT = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError)  # a half-written file of tensors
 CARD_FILE = "README.md"
 CARD_TITLE = "# Edit strength slider"
 # of models, schedulers, tokenizers and image processors

@@ -149,8 +149,12 @@ def read_json_lines(path: Path) -> list[Any]:
     values = []
     for line in lines:
         with contextlib.suppress(ValueError, RecursionError):
-            values.append(json.loads(line))
+            values.append(json.loads(line, parse_constant=_refuse))
     return values
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def cut_json_lines(path: Path, step: int) -> None:
@@ -170,6 +174,23 @@ def make_folder(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise write_error(problem, error) from error
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; the system lifts the lock even after a kill. InvalidInput if one is in there, or
+    the folder cannot be made."""
+    from filelock import FileLock, Timeout
+
+    make_folder(folder)
+    try:
+        lock = FileLock(folder / ".lock", blocking=False).acquire()
+    except Timeout as error:
+        raise InvalidInput(
+            f"Another run is at work in {folder}. Wait for it to end, or choose another folder."
+        ) from error
+    with lock:
+        yield
 
 
 def file_sha256(path: Path) -> str:

@@ -27,14 +27,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from kontext_slider.checkpoint import CORRUPT
 from kontext_slider.errors import CheckpointError, InvalidInput, KontextSliderError
-from kontext_slider.files import append_json_line, cut_json_lines, put_in_place
+from kontext_slider.files import append_json_line, cut_json_lines, file_sha256, put_in_place
 from kontext_slider.train.config import CHECKPOINTS, RunConfig
 
 log = logging.getLogger(__name__)
 
-STEP = re.compile(r"step-(\d+)\.pt")
+STEP = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")  # steps done, first digits of the file's SHA-256
 LOG = "log.jsonl"
 BETA1 = 0.9  # of AdamW
 KEPT = 2  # checkpoints: the newest, and the one before it should that be corrupt
@@ -203,8 +202,9 @@ def _finite(step: int, loss: float) -> float:
 
 
 class Checkpoints:
-    """`folder/step-000200.pt` and so on, each whole or not there, the newest `keep` of them: the trained weights and
-    their averages, of a frozen model of 24 GB the megabytes that change, and the optimisers' states.
+    """`folder/step-000200-DIGEST.pt` and so on, each whole or not there, the newest `keep` of them: the trained weights
+    and their averages, of a frozen model of 24 GB the megabytes that change, and the optimisers' states. By its digest
+    a damaged file is told, which might be read all the same.
 
     Args:
         tensors: what is saved, by name, of the same names every time.
@@ -223,7 +223,7 @@ class Checkpoints:
             partial = self.folder / "newest.partial"
             states = [optimizer.state_dict() for optimizer in self._optimizers]
             torch.save({"tensors": {k: t.detach() for k, t in self._tensors.items()}, "optimizers": states}, partial)
-            put_in_place(partial, self.folder / f"step-{step:06d}.pt")
+            put_in_place(partial, self.folder / f"step-{step:06d}-{file_sha256(partial)[:16]}.pt")
             for old in self.saved()[: -self._keep]:
                 old.unlink()
         self._accelerator.wait_for_everyone()
@@ -233,15 +233,15 @@ class Checkpoints:
         without a checkpoint. CheckpointError where none can be read, or it is of another model."""
         saved = self.saved()
         for checkpoint in reversed(saved):
-            try:  # tensors and plain values alone: a file from elsewhere cannot run code
-                state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            except CORRUPT as error:
+            try:
+                state = _read(checkpoint)
+            except CheckpointError as error:
                 if checkpoint == saved[0]:
                     raise CheckpointError(
-                        f"No checkpoint in {str(self.folder)!r} can be read ({checkpoint.name}: {error}). Delete them "
-                        "to train from the start."
+                        f"No checkpoint in {str(self.folder)!r} can be read. {error} Delete them to train from the "
+                        "start."
                     ) from error
-                log.warning("The checkpoint %s cannot be read (%s): the one before it is taken.", checkpoint, error)
+                log.warning("%s The checkpoint before it is taken.", error)
                 continue
             self._restore(state, checkpoint)
             return _step_of(checkpoint)
@@ -262,4 +262,18 @@ class Checkpoints:
 
 
 def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.stem.removeprefix("step-"))
+    return int(checkpoint.name.split("-")[1])
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    """The state in a checkpoint. CheckpointError where its bytes are not those that were written, or hold no state."""
+    try:
+        digest = file_sha256(checkpoint)
+        # tensors and plain values alone: a file from elsewhere cannot run code
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        found = {"tensors": dict(state["tensors"]), "optimizers": list(state["optimizers"])}
+    except Exception as error:  # damaged bytes break the reader in any way
+        raise CheckpointError(f"{checkpoint.name} cannot be read ({error}).") from error
+    if not digest.startswith(checkpoint.stem.split("-")[2]):
+        raise CheckpointError(f"{checkpoint.name} is damaged: its bytes are not those that were written.")
+    return found

@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,41 +26,39 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from kontext_slider.calls import packing
 from kontext_slider.errors import InvalidInput
-from kontext_slider.files import file_sha256, put_in_place, weights_sha256, write_whole
+from kontext_slider.files import file_sha256, json_sha256, weights_sha256, write_json
 from kontext_slider.images import read_image, working_image
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.config import SliderConfig
 from kontext_slider.train.flow import SliderBatch, sample_sigmas
+from kontext_slider.train.tensor_file import read_tensors, write_tensors
 
 INDEX = "index.json"
 ENCODED_BY = ("size", "max_sequence_length", "highest_strength")  # of a run's settings
 
 
 class EncodedRows:
-    """A complete cache. `shapes`: (C, h, w) of every row. Tensors are read from the disk when they are needed."""
+    """A complete cache. `shapes`: (C, h, w) of every row. Tensors are read from the disk when they are needed.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.key = folder, folder.name
-        shapes = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        self.shapes: list[tuple[int, ...]] = [tuple(shape) for shape in shapes]
+    Raises CheckpointError where a file is damaged."""
+
+    def __init__(self, folder: Path, shapes: list[tuple[int, ...]]) -> None:
+        self.folder, self.key, self.shapes = folder, folder.name, shapes
 
     def __len__(self) -> int:
         return len(self.shapes)
 
     def __getitem__(self, row: int) -> dict[str, Tensor]:
         """As of `encode_row`."""
-        return load_file(row_path(self.folder, row))
+        return read_tensors(row_path(self.folder, row))[0]
 
     def instruction(self, row: int) -> str:
-        with safe_open(row_path(self.folder, row), framework="pt") as file:
-            return file.metadata()["instruction"]
+        return read_tensors(row_path(self.folder, row))[1]["instruction"]
 
 
 def encode_rows(
@@ -73,7 +70,7 @@ def encode_rows(
     """
     files, main = parquet_files(data), accelerator.is_main_process
     folder = cache / broadcast_object_list([cache_key(pipe, config, files) if main else ""])[0]
-    if not (folder / INDEX).exists():
+    if read_index(folder) is None:
         folder.mkdir(parents=True, exist_ok=True)
         with accelerator.main_process_first():
             table = read_table(files, cache / "datasets")
@@ -83,10 +80,23 @@ def encode_rows(
                 write_row(pipe, config, table, number, row_path(folder, number))
         accelerator.wait_for_everyone()
         if main:
-            shapes = [list(load_file(row_path(folder, number))["source"].shape) for number in range(len(table))]
-            write_whole(folder / INDEX, json.dumps(shapes).encode())
+            rows = (read_tensors(row_path(folder, number))[0] for number in range(len(table)))
+            shapes = [list(row["source"].shape) for row in rows]
+            write_json(folder / INDEX, {"shapes": shapes, "sha256": json_sha256(shapes)})
         accelerator.wait_for_everyone()
-    return EncodedRows(folder)
+    return EncodedRows(folder, read_index(folder) or [])
+
+
+def read_index(folder: Path) -> list[tuple[int, ...]] | None:
+    """The rows' shapes; None where the cache is not complete: no index, a damaged one, or a row that is missing."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        if index["sha256"] != json_sha256(index["shapes"]):
+            return None
+        shapes = [tuple(shape) for shape in index["shapes"]]
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return None
+    return shapes if all(row_path(folder, number).exists() for number in range(len(shapes))) else None
 
 
 def parquet_files(data: Path) -> list[Path]:
@@ -145,9 +155,7 @@ def write_row(pipe: KontextSliderPipeline, config: SliderConfig, table: Any, num
     if problem:
         raise _unusable(number, problem)
     tensors = {name: tensor.contiguous().cpu() for name, tensor in encode_row(pipe, config, row).items()}
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    save_file(tensors, partial, metadata={"instruction": row["instruction"]})
-    put_in_place(partial, path)
+    write_tensors(path, tensors, {"instruction": row["instruction"]})
 
 
 def encode_row(pipe: KontextSliderPipeline, config: SliderConfig, row: dict) -> dict[str, Tensor]:

@@ -7,18 +7,19 @@ our layout in `slider/`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from peft import LoraConfig
 from torch import Tensor, nn
 
 from kontext_slider import lora
 from kontext_slider.base import family_of
 from kontext_slider.checkpoint import read_slider
-from kontext_slider.files import weights_sha256
+from kontext_slider.files import alone_in, weights_sha256
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import NoPooledProjector, Projector, StrengthProjector, TextSpaceProjector
 from kontext_slider.slider_weights import slider_on
@@ -59,6 +60,20 @@ def train_slider(
     """
     check_run(folder, config)
     accelerator = make_accelerator(config)
+    with alone_in(folder) if accelerator.is_main_process else nullcontext():
+        _train(pipe, config, folder, accelerator, data, cache or folder / "cache", on_step)
+
+
+def _train(
+    pipe: KontextSliderPipeline,
+    config: SliderConfig,
+    folder: Path,
+    accelerator: Accelerator,
+    data: Path | None,
+    cache: Path,
+    on_step: OnStep,
+) -> None:
+    """As `train_slider`, in a folder that belongs to this run."""
     pipe.to(accelerator.device)
     pipe.unload_slider()
     source: RowBatches | SliderPairs
@@ -66,7 +81,7 @@ def train_slider(
         source = SliderPairs(pipe, config, folder)
     else:
         config.rows_per_part(accelerator.num_processes)
-        source = RowBatches(encode_rows(pipe, config, data, cache or folder / "cache", accelerator), config)
+        source = RowBatches(encode_rows(pipe, config, data, cache, accelerator), config)
     inputs = f"{source.key}-{weights_sha256(pipe.transformer)[:16]}"
     with accelerator.main_process_first():
         open_run(folder, config, inputs)

@@ -96,7 +96,7 @@ def test_a_resumed_log_has_every_step_once(tmp_path):
 def test_a_corrupt_checkpoint_is_a_sentence(tmp_path):
     """A disk that lost the end of a file, and a traceback of the archive reader's."""
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "step-000004.pt").write_bytes(b"PK")
+    (tmp_path / "checkpoints" / "step-000004-0123456789abcdef.pt").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match="Delete them"):
         run(tmp_path)
 

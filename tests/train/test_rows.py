@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -9,7 +11,7 @@ from datasets import Dataset
 from PIL import Image
 
 from kontext_slider.calls import source_pixels
-from kontext_slider.errors import InvalidInput
+from kontext_slider.errors import CheckpointError, InvalidInput
 from kontext_slider.files import weights_sha256
 from kontext_slider.train import rows as encoding
 from kontext_slider.train.data.pack import Row, write_dataset
@@ -98,6 +100,32 @@ def test_nothing_is_encoded_twice(plain_pipe, data, tmp_path, accelerator, monke
     assert calls == [SENTENCES[number % 3] for number in (0, 1, 2, 3, 4, 5, 5, 6, 7, 8)]
     encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
     assert len(calls) == 10 and not list(rows.folder.glob("*.partial"))
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 16
+    file.write_bytes(content)
+
+
+def test_a_damaged_row_is_named_and_encoded_again(plain_pipe, data, tmp_path, accelerator):
+    """A flipped bit in a cache of a terabyte: a run that goes on with another loss and says nothing."""
+    rows = encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
+    whole, path = rows[2], rows.folder / "0000002.safetensors"
+    flip_a_bit(path)
+    with pytest.raises(CheckpointError, match="0000002.safetensors is damaged"):
+        rows[2]
+    path.unlink()
+    again = encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)[2]
+    assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
+
+
+@pytest.mark.parametrize("content", ["{", "[[4, 2, 2]]", '{"shapes": [[4, 2, 2]], "sha256": "0"}', "[" * 100_000])
+def test_a_damaged_index_is_made_again(plain_pipe, data, tmp_path, accelerator, content):
+    """A cut file, an older version's, or another list: rows that are never trained on."""
+    rows = encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
+    (rows.folder / "index.json").write_text(content)
+    assert encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator).shapes == rows.shapes
 
 
 def test_the_key_is_made_of_values(plain_pipe, data, tmp_path):

@@ -17,6 +17,7 @@ from PIL import Image
 from kontext_slider import cli
 from kontext_slider.errors import CheckpointError, InvalidInput, KontextSliderError
 from kontext_slider.export import read_metadata
+from kontext_slider.files import alone_in
 from kontext_slider.slider_weights import slider_on
 from kontext_slider.train import loop
 from kontext_slider.train.flow import SliderBatch, flow_error
@@ -174,7 +175,7 @@ def test_what_a_run_leaves(data, tmp_path, kind):
     run = tmp_path / "run"
     pipe = train(data, run, config)
     saved = sorted(file.name for file in (run / "checkpoints").iterdir())
-    assert saved == ["step-000004.pt", "step-000006.pt"]
+    assert [name[:12] for name in saved] == ["step-000004-", "step-000006-"]
     state = torch.load(run / "checkpoints" / saved[1], weights_only=True)["tensors"]
     assert state and all("lora" in name or "projector" in name for name in state)
     assert sorted(file.name for file in (run / "previews").iterdir()) == ["step-000004.png", "step-000006.png"]
@@ -222,16 +223,28 @@ def test_a_checkpoint_cannot_run_code(data, tmp_path):
     """A run folder from elsewhere whose optimiser's state is a program."""
     with pytest.raises(Killed):
         train(data, tmp_path / "run", on_step=die_after(2))
-    checkpoint = tmp_path / "run" / "checkpoints" / "step-000002.pt"
+    [checkpoint] = (tmp_path / "run" / "checkpoints").glob("step-000002-*.pt")
     state = torch.load(checkpoint, weights_only=True)
     torch.save(state | {"optimizers": Evil(tmp_path / "mark")}, checkpoint)
     with pytest.raises(CheckpointError, match="Delete them") as refused:
         train(data, tmp_path / "run")
-    assert isinstance(refused.value.__cause__, pickle.UnpicklingError)
+    assert isinstance(refused.value.__cause__.__cause__, pickle.UnpicklingError)
     assert not (tmp_path / "mark").exists()
 
 
-def test_a_corrupt_checkpoint_costs_the_steps_since_the_one_before(data, tmp_path, caplog):
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:5000])
+
+
+def flip_a_bit(file: Path) -> None:
+    """Of the weights: their archive is read without an error."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 64
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(("damage", "said"), [(cut, "cannot be read"), (flip_a_bit, "is damaged")])
+def test_a_corrupt_checkpoint_costs_the_steps_since_the_one_before(data, tmp_path, caplog, damage, said):
     """A power cut, and a run of days that does not start again though an older checkpoint is whole; or one that goes on
     with half of the corrupt one's weights."""
     config = CONFIG.changed(ema=0.9)
@@ -239,15 +252,21 @@ def test_a_corrupt_checkpoint_costs_the_steps_since_the_one_before(data, tmp_pat
     with pytest.raises(Killed):
         train(data, tmp_path / "run", config, on_step=die_after(5))
     checkpoints = tmp_path / "run" / "checkpoints"
-    shutil.copy(checkpoints / "step-000002.pt", checkpoints / "step-000004 copy.pt")
+    [older], [file] = (list(checkpoints.glob(f"step-00000{step}-*.pt")) for step in (2, 4))
+    shutil.copy(older, checkpoints / "step-000004 copy.pt")
     (checkpoints / "newest.partial").write_bytes(b"PK")
-    file = checkpoints / "step-000004.pt"
-    file.write_bytes(file.read_bytes()[:5000])
+    damage(file)
     with open(tmp_path / "run" / "log.jsonl", "a") as losses:
         losses.write('{"step": 6, "lo}\n')
     train(data, tmp_path / "run", config)
-    assert "step-000004.pt cannot be read" in caplog.text
+    assert f"{file.name} {said}" in caplog.text
     assert read_losses(tmp_path / "run") == read_losses(tmp_path / "whole")
+
+
+def test_two_runs_do_not_share_a_folder(data, tmp_path):
+    """Two processes in one folder: eighty lines of losses for forty steps, and checkpoints of both."""
+    with alone_in(tmp_path / "run"), pytest.raises(InvalidInput, match="Another run is at work"):
+        train(data, tmp_path / "run")
 
 
 def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from PIL import Image
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.features import find_distance
+from kontext_slider.files import alone_in
 from kontext_slider.metrics.distances import Distance
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import choose_device, choose_dtype, load_base
@@ -26,7 +27,7 @@ from kontext_slider.train.data.pack import check_place, kept_rows, write_dataset
 from kontext_slider.train.data.recipe import GRAMMAR, Recipe, Rejected
 from kontext_slider.train.data.report import write_report
 from kontext_slider.train.data.scores import check_scores, on_release_scale, score_tiles, scores_of
-from kontext_slider.train.data.workspace import STAGES, Item, Workspace, alone_in, join_strip, open_workspace
+from kontext_slider.train.data.workspace import STAGES, Item, Workspace, join_strip, open_workspace
 
 PACK, PACKED = "pack", "packed"
 NOT_FINITE = "distances that are no numbers"

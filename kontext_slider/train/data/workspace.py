@@ -13,21 +13,23 @@ that, and a truncated line counts for nothing: its item is done again, with the 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from PIL import Image
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.files import append_json_line, make_folder, open_run, read_json_lines, read_run, write_whole
+from kontext_slider.files import append_json_line, open_run, read_json_lines, read_run, write_whole
 from kontext_slider.images import read_image
 from kontext_slider.train.config import parse
+from kontext_slider.train.data.instruct import Written
 from kontext_slider.train.data.recipe import Recipe, Rejected
+from kontext_slider.train.data.scores import Scores
 
 STAGES = ("instruct", "edit", "morph", "score", "filter")
 DONE, REJECTED = "done", "rejected"
@@ -65,21 +67,31 @@ Stage = Callable[[Item], dict[str, Any]]  # writes the item's picture, if it mak
 
 
 class Workspace:
-    """One run's folder. Made by `open_workspace`."""
+    """One run's folder. Made by `open_workspace`. facts: what each stage records of an item that goes on."""
 
-    def __init__(self, root: Path, recipe: Recipe):
-        self.root, self.recipe = root, recipe
+    def __init__(self, root: Path, recipe: Recipe, facts: Mapping[str, TypeAdapter] | None = None):
+        self.root, self.recipe, self._facts = root, recipe, facts or {}
 
     def manifest(self, stage: str) -> Path:
         return self.root / f"{stage}.jsonl"
 
     def records(self, stage: str) -> dict[str, dict[str, Any]]:
-        """id -> what `stage` has recorded, in the order in which it was written; the first record of an id counts."""
+        """id -> what `stage` has recorded, in the order in which it was written; the first record of an id counts. A
+        line that is none of the stage's records counts for nothing."""
         records: dict[str, dict] = {}
         for record in read_json_lines(self.manifest(stage)):
-            if isinstance(record, dict) and isinstance(record.get("id"), str):
+            if self._is_record(record, stage):
                 records.setdefault(record["id"], record)
         return records
+
+    def _is_record(self, value: Any, stage: str) -> bool:
+        try:
+            record = Record.model_validate(value, strict=True)
+            if record.state == DONE and stage in self._facts:
+                self._facts[stage].validate_json(json.dumps(value), strict=True)
+        except ValidationError:
+            return False
+        return record.state == DONE or record.reason is not None
 
     def run_stage(self, name: str, items: Iterable[Item], stage: Stage) -> list[Item]:
         """Do what is not done yet and return the items that go on, with their facts."""
@@ -123,6 +135,27 @@ class Workspace:
         return split_strip(self.load("strips", name), self.recipe.num_steps + 3)
 
 
+class Record(BaseModel):
+    """What every stage writes of an item, besides its facts."""
+
+    id: str = Field(pattern=r"^\d{7,}$")
+    state: Literal["done", "rejected"]
+    reason: str | None = None
+
+
+class Edited(BaseModel):
+    """Facts of the stage "edit"."""
+
+    noise_seed: int = Field(ge=0)
+
+
+FACTS: dict[str, TypeAdapter] = {
+    "instruct": TypeAdapter(Written),
+    "edit": TypeAdapter(Edited),
+    "score": TypeAdapter(Scores),
+}
+
+
 def facts_of(record: dict[str, Any]) -> dict[str, Any]:
     """A record without its id and state."""
     return {name: value for name, value in record.items() if name not in ("id", "state")}
@@ -131,7 +164,7 @@ def facts_of(record: dict[str, Any]) -> dict[str, Any]:
 def open_workspace(root: Path, recipe: Recipe) -> Workspace:
     """A folder for this recipe, new or one that was begun with the same. InvalidInput where it was another."""
     open_run(root / RECIPE, recipe.model_dump(mode="json"))
-    return Workspace(root, recipe)
+    return Workspace(root, recipe, FACTS)
 
 
 def reopen(root: Path) -> Workspace:
@@ -139,21 +172,6 @@ def reopen(root: Path) -> Workspace:
     if not (root / RECIPE).is_file():
         raise InvalidInput(f"{root} holds no data of 'kontext-slider data run'. Name the folder given there as --out.")
     return open_workspace(root, parse(Recipe, read_run(root / RECIPE)))
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; the system lifts the lock even after a kill. InvalidInput if one is in there, or
-    the folder cannot be made."""
-    make_folder(folder)
-    try:
-        lock = FileLock(folder / ".lock", blocking=False).acquire()
-    except Timeout as error:
-        raise InvalidInput(
-            f"Another run is at work in {folder}. Wait for it to end, or choose another folder with --out."
-        ) from error
-    with lock:
-        yield
 
 
 def png_bytes(picture: Image.Image) -> bytes:

@@ -16,7 +16,7 @@ from kontext_slider.train.flow import flow_error, sample_sigmas, weighted_square
 from kontext_slider.train.loop import Loop, compile_blocks, make_accelerator, make_optimizers
 from kontext_slider.train.pocket.batches import Batch, Batches, Words, all_instructions, channel_weights, load_batches
 from kontext_slider.train.pocket.heads import AuxiliaryHeads, heads_on
-from kontext_slider.train.pocket.model import PocketSizes, build_parts, load_start
+from kontext_slider.train.pocket.model import PocketSizes, build_parts, kept_tokenizers, load_start
 from kontext_slider.train.pocket.pairs import BASE_SIZES, PRACTISED, ShardSize, changed_tokens, draw_source, to_tensor
 
 HEADS = 0.2  # weight of the auxiliary heads' loss, against 1 for the edit
@@ -79,7 +79,9 @@ def train_base(config: BaseConfig, folder: Path, sizes: PocketSizes | None = Non
     InvalidInput where the folder holds another run."""
     open_run(folder / "base", config)
     accelerator = make_accelerator(config)
-    parts = build_parts(all_instructions(), sizes or PocketSizes(), config.seed)
+    sizes = sizes or PocketSizes()
+    tokenizers = kept_tokenizers(folder / "base" / "words", all_instructions(), sizes.text_length)
+    parts = build_parts(tokenizers, sizes, config.seed)
     parts["vae"] = fit_codec(config, folder / "codec")
     if config.start is not None:
         load_start(config.start, parts)

@@ -6,6 +6,7 @@ Tokens are words: both tokenizers are built from the instructions themselves, wi
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
+from kontext_slider.errors import InvalidInput
+from kontext_slider.files import put_in_place
 from kontext_slider.train.pocket.start import start_as_copy
 
 SHIFT = 3.0  # of the noise levels: of two steps, the second starts at .75, where noise hides the faults of the first
@@ -35,14 +38,16 @@ class PocketSizes:
 
 
 def build_clip_tokenizer(texts: list[str], length: int) -> CLIPTokenizer:
-    """Byte-pair encoding, trained until every word of `texts` is one token."""
+    """Byte-pair encoding, trained until every word of `texts` is one token. The same texts give the same numbers."""
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
     bpe.normalizer = normalizers.Lowercase()
     bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(False)])
+    words = {word for text in texts for word, _ in bpe.pre_tokenizer.pre_tokenize_str(text.lower())}
+    endings = sorted({f"{word[-1]}</w>" for word in words})  # left to itself, the trainer numbers them at random
     trainer = trainers.BpeTrainer(
         vocab_size=4096,
         end_of_word_suffix="</w>",
-        special_tokens=["<|startoftext|>", "<|endoftext|>"],
+        special_tokens=["<|startoftext|>", "<|endoftext|>", *endings],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -110,16 +115,38 @@ def build_transformer(sizes: PocketSizes) -> FluxTransformer2DModel:
     return transformer
 
 
-def build_parts(texts: list[str], sizes: PocketSizes, seed: int) -> dict:
+def build_tokenizers(texts: list[str], length: int) -> dict:
+    """Both tokenizers, by their names in the pipeline."""
+    return {"tokenizer": build_clip_tokenizer(texts, length), "tokenizer_2": build_t5_tokenizer(texts, length)}
+
+
+def kept_tokenizers(folder: Path, texts: list[str], length: int) -> dict:
+    """As `build_tokenizers`, built once for a run and kept in `folder`: an embedding belongs to a word's number, so a
+    run that is resumed, perhaps by a newer version, must number its words as before.
+
+    Raises InvalidInput where they are there and cannot be read."""
+    if not folder.exists():
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        for name, tokenizer in build_tokenizers(texts, length).items():
+            tokenizer.save_pretrained(partial / name)
+        put_in_place(partial, folder)
+    try:
+        kinds = {"tokenizer": CLIPTokenizer, "tokenizer_2": T5TokenizerFast}
+        return {name: kind.from_pretrained(folder / name, local_files_only=True) for name, kind in kinds.items()}
+    except Exception as error:  # the readers raise bare exceptions as well
+        raise InvalidInput(
+            f"The words of the run, {folder}, cannot be read ({error}). Bring the folder back, or train in a new one."
+        ) from error
+
+
+def build_parts(tokenizers: dict, sizes: PocketSizes, seed: int) -> dict:
     """Every component of the pipeline but the codec, with weights drawn from `seed`."""
     torch.manual_seed(seed)
-    clip_tokens = build_clip_tokenizer(texts, sizes.text_length)
-    t5_tokens = build_t5_tokenizer(texts, sizes.text_length)
-    clip, t5 = build_text_encoders(sizes, clip_tokens, t5_tokens)
+    clip, t5 = build_text_encoders(sizes, tokenizers["tokenizer"], tokenizers["tokenizer_2"])
     return {
+        **tokenizers,
         "scheduler": FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=SHIFT),
-        "tokenizer": clip_tokens,
-        "tokenizer_2": t5_tokens,
         "text_encoder": clip,
         "text_encoder_2": t5,
         "transformer": build_transformer(sizes),

@@ -9,8 +9,8 @@ Legend: N pairs, S sources, C latent channels, h and w latent rows and columns, 
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,15 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.multiprocessing import get_context
 from torch.nn.functional import max_pool2d
 
 from kontext_slider.codec import PatchCodec
-from kontext_slider.errors import InvalidInput
-from kontext_slider.files import put_in_place, weights_sha256
+from kontext_slider.errors import CheckpointError, InvalidInput
+from kontext_slider.files import weights_sha256
+from kontext_slider.train.tensor_file import read_tensors, write_tensors
 from kontext_slider.world.edits import NO_EDIT, PICTURE_EDITS, SCENE_EDITS, Edit
 from kontext_slider.world.paint import Picture
 from kontext_slider.world.pictures import crop_photograph, draw_collage, put_under_sky
@@ -235,23 +234,15 @@ def _draw_source_and_edits(codec: Any, size: ShardSize, whole: bool, seed: tuple
 
 
 def load_or_draw(path: Path, codec: PatchCodec, size: ShardSize, seed: int, whole: bool) -> Shard:
-    """The shard at `path`; drawn and written whole if none that was drawn so is there."""
+    """The shard at `path`; drawn and written whole if none that was drawn so is there, or it is damaged."""
     facts = {name: value for name, value in asdict(size).items() if name not in ("batch", "share")}
     origin = json.dumps(facts | {"codec": weights_sha256(codec), "seed": seed, "whole": whole}, sort_keys=True)
-    if _metadata(path).get("origin") != origin:
-        shard = draw_shard(codec, size, seed, whole)
-        tensors = {name: value for name, value in vars(shard).items() if isinstance(value, Tensor)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        save_file(tensors, partial, metadata={"instruction": json.dumps(shard.instruction), "origin": origin})
-        put_in_place(partial, path)
-    return Shard(**load_file(path), instruction=json.loads(_metadata(path)["instruction"]))
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """Of a shard; nothing of one that is missing or truncated."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except (FileNotFoundError, SafetensorError):
-        return {}
+    with contextlib.suppress(CheckpointError):  # missing or damaged
+        tensors, metadata = read_tensors(path)
+        if metadata["origin"] == origin:
+            return Shard(**tensors, instruction=json.loads(metadata["instruction"]))
+    shard = draw_shard(codec, size, seed, whole)
+    tensors = {name: value for name, value in vars(shard).items() if isinstance(value, Tensor)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(path, tensors, {"instruction": json.dumps(shard.instruction), "origin": origin})
+    return shard

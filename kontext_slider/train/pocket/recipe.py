@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from kontext_slider.files import write_json
+from kontext_slider.files import alone_in, write_json
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.config import POCKET, SliderConfig
 from kontext_slider.train.loop import LOG
@@ -69,9 +69,10 @@ def run(name: str, folder: Path, out: Path, start: Path | None = None) -> None:
     torch.set_flush_denormal(True)
     base, slider = RECIPES[name]
     base, slider = base.changed(start=start), slider.changed(start=start)
-    pipe = build_pipeline(train_base(base, folder))
-    train_slider(pipe, slider, folder / "slider")
-    save(pipe, base, slider, folder, out)
+    with alone_in(folder):
+        pipe = build_pipeline(train_base(base, folder))
+        train_slider(pipe, slider, folder / "slider")
+        save(pipe, base, slider, folder, out)
 
 
 def training_section(folder: Path) -> str:

@@ -6,8 +6,9 @@ import pytest
 
 from kontext_slider.cli import main
 from kontext_slider.errors import InvalidInput
+from kontext_slider.files import alone_in
 from kontext_slider.train.data.recipe import Rejected
-from kontext_slider.train.data.workspace import Item, Workspace, alone_in, split_strip
+from kontext_slider.train.data.workspace import Item, Workspace, open_workspace, split_strip
 from tests.tiny import tiny_image
 from tests.train.data.helpers import run_tiny, tiny_recipe
 
@@ -33,6 +34,23 @@ def test_the_first_record_of_an_item_counts(workspace):
     """Whatever wrote twice, pictures on the disk belong to the first."""
     workspace.manifest("edit").write_bytes(record(1, "first") + b"\n" + record(1, "second") + b"\n[1]\n")
     assert [found["words"] for found in workspace.records("edit").values()] == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "facts"),
+    [
+        ("instruct", {"instruction": 3, "category": "style"}),
+        ("edit", {"noise_seed": "1"}),
+        ("edit", {}),
+        ("score", {"source_edit": 1.0}),
+    ],
+)
+def test_a_record_that_misses_its_facts_counts_for_nothing(tmp_path, stage, facts):
+    """A damaged line, and a KeyError in the stage after it."""
+    workspace = open_workspace(tmp_path, tiny_recipe())
+    lines = [{"id": "0000001", "state": "done", **facts}, {"id": "../1", "state": "rejected", "reason": "x"}, {"id": 1}]
+    workspace.manifest(stage).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert workspace.records(stage) == {}
 
 
 def test_numbers_that_are_none_never_reach_a_manifest(workspace):

@@ -7,14 +7,14 @@ import copy
 import pytest
 
 from kontext_slider.train.pocket.batches import Words, all_instructions
-from kontext_slider.train.pocket.model import PocketSizes, build_parts
+from kontext_slider.train.pocket.model import PocketSizes, build_parts, build_tokenizers
 
 TINY = PocketSizes(heads=2, double_blocks=1, single_blocks=1, latent_channels=16, text=32)
 
 
 @pytest.fixture(scope="session")
 def built() -> dict:
-    return build_parts(all_instructions(), TINY, seed=0)
+    return build_parts(build_tokenizers(all_instructions(), TINY.text_length), TINY, seed=0)
 
 
 @pytest.fixture

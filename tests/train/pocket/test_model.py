@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from kontext_slider.base import family_of
+from kontext_slider.errors import InvalidInput
 from kontext_slider.train.flow import velocity
 from kontext_slider.train.pocket.batches import all_instructions
-from kontext_slider.train.pocket.model import build_transformer
+from kontext_slider.train.pocket.model import build_clip_tokenizer, build_transformer, kept_tokenizers
 from tests.train.pocket.conftest import TINY
 
 
@@ -19,6 +20,24 @@ def test_words_are_single_tokens_in_any_spelling(parts):
         assert len(parts["tokenizer"](text).input_ids) == words + 2
         for spelling in (text, text.capitalize()):
             assert len(parts["tokenizer_2"](spelling).input_ids) == words + 1
+
+
+def test_words_have_the_same_numbers_every_time(parts):
+    """A process that numbers its words anew reads another one's embeddings in another order."""
+    vocabularies = [build_clip_tokenizer(all_instructions(), 16).get_vocab() for _ in range(3)]
+    assert all(vocabulary == parts["tokenizer"].get_vocab() for vocabulary in vocabularies)
+
+
+def test_a_run_keeps_its_words(tmp_path):
+    """A run that is resumed by a version that knows more instructions, and would number all words anew."""
+    first = kept_tokenizers(tmp_path / "words", ["add fog"], 16)
+    again = kept_tokenizers(tmp_path / "words", ["a word before them", "add fog"], 16)
+    for name, tokenizer in first.items():
+        assert tokenizer.get_vocab() == again[name].get_vocab()
+        assert tokenizer("add fog").input_ids == again[name]("add fog").input_ids
+    (tmp_path / "words" / "tokenizer" / "tokenizer.json").write_text("{")
+    with pytest.raises(InvalidInput, match="words of the run"):
+        kept_tokenizers(tmp_path / "words", ["add fog"], 16)
 
 
 @pytest.mark.parametrize("sigma", [0.125, 0.5, 1.0])

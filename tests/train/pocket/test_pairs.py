@@ -78,8 +78,12 @@ def test_a_shard_that_was_drawn_otherwise_is_drawn_anew(tmp_path):
         kept, drawn = load_or_draw(tmp_path / "a.safetensors", **how), draw_shard(**how)
         assert torch.equal(kept.target, drawn.target) and torch.equal(kept.strength, drawn.strength), change
     whole = (tmp_path / "a.safetensors").read_bytes()
-    (tmp_path / "a.safetensors").write_bytes(whole[:50])
-    assert torch.equal(load_or_draw(tmp_path / "a.safetensors", **how).target, drawn.target), "truncated"
+    flipped = whole[:-7] + bytes([whole[-7] ^ 4]) + whole[-6:]
+    for damaged in (whole[:50], flipped):
+        (tmp_path / "a.safetensors").write_bytes(damaged)
+        again = load_or_draw(tmp_path / "a.safetensors", **how)
+        for name in ("source", "target", "strength", "focus", "shows"):
+            assert torch.equal(getattr(again, name), getattr(drawn, name)), name
     written = (tmp_path / "a.safetensors").stat().st_mtime_ns
     load_or_draw(tmp_path / "a.safetensors", **{**how, "size": ShardSize(32, 32, 3, batch=1)})
     assert (tmp_path / "a.safetensors").stat().st_mtime_ns == written, "drawn again for nothing"

@@ -1,0 +1,47 @@
+"""Tensors in a safetensors file that is whole or not there, and whose damage is told when it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kontext_slider.errors import CheckpointError
+from kontext_slider.files import put_in_place
+
+DIGEST = "sha256"  # among the metadata: of all tensors and of the other metadata
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write contiguous tensors on the CPU, and texts by name, with a digest of both."""
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    save_file(dict(tensors), partial, metadata={**metadata, DIGEST: _digest(tensors, metadata)})
+    put_in_place(partial, path)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of `write_tensors`. CheckpointError where they are not what was written."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+    except Exception as error:  # damaged bytes break the reader in any way
+        raise CheckpointError(f"{path} cannot be read ({error}). Delete it: it is made again.") from error
+    if metadata.pop(DIGEST, None) != _digest(tensors, metadata):
+        raise CheckpointError(f"{path} is damaged: it does not hold what was written. Delete it: it is made again.")
+    return tensors, metadata
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
