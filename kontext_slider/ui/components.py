@@ -17,6 +17,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData, GradioModel
+from gradio_client.utils import is_http_url_like
 from PIL import Image
 
 from .open_edit import SEEN, OpenEdit
@@ -241,6 +242,12 @@ class Photograph(gr.HTML):
             accept=ACCEPT,
             **kwargs,
         )
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        """Gradio's own fetches addresses, too: nobody may make this server send requests."""
+        if is_http_url_like(str(url_or_file_path)):
+            raise gr.Error("The page takes a photograph as a file, not its address.")
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
 
     def preprocess(self, payload: FileData | None) -> str | None:  # type: ignore[override]
         return payload.path if payload is not None else None

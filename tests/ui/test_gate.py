@@ -6,7 +6,9 @@ import asyncio
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
+from gradio import processing_utils
 
 from kontext_slider.ui.gate import OriginGate, names_of
 from tests.ui.fake_engine import FakeEngine
@@ -96,3 +98,26 @@ def test_the_app_has_the_gate():
             found.append(connection.getresponse().status)
             connection.close()
     assert found[:2] == [403, 403] and found[2] not in (401, 403)
+
+
+@pytest.mark.filterwarnings(*(mark.args[0] for mark in queue_test))
+def test_nobody_makes_the_server_fetch_an_address(monkeypatch):
+    """Gradio fetches the address in place of a file, and so reaches what only this computer can reach."""
+    fetched = []
+
+    async def fetch(url, **options):
+        fetched.append(url)
+        raise ValueError
+
+    monkeypatch.setattr(processing_utils, "async_ssrf_protected_download", fetch)
+    url = "http://example.com/photo.jpg"
+    with served(FakeEngine()) as address, httpx.Client(base_url=address + "gradio_api", timeout=30) as client:
+        calls = [call for call in client.get("/config", follow_redirects=True).json().get("dependencies", [])]
+        calls = calls or httpx.get(address + "config").json()["dependencies"]
+        file = {"path": url, "url": url, "meta": {"_type": "gradio.FileData"}}
+        for call in (call for call in calls if len(call["inputs"]) == 1 and call["backend_fn"]):
+            body = {"data": [file], "fn_index": call["id"], "session_hash": "a"}
+            assert client.post("/queue/join", json=body).status_code == 200
+        with client.stream("GET", "/queue/data", params={"session_hash": "a"}) as stream:
+            said = "".join(stream.iter_lines())
+    assert fetched == [] and "as a file" in said
