@@ -5,9 +5,11 @@ All checks return the value as a plain Python number or text, or raise InvalidIn
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ MAX_STRENGTH = 1.5  # where extrapolation is allowed; 1 is the full edit
 MAX_SEED = 2**63 - 1  # of torch's generators
 MAX_STEPS = 1000  # the models are trained on as many noise levels
 MAX_FRAMES = 1001  # of a sweep
+MAX_TOKENS = 512  # of an instruction, of the second text encoder
 MIN_SIZE, MAX_SIZE = 16, 2048  # side in pixels of a square of the same area as the model's frames
 SPEED_NAMES = ("exact", "fast", "fastest")  # `engine/speed.py` has what they mean
 DTYPES = ("float32", "bfloat16", "float16")  # of a model's weights
@@ -40,14 +43,23 @@ class EditDefaults:
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any] | None) -> EditDefaults:
-        """Defaults with the given ones in place. Raises CheckpointError for a name that does not exist."""
+        """Defaults with the given ones in place. Raises CheckpointError for a name that does not exist, and for a value
+        that no model can use."""
         known = {field.name for field in fields(cls)}
+        if not isinstance(values or {}, Mapping):
+            raise CheckpointError("The model's edit_defaults are no settings by name. Correct model_index.json.")
         if unknown := sorted(set(values or {}) - known):
             raise CheckpointError(
                 f"The model's edit_defaults name {', '.join(unknown)}; only {', '.join(sorted(known))} exist. "
                 "Correct model_index.json."
             )
-        return cls(**(values or {}))
+        defaults = cls(**(values or {}))
+        try:
+            for name in known & CHECKS.keys():
+                CHECKS[name](getattr(defaults, name))
+        except InvalidInput as error:
+            raise CheckpointError(f"The model's edit_defaults cannot be used. {error}") from error
+        return defaults
 
 
 @dataclass(frozen=True)
@@ -114,6 +126,8 @@ def check_instruction(instruction: Any, most_letters: int | None = None) -> str:
     """The instruction as it is. `most_letters`: a limit of the caller's own."""
     if not isinstance(instruction, str) or not instruction.strip():
         raise InvalidInput('Say what to change, such as "make it snow": the instruction is empty or not text.')
+    if _has_surrogates(instruction):
+        raise InvalidInput("The instruction holds half a letter (a lone surrogate), which is no text. Type it again.")
     if most_letters is not None and len(instruction) > most_letters:
         raise InvalidInput(f"An instruction has at most {most_letters} letters; this one has {len(instruction)}.")
     return instruction
@@ -130,11 +144,11 @@ def check_steps(steps: Any, most: int = MAX_STEPS) -> int:
 
 def check_guidance(guidance: Any, least: float = 0, most: float = sys.float_info.max) -> float:
     """`least`, `most`: limits of the caller's own."""
-    number = isinstance(guidance, Real) and not isinstance(guidance, bool)
-    if not number or not least <= float(guidance) <= most:  # NaN fails here too
+    number = _number(guidance)
+    if number is None or not least <= number <= most:
         limits = f"of {least:g} or more" if most == sys.float_info.max else f"from {least:g} to {most:g}"
-        raise InvalidInput(f"The guidance must be a number {limits}, such as 2.5, not {guidance!r}.")
-    return float(guidance)
+        raise InvalidInput(f"The guidance must be a number {limits}, such as 2.5, not {shown(guidance)}.")
+    return number
 
 
 def check_size(size: Any, least: int = 1) -> int:
@@ -151,17 +165,18 @@ def check_whole(name: str, value: Any, low: int, high: int, unit: str = "") -> i
     """A whole number in [low, high]; `name` is what the sentence calls it."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or not low <= int(value) <= high:
-        raise InvalidInput(f"The {name} must be a whole number{unit} from {low} to {high}, not {value!r}.")
+        raise InvalidInput(f"The {name} must be a whole number{unit} from {low} to {high}, not {shown(value)}.")
     return int(value)
 
 
 def check_strength(strength: Any, highest: float = 1.0) -> float:
     """One number in [0, `highest`]."""
-    number = isinstance(strength, Real) and not isinstance(strength, bool)
-    if not number or not 0.0 <= float(strength) <= highest:  # NaN fails here too
+    number = _number(strength)
+    if number is None or not 0.0 <= number <= highest:
         beyond = "" if highest == 1 else f", or up to {highest:g} to extrapolate"
-        raise InvalidInput(f"A strength is a number from 0 (untouched) to 1 (full edit){beyond}, not {strength!r}.")
-    return float(strength)
+        words = shown(strength)
+        raise InvalidInput(f"A strength is a number from 0 (untouched) to 1 (full edit){beyond}, not {words}.")
+    return number
 
 
 def check_strengths(value: float | Sequence[float], highest: float = 1.0) -> list[float]:
@@ -176,10 +191,40 @@ def check_strengths(value: float | Sequence[float], highest: float = 1.0) -> lis
     return [check_strength(item, highest) for item in items]
 
 
+def shown(value: Any) -> str:
+    """A value as a sentence names it: short, whatever it is."""
+    try:
+        words = repr(value)
+    except Exception:  # a stranger's object; a whole number of thousands of digits
+        words = f"a value of the type {type(value).__name__}"
+    return words if len(words) <= 60 else f"{words[:57]}..."
+
+
+def _number(value: Any) -> float | None:
+    """A real number as a float; None for NaN, one that no float can hold, and anything else."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (OverflowError, ValueError, TypeError):
+        return None
+    return None if math.isnan(number) else number
+
+
+def _has_surrogates(text: str) -> bool:
+    """Whether `text` cannot be written as UTF-8, or given to a tokenizer."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "instruction": check_instruction,
     "seed": check_seed,
     "steps": check_steps,
     "guidance": check_guidance,
     "size": check_size,
+    "max_sequence_length": partial(check_whole, "max_sequence_length", low=1, high=MAX_TOKENS),
 }

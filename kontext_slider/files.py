@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,55 @@ def write_error(what: str, error: OSError) -> InvalidInput:
     if error.errno in EVERY_FILE_FAILS:
         kind, advice = DiskError, "make room on the disk, or choose a folder on another one"
     return kind(f"{what} ({error.strerror or error}): {advice}.")
+
+
+@contextlib.contextmanager
+def open_regular(
+    path: str | os.PathLike[str], most: int, error: type[InvalidInput] = InvalidInput, name: str | None = None
+) -> Iterator[BinaryIO]:
+    """A file that somebody named, open for reading. Raises `error`, with a sentence, where there is none or it cannot
+    be read, for a folder, a device, a pipe or a socket, and for more than `most` bytes: all before a byte is read.
+
+    name: what sentences call it; the quoted path by default.
+    """
+    name = name or repr(os.fspath(path))
+    try:
+        kind = os.stat(path).st_mode
+        if stat.S_ISDIR(kind):
+            raise error(f"{name} is a folder. Give the path of one file.")
+        if not stat.S_ISREG(kind):
+            raise error(f"{name} is no file but a device, a pipe or a socket. Give the path of one file.")
+        # O_NONBLOCK: a pipe that has just taken the file's place is not waited for
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError as cause:
+        raise error(f"There is no file {os.fspath(path)!r}. Check the path.") from cause
+    except (OSError, ValueError) as cause:  # ValueError: of the path itself
+        if isinstance(cause, InvalidInput):
+            raise
+        reason = getattr(cause, "strerror", None) or cause
+        raise error(f"{name} cannot be read ({reason}). Check its permissions.") from cause
+    with os.fdopen(descriptor, "rb") as file:
+        described = os.fstat(descriptor)
+        if described.st_size > most:
+            raise error(
+                f"{name} has {described.st_size / 1e6:,.0f} MB, and files of up to {most / 1e6:,.0f} MB are read here. "
+                "Make it smaller and try again."
+            )
+        yield file
+
+
+def read_regular(
+    path: str | os.PathLike[str], most: int, error: type[InvalidInput] = InvalidInput, name: str | None = None
+) -> bytes:
+    """The bytes of a file that somebody named; arguments and errors as of `open_regular`."""
+    with open_regular(path, most, error, name) as file:
+        try:
+            content = file.read(most + 1)  # a file of /proc says that it has 0 bytes
+        except OSError as cause:
+            raise error(f"{name or repr(os.fspath(path))} cannot be read ({cause.strerror or cause}).") from cause
+        if len(content) > most:
+            raise error(f"{name or repr(os.fspath(path))} grows while it is read. Try again when it is complete.")
+        return content
 
 
 @contextlib.contextmanager

@@ -9,22 +9,23 @@ import math
 import os
 import struct
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from .edit import EarlierEdit, check_size
 from .errors import InvalidInput, UnreadableImage
+from .files import read_regular
 from .photo.colour import to_srgb
 from .photo.colour_tags import ColourTags, read_colour_tags
 from .photo.depth import grey_of_depth, image_of_array, is_deep
 from .photo.exif import exif_of_tiff
-from .photo.opener import develop, is_raw, named_errors, open_unlimited, too_large
+from .photo.limits import MAX_FILE, check_cost, check_pixels, decoding
+from .photo.limits import MAX_PIXELS as MAX_PIXELS  # that of exports, too
+from .photo.opener import develop, is_raw, open_unlimited
 
 ImageLike = str | os.PathLike | bytes | bytearray | Image.Image | np.ndarray
 
-MAX_PIXELS = 110_000_000  # cameras of 100 and telephones of 108 megapixels
 MIN_SIDE = 8  # pixels; below that there is nothing to edit
 MAX_ASPECT = 64  # longer side over shorter side
 
@@ -96,9 +97,8 @@ def read_photo(source: ImageLike) -> Photo:
     Raises UnreadableImage, with a sentence that names the file and says what to do.
     """
     if isinstance(source, np.ndarray):
-        if math.prod(source.shape[:2]) > MAX_PIXELS:
-            raise UnreadableImage(too_large("The image array", MAX_PIXELS))
-        with named_errors("The image array", MAX_PIXELS):
+        check_pixels(math.prod(source.shape[:2]), "The image array")
+        with decoding("The image array"):
             image = image_of_array(source)
             return _finished(Photo(image), ColourTags(), "The image array")
     if isinstance(source, Image.Image):
@@ -108,17 +108,17 @@ def read_photo(source: ImageLike) -> Photo:
     if not isinstance(source, str | os.PathLike):
         kind = type(source).__name__
         raise UnreadableImage(f"An image must be a path, a file's bytes, a PIL image or a numpy array, not {kind}.")
-    name = os.fspath(source)
-    if not os.path.exists(name):
-        raise UnreadableImage(f"There is no file {name!r}. Check the path.")
-    if os.path.isdir(name):
-        raise UnreadableImage(f"{name!r} is a folder. Give the path of one image file.")
-    try:
-        content = Path(name).read_bytes()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise UnreadableImage(f"{name!r} cannot be read ({reason}). Check its permissions.") from error
-    return _open(content, repr(name), os.path.basename(name))
+    return _open(read_regular(source, MAX_FILE, UnreadableImage), repr(os.fspath(source)), os.path.basename(source))
+
+
+def read_stored(path: str | os.PathLike[str], name: str, side: int) -> Image.Image:
+    """A picture file's values as they are stored, upright, no colour converted. A JPEG may come at a half, a quarter or
+    an eighth of its size, both sides at least `side` where the file's are. Raises UnreadableImage about `name`."""
+    content = read_regular(path, MAX_FILE, UnreadableImage, name)
+    with decoding(name), open_unlimited(content) as image:
+        check_pixels(image.width * image.height, name)
+        image.draft(None, (side, side))
+        return _plain(_decoded(image, name, len(content)))
 
 
 def working_size(size_of_source: tuple[int, int], size: int, multiple: int) -> tuple[int, int]:
@@ -179,11 +179,13 @@ def _best_sides(aspect: float, size: int, multiple: int) -> tuple[int, int]:
 
 def _open(content: bytes, name: str, filename: str) -> Photo:
     """A file as a photograph; `name` is what sentences call it."""
-    with named_errors(name, MAX_PIXELS):
+    with decoding(name):
         if is_raw(content, filename):
-            return Photo(develop(content, name, MAX_PIXELS), exif=exif_of_tiff(content), name=filename)
+            return Photo(develop(content, name), exif=exif_of_tiff(content), name=filename)
         with open_unlimited(content) as image:
-            upright = _decoded(image, name)  # first, as some tags of a PNG stand behind its pixels
+            upright = _plain(
+                _decoded(image, name, len(content))
+            )  # first, as some tags of a PNG stand behind its pixels
             tags = read_colour_tags(image, content)
             exif = exif_of_tiff(content) if image.format == "TIFF" else image.info.get("exif")
             photo = Photo(upright, None, exif, filename, _other_metadata(image))
@@ -195,25 +197,32 @@ def _of_image(image: Image.Image) -> Photo:
     """A caller's image, which stays as it is."""
     path = os.fspath(getattr(image, "filename", "") or "")
     name = repr(path) if path else "The image"
-    with named_errors(name, MAX_PIXELS):
+    with decoding(name):
         if _DNG_VERSION in getattr(image, "tag_v2", {}):
             raise UnreadableImage(f"{name} is only the thumbnail of a raw photograph. Give the path of the file.")
-        upright = _decoded(image, name)
+        upright = _decoded(image, name, 0)
+        upright = image.copy() if upright is image else upright
         photo = Photo(upright, None, image.info.get("exif"), os.path.basename(path), _other_metadata(image))
         return _finished(photo, read_colour_tags(image), name)
 
 
-def _decoded(image: Image.Image, name: str) -> Image.Image:
-    """Decode and turn upright; always a new image."""
-    if image.width * image.height > MAX_PIXELS:
-        raise UnreadableImage(too_large(name, MAX_PIXELS))
+def _decoded(image: Image.Image, name: str, num_bytes: int) -> Image.Image:
+    """Decode and turn upright: the image itself where it is upright. num_bytes: of its file."""
+    check_cost(
+        image, num_bytes, name, image.format == "PNG" or _orientation(image) != 1
+    )  # a PNG's may stand at its end
     if min(image.size) < 1:
         raise UnreadableImage(f"{name} has no pixels. Choose another file.")
     if image.format in _VECTOR_FORMATS:
         raise UnreadableImage(f"{name} is a drawing ({image.format}). Export it as PNG and try again.")
     image.load()
     turn = _UPRIGHT.get(_orientation(image))
-    return image.copy() if turn is None else image.transpose(turn)
+    return image if turn is None else image.transpose(turn)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The same pixels without the file and the decoder that they come from, which keep memory."""
+    return image._new(image.im)
 
 
 def _finished(photo: Photo, tags: ColourTags, name: str) -> Photo:

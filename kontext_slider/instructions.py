@@ -1,7 +1,8 @@
 """Does a model know an instruction, and if not, which of those that it knows come nearest?
 
-Comparison is by words. Filler ("please", "the picture") is dropped, so "Turn it into night!" counts as "make it night",
-while "make the ball blue" never counts as "make the ball red".
+Comparison is by words, and of an unknown word by its letters. Filler ("please", "the picture") is dropped, so "Turn it
+into night!" counts as "make it night", while "make the ball blue" never counts as "make the ball red". What it costs is
+bounded: of a long text the first words count.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 
 # The words for no edit, in place of an empty instruction: pocket is trained on them, and FLUX understands them too.
 NO_EDIT = "change nothing"
@@ -20,6 +21,9 @@ FILLER = frozenset(
     + ("day", "picture", "image", "photo", "photograph", "scene", "everything")
     + ("left", "right")  # which one, not what is done to it
 )
+
+MAX_WORDS, MAX_LETTERS = 40, 24  # of an instruction, and of a word in it, that are compared with what a model knows
+MAX_TEXT = 2000  # letters of an instruction that are looked at
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,14 @@ def advise(instruction: str, known: Mapping[str, Sequence[str]], num_nearest: in
     """Compare `instruction` with what a model was trained for: `known`, edit name -> phrasings; empty for a model that
     takes any instruction. `nearest` holds at most `num_nearest` phrasings, one per edit; none for a known one."""
     phrasings = [phrase for phrases in known.values() for phrase in phrases]
-    if not phrasings or any(_same(instruction, phrase) for phrase in phrasings):
+    words, meaning = _words(instruction[:MAX_TEXT]), _meaning(instruction[:MAX_TEXT])
+    if not phrasings or any(_same(words, meaning, phrase) for phrase in phrasings):
         return Advice(is_known=True)
-    best = [max(phrases, key=lambda phrase: _likeness(instruction, phrase)) for phrases in known.values() if phrases]
-    best.sort(key=lambda phrase: -_likeness(instruction, phrase))  # stable: ties keep the model's own order
+    words = [word[:MAX_LETTERS] for word in words[:MAX_WORDS]]
+    closeness = _closeness(frozenset(words) - FILLER, {word for phrase in phrasings for word in _meaning(phrase)})
+    likeness = {phrase: _likeness(words, phrase, closeness) for phrase in phrasings}
+    best = [max(phrases, key=likeness.__getitem__) for phrases in known.values() if phrases]
+    best.sort(key=lambda phrase: -likeness[phrase])  # stable: ties keep the model's own order
     return Advice(is_known=False, nearest=best[:num_nearest])
 
 
@@ -59,15 +67,24 @@ def _meaning(text: str) -> frozenset[str]:
     return frozenset(_words(text)) - FILLER
 
 
-def _same(one: str, other: str) -> bool:
-    if _words(one) == _words(other):
-        return bool(_words(one))
-    return bool(_meaning(one)) and _meaning(one) == _meaning(other)
+def _same(words: list[str], meaning: frozenset[str], phrase: str) -> bool:
+    return bool(words) and words == _words(phrase) or bool(meaning) and meaning == _meaning(phrase)
 
 
-def _likeness(one: str, other: str) -> float:
-    """In [0, 2]: share of meaning in common, misspellings counted by letters, plus likeness of the whole sentences."""
-    ours, theirs = _meaning(one), _meaning(other)
-    close = sum(max((SequenceMatcher(None, word, near).ratio() for near in theirs), default=0.0) ** 2 for word in ours)
+def _closeness(ours: frozenset[str], theirs: set[str]) -> dict[str, dict[str, float]]:
+    """For each of our words how like it some others are by their letters, in [0, 1]."""
+    close: dict[str, dict[str, float]] = {}
+    for word in ours:
+        close[word] = {word: 1.0} if word in theirs else {}
+        if not close[word]:
+            near = get_close_matches(word, theirs, n=5, cutoff=0.5)
+            close[word] = {other: SequenceMatcher(None, other, word).ratio() for other in near}
+    return close
+
+
+def _likeness(words: list[str], phrase: str, closeness: dict[str, dict[str, float]]) -> float:
+    """In [0, 2]: share of meaning in common, misspellings counted by letters, plus likeness of the sentences' words."""
+    ours, theirs = closeness.keys(), _meaning(phrase)
+    close = sum(max((closeness[word].get(near, 0.0) for near in theirs), default=0.0) ** 2 for word in ours)
     shared = close / max(len(ours | theirs), 1)
-    return shared + SequenceMatcher(None, " ".join(_words(one)), " ".join(_words(other))).ratio()
+    return shared + SequenceMatcher(None, words, _words(phrase)).ratio()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from .errors import InvalidInput, UnreadableImage
-from .images import MAX_PIXELS
+from .errors import InvalidInput
+from .images import read_stored
 from .photo.depth import grey_of_depth, is_deep
-from .photo.opener import named_errors, open_unlimited, too_large
 
 MAX_SIDE = 2048  # pixels; finer maps are reduced, as a strength has no fine texture
 
@@ -23,16 +21,8 @@ def read_map(path: str | os.PathLike[str]) -> np.ndarray:
     ignored and EXIF rotation is applied. More than 2048 pixels a side are reduced. Raises InvalidInput for a picture
     with colours or transparent pixels, and UnreadableImage for a file that is none.
     """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise UnreadableImage(f"The mask {os.fspath(path)!r} cannot be read ({reason}). Check the path.") from error
     name = f"The mask {os.fspath(path)!r}"
-    with named_errors(name, MAX_PIXELS), open_unlimited(content) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise UnreadableImage(too_large(name, MAX_PIXELS))
-        upright = ImageOps.exif_transpose(image)
+    upright = read_stored(path, name, MAX_SIDE)
     values = Image.fromarray(_levels(upright, name))
     values.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX, reducing_gap=None)
     return np.array(values)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import asdict
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -18,6 +19,10 @@ BAD_SETTINGS = [
     *[({"steps": steps}, "number of steps") for steps in (0, -3, 2.0, "4", True, 10**6)],
     *[({"guidance": value}, "guidance must be") for value in (-1, float("nan"), float("inf"), "3", True)],
     *[({"size": size}, "size must be") for size in (0, -32, 10**6, 32.0, "32", False)],
+    *[({"guidance": value}, "guidance must be") for value in (10**400, Fraction(10**5000), np.bool_(True), 1j)],
+    *[({"seed": value}, "seed must be") for value in (10**5000, np.bool_(False), np.float64(3))],
+    ({"instruction": "snow \ud800"}, "half a letter"),
+    ({"max_sequence_length": 10**12}, "max_sequence_length must be"),
 ]
 
 
@@ -48,6 +53,20 @@ def test_defaults_with_a_misspelt_name_are_refused():
     assert EditDefaults.from_config({"steps": 9}).steps == 9
     with pytest.raises(CheckpointError, match="step"):
         EditDefaults.from_config({"step": 9})
+
+
+@pytest.mark.parametrize("values", [{"max_sequence_length": 10**12}, {"size": "big"}, {"steps": -1}, ["steps"]])
+def test_defaults_that_no_model_can_use_are_refused(values):
+    """A text padded to 10**12 tokens ended the process without a word."""
+    with pytest.raises(CheckpointError, match="edit_defaults"):
+        EditDefaults.from_config(values)
+
+
+@pytest.mark.parametrize("strength", [10**400, -(10**400), Fraction(10**5000), np.bool_(True), np.float16("nan")])
+def test_numbers_that_no_float_holds_are_no_strengths(strength):
+    """An OverflowError, or a ValueError about digits from the sentence itself, reached the person."""
+    with pytest.raises(InvalidInput, match="A strength is a number"):
+        check_strengths(strength)
 
 
 def test_a_caller_may_have_narrower_limits():

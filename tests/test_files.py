@@ -22,6 +22,7 @@ from kontext_slider.files import (
     open_whole,
     put_in_place,
     read_json_lines,
+    read_regular,
     read_run,
     write_whole,
 )
@@ -194,3 +195,33 @@ def test_digests(tmp_path: Path) -> None:
     assert file_sha256(tmp_path / "a").startswith("ba7816bf")
     assert json_sha256({"a": 1, "b": 2}) == json_sha256({"b": 2, "a": 1}) != json_sha256({"a": 1, "b": 3})
     assert json_sha256(["a\udcff"])  # a name that is no UTF-8
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/full"])
+def test_devices_are_not_read(device: str) -> None:
+    """`edit /dev/full` read 21.7 GB, and `/dev/zero` never ended."""
+    with pytest.raises(InvalidInput, match="no file but a device"):
+        read_regular(device, 1000)
+
+
+def test_only_files_are_read_and_only_of_the_size_that_is_allowed(tmp_path: Path) -> None:
+    """A pipe was waited for, and a sparse file of 50 GB read to its end."""
+    os.mkfifo(tmp_path / "pipe")
+    with open(tmp_path / "sparse", "wb") as file:
+        file.truncate(50 * 10**9)
+    (tmp_path / "a").write_bytes(b"abc")
+    for name, words in (
+        ("pipe", "a pipe"),
+        ("sparse", "has 50,000 MB, and files of up to 0 MB"),
+        (".", "is a folder"),
+        ("none", "There is no file"),
+        ("a\0b", "cannot be read"),
+        ("\ud800", "cannot be read"),
+    ):
+        with pytest.raises(InvalidInput, match=words):
+            read_regular(f"{tmp_path}/{name}", 1000)
+    assert read_regular(tmp_path / "a", 3) == b"abc"
+    with pytest.raises(InvalidInput, match="has 0 MB"):
+        read_regular(tmp_path / "a", 2)
+    with pytest.raises(InvalidInput, match="grows while it is read"):  # it says that it has no bytes
+        read_regular("/proc/self/status", 10)

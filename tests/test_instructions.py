@@ -36,7 +36,7 @@ def test_case_punctuation_and_filler_do_not_matter(instruction):
         ("make the ball green", "make the ball red"),
         ("make it nigth", "make it night"),
         ("a pencil drawing", "turn it into a pencil sketch"),
-        ("remove the snow", "make it snow"),
+        ("remove the snow", "add snow"),
     ],
 )
 def test_what_is_not_known_is_said_and_the_nearest_comes_first(instruction, first):
@@ -67,3 +67,19 @@ def test_edits_of_any_picture_come_before_edits_of_things():
 def test_an_instruction_without_meaning_is_not_known(instruction):
     """Filler alone equals every other filler; it must not count as a match."""
     assert not advise(instruction, KNOWN).is_known
+
+
+def test_what_a_long_text_costs_is_bounded():
+    """479 unknown letters took 2.5 s, 16,000 took 82 s, while everybody else waited."""
+
+    class Counted(str):
+        """Text that notes which parts of it are looked at."""
+
+        def __getitem__(self, part):
+            assert part.stop <= 2000
+            return str.__getitem__(self, part)
+
+        def lower(self):
+            raise AssertionError("the whole text is looked at")
+
+    assert advise(Counted("make it night " + "x" * 1_000_000), KNOWN).nearest[0] == "make it night"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageFile
 
-from kontext_slider import images
 from kontext_slider.batch import IMAGE_SUFFIXES, find_images
 from kontext_slider.errors import UnreadableImage
 from kontext_slider.images import MAX_PIXELS, Photo, read_image, read_photo
+from kontext_slider.photo import limits
 
 DATA = Path(__file__).parent / "data"
 DNG_VERSION = (50706, "B", 4, (1, 4, 0, 0), True)
@@ -157,7 +159,7 @@ def test_100_megapixels_are_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_larger_ones_are_refused_before_they_are_decoded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of a few bytes that claims to be as large as a wall filled the memory."""
     data = encoded(colours(), kind)
-    monkeypatch.setattr(images, "MAX_PIXELS", 10_000)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 10_000)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
     with pytest.raises(UnreadableImage, match="megapixels"):
         read_photo(data)
@@ -192,7 +194,7 @@ def test_a_raw_photograph_is_developed(orientation: int, size: tuple[int, int]) 
 def test_a_raw_photograph_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit of size was for pictures only."""
     pytest.importorskip("rawpy")
-    monkeypatch.setattr(images, "MAX_PIXELS", 96 * 64 - 1)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 96 * 64 - 1)
     with pytest.raises(UnreadableImage, match="megapixels"):
         read_photo(dng())
 
@@ -259,3 +261,56 @@ def test_folders_take_what_can_be_read(tmp_path: Path) -> None:
     found, problems = find_images([str(tmp_path)])
     assert [path.name for path in found] == names and not problems
     assert ".jxl" not in IMAGE_SUFFIXES
+
+
+def test_what_a_file_would_cost_is_compared_with_a_budget_before_it_is_decoded() -> None:
+    """A WebP of 34 bytes took 2.1 GB."""
+    webp = bytes.fromhex("524946461a000000574542505650384c0d0000002ffeff4515071011118888fe0700")
+    with pytest.raises(UnreadableImage, match=r"WEBP of 16383 x 5400 pixels, which takes 1\.9 GB .* 60 megapixels"):
+        read_photo(webp)
+
+
+@pytest.mark.parametrize(("kind", "mode", "num_bytes"), [("JPEG", "RGB", 10**8), ("TIFF", "RGB", 600 * 10**6)])
+def test_photographs_of_100_megapixels_fit_the_budget(kind: str, mode: str, num_bytes: int) -> None:
+    """A budget that keeps bombs out may keep cameras out as well."""
+    picture = Image.new(mode, (1, 1))
+    picture.format, picture._size = kind, (11_656, 8742)
+    limits.check_cost(picture, num_bytes, "a photograph", is_turned=kind == "JPEG")
+    with pytest.raises(UnreadableImage, match="GB of memory"):
+        limits.check_cost(picture, 900 * 10**6, "a photograph", is_turned=True)
+
+
+def test_one_picture_is_decoded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three small files at once took 6.4 GB."""
+    inside, most = [], []
+    load = ImageFile.ImageFile.load
+
+    def count(self: ImageFile.ImageFile) -> object:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.02)
+        loaded = load(self)
+        inside.pop()
+        return loaded
+
+    monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.load", count)
+    data = encoded(colours(), "JPEG")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read_photo, [data] * 4))
+    assert max(most) == 1
+
+
+def test_a_photograph_keeps_no_decoder_and_no_file() -> None:
+    """A WebP's decoder has two canvases, so an open edit took three times the photograph's memory."""
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
+        assert type(read_photo(encoded(colours(), kind)).image) is Image.Image
+
+
+@pytest.mark.parametrize("words", ["out of memory error when reading image file", "Memory allocation failed"])
+def test_decoders_that_say_in_words_that_memory_ran_short(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A good photograph was called damaged where the machine was too small."""
+    monkeypatch.setattr(
+        "PIL.PngImagePlugin.PngImageFile.load_prepare", lambda self: (_ for _ in ()).throw(OSError(words))
+    )
+    with pytest.raises(UnreadableImage, match="more memory than is free"):
+        read_photo(encoded(colours(), "PNG"))

@@ -54,7 +54,7 @@ def test_pictures_that_are_no_map_get_a_sentence(tmp_path: Path) -> None:
         ("red.png", "has colours", InvalidInput),
         ("clear.png", "transparent", InvalidInput),
         ("text.png", "not an image", UnreadableImage),
-        ("none.png", "cannot be read", UnreadableImage),
+        ("none.png", "no file", UnreadableImage),
     ):
         with pytest.raises(error, match=words):
             read_map(tmp_path / name)

@@ -11,6 +11,7 @@ Legend: linear light is relative to diffuse white, which is 1.
 from __future__ import annotations
 
 import math
+from functools import cache
 from io import BytesIO
 
 import numpy as np
@@ -124,6 +125,10 @@ def _convert(image: Image.Image, curve: float | None, chromaticities: Chromatici
         return
     brightest = np.array(image.getextrema()).max()
     peak = float(_linear(np.full((1, 3), brightest, np.uint8), curve).max())
+    if curve != HLG and peak <= 1 and np.abs(to_srgb - np.eye(3)).max() < 0.005:  # each channel alone
+        codes = _encoded(_linear(np.arange(256, dtype=np.uint8), curve))
+        image.paste(image.point(codes.tolist() * 3))
+        return
     rows = max(1, _PIXELS // image.width)
     for top in range(0, image.height, rows):
         box = (0, top, image.width, min(top + rows, image.height))
@@ -156,8 +161,14 @@ def _linear(codes: np.ndarray, curve: float | None) -> np.ndarray:
 
 def _encoded(light: np.ndarray) -> np.ndarray:
     """Linear light to sRGB codes, uint8; what no screen of sRGB can show is clipped."""
-    light = light.clip(0, 1)
-    signal = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** np.float32(1 / 2.4) - 0.055)
+    return _codes_of_light()[np.rint(light.clip(0, 1) * 65535).astype(np.uint16)]
+
+
+@cache
+def _codes_of_light() -> np.ndarray:
+    """The sRGB code, uint8, of each 65535th of linear light: a step of these is at most .05 of a code."""
+    light = np.arange(65536) / 65535
+    signal = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.rint(signal * 255).astype(np.uint8)
 
 

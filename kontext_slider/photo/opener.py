@@ -1,7 +1,7 @@
 """Opens picture files: those that Pillow reads and HEIF without decoding them, raw photographs through rawpy.
 
 Pillow's limit of size is a module global and its warning filter is shared by all threads, so neither is used here: the
-caller checks the size of what it gets before it decodes. Raw photographs (DNG, NEF, CR2, CR3, ARW, ORF, RW2, RAF, PEF
+caller checks what it gets before it decodes (`limits.py`). Raw photographs (DNG, NEF, CR2, CR3, ARW, ORF, RW2, RAF, PEF
 and more) are recognised by content; most are TIFF files whose first image is a thumbnail.
 Sources: TIFF 6.0, Digital Negative Specification 1.7.
 """
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import importlib
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
@@ -19,6 +17,7 @@ import pillow_heif
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..errors import UnreadableImage
+from .limits import check_pixels
 
 _COMMON = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "GIF")
 RAW_SUFFIXES = (
@@ -48,35 +47,6 @@ def open_unlimited(content: bytes) -> ImageFile.ImageFile:
     raise UnidentifiedImageError("No plugin knows the format.")
 
 
-@contextmanager
-def named_errors(name: str, max_pixels: int) -> Iterator[None]:
-    """What goes wrong inside becomes UnreadableImage with a sentence about `name`."""
-    try:
-        yield
-    except UnreadableImage:
-        raise
-    except MemoryError as error:
-        raise UnreadableImage(
-            f"{name} needs more memory than is free. Close other programs, or scale it down, and try again."
-        ) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImage(too_large(name, max_pixels)) from error
-    except UnidentifiedImageError as error:
-        raise UnreadableImage(
-            f"{name} is not an image that can be read here. Save it as PNG, JPEG or WebP and try again."
-        ) from error
-    except Exception as error:  # a broken file can raise anything from inside the decoders
-        reason = f" ({error})" if str(error).strip() else ""
-        raise UnreadableImage(
-            f"{name} is damaged or incomplete{reason}. Save or download it again and retry."
-        ) from error
-
-
-def too_large(name: str, max_pixels: int) -> str:
-    """The sentence for a picture of more than `max_pixels`."""
-    return f"{name} has more than {max_pixels // 1_000_000} megapixels. Scale it down and try again."
-
-
 def is_raw(content: bytes, filename: str = "") -> bool:
     """Whether a file holds a camera's sensor data. `filename` helps with the few that look like a common TIFF."""
     if content.startswith(_MAGIC) or content[4:12] == b"ftypcrx " or content[8:10] == b"CR" and content[:4] in _TIFF:
@@ -89,11 +59,11 @@ def is_raw(content: bytes, filename: str = "") -> bool:
     return has_sensor_data or is_thumbnail_first or filename.lower().endswith(RAW_SUFFIXES)
 
 
-def develop(content: bytes, name: str, max_pixels: int) -> Image.Image:
+def develop(content: bytes, name: str) -> Image.Image:
     """The photograph as the camera meant it: its white balance, upright, RGB in sRGB.
 
-    Raises UnreadableImage, which begins with `name`, without the package rawpy, above `max_pixels`, and for a file that
-    cannot be developed.
+    Raises UnreadableImage, which begins with `name`, without the package rawpy, for too many pixels, also for the bytes
+    that are there, and for a file that cannot be developed.
     """
     try:
         rawpy: Any = importlib.import_module("rawpy")
@@ -105,8 +75,10 @@ def develop(content: bytes, name: str, max_pixels: int) -> Image.Image:
     raw = rawpy.RawPy()
     try:
         raw.open_buffer(BytesIO(content))  # reads the tags, decodes nothing
-        if raw.sizes.width * raw.sizes.height > max_pixels:
-            raise UnreadableImage(too_large(name, max_pixels))
+        num_pixels = raw.sizes.raw_width * raw.sizes.raw_height
+        check_pixels(num_pixels, name)
+        if num_pixels > 1e6 and 8 * len(content) < num_pixels:  # no camera writes less than a bit for a pixel
+            raise UnreadableImage(f"{name} is too short for its {num_pixels / 1e6:.0f} megapixels. Copy it again.")
         raw.unpack()
         pixels = raw.postprocess(use_camera_wb=True, output_color=rawpy.ColorSpace.sRGB, gamma=(2.4, 12.92))
     except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
