@@ -47,10 +47,12 @@ class FullSize:
         """The transfer from the source to `frame`, the identity at strength 0."""
         return self._fit(strength, frame)[0]
 
-    def masked(self, frames: Mapping[float, Image.Image], strength_map: np.ndarray) -> Image.Image:
+    def masked(
+        self, frames: Mapping[float, Image.Image], strength_map: np.ndarray, width: int | None = None
+    ) -> Image.Image:
         """The edit with a strength for every pixel, linear between `frames` (by strength). See `transfer.apply`."""
         transfers = {strength: self._fit(strength, frame)[0] for strength, frame in frames.items()}
-        return apply(transfers, self.photo.image, strength_map)
+        return apply(transfers, self._photograph(width), strength_map)
 
     def facts(self, strength: float, frame: Image.Image) -> dict[str, Any]:
         """What a saved picture says of its size, as JSON values: `size`, `edited_at` (width, height in pixels); where a

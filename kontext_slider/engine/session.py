@@ -142,14 +142,14 @@ class EditSession:
 
         strength: one number in [0, 1] (to 1.5 where the session extrapolates), or a strength map: an array (H, W) of
             such numbers, of any size, stretched over the photograph. 0 is the photograph itself, to the last bit.
-        width: for one strength, a picture at most so many pixels wide, as for an animation.
+        width: a picture at most so many pixels wide, as for an animation.
 
         The frame is the one of `render`, and `transfer.py` carries it over; a map takes the frames of a grid of eleven
         strengths that it needs. A newer request of this session does not take its place. Raises InvalidInput and
         SessionClosed.
         """
         if isinstance(strength, np.ndarray):
-            return self._masked_picture(strength, on_step)
+            return self._masked_picture(strength, on_step, width)
         strength = self._check_strength(strength)
         return self._full_size.picture(strength, self._frame_for_picture(strength, on_step), width)
 
@@ -243,12 +243,12 @@ class EditSession:
         self._check_open()
         return self.source if strength == 0 else self._frame(strength, True, self._check_open, on_step)
 
-    def _masked_picture(self, strength_map: np.ndarray, on_step: OnStep | None) -> Image.Image:
+    def _masked_picture(self, strength_map: np.ndarray, on_step: OnStep | None, width: int | None) -> Image.Image:
         self._check_open()
         nodes = nodes_of(strength_map, self._highest)
         frames = {0.0: self.source} if nodes[0] == 0 else {}
         frames |= dict(self.frames([node for node in nodes if node > 0], on_step))
-        return self._full_size.masked(frames, strength_map)
+        return self._full_size.masked(frames, strength_map, width)
 
     def _newest(self, strength: float) -> Callable[[], None]:
         """Take the place of any older request; what is returned raises once a newer one takes this one's."""

@@ -16,17 +16,20 @@ from queue import SimpleQueue
 from typing import Any
 
 import gradio as gr
+import numpy as np
 from gradio.utils import get_upload_folder, is_in_or_equal
 from pydantic import Field, ValidationError
 
 from ..edit import check_strength
 from ..engine import grid
 from ..errors import InvalidInput, KontextSliderError, SessionClosed, Superseded, UnreadableImage
+from ..metadata import unpack_map
 from .components import Busy, EditInputs, describe, notice
 from .folder import needs_room
 from .open_edit import SCREEN_SIDE, OnStep, OpenEdit
 
 MESSAGE_SECONDS = 0.15  # at most one message to the browser in this time
+MAX_MAP_LETTERS = 400_000  # of a strength map from a browser: 512 x 512 bytes that nothing compresses have 350 000
 OUTPUTS = ("canvas", "notice", "nearest", "note", "download")  # the widgets of a message, in order
 Message = tuple[Any, ...]
 
@@ -113,6 +116,20 @@ def position(values: dict[str, Any]) -> tuple[int, float]:
     if not isinstance(edit, int):
         raise InvalidInput("The browser names no edit: press Edit.")
     return edit, round(check_strength(values.get("strength")), 4)
+
+
+def strength_map(values: dict[str, Any]) -> np.ndarray | None:
+    """The painted map of a browser, (h, w) float32 in [0, 1], the share of the strength at every place of the
+    photograph; None for none. Raises InvalidInput."""
+    text = values.get("strength_map")
+    if text is None:
+        return None
+    if not isinstance(text, str) or len(text) > MAX_MAP_LETTERS:
+        raise InvalidInput("The painted strength is no grey picture of at most 512 pixels a side: remove the paint.")
+    try:
+        return unpack_map(text)
+    except InvalidInput as error:
+        raise InvalidInput("The painted strength cannot be read: undo the last stroke, or remove the paint.") from error
 
 
 def box_of(values: dict[str, Any], size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 from PIL import Image
 
-from ..edit import check_num_frames
+from ..edit import MAX_STRENGTH, check_num_frames
 from ..engine import grid
+from ..engine.full_size import nodes_of
 from ..errors import InvalidInput, KontextSliderError
 from ..export import save_sweep
-from ..metadata import describe, read_metadata
+from ..metadata import describe, pack_map, read_metadata
 from ..picture_file import JPEG_QUALITY, picture_name, save_picture
 from . import messages
 from .components import Busy, note, notice
@@ -43,17 +45,22 @@ START_DOWNLOAD = """() => {
   };
   press(50);
 }"""
-# The first input of a save: what stands on the slider at the moment of the press, which the canvas has in its dataset.
-READ_SLIDER = """(...values) => {
-  const { edit, strength } = document.querySelector('#filmstrip .stage').dataset;
-  return [{ edit: Number(edit || 0), strength: Number(strength) }, ...values.slice(1, %d)];
+# The first input of a save: what stands on the slider at the moment of the press, which the canvas has in its dataset,
+# and the map that was painted (brush.js).
+READ_SLIDER = """async (...values) => {
+  const stage = document.querySelector('#filmstrip .stage');
+  const { edit, strength } = stage.dataset;
+  const painted = stage.strengthMap && (await stage.strengthMap());
+  const place = { edit: Number(edit || 0), strength: Number(strength), ...(painted && { strength_map: painted }) };
+  return [place, ...values.slice(1, %d)];
 }"""
 
 
 class Saving:
     """The save handlers. `origin`: model, slider and speed by name, for the files' metadata.
 
-    place: what stands on the slider: {"edit": int, "strength": float}.
+    place: what stands on the slider: {"edit": int, "strength": float}, and where the strength is painted,
+        "strength_map": str, as `metadata.pack_map` makes it.
     """
 
     def __init__(self, handlers: Handlers, **origin: str | None) -> None:
@@ -82,6 +89,7 @@ class Saving:
             if not isinstance(place, dict) or not place.get("edit"):
                 raise InvalidInput("There is nothing to save yet; press Edit first.")
             serial, strength = messages.position(place)
+            share = messages.strength_map(place)
             edit = self.handlers.find(str(request.session_hash), serial)
             if edit is None:
                 raise InvalidInput("This edit is no longer open; press Edit to render it again.")
@@ -89,42 +97,54 @@ class Saving:
             yield message(notice=notice(str(error)), download=messages.no_download())
             return
         yield message(notice=edit.remark, note=note(edit.sizes), download=messages.no_download())
-        yield from messages.report(edit, write(edit, strength))
+        yield from messages.report(edit, write(edit, strength, share))
 
-    def _write_picture(self, suffix: str, options: dict[str, Any], edit: OpenEdit, strength: float) -> Iterator[Any]:
+    def _write_picture(
+        self, suffix: str, options: dict[str, Any], edit: OpenEdit, strength: float, share: np.ndarray | None
+    ) -> Iterator[Any]:
         """Renders first what is missing, as a frame of the strip does: a later move of the slider cannot end it."""
-        yield from messages.render(partial(edit.fill, strength), f"Strength {strength:.2f}")
+        yield from _fill(edit, strength, share)
         width, height = edit.session.photo.image.size
         yield Busy(text=f"Writing the {PICTURE_FORMATS[suffix]}, {width} x {height}")
-        path, left_out, warning = write_picture(edit.session, edit.folder, strength, suffix, self.origin, **options)
-        saved = f"Saved {width} x {height} at strength {strength:.2f}."
+        path, left_out, warning = write_picture(
+            edit.session, edit.folder, strength, suffix, self.origin, share, **options
+        )
+        saved = f"Saved {width} x {height} at strength {strength:.2f}{_painted(share)}."
         yield _saved(path, PICTURE_FORMATS[suffix], saved, left_out, warning)
 
-    def _write_sweep(self, suffix: str, num_frames: Any, width: int, edit: OpenEdit, _: float) -> Iterator[Any]:
+    def _write_sweep(
+        self, suffix: str, num_frames: Any, width: int, edit: OpenEdit, _: float, share: np.ndarray | None
+    ) -> Iterator[Any]:
         strengths = grid(check_num_frames(messages.whole(num_frames), MAX_FRAMES))
-        yield from messages.fill(edit, len(strengths))
+        yield from messages.fill(edit, len(strengths)) if share is None else _fill(edit, strengths[-1], share)
         results: list[tuple[Path, str]] = []
 
         def write(on_picture: OnStep) -> None:
             origin = self.origin
-            results.append(write_sweep(edit.session, edit.folder, strengths, suffix, width, origin, on_picture))
+            results.append(write_sweep(edit.session, edit.folder, strengths, suffix, width, origin, on_picture, share))
 
         yield from messages.render(write, f"Writing the {SWEEP_FORMATS[suffix]}", unit="picture")
         path, warning = results[0]
         columns, rows = read_metadata(path)["size"]
-        saved = f"Saved {len(strengths)} pictures of {columns} x {rows}."
+        saved = f"Saved {len(strengths)} pictures of {columns} x {rows}{_painted(share)}."
         yield _saved(path, SWEEP_FORMATS[suffix], saved, warning)
 
 
 def write_picture(
-    session: Any, folder: Path, strength: float, suffix: str, origin: Mapping[str, Any], **options: Any
+    session: Any,
+    folder: Path,
+    strength: float,
+    suffix: str,
+    origin: Mapping[str, Any],
+    share: np.ndarray | None = None,
+    **options: Any,
 ) -> tuple[Path, str, str]:
     """Write the picture at `strength`, at the photograph's own size, into `folder`. origin: more facts for its recipe;
-    options: those of `save_picture`.
+    share: (h, w) in [0, 1], of the strength, at every place, all of it without; options: those of `save_picture`.
 
     Returns the file, a sentence about metadata that was left out, and a warning, each "" if there is none.
     """
-    picture, facts = session.picture(strength), _facts(session, strength, origin)
+    picture, facts = session.picture(_shared(strength, share)), _facts(session, strength, origin, share)
     path = folder / picture_name(session.photo.name, session.instruction, strength, suffix)
     metadata = describe([strength], picture.size, session.photo.name, facts)
     left_out = save_picture(picture, path, metadata, photo=session.photo, **options)
@@ -139,24 +159,43 @@ def write_sweep(
     width: int,
     origin: Mapping[str, Any],
     on_picture: OnStep,
+    share: np.ndarray | None = None,
 ) -> tuple[Path, str]:
     """Write the pictures at `strengths`, at most `width` pixels wide (`FULL_SIZE`: the photograph's own), into one file
-    in `folder`. `on_picture` counts them. Returns the file and a warning, "" if there is none."""
-    facts = _facts(session, strengths[-1], origin)
+    in `folder`. `on_picture` counts them; `share` as in `write_picture`. Returns the file and a warning, "" if there
+    is none."""
+    facts = _facts(session, strengths[-1], origin, share)
     path = folder / f"{file_stem(session.instruction)}.{suffix}"
 
     def pictures() -> Iterator[tuple[float, Image.Image]]:
         for number, strength in enumerate(strengths):
             on_picture(number + 1, len(strengths))
-            yield strength, session.picture(strength, width=width or None)
+            yield strength, session.picture(_shared(strength, share), width=width or None)
 
     save_sweep(pictures(), path, strengths=strengths, source=session.photo.name, facts=facts)
     return path, facts.get("warning", "")
 
 
-def _facts(session: Any, strength: float, origin: Mapping[str, Any]) -> dict[str, Any]:
+def _shared(strength: float, share: np.ndarray | None) -> float | np.ndarray:
+    """What a session makes a picture at: one strength, or a strength for every place."""
+    return strength if share is None or strength == 0 else strength * share
+
+
+def _fill(edit: OpenEdit, strength: float, share: np.ndarray | None) -> Iterator[Busy]:
+    """Render the frames that the picture at `strength` is made of, and that of the strength itself."""
+    between = [] if share is None else nodes_of(strength * share, MAX_STRENGTH)
+    for needed in [strength, *between]:
+        yield from messages.render(partial(edit.fill, needed), f"Strength {needed:.2f}")
+
+
+def _painted(share: np.ndarray | None) -> str:
+    return "" if share is None else ", painted"
+
+
+def _facts(session: Any, strength: float, origin: Mapping[str, Any], share: np.ndarray | None) -> dict[str, Any]:
     """What a file tells of its edit; None for what is not known."""
-    return session.spec.facts() | dict(origin) | session.full_size_facts(strength)
+    facts = session.spec.facts() | dict(origin) | session.full_size_facts(strength)
+    return facts if share is None else facts | {"strength_map": pack_map(share)}
 
 
 def file_stem(instruction: str) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 from kontext_slider.edit import EditSpec, check_strength
 from kontext_slider.errors import InvalidInput, SessionClosed, Superseded
 from kontext_slider.images import ImageLike, Photo, read_photo, working_image
-from kontext_slider.transfer import Transfer
+from kontext_slider.transfer import Transfer, apply
 
 KNOWN = {
     "night": ["make it night", "turn day into night"],
@@ -78,11 +78,15 @@ class FakeSession:
         for strength in strengths:
             yield strength, self._render(strength, on_step, lambda: True)
 
-    def picture(self, strength: float, *, width: int | None = None) -> Image.Image:
-        """What `faded` makes of the photograph at its own size; renders the frame as the real session does."""
+    def picture(self, strength: float | np.ndarray, *, width: int | None = None) -> Image.Image:
+        """What `faded` makes of the photograph at its own size; renders the frame as the real session does. With a map
+        (of a photograph without transparency), the same with a strength for every pixel."""
         photograph = self.photo.image
         if width is not None and photograph.width > width:
             photograph = photograph.resize((width, round(photograph.height * width / photograph.width)))
+        if isinstance(strength, np.ndarray):
+            whole = {0.0: Transfer.identity(self.source.size), 1.0: Transfer.fit(self.source, faded(self.source, 1.0))}
+            return apply(whole, photograph, strength)
         if strength == 0:
             return photograph.copy()
         self._render(strength, None, lambda: True)

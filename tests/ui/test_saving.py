@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
 from PIL import Image
 
 from kontext_slider.errors import Superseded
 from kontext_slider.export import read_metadata
 from kontext_slider.images import read_image
+from kontext_slider.metadata import pack_map, strength_map
 from kontext_slider.ui import create_app
 from kontext_slider.ui.handlers import Handlers
 from kontext_slider.ui.saving import Saving, file_stem
@@ -22,11 +25,17 @@ from tests.ui.visitor import Message, Visitor, named
 
 
 class Saver(Visitor):
-    """A visitor who saves. `options` are those of `Saving`."""
+    """A visitor who saves. `options` are those of `Saving`. `painted`: the strength map as the browser sends it."""
+
+    painted: Any = None
 
     def __init__(self, handlers: Handlers, **options: str) -> None:
         super().__init__(handlers)
         self.saving = Saving(handlers, **{"model": "fake", **options})
+
+    def place(self, strength: Any, serial: int | None = None) -> dict[str, Any]:
+        painted = {} if self.painted is None else {"strength_map": self.painted}
+        return super().place(strength, serial) | painted
 
     def sweep(self, suffix: str = "gif", num_frames: int = 5, width: int = 1024) -> list[Message]:
         return list(named(self.saving.sweep(suffix)(self.place(1.0), num_frames, width, self.request)))
@@ -209,3 +218,52 @@ def test_a_sweep_is_made_of_full_size_pictures(visitor, tmp_path, suffix, width,
             file = io.BytesIO(archive.read(archive.namelist()[-2]))
     with Image.open(file) as saved:
         assert saved.size == size
+
+
+def left_half() -> np.ndarray:
+    """The share of the strength, (H, W): all of it on the left, none on the right."""
+    return np.repeat([[1.0, 0.0]], 3, axis=0).repeat(2, axis=1)
+
+
+def test_a_painted_picture_is_saved_as_it_is_seen(visitor, engine, photograph):
+    """What a visitor has painted was on the screen and not in the file, or not in its recipe."""
+    visitor.edit(photograph)
+    visitor.painted = pack_map(left_half())
+    messages = visitor.picture(0.6, "png")
+    path = saved_file(messages)
+    with Image.open(path) as saved:
+        expected = visitor.opened.session.picture(0.6 * left_half())
+        assert np.array_equal(np.asarray(saved), np.asarray(expected))
+    assert np.array_equal(strength_map(read_metadata(path)), left_half())
+    assert "strength 0.60, painted" in saved_note(messages)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "mp4", "zip"])
+def test_a_sweep_carries_the_map(visitor, photograph, suffix):
+    """An animation whose pictures grow all over, though a half was painted."""
+    visitor.edit(photograph, num_frames=3)
+    visitor.painted = pack_map(left_half())
+    path = saved_file(visitor.sweep(suffix, num_frames=3))
+    assert np.array_equal(strength_map(read_metadata(path)), left_half())
+    if suffix == "zip":
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".png")]
+            pictures = [np.asarray(read_image(io.BytesIO(archive.read(name)))) for name in names]
+        session = visitor.opened.session
+        for strength, picture in zip([0, 0.5, 1.0], pictures, strict=True):
+            assert np.array_equal(picture, np.asarray(session.picture(strength * left_half())))
+
+
+@pytest.mark.parametrize("painted", [5, "", "no picture", "x" * 500_000, "large", "colour"])
+@pytest.mark.parametrize("kind", ["picture", "sweep"])
+def test_a_map_that_is_none_is_refused_with_a_sentence(visitor, photograph, painted, kind):
+    """A browser may send anything: what is huge, cannot be read, or is no map."""
+    sizes = {"large": ("L", (513, 10)), "colour": ("RGB", (10, 10))}
+    visitor.edit(photograph)
+    visitor.painted = painted
+    if painted in sizes:
+        buffer = io.BytesIO()
+        Image.new(*sizes[painted]).save(buffer, "PNG")
+        visitor.painted = base64.b64encode(buffer.getvalue()).decode()
+    [message] = visitor.picture(1.0) if kind == "picture" else visitor.sweep()
+    assert "The painted strength" in message.notice and message.download["visible"] is False
