@@ -61,3 +61,25 @@ function coverLinear(coverage, { x, y, angle, length }) {
 function coverRadial(coverage, { x, y, radius, softness }) {
   coverAll(coverage, (column, row) => falloff(Math.hypot(column - x, row - y), radius, softness));
 }
+
+// The gradient of the brush's settings: its place and size as shares of the photograph's sides and of the longer side.
+function coverGradient(coverage, { shape, x, y, angle, size, softness }) {
+  const middle = { x: x * coverage.width, y: y * coverage.height };
+  const length = size * Math.max(coverage.width, coverage.height);
+  if (shape === "linear") coverLinear(coverage, { ...middle, angle, length });
+  else coverRadial(coverage, { ...middle, radius: length / 2, softness });
+}
+
+// The places of dabs along a straight line: every `spacing` pixels, the first one `ahead` pixels from its start.
+// {dabs, ahead}: where the next line goes on.
+function dabsAlong(from, to, spacing, ahead) {
+  const length = Math.hypot(to.x - from.x, to.y - from.y);
+  const dabs = [];
+  let at = ahead;
+  for (; at <= length; at += spacing) {
+    const part = length > 0 ? at / length : 1;
+    const between = (name) => from[name] + part * (to[name] - from[name]);
+    dabs.push({ x: between("x"), y: between("y"), pressure: between("pressure") });
+  }
+  return { dabs, ahead: at - length };
+}

@@ -32,6 +32,7 @@ const position = () => strength; // the strength at the slider
 const picture = new Picture(find(".picture"), {
   askTile: (box) => trigger("tile", { edit: edit, box: box }),
   onPlace: () => tell("place"),
+  onPhotograph: () => tell("photograph"),
 });
 const strip = new Strip(find(".strip"), find(".ticks"), move);
 const number = new StrengthInput(find(".number"), scale, { move, say: sayConnection });
@@ -39,7 +40,7 @@ const tools = new Toolbar(find(".tools"), find(".panels"));
 stage.picture = picture; // for extensions and tests
 
 // Events of the stage, for tools: "edit" (a new edit begins) and "message" with the server's value, "shown" after every
-// change of what is seen, "place" when the picture is zoomed, moved or another size.
+// change of what is seen, "photograph" when that of the newest edit is about to be drawn, "place" when the picture is zoomed, moved or another size.
 const tell = (name, detail) => stage.dispatchEvent(new CustomEvent(name, { detail }));
 
 // ---- drawing
@@ -55,7 +56,8 @@ function nearest(strength) {
   return best;
 }
 
-function describe(frame, text = "Strength " + rounded(position())) {
+function describe(frame, strength = "Strength " + rounded(position())) {
+  const text = strength + (picture.isPainted ? " · painted" : "");
   if (picture.isDrawn && position() === 0) return text + " · the untouched picture";
   if (picture.isDrawn) return text + (finished(position()) ? "" : " · interpolated");
   if (frame === null) return text + ", no frame yet";

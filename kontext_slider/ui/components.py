@@ -39,6 +39,16 @@ CANVAS_SCRIPTS = (
     "tools.js",
     "canvas.js",
     "compare.js",
+    "brush_shapes.js",
+    "strength_map.js",
+    "strength_map_file.js",
+    "edge_aware.js",
+    "brush_maps.js",
+    "brush_marks.js",
+    "brush_drawing.js",
+    "brush_panel.js",
+    "brush_pointer.js",
+    "brush.js",
 )
 UPLOAD = """<label class="drop">
   <input type="file" aria-label="Photograph">

@@ -213,7 +213,7 @@ def launch_options(
         "app_kwargs": {"middleware": gates},
         "mcp_server": mcp,
         "theme": theme(),
-        "css": asset("page.css"),
+        "css": asset("page.css") + asset("brush.css"),
         "max_file_size": MAX_UPLOAD,
         "show_error": True,
         "run_history": False,

@@ -16,17 +16,20 @@ class Picture {
   #place = WHOLE;
   #askTile;
   #onPlace;
+  #onPhotograph;
+  #isPainted = false; // there is a strength map
+  #showsMap = false;
   #tileTimer = 0;
   #tileUrl = ""; // of the tile that is shown or on its way
   #gestures;
   #isDue = false; // a draw is due with the next animation frame
 
   // askTile([left, top, right, bottom]) asks the server for a part of the photograph. onPlace() is called when the
-  // photograph's place on the screen changes.
-  constructor(holder, { askTile, onPlace = () => {} }) {
+  // photograph's place on the screen changes, onPhotograph() when that of a new edit is about to be drawn.
+  constructor(holder, { askTile, onPlace = () => {}, onPhotograph = () => {} }) {
     this.#holder = holder;
     this.#askTile = askTile;
-    this.#onPlace = onPlace;
+    [this.#onPlace, this.#onPhotograph] = [onPlace, onPhotograph];
     this.#canvas.tabIndex = 0;
     this.#canvas.setAttribute("role", "img");
     this.#view = makeTransferView(this.#canvas);
@@ -61,6 +64,32 @@ class Picture {
     return this.#gestures;
   }
 
+  get canvas() {
+    return this.#canvas;
+  }
+
+  get isPainted() {
+    return this.#isPainted;
+  }
+
+  // The place of the photograph, [0, 1] within it, at a place of the screen, and the other way round.
+  placeAt(x, y) {
+    const { left, top, width, height } = this.#canvas.getBoundingClientRect();
+    const canvas = this.#view.canvasSize;
+    const pixel = [((x - left) * canvas.width) / width, ((y - top) * canvas.height) / height];
+    return photographAt(this.#place, pixel, canvas, this.#view.photographSize);
+  }
+
+  screenAt(x, y) {
+    const box = this.#canvas.getBoundingClientRect();
+    const canvas = this.#view.canvasSize;
+    const { left, top, width, height } = rectangleOf(this.#place, canvas, this.#view.photographSize);
+    return [
+      box.left + ((left + x * width) * box.width) / canvas.width,
+      box.top + ((top + y * height) * box.height) / canvas.height,
+    ];
+  }
+
   // What is drawn of the edit: {show: "edit", "source" or "difference", split}, see the view's draw.
   look(options) {
     this.#look = options;
@@ -69,6 +98,7 @@ class Picture {
 
   // A map of shares of the strength, or null (the view's setStrengthMap).
   setStrengthMap(map) {
+    this.#isPainted = map !== null;
     this.#view.setStrengthMap(map);
     this.#draw();
   }
@@ -77,6 +107,20 @@ class Picture {
   updateStrengthMap(...part) {
     this.#view.updateStrengthMap(...part);
     this.#draw();
+  }
+
+  // Whether the map itself is seen over the picture.
+  showMap(isOn) {
+    this.#showsMap = isOn;
+    this.#draw();
+  }
+
+  // The photograph's pixels in another size: {width, height, data: RGBA bytes}.
+  photographPixels({ width, height }) {
+    const context = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
+    context.imageSmoothingQuality = "high";
+    context.drawImage(this.#photograph.image, 0, 0, width, height);
+    return context.getImageData(0, 0, width, height);
   }
 
   // A new edit. What is drawn stays until the new one can be.
@@ -154,6 +198,7 @@ class Picture {
     const before = this.#view.photographSize;
     const isSameSize = before !== null && before.width === size.width && before.height === size.height;
     this.#view.setPhotograph(image, size);
+    this.#onPhotograph();
     this.#canvas.style.aspectRatio = size.width + " / " + size.height;
     this.#gestures.set(isSameSize ? this.#place : WHOLE);
   }
@@ -169,7 +214,8 @@ class Picture {
     this.#isDue = true;
     requestAnimationFrame(() => {
       this.#isDue = false;
-      if (this.isDrawn) this.#view.draw({ strength: this.#strength, ...this.#look, ...this.#place });
+      const look = { ...this.#look, showsMap: this.#showsMap };
+      if (this.isDrawn) this.#view.draw({ strength: this.#strength, ...look, ...this.#place });
     });
   }
 

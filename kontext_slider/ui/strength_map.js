@@ -1,7 +1,7 @@
 // How much of the slider's strength every place of the photograph gets: a map of bytes that is painted. Pure: no page.
 // Sizes are in pixels; 255 is the whole strength. A change can be undone.
 const MAP_SIDE = 512; // pixels of the longer side, at most
-const WHOLE = 255;
+const WHOLE_SHARE = 255;
 const UNDO_BYTES = 16e6; // of all changes that can be undone or redone; the oldest go first
 
 // {width, height} of the map of a photograph; not finer than the photograph.
@@ -44,7 +44,11 @@ class StrengthMap {
   #change = null; // that is under way: {data, isPainted} as before it, `base` that it starts from, coverage, target
 
   constructor({ width, height }) {
-    Object.assign(this, { width, height, data: new Uint8Array(width * height).fill(WHOLE) });
+    Object.assign(this, { width, height, data: new Uint8Array(width * height).fill(WHOLE_SHARE) });
+  }
+
+  get isTouched() {
+    return this.isPainted || this.canUndo || this.canRedo;
   }
 
   get canUndo() {
@@ -108,12 +112,12 @@ class StrengthMap {
   }
 
   invert() {
-    this.#replace((share) => WHOLE - share);
+    this.#replace((share) => WHOLE_SHARE - share);
   }
 
   // As if nothing had been painted.
   clear() {
-    this.#replace(() => WHOLE, false);
+    this.#replace(() => WHOLE_SHARE, false);
   }
 
   // Both return whether there was anything to be done.

@@ -103,6 +103,9 @@ void main() {
 #ifdef DIFFERENCE
   edited = heat(abs(edited - source));
 #endif
+#ifdef SHOWN_MAP
+  edited = mix(edited, vec3(0.9, 0.1, 0.15), 0.6 * textureLod(strengthMap, at, 0.0).r);
+#endif
   float inside = float(all(equal(at, exact)));
   colour = vec4(pixel.x < split ? source : edited, 1.0) * inside;
 }`;
@@ -124,8 +127,8 @@ function compileShader(gl, program, kind, source) {
   return shader;
 }
 
-// A program of a fragment shader with the given variants ("TILE", "STRENGTH_MAP", "DETAIL", "DIFFERENCE", "MIXED",
-// "COLUMNS"), and its uniforms by name.
+// A program of a fragment shader with the given variants ("TILE", "STRENGTH_MAP", "DETAIL", "DIFFERENCE",
+// "SHOWN_MAP", "MIXED", "COLUMNS"), and its uniforms by name.
 function shaderProgram(gl, source, variants = []) {
   const program = gl.createProgram();
   const defines = variants.map((name) => `#define ${name}\n`).join("") + heatDefines();

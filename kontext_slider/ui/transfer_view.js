@@ -1,6 +1,6 @@
 // The picture on a canvas: the photograph with its edit at any strength, drawn by WebGL2 (transfer_shader.js).
 // Sizes are in pixels; places within the photograph in [0, 1] from its upper left corner.
-const AT_REST = { strength: 1, zoom: "fit", centre: [0.5, 0.5], split: null, show: "edit" };
+const AT_REST = { strength: 1, zoom: "fit", centre: [0.5, 0.5], split: null, show: "edit", showsMap: false };
 
 // Mipmaps are soft: half a level less comes 1 to 4 dB nearer to a Lanczos reduction (3 photographs, to .3 to .85).
 const SHARPER = 0.5;
@@ -96,7 +96,7 @@ class TransferView {
   }
 
   // Draw now. zoom, centre: see view_place.js. show: "edit", "source", or "difference" as a heat map. split: column of
-  // the canvas, 0 to 1, left of which is the untouched photograph; null: none.
+  // the canvas, 0 to 1, left of which is the untouched photograph; null: none. showsMap: the strength map in red.
   draw(options) {
     this.#drawn = { ...AT_REST, ...options };
     const { width, height } = this.#canvas;
@@ -246,6 +246,7 @@ class TransferView {
       STRENGTH_MAP: this.#map,
       DETAIL: this.#layers.detail,
       DIFFERENCE: options.show === "difference",
+      SHOWN_MAP: this.#map && options.showsMap,
     };
     return Object.keys(wanted).filter((name) => wanted[name]);
   }

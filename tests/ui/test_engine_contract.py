@@ -88,7 +88,9 @@ def test_a_picture_has_the_photographs_own_size(session):
     half = np.repeat([[0.0, 0.6]], 4, axis=0).repeat(5, axis=1)
     masked = session.picture(half)
     assert same(masked.crop((0, 0, 100, 240)), session.photo.image.crop((0, 0, 100, 240)))
-    assert same(session.picture(half, width=160).crop((0, 0, 50, 120)), session.picture(0, width=160).crop((0, 0, 50, 120)))
+    assert same(
+        session.picture(half, width=160).crop((0, 0, 50, 120)), session.picture(0, width=160).crop((0, 0, 50, 120))
+    )
     edited = np.asarray(masked.crop((220, 0, 320, 240)), dtype=int)
     assert np.abs(edited - np.asarray(session.picture(0.6).crop((220, 0, 320, 240)))).max() <= 2
     facts = session.full_size_facts(0.5)
