@@ -248,7 +248,7 @@ def test_a_sweep_carries_the_map(visitor, photograph, suffix):
     if suffix == "zip":
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".png")]
-            pictures = [np.asarray(read_image(io.BytesIO(archive.read(name)))) for name in names]
+            pictures = [np.asarray(read_image(archive.read(name))) for name in names]
         session = visitor.opened.session
         for strength, picture in zip([0, 0.5, 1.0], pictures, strict=True):
             assert np.array_equal(picture, np.asarray(session.picture(strength * left_half())))
