@@ -118,7 +118,7 @@ class Brush {
     else if (name === "softness") this.#softnesses[shape] = limited(value, 0, 1);
     else this.#settings[name] = value;
     const isOfGradient = !["shape", "showsMap", "followsEdges"].includes(name);
-    if (name === "shape") this.#isAdjusting = false;
+    if (name === "shape") (this.#isAdjusting = false), this.#drawing.hide();
     if (this.#isAdjusting && isOfGradient) this.#place();
     this.#update();
     if (name === "size" || name === "softness") this.#drawing.showSize();

@@ -4,22 +4,26 @@ const [LEAST_SIZE, MOST_SIZE] = [0.01, 2.5];
 const SIZE_STEPS = 100; // of the slider: equal steps are equal ratios
 const SHAPES = { brush: "Brush", linear: "Linear", radial: "Radial" };
 const TOGGLES = {
-  followsEdges: ["Follow edges", "A stroke stays on what lies under the middle of the brush"],
-  showsMap: ["Show map", "Show in red what is painted (O)"],
+  followsEdges: ["Edges", "Follow edges: a stroke stays on what lies under the middle of the brush"],
+  showsMap: ["Map", "Show the map: in red what is painted (O)"],
 };
 const GRADIENTS = ["linear", "radial"];
 const MODES = { paint: "Paint", erase: "Erase" };
+const arrow = (path) =>
+  `<svg viewBox="0 0 16 16" width="16" height="16" fill="none" stroke="currentColor" stroke-width="1.6"
+    stroke-linecap="round" stroke-linejoin="round" aria-hidden="true"><path d="${path}"></path></svg>`;
+const ICONS = { undo: arrow("M6 3 2.5 6.5 6 10M3 6.5h6.5a3.5 3.5 0 0 1 0 7H7"), redo: arrow("M10 3l3.5 3.5L10 10M13 6.5H6.5a3.5 3.5 0 0 0 0 7H9") };
 const COMMANDS = {
-  place: ["Place", "Put a gradient here; afterwards the sliders move it"],
-  undo: ["Undo", "Ctrl+Z"],
-  redo: ["Redo", "Ctrl+Shift+Z"],
-  fill: ["Fill", "The whole picture gets the amount; with Erase, nothing of the edit"],
-  invert: ["Invert", "Swap what is edited and what is not"],
-  clear: ["Clear", "Remove all paint: the edit is everywhere again"],
+  place: ["Place", "Place a gradient: afterwards the sliders move it"],
+  undo: ["Undo", "Undo (Ctrl+Z)"],
+  redo: ["Redo", "Redo (Ctrl+Shift+Z)"],
+  fill: ["Fill", "Fill: the whole picture gets the amount; with Erase, nothing of the edit"],
+  invert: ["Invert", "Invert: swap what is edited and what is not"],
+  clear: ["Clear", "Clear all paint: the edit is everywhere again"],
 };
 const percent = (share) => Math.round(100 * share) + " %";
-const DIRECTIONS = ["right", "down right", "down", "down left", "left", "up left", "up", "up right"];
-const directionText = (angle) => (angle % 45 === 0 ? "fades " + DIRECTIONS[(angle / 45) % 8] : "fades at " + angle + "°");
+const ARROWS = ["→", "↘", "↓", "↙", "←", "↖", "↑", "↗"];
+const directionText = (angle) => ARROWS[Math.round(angle / 45) % 8] + " " + Math.round(angle) + "°";
 const HINTS = {
   brush: "The first stroke paints the edit onto the untouched picture; the first Erase takes it from the whole edit.",
   linear: "Drag from where the edit is to where it ends.",
@@ -52,11 +56,12 @@ class BrushPanel {
     const [shapes, modes] = [this.#choice("Shape", "shape", SHAPES), this.#choice("Mode", "mode", MODES)];
     const commands = this.#group("Commands", "commands");
     for (const [name, [label, title]] of Object.entries(COMMANDS))
-      this.#button(commands, { command: name }, label, () => press(name)).title = title;
+      this.#button(commands, { command: name }, label, () => press(name), title);
     for (const [name, [label, title]] of Object.entries(TOGGLES)) {
       const isOn = () => this.#find("toggle", name).getAttribute("aria-pressed") === "true";
-      this.#button(commands, { toggle: name }, label, () => set(name, !isOn())).title = title;
+      this.#button(commands, { toggle: name }, label, () => set(name, !isOn()), title);
     }
+    for (const [name, icon] of Object.entries(ICONS)) commands.querySelector(`[data-command=${name}]`).innerHTML = icon;
     const sliders = this.#group("Settings", "sliders");
     for (const name of Object.keys(BRUSH_SLIDERS)) this.#slider(sliders, name);
     this.#hint.className = "hint";
@@ -90,9 +95,10 @@ class BrushPanel {
     return group;
   }
 
-  #button(group, data, text, press) {
+  #button(group, data, text, press, title = "") {
     const button = group.appendChild(document.createElement("button"));
-    Object.assign(button, { type: "button", textContent: text });
+    Object.assign(button, { type: "button", textContent: text, title });
+    button.setAttribute("aria-label", title.split(":")[0].split(" (")[0] || text);
     Object.assign(button.dataset, data);
     button.addEventListener("click", press);
     return button;

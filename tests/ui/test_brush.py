@@ -100,7 +100,7 @@ def test_a_stroke_changes_the_picture_where_it_is_painted_and_nowhere_else(paint
     away[:, :-1] &= share[:, 1:] == 0
     assert np.abs(painter.shown() - untouched)[away].max() <= 2
     painter.check_the_picture()
-    assert "Strength 1.00, painted" in text_of(painter.browser, LABEL)
+    assert " · painted" in text_of(painter.browser, LABEL)
     painter.browser.wait(f"{thumb} != {whole!r}")
     painter.browser.run("document.querySelector('#filmstrip input[type=range]').focus()")
     painter.browser.key("Home")
