@@ -5,6 +5,7 @@ Legend: H, W height and width in pixels; sizes are (width, height), as Pillow gi
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import struct
@@ -54,6 +55,7 @@ class Photo:
     name: the bare file name, "" where there is none.
     other_metadata: names of what else the file holds and a result never keeps: "XMP", "IPTC".
     earlier_edits: those that made `image` of the photograph called `name`, the first one first.
+    sha256: of the file's bytes, in hexadecimal; "" where it was no file.
     """
 
     image: Image.Image
@@ -62,6 +64,7 @@ class Photo:
     name: str = ""
     other_metadata: tuple[str, ...] = ()
     earlier_edits: tuple[EarlierEdit, ...] = ()
+    sha256: str = ""
 
     def after(self, edit: EarlierEdit, image: Image.Image) -> Photo:
         """The photograph after one more edit, which made `image` of it; all that saving keeps is kept."""
@@ -179,16 +182,17 @@ def _best_sides(aspect: float, size: int, multiple: int) -> tuple[int, int]:
 
 def _open(content: bytes, name: str, filename: str) -> Photo:
     """A file as a photograph; `name` is what sentences call it."""
+    sha256 = hashlib.sha256(content).hexdigest()
     with decoding(name):
         if is_raw(content, filename):
-            return Photo(develop(content, name), exif=exif_of_tiff(content), name=filename)
+            return Photo(develop(content, name), None, exif_of_tiff(content), filename, sha256=sha256)
         with open_unlimited(content) as image:
             upright = _plain(
                 _decoded(image, name, len(content))
             )  # first, as some tags of a PNG stand behind its pixels
             tags = read_colour_tags(image, content)
             exif = exif_of_tiff(content) if image.format == "TIFF" else image.info.get("exif")
-            photo = Photo(upright, None, exif, filename, _other_metadata(image))
+            photo = Photo(upright, None, exif, filename, _other_metadata(image), sha256=sha256)
         del image, upright, content  # 100 megapixels are 400 MB
         return _finished(photo, tags, name)
 

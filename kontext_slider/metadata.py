@@ -46,7 +46,7 @@ def recipe(
     share: of the strength, for every place of the photograph: (H, W) floats in [0, 1], None for the whole.
     """
     flags = {"model": model, "slider": slider, "speed": speed, "quantize": quantize}
-    facts = session.spec.facts() | flags | {"edited_at": list(session.size)}
+    facts = edit_facts(session) | flags | {"edited_at": list(session.size)}
     return facts | chain_facts(session.photo.earlier_edits, share)
 
 
@@ -61,6 +61,11 @@ def chain_facts(earlier_edits: Sequence[EarlierEdit], share: np.ndarray | None =
         for edit, packed in zip(earlier_edits, maps[:-1], strict=True)
     ]
     return ({"earlier_edits": earlier} if earlier else {}) | maps[-1]
+
+
+def edit_facts(session: EditSession) -> dict[str, Any]:
+    """The settings of an open edit and the digest of its photograph's file; None where that was no file."""
+    return session.spec.facts() | {"source_sha256": session.photo.sha256 or None}
 
 
 def describe(
@@ -211,7 +216,7 @@ def _is_earlier_edit(value: Any) -> bool:
 
 
 _NAMES: dict[Any, str] = {
-    str: "instruction model slider source speed quantize warning strength_map",
+    str: "instruction model slider source source_sha256 speed quantize warning strength_map",
     int: "seed steps",
     int | float: "guidance strength",
 }

@@ -16,7 +16,7 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData
 
-from ..edit import check_guidance, check_instruction, check_num_frames, check_steps, check_strength
+from ..edit import check_guidance, check_instruction, check_num_frames, check_seed, check_steps, check_strength
 from ..engine import grid
 from ..engine.response import NUM_MEASURED, even_strengths, measure_response
 from ..errors import InvalidInput, KontextSliderError
@@ -78,7 +78,7 @@ class Endpoints:
         with _sentences():
             strength = round(check_strength(messages.whole(strength)), 4)
             quality = None if _choice("format", format, PICTURE_FORMATS) == "png" else JPEG_QUALITY
-            settings = self._settings(instruction, seed, steps, guidance)
+            settings = checked_settings(self._engine.pipe, instruction, seed, steps, guidance)
 
             def write(edit: OpenEdit, _strengths: list[float], folder: Path, _: OnStep) -> Path:
                 return write_picture(edit.session, folder, strength, format, self._origin, quality=quality)[0]
@@ -117,7 +117,7 @@ class Endpoints:
             n = check_num_frames(messages.whole(n), MAX_FRAMES)
             _choice("format", format, SWEEP_FORMATS)
             most = _choice("width", messages.whole(width), WIDTHS)
-            settings = self._settings(instruction, seed, steps, guidance)
+            settings = checked_settings(self._engine.pipe, instruction, seed, steps, guidance)
             origin = dict(self._origin) | ({"even_steps": True} if even else {})
 
             def choose(frames: Frames) -> list[float]:
@@ -135,18 +135,6 @@ class Endpoints:
             The instructions
         """
         return self._suggestions
-
-    def _settings(self, instruction: Any, seed: Any, steps: Any, guidance: Any) -> dict[str, Any]:
-        """What `engine.open` gets, within the limits of the page. The engine checks the seed."""
-        pipe = self._engine.pipe
-        settings = {"instruction": check_instruction(instruction, MAX_LETTERS).strip(), "seed": messages.whole(seed)}
-        if steps is not None:
-            settings["steps"] = check_steps(messages.whole(steps), max(MAX_STEPS, pipe.defaults.steps))
-        if guidance is not None:
-            if not pipe.transformer.config.guidance_embeds:
-                raise InvalidInput(NO_GUIDANCE)
-            settings["guidance"] = check_guidance(guidance, *GUIDANCE_RANGE)
-        return settings
 
     def _made(
         self,
@@ -196,6 +184,21 @@ def add_endpoints(endpoints: Endpoints) -> None:
     for call in (endpoints.edit, endpoints.sweep):
         gr.api(call, api_name=call.__name__, concurrency_limit=CALLS_AT_ONCE, concurrency_id="calls")
     gr.api(endpoints.suggest, api_name="suggest")
+
+
+def checked_settings(pipe: Any, instruction: Any, seed: Any, steps: Any, guidance: Any) -> dict[str, Any]:
+    """What `engine.open` gets, within the limits of the page; None stands for the model's own. Raises InvalidInput."""
+    settings = {
+        "instruction": check_instruction(instruction, MAX_LETTERS).strip(),
+        "seed": check_seed(messages.whole(seed)),
+    }
+    if steps is not None:
+        settings["steps"] = check_steps(messages.whole(steps), max(MAX_STEPS, pipe.defaults.steps))
+    if guidance is not None:
+        if not pipe.transformer.config.guidance_embeds:
+            raise InvalidInput(NO_GUIDANCE)
+        settings["guidance"] = check_guidance(guidance, *GUIDANCE_RANGE)
+    return settings
 
 
 def _while_it_lasts(work: Callable[[OnStep], Any], end: Callable[[], None]) -> Iterator[None]:

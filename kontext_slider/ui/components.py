@@ -23,7 +23,8 @@ from PIL import Image
 from .open_edit import SEEN, OpenEdit
 
 # What the file dialogue offers. Systems that do not know HEIC as a picture need its endings, too.
-ACCEPT = "image/*,.heic,.heif,.hif,.avif,.tif,.tiff,.webp,.bmp"
+# Animations and archives that were saved here open their edit again.
+ACCEPT = "image/*,.heic,.heif,.hif,.avif,.tif,.tiff,.webp,.bmp,.mp4,.zip"
 CANVAS_SCRIPTS = (
     "keep.js",
     "transfer_file.js",
@@ -49,6 +50,7 @@ CANVAS_SCRIPTS = (
     "brush_panel.js",
     "brush_pointer.js",
     "brush.js",
+    "out.js",
 )
 UPLOAD = """<label class="drop">
   <input type="file" aria-label="Photograph">
@@ -110,6 +112,7 @@ class CanvasData(GradioModel):
     edit back after it has lost the connection; `is_lost` makes it do so, and `said` is a sentence about that.
     caption: whose frames these are, as the inputs beside them may have changed since.
     photograph: as the browser draws it, and its own `size` in pixels; None before the browser may draw the edit itself.
+    strength: where the slider stands when the edit begins; None: where it is.
     gaps: what may be interpolated. seen: levels; an interpolation error below is not seen.
     """
 
@@ -119,6 +122,7 @@ class CanvasData(GradioModel):
     is_lost: bool = False
     said: str = ""
     caption: str = ""
+    strength: float | None = None
     strengths: list[float] = []
     frames: list[Frame] = []
     photograph: FileData | None = None
@@ -238,7 +242,8 @@ def choices(value: list[Any], look: str = "chips", **kwargs: Any) -> gr.HTML:
 class Photograph(gr.HTML):
     """A place for any file: the server alone says whether it is a photograph. Value: a path.
 
-    Event `change` with a new file, `refused` {"name": str, "reason": str} when it could not be sent.
+    Events: `change` with a new photograph, `arrived` {"path": str} with any file that was sent, `refused`
+    {"name": str, "reason": str} when it could not be sent.
     """
 
     data_model = FileData

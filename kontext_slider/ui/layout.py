@@ -17,6 +17,7 @@ from .edits import OpenEdits
 from .examples import Example, Opening, credits, read_examples, read_opening
 from .handlers import EDIT_INPUTS, GUIDANCE_RANGE, MAX_FRAMES, MAX_STEPS, NUM_FRAMES, Handlers, look, sizes_of
 from .messages import OUTPUTS
+from .restore import Restoring, SavedFile, wire_restoring
 from .saving import PRIVATE, Saving, save_panel, wire_saving
 
 GENERAL_INSTRUCTIONS = [
@@ -68,7 +69,8 @@ def create_app(
             add_endpoints(Endpoints(engine, handlers.edits, canvas.GRADIO_CACHE, known, saving.origin))
         outputs = [{"canvas": canvas, **widgets, **panel}[name] for name in OUTPUTS]
         _wire_edits(app, handlers, widgets, canvas, outputs)
-        _wire_inputs(app, handlers, widgets)
+        looked = _wire_inputs(app, handlers, widgets)
+        wire_restoring(Restoring(handlers, saving.origin), widgets, looked, outputs)
         wire_saving(saving, panel, widgets["num_frames"], outputs)
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS, api_open=False)  # no call goes past gradio's queue
 
@@ -90,6 +92,7 @@ def _inputs(pipe: Any, examples: list[Example], opening: Opening | None) -> dict
     with gr.Group(elem_id="photograph"):
         widgets["photograph"] = Photograph(value=path, label="Photograph")
         widgets["look"] = gr.HTML(look(path, pipe), padding=False)
+        widgets["saved_file"] = SavedFile(elem_id="saved-file")
     hint = "What should change?"
     instruction = gr.Textbox(words, label="Instruction", placeholder=hint, lines=1, max_lines=1, elem_id="instruction")
     widgets["instruction"] = instruction
@@ -137,10 +140,12 @@ def _wire_edits(
     app.unload(handlers.leave)
 
 
-def _wire_inputs(app: gr.Blocks, handlers: Handlers, widgets: dict[str, Any]) -> None:
-    """The upload, whatever fills in inputs, and the browser, which keeps them and gives them back after a reload."""
+def _wire_inputs(app: gr.Blocks, handlers: Handlers, widgets: dict[str, Any]) -> Any:
+    """The upload, whatever fills in inputs, and the browser, which keeps them and gives them back after a reload.
+
+    Returns the event that has looked at a new photograph."""
     photograph, instruction, notice = widgets["photograph"], widgets["instruction"], widgets["notice"]
-    photograph.change(handlers.look, photograph, [photograph, widgets["look"], notice], **QUICK)
+    looked = photograph.change(handlers.look, photograph, [photograph, widgets["look"], notice], **QUICK)
     photograph.refused(handlers.refused, None, notice, **QUICK)
     for chips in (widgets["suggestions"], widgets["nearest"]):
         chips.pick(handlers.pick, None, instruction, **QUICK)
@@ -152,3 +157,4 @@ def _wire_inputs(app: gr.Blocks, handlers: Handlers, widgets: dict[str, Any]) ->
     restore = f"async () => {{ {asset('keep.js')}\n return await restoredInputs({defaults}); }}"
     gr.on([widget.change for widget in inputs], None, inputs, None, js=keep, **QUICK)
     app.load(None, None, inputs, js=restore, **QUICK)
+    return looked

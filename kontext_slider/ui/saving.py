@@ -21,7 +21,7 @@ from ..engine import grid
 from ..engine.full_size import nodes_of
 from ..errors import InvalidInput, KontextSliderError
 from ..export import save_sweep
-from ..metadata import chain_facts, describe, read_metadata
+from ..metadata import chain_facts, describe, edit_facts, read_metadata
 from ..picture_file import JPEG_QUALITY, picture_name, save_picture
 from . import messages
 from .components import Busy, note, notice
@@ -194,7 +194,7 @@ def _painted(share: np.ndarray | None) -> str:
 
 def _facts(session: Any, strength: float, origin: Mapping[str, Any], share: np.ndarray | None) -> dict[str, Any]:
     """What a file tells of its edit; None for what is not known."""
-    facts = session.spec.facts() | dict(origin) | session.full_size_facts(strength)
+    facts = edit_facts(session) | dict(origin) | session.full_size_facts(strength)
     return facts | chain_facts(session.photo.earlier_edits, share)
 
 

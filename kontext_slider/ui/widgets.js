@@ -21,7 +21,8 @@ function choices() {
   draw();
 }
 
-// Choose, drop or paste a file of any kind: browsers neither know every format of photographs nor name it rightly.
+// Choose, drop or paste a file of any kind: browsers neither know every format of photographs nor name it rightly. The
+// whole page takes what is dropped; anywhere else a browser would leave the page for the file.
 function photograph() {
   const drop = element.querySelector(".drop");
   const input = element.querySelector("input");
@@ -34,7 +35,7 @@ function photograph() {
     say("Sending " + file.name);
     try {
       const sent = await upload(file);
-      props.value = { ...sent, orig_name: file.name, meta: { _type: "gradio.FileData" } };
+      trigger("arrived", { path: sent.path });
     } catch (error) {
       trigger("refused", { name: file.name, reason: String((error && error.message) || error) });
     }
@@ -46,7 +47,8 @@ function photograph() {
     input.value = ""; // so that the same file can be chosen again
   });
   for (const kind of ["dragover", "dragleave", "drop"])
-    drop.addEventListener(kind, (event) => {
+    document.addEventListener(kind, (event) => {
+      if (!event.dataTransfer.types.includes("Files") || event.defaultPrevented) return;
       event.preventDefault();
       drop.toggleAttribute("data-over", kind === "dragover");
       if (kind === "drop") choose(event.dataTransfer.files[0]);

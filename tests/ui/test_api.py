@@ -22,6 +22,7 @@ from PIL import Image
 from kontext_slider import SliderEngine, load_pipeline
 from kontext_slider.edit import MAX_SEED
 from kontext_slider.errors import SessionClosed
+from kontext_slider.files import file_sha256
 from kontext_slider.images import read_image
 from kontext_slider.metadata import read_metadata
 from kontext_slider.presets import PRESETS
@@ -109,6 +110,7 @@ def test_a_picture_has_the_photographs_size_and_the_recipe(client, engine, photo
         "model": "pocket",
         "speed": "fast",
         "source": "photo.png",
+        "source_sha256": file_sha256(photograph),
         "size": [320, 240],
         "edited_at": [304, 224],
         "strengths": [0.4],
