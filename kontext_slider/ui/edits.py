@@ -10,18 +10,29 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..errors import InvalidInput
 from .open_edit import OpenEdit
 
 UNUSED_SECONDS = 3600.0
 LEFT_SECONDS = 600.0  # time to load a page again, or to come back with the back button
 MOST_BYTES = 4 * 1024**3
+MOST_JOBS = 64  # edits and exports that are rendered at a time, by turns of one frame
+MOST_JOBS_OF_ONE = 8  # of one address: nobody drags so many sliders
 LOOK_SECONDS = 10.0
 FRESH_SECONDS = 600.0  # an upload this young may still wait for its Edit
 EDITS_PREFIX = "edit"  # of the folders that `Handlers` and `OpenEdit` make
+
+
+def visitor_of(request: Any) -> str:
+    """A name for who sends a request, as far as its address tells; "" on this computer, and behind a proxy on it."""
+    headers, client = getattr(request, "headers", None) or {}, getattr(request, "client", None)
+    address = str(headers.get("x-forwarded-for") or getattr(client, "host", "")).split(",")[0].strip()
+    return "" if address in ("127.0.0.1", "::1") else address
 
 
 class OpenEdits:
@@ -47,6 +58,7 @@ class OpenEdits:
         self._left: set[str] = set()  # pages that are gone, or whose connection is
         self._serial = 0
         self._lock = threading.Lock()
+        self._jobs: list[str] = []  # a visitor for each
         self._watch: threading.Thread | None = None
 
     def open(
@@ -102,6 +114,24 @@ class OpenEdits:
         """Note that a page is gone, or its connection. Its edit stays for some minutes."""
         with self._lock:
             self._left |= {page} & self._pages.keys()
+
+    @contextmanager
+    def job(self, visitor: str) -> Iterator[Callable[[], int]]:
+        """Count a long job of a visitor for as long as it runs. Yields a function: how many others run at the moment.
+
+        Raises InvalidInput where too many run."""
+        with self._lock:
+            if len(self._jobs) >= MOST_JOBS:
+                raise InvalidInput(f"{MOST_JOBS} edits are being rendered, the most at a time. Try again in a minute.")
+            if visitor and self._jobs.count(visitor) >= MOST_JOBS_OF_ONE:
+                sentence = f"{MOST_JOBS_OF_ONE} edits of yours are being rendered, the most at a time."
+                raise InvalidInput(f"{sentence} Wait for one to end, or close its page.")
+            self._jobs.append(visitor)
+        try:
+            yield lambda: len(self._jobs) - 1
+        finally:
+            with self._lock:
+                self._jobs.remove(visitor)
 
     def close_unused(self) -> None:
         """Close what is due now."""

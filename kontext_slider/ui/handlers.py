@@ -27,7 +27,7 @@ from ..images import read_image, read_photo, working_size
 from ..instructions import advise
 from . import messages
 from .components import Busy, CanvasData, EditInputs, Tile, describe, note, notice, thumbnail
-from .edits import OpenEdits
+from .edits import OpenEdits, visitor_of
 from .examples import OPENING_SERIAL, Example, Opening
 from .folder import check_room
 from .messages import Message, message
@@ -70,7 +70,7 @@ class Handlers:
 
     def edit(self, request: gr.Request, *inputs: Any) -> Iterator[Message]:
         """Open a session and fill its strip. `inputs`: values of `EDIT_INPUTS`."""
-        yield from self._edit(str(request.session_hash), dict(zip(EDIT_INPUTS, inputs, strict=True)))
+        yield from self._edit(request, dict(zip(EDIT_INPUTS, inputs, strict=True)))
 
     def reopen(self, event: gr.EventData, request: gr.Request) -> Iterator[Message]:
         """Show the edit that the browser has kept, after the page was loaded again or the server was restarted.
@@ -87,10 +87,10 @@ class Handlers:
             yield message(notice=notice(str(error)))
             return
         if edit is None:
-            yield from self._edit(page, inputs, AGAIN)
+            yield from self._edit(request, inputs, AGAIN)
         else:
             self.edits.show(page, edit)
-            yield from self._fill(edit, BACK)
+            yield from self._fill(request, edit, BACK)
 
     def leave(self, request: gr.Request) -> None:
         """A page is gone, or its connection is."""
@@ -134,7 +134,7 @@ class Handlers:
         if edit is None:
             yield message()
         else:
-            yield from messages.report(edit, messages.fill(edit, len(edit.strengths)))
+            yield from self.do(request, edit, messages.fill(edit, len(edit.strengths)))
 
     def tile(self, event: gr.EventData, request: gr.Request) -> Iterator[Message]:
         """Send a part of the photograph at its own size, for a browser that is zoomed in."""
@@ -162,6 +162,14 @@ class Handlers:
             return self.find(str(request.session_hash), serial) if isinstance(serial, int) else None
         except KontextSliderError:  # the photograph of the opening is gone: its frames are shown as they are
             return None
+
+    def do(self, request: gr.Request, edit: OpenEdit, work: Iterator[Busy | Message]) -> Iterator[Message]:
+        """Report long work, or why it is not begun: so much is done already, for this visitor or for all."""
+        try:
+            with self.edits.job(visitor_of(request)) as num_others:
+                yield from messages.report(edit, work, num_others)
+        except InvalidInput as error:
+            yield message(canvas=describe(edit), notice=notice(str(error)))
 
     def find(self, page: str, serial: int) -> OpenEdit | None:
         """The page's open edit, if it has that serial. That of the opening is opened now. Raises as `engine.open`."""
@@ -203,8 +211,9 @@ class Handlers:
             return notice(str(error))
         return notice(f"{name} could not be sent to the server ({reason}). Try again, or choose another.")
 
-    def _edit(self, page: str, inputs: dict[str, Any], said: str = "") -> Iterator[Message]:
+    def _edit(self, request: gr.Request, inputs: dict[str, Any], said: str = "") -> Iterator[Message]:
         """Open an edit and fill its strip; `said` is what the page says of why it does."""
+        page = str(request.session_hash)
         before = self.edits.of(page)
         reading = Busy(text="Reading the picture and the instruction")
         yield message(canvas=describe(before, reading), notice="", nearest=[])
@@ -221,9 +230,9 @@ class Handlers:
         except KontextSliderError as error:  # what was rendered before stays open
             yield message(canvas=describe(before), notice=notice(str(error)))
             return
-        yield from self._fill(edit, said)
+        yield from self._fill(request, edit, said)
 
-    def _fill(self, edit: OpenEdit, said: str) -> Iterator[Message]:
+    def _fill(self, request: gr.Request, edit: OpenEdit, said: str) -> Iterator[Message]:
         """Show an edit on a page that has not shown it so far, and render what is missing of its strip."""
         yield message(
             canvas=describe(edit, Busy(text="Starting"), said),
@@ -232,7 +241,7 @@ class Handlers:
             note=note(edit.sizes),
             download=messages.no_download(),
         )
-        yield from messages.report(edit, messages.fill(edit, len(edit.strengths), SEEN))
+        yield from self.do(request, edit, messages.fill(edit, len(edit.strengths), SEEN))
 
     def _open(
         self, page: str, photograph: str | Path, strengths: list[float], settings: dict[str, Any], serial: int = 0

@@ -23,6 +23,7 @@ from .password import VARIABLE, PasswordGate, auth_of_environment, check_auth
 from .zero_gpu import ZeroGpuEngine, on_zero_gpu
 
 MAX_UPLOAD = "200mb"  # raw files and PNGs of large cameras have more than a hundred
+MAX_THREADS = 400  # an event under way has one, and waits in it for its turn on the device
 FOREVER = 3600.0  # seconds
 OPEN_TO_ALL = (
     "The public link has no password: everybody who has it can edit with this computer for as long as this runs. "
@@ -215,6 +216,7 @@ def launch_options(
         "theme": theme(),
         "css": asset("page.css") + asset("brush.css"),
         "max_file_size": MAX_UPLOAD,
+        "max_threads": MAX_THREADS,
         "show_error": True,
         "run_history": False,
         "enable_monitoring": False,

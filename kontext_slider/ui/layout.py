@@ -13,7 +13,7 @@ from ..images import read_image
 from ..instructions import whole_picture_first
 from .api import Endpoints, add_endpoints
 from .components import Canvas, Photograph, asset, choices, note, thumbnail
-from .edits import OpenEdits
+from .edits import MOST_JOBS, OpenEdits
 from .examples import Example, Opening, credits, read_examples, read_opening
 from .handlers import EDIT_INPUTS, GUIDANCE_RANGE, MAX_FRAMES, MAX_STEPS, NUM_FRAMES, Handlers, look, sizes_of
 from .messages import OUTPUTS
@@ -29,7 +29,9 @@ GENERAL_INSTRUCTIONS = [
     "turn it into a pencil sketch",
 ]
 NO_GUIDANCE = "Not available: this model was trained without a guidance input, so a value would change nothing."
-PARALLEL_EVENTS = 16  # events of one kind that may run at once; the engine's own lock orders the device
+# Events of one kind at a time. Who is one too many is told so by `OpenEdits.job`, not by gradio, which says nothing.
+PARALLEL_EVENTS = 2 * MOST_JOBS
+MOST_WAITING = 1000  # events: a flood of calls is refused, and does not fill the memory
 HEADER = """<header class="masthead"><h1>Kontext Slider</h1>
 <p>Edit a photograph in words, then slide from untouched to fully edited.</p></header>
 <style>@media (pointer: coarse) { footer a, footer button { min-height: 44px !important; } }</style>"""  # page.css ends
@@ -72,7 +74,8 @@ def create_app(
         looked = _wire_inputs(app, handlers, widgets)
         wire_restoring(Restoring(handlers, saving.origin), widgets, looked, outputs)
         wire_saving(saving, panel, widgets["num_frames"], outputs)
-    return app.queue(default_concurrency_limit=PARALLEL_EVENTS, api_open=False)  # no call goes past gradio's queue
+    # No call goes past gradio's queue.
+    return app.queue(default_concurrency_limit=PARALLEL_EVENTS, max_size=MOST_WAITING, api_open=False)
 
 
 def suggestions(known: dict[str, list[str]]) -> list[str]:

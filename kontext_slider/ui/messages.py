@@ -50,14 +50,16 @@ def no_download() -> Any:
     return gr.update(value=None, visible=False)
 
 
-def report(edit: OpenEdit, work: Iterator[Busy | Message]) -> Iterator[Message]:
-    """Do `work` and send what it yields, for as long as the edit is open."""
+def report(
+    edit: OpenEdit, work: Iterator[Busy | Message], num_others: Callable[[], int] = lambda: 0
+) -> Iterator[Message]:
+    """Do `work` and send what it yields, for as long as the edit is open. num_others: long jobs that run beside it."""
     try:
         with needs_room():
             for step in work:
                 if edit.is_closed:
                     return
-                yield message(canvas=describe(edit, step)) if isinstance(step, Busy) else step
+                yield message(canvas=describe(edit, shared(step, num_others()))) if isinstance(step, Busy) else step
         yield message(canvas=describe(edit))
     except (Superseded, SessionClosed):  # the slider moved on, or a newer edit replaced this one: no news
         return
@@ -68,6 +70,14 @@ def report(edit: OpenEdit, work: Iterator[Busy | Message]) -> Iterator[Message]:
             canvas=describe(edit), notice=notice(f"The render failed ({error}). The frames made so far are kept.")
         )
         raise
+
+
+def shared(busy: Busy, num_others: int) -> Busy:
+    """What is being done, and with how many it shares the model."""
+    if num_others == 0:
+        return busy
+    others = "another edit" if num_others == 1 else f"{num_others} other edits"
+    return Busy(text=f"{busy.text} · by turns with {others}", fraction=busy.fraction)
 
 
 def fill(edit: OpenEdit, num_frames: int, least: float = 0.0) -> Iterator[Busy]:

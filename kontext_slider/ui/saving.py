@@ -97,7 +97,7 @@ class Saving:
             yield message(notice=notice(str(error)), download=messages.no_download())
             return
         yield message(notice=edit.remark, note=note(edit.sizes), download=messages.no_download())
-        yield from messages.report(edit, write(edit, strength, share))
+        yield from self.handlers.do(request, edit, write(edit, strength, share))
 
     def _write_picture(
         self, suffix: str, options: dict[str, Any], edit: OpenEdit, strength: float, share: np.ndarray | None

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from PIL import Image
 
-from kontext_slider.ui.edits import OpenEdits
+from kontext_slider.errors import InvalidInput
+from kontext_slider.ui.edits import MOST_JOBS, MOST_JOBS_OF_ONE, OpenEdits, visitor_of
 from kontext_slider.ui.open_edit import OpenEdit
 from tests.ui.fake_engine import FakeEngine
 
@@ -117,3 +121,30 @@ def test_the_limit_takes_old_uploads_that_no_open_edit_is_made_of(tmp_path):
     edits.close_unused()
     assert not old.exists() and used.exists() and fresh.exists() and not edit.is_closed
     edits.close_all()
+
+
+def test_long_jobs_are_bounded_for_one_address_and_for_all(tmp_path):
+    """Sixteen long edits of one script kept everybody else waiting, without a word."""
+    edits = OpenEdits(tmp_path)
+    with ExitStack() as jobs:
+        counts = [jobs.enter_context(edits.job("203.0.113.9")) for _ in range(MOST_JOBS_OF_ONE)]
+        assert counts[0]() == MOST_JOBS_OF_ONE - 1
+        with pytest.raises(InvalidInput, match="of yours"), edits.job("203.0.113.9"):
+            pass
+        for _ in range(MOST_JOBS - MOST_JOBS_OF_ONE):
+            jobs.enter_context(edits.job(""))  # this computer: its own people share an address
+        with pytest.raises(InvalidInput, match="in a minute"), edits.job("198.51.100.1"):
+            pass
+    with edits.job("203.0.113.9") as num_others:
+        assert num_others() == 0
+
+
+def test_a_visitor_is_told_by_the_address():
+    """Everybody behind a proxy on this computer counted as one, and shut each other out."""
+
+    def request(host: str, **headers: str) -> SimpleNamespace:
+        return SimpleNamespace(client=SimpleNamespace(host=host), headers=headers)
+
+    assert visitor_of(request("203.0.113.9")) == "203.0.113.9"
+    assert visitor_of(request("127.0.0.1")) == visitor_of(SimpleNamespace(session_hash="page")) == ""
+    assert visitor_of(request("127.0.0.1", **{"x-forwarded-for": "203.0.113.9, 10.0.0.1"})) == "203.0.113.9"

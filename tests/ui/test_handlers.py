@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from safetensors.torch import load
 
 from kontext_slider.engine import ends_first
 from kontext_slider.images import read_image
+from kontext_slider.ui.edits import MOST_JOBS_OF_ONE
 from kontext_slider.ui.handlers import AGAIN, BACK, Handlers
 from tests.ui import fake_engine
 from tests.ui.fake_engine import FakeEngine, faded
@@ -400,3 +402,18 @@ def test_only_uploads_are_read(visitor, engine, upload, tmp_path):
         [message] = visitor.reopen(kept("unknown", path))
         assert "add it again" in message.notice
     assert engine.opened == []
+
+
+def test_the_page_says_with_how_many_it_shares_the_model_or_why_it_must_wait(visitor, photograph):
+    """A visitor for whom nothing happened for 45 seconds, and who was told nothing."""
+    edits = visitor.handlers.edits
+    with edits.job("198.51.100.1"), edits.job("198.51.100.2"):
+        said = [message.canvas.busy.text for message in visitor.edit(photograph) if getattr(message.canvas, "busy", 0)]
+    assert any("by turns with 2 other edits" in text for text in said)
+    visitor.request.client = SimpleNamespace(host="203.0.113.9")
+    with ExitStack() as jobs:
+        for _ in range(MOST_JOBS_OF_ONE):
+            jobs.enter_context(edits.job("203.0.113.9"))
+        refused = visitor.edit(photograph)[-1]
+    assert "edits of yours" in refused.notice and refused.canvas.busy is None
+    assert visitor.edit(photograph)[-1].canvas.frames
