@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -183,9 +183,12 @@ class OpenEdits:
         in a folder named after its hash."""
         used = {edit.photograph for edit in self._open()}
         found = []
-        for path in self._folder.glob("*/*"):
-            if path.is_file() and not path.parent.name.startswith(EDITS_PREFIX) and str(path) not in used:
-                found.append((path.stat().st_mtime, path))
+        with suppress(
+            FileNotFoundError
+        ):  # an edit that closes meanwhile takes its files with it: the rest comes next time
+            for path in self._folder.glob("*/*"):
+                if path.is_file() and not path.parent.name.startswith(EDITS_PREFIX) and str(path) not in used:
+                    found.append((path.stat().st_mtime, path))
         return [path for changed, path in sorted(found) if changed < time.time() - FRESH_SECONDS]
 
 
