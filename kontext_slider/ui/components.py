@@ -112,7 +112,8 @@ class CanvasData(GradioModel):
     edit back after it has lost the connection; `is_lost` makes it do so, and `said` is a sentence about that.
     caption: whose frames these are, as the inputs beside them may have changed since.
     photograph: as the browser draws it, and its own `size` in pixels; None before the browser may draw the edit itself.
-    strength: where the slider stands when the edit begins; None: where it is.
+    strength: where the slider stands when the edit begins; None: where it is. example: the shipped example that the
+    photograph is, "" for others.
     gaps: what may be interpolated. seen: levels; an interpolation error below is not seen.
     """
 
@@ -123,6 +124,7 @@ class CanvasData(GradioModel):
     said: str = ""
     caption: str = ""
     strength: float | None = None
+    example: str = ""
     strengths: list[float] = []
     frames: list[Frame] = []
     photograph: FileData | None = None
@@ -152,6 +154,7 @@ def describe(edit: OpenEdit | None, busy: Busy | None = None, said: str = "") ->
         inputs=inputs,
         said=said,
         caption=caption(inputs, session.photo.name),
+        example=edit.example,
         strengths=edit.strengths,
         frames=frames_of(edit.files(), edit.transfers()) + frames_of(edit.previews(), preview=True),
         photograph=edit.screen and FileData(path=str(edit.screen)),
@@ -211,7 +214,9 @@ class Canvas(gr.HTML):
     Events: `commit` {"edit": int, "strength": float}, the slider rests where an interpolation would be seen. `reopen`
     {"key": str, **EditInputs}, the browser has kept an edit that is not here. `draw` {"edit": int}, it can draw the
     edit that the page opens with. `complete` {"edit": int}, it cannot draw, and needs all frames of the strip. `tile`
-    {"edit": int, "box": [left, top, right, bottom]}, it needs a part of the photograph, in pixels, at its own size."""
+    {"edit": int, "box": [left, top, right, bottom]}, it needs a part of the photograph, in pixels, at its own size.
+    `another` {"edit": int, "path": str}, the edit shall be made of another photograph. `follow` {name: text}, what the
+    page's address names (`links.py`)."""
 
     data_model = CanvasData
 
@@ -220,6 +225,7 @@ class Canvas(gr.HTML):
             html_template=asset("canvas.html"),
             js_on_load="".join(map(asset, CANVAS_SCRIPTS)) + "start();",
             apply_default_css=False,
+            accept=ACCEPT,
             **kwargs,
         )
 

@@ -7,11 +7,13 @@ weights. Its session is opened by the first thing that needs it: a strength betw
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import shipped
+from ..files import file_sha256, shipped
+from ..images import Photo
 from .components import CanvasData, EditInputs, caption, frames_of
 
 EXAMPLES = shipped("assets/examples") / "examples.json"
@@ -28,6 +30,11 @@ class Example:
     instruction: str
     source: str
 
+    @property
+    def name(self) -> str:
+        """What links call it."""
+        return self.image.stem
+
 
 def read_examples(path: Path = EXAMPLES) -> list[Example]:
     """The examples listed in `path`, pictures found beside it. An absent list is empty."""
@@ -35,6 +42,13 @@ def read_examples(path: Path = EXAMPLES) -> list[Example]:
         return []
     rows = json.loads(path.read_text(encoding="utf-8"))
     return [Example(path.parent / row["image"], row["instruction"], row.get("source", "")) for row in rows]
+
+
+def example_of(photo: Photo, examples: Sequence[Example]) -> str:
+    """The name of the example whose file a photograph is, untouched by an earlier edit; "" for others."""
+    if not photo.sha256 or photo.earlier_edits:
+        return ""
+    return next((each.name for each in examples if file_sha256(each.image) == photo.sha256), "")
 
 
 def credits(examples: list[Example]) -> str:
@@ -57,6 +71,7 @@ class Opening:
             edit=OPENING_SERIAL,
             inputs=inputs,
             caption=caption(inputs, self.photograph.name),
+            example=self.photograph.stem,
             strengths=sorted(self.frames),
             frames=frames_of(sorted(self.frames.items())),
         )

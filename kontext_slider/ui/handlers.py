@@ -28,7 +28,7 @@ from ..instructions import advise
 from . import messages
 from .components import Busy, CanvasData, EditInputs, Tile, describe, note, notice, thumbnail
 from .edits import OpenEdits, visitor_of
-from .examples import OPENING_SERIAL, Example, Opening
+from .examples import OPENING_SERIAL, Example, Opening, example_of
 from .folder import check_room
 from .messages import Message, message
 from .open_edit import SEEN, OpenEdit, describe_sizes
@@ -190,9 +190,13 @@ class Handlers:
         index = messages.values_of(event).get("index")
         if not isinstance(index, int) or not 0 <= index < len(self.examples):
             return gr.skip(), gr.skip()
-        example, folder = self.examples[index], Path(self.folder, "examples")
+        return self.upload_of(self.examples[index]), self.examples[index].instruction
+
+    def upload_of(self, example: Example) -> str:
+        """An example's photograph as if a visitor had sent it."""
+        folder = Path(self.folder, "examples")
         folder.mkdir(parents=True, exist_ok=True)
-        return shutil.copy(example.image, folder), example.instruction
+        return str(shutil.copy(example.image, folder))
 
     def look(self, path: str | None) -> tuple[Any, Any, Any]:
         """Another photograph stands in the upload. Outputs: photograph, look, notice."""
@@ -252,6 +256,7 @@ class Handlers:
         upload = "" if serial else str(photograph)
         edit = self.edits.open(page, session, strengths, upload, self.folder, serial)
         edit.remark = remark(session.instruction, self.engine.pipe.known_instructions)
+        edit.example = example_of(session.photo, self.examples)
         return edit
 
 

@@ -2,6 +2,7 @@
 // open edit and the slider's position in sessionStorage (of this tab), photographs in IndexedDB (for a day).
 // And what waits for a network or a server that is gone for a while.
 const KEPT = "kontext-slider";
+const LINKED = ["example", "instruction", "strength", "seed"]; // what an address may name (links.py)
 const PHOTOGRAPH_MS = 24 * 3600 * 1000;
 const IMAGE_WAITS = [0, 400, 1000, 2000, 4000, 8000]; // ms before each try to fetch a frame
 const SERVER_WAITS = [500, 1000, 2000]; // ms between requests to a server that is gone; the last one repeats
@@ -12,8 +13,11 @@ const IS_BACK = "The server answers again. Nothing was lost.";
 
 const api = () => window.gradio_config.root + (window.gradio_config.api_prefix || "");
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
-const kept = () => JSON.parse(sessionStorage.getItem(KEPT) || "{}");
-const keep = (changes) => sessionStorage.setItem(KEPT, JSON.stringify({ ...kept(), ...changes }));
+// What the page's address names, as text; a link has what is kept of its own, beside what the tab had before.
+const link = () => new URLSearchParams([...new URLSearchParams(location.search)].filter(([name]) => LINKED.includes(name)));
+const keptPlace = () => KEPT + (link().size ? "?" + link() : "");
+const kept = () => JSON.parse(sessionStorage.getItem(keptPlace()) || "{}");
+const keep = (changes) => sessionStorage.setItem(keptPlace(), JSON.stringify({ ...kept(), ...changes }));
 
 const answer = (request) =>
   new Promise((resolve, reject) => {

@@ -16,6 +16,7 @@ from .components import Canvas, Photograph, asset, choices, note, thumbnail
 from .edits import MOST_JOBS, OpenEdits
 from .examples import Example, Opening, credits, read_examples, read_opening
 from .handlers import EDIT_INPUTS, GUIDANCE_RANGE, MAX_FRAMES, MAX_STEPS, NUM_FRAMES, Handlers, look, sizes_of
+from .links import Links, wire_links
 from .messages import OUTPUTS
 from .restore import Restoring, SavedFile, wire_restoring
 from .saving import PRIVATE, Saving, save_panel, wire_saving
@@ -72,7 +73,9 @@ def create_app(
         outputs = [{"canvas": canvas, **widgets, **panel}[name] for name in OUTPUTS]
         _wire_edits(app, handlers, widgets, canvas, outputs)
         looked = _wire_inputs(app, handlers, widgets)
-        wire_restoring(Restoring(handlers, saving.origin), widgets, looked, outputs)
+        restored = [*(widgets[name] for name in (*EDIT_INPUTS, "saved_file")), *outputs]
+        wire_restoring(Restoring(handlers, saving.origin), widgets, canvas, looked, restored)
+        wire_links(Links(handlers), widgets, canvas, restored)
         wire_saving(saving, panel, widgets["num_frames"], outputs)
     # No call goes past gradio's queue.
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS, max_size=MOST_WAITING, api_open=False)

@@ -53,7 +53,8 @@ class OpenEdit:
     strengths: of the strip, ascending. photograph: the path of the upload, "" for the edit that the page opens with.
     cache: the folder in which the edit makes one of its own, for its frames.
     key: cannot be guessed; a page that is loaded again finds its edit by it.
-    remark: what the page says of the edit while there is no error.
+    remark: what the page says of the edit while there is no error. example: the name of the shipped example that the
+    photograph is, "" for others.
 
     Raises `DiskFull`.
     """
@@ -64,7 +65,7 @@ class OpenEdit:
         self.strengths = list(strengths)
         self.photograph = photograph
         self.key = secrets.token_urlsafe(32)
-        self.remark = ""
+        self.remark = self.example = ""
         with needs_room():
             Path(cache).mkdir(parents=True, exist_ok=True)  # somebody may have emptied the temporary folder
             self.folder = Path(tempfile.mkdtemp(prefix="edit-", dir=cache))

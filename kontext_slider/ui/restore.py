@@ -116,6 +116,21 @@ class Restoring:
         yield values(saved_file=Offer(sentence=" ".join(filter(None, [other, *saved.remarks]))), **inputs)
         yield from begin(self._handlers, request, {"photograph": photograph, **inputs}, saved.strength)
 
+    def another(self, event: gr.EventData, request: gr.Request) -> Iterator[Message]:
+        """Make the edit that the page shows of another photograph. Outputs: `RESTORED`."""
+        serial = messages.values_of(event).get("edit")
+        try:
+            path = sent_file(event)
+            edit = self._handlers.find(str(request.session_hash), serial) if isinstance(serial, int) else None
+            if edit is None:
+                raise InvalidInput("This edit is no longer open: press Edit to make it of the new photograph.")
+        except KontextSliderError as error:
+            yield values(saved_file=refusal(error))
+            return
+        inputs = edit.session.spec.facts() | {"num_frames": len(edit.strengths), "photograph": path}
+        yield values(saved_file=Offer(), **inputs)
+        yield from begin(self._handlers, request, inputs, strength=None)
+
     def _is_asked_for(self, path: str, offer: Offer) -> bool:
         """Whether a file is the photograph that the page waits for: it may carry a recipe itself."""
         if not offer.waits:
@@ -175,13 +190,16 @@ def _request(saved: SavedEdit, path: str, has_photograph: bool) -> Offer:
     return Offer(path=path, sentence=f"Add {saved.photograph} to go on.", choices=choices, waits=True)
 
 
-def wire_restoring(restoring: Restoring, widgets: dict[str, Any], looked: Any, outputs: list[Any]) -> None:
-    """Connect the files that arrive. looked: the event that has looked at a photograph; outputs: those of `OUTPUTS`."""
+def wire_restoring(
+    restoring: Restoring, widgets: dict[str, Any], canvas: Any, looked: Any, restored: list[Any]
+) -> None:
+    """Connect the files that arrive. looked: the event that has looked at a photograph. restored: the widgets of
+    `RESTORED`."""
     photograph, saved = widgets["photograph"], widgets["saved_file"]
     quick: dict[str, Any] = {**PRIVATE, "queue": False}
     photograph.arrived(restoring.arrived, saved, [photograph, saved], **quick)
     looked.success(None, [photograph, saved], saved, js=GO_ON, **quick)
     saved.use(restoring.use, None, [photograph, saved], **quick)
-    restored = [*(widgets[name] for name in (*EDIT_INPUTS, "saved_file")), *outputs]
     saved.restore(restoring.restore, [photograph, widgets["num_frames"]], restored, **PRIVATE)
+    canvas.another(restoring.another, None, restored, **PRIVATE)
     gr.on([widgets["edit"].click, widgets["instruction"].submit], None, None, saved, js=END, **quick)

@@ -62,6 +62,10 @@ class Restorer(Saver):
         messages = self.restoring.restore(event, photograph, 11, self.request)
         return [dict(zip(RESTORED, message, strict=True)) for message in messages]
 
+    def another(self, path: str, serial: int) -> list[dict[str, Any]]:
+        event = gr.EventData(None, {"path": path, "edit": serial})
+        return [dict(zip(RESTORED, message, strict=True)) for message in self.restoring.another(event, self.request)]
+
 
 @pytest.fixture
 def visitor(handlers) -> Restorer:
@@ -140,6 +144,22 @@ def test_the_photograph_may_itself_carry_a_recipe(visitor, saved):
     [asked] = visitor.restore(second, None)
     assert visitor.add(saved, asked["saved_file"]) == (saved, gr.skip())
     assert visitor.add(second, asked["saved_file"])[1].choices == ["restore", "use"]
+
+
+def test_another_photograph_gets_the_edit(visitor, engine, photo, tmp_path):
+    """The edit on the page counts, not words that were typed since; and there must be one."""
+    other = tmp_path / "other.png"
+    Image.new("RGB", (64, 64)).save(other)
+    path = sent(other)
+    [refused] = visitor.another(path, 1)
+    assert "no longer open" in refused["saved_file"].sentence
+    visitor.edit(photo, num_frames=5)
+    first, *rest = visitor.another(path, visitor.opened.serial)
+    assert first["photograph"] == path and first["seed"] == 3 and first["num_frames"] == 5
+    assert rest[-1]["canvas"].strength is None, "the slider stays where it is"
+    assert engine.opened[0] == engine.opened[1] and visitor.opened.photograph == path
+    [refused] = visitor.another("/etc/passwd", visitor.opened.serial)
+    assert "add it again" in refused["saved_file"].sentence
 
 
 def test_hostile_files_are_sentences(visitor, photo, tmp_path):
