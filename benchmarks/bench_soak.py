@@ -1,0 +1,251 @@
+"""Eight people at one app for minutes: does it stay as large as it was, and does everybody get the right frames?
+
+The app runs as `app.py` starts it. Each person is a connection that does what a page does: upload, Edit, several
+positions of the slider, another photograph, a page that is closed. Up to 400 of the frames that it fetches are
+compared with frames that an exact engine of this process renders alone: how many differ, and the lowest PSNR. A "first
+frame" is the time from Edit to the first one, a "rest" from a position to its exact frame. Memory, descriptors, threads
+and files of the app are read every few seconds; the last third is held against the second. Prints a table and one line
+of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from gradio_client.utils import apply_diff
+from line import print_line
+
+from kontext_slider import SliderEngine
+from kontext_slider.images import read_image
+from kontext_slider.metrics.distances import psnr
+from kontext_slider.presets import load_pipeline
+
+ROOT = Path(__file__).resolve().parents[1]
+PHOTOS = sorted((ROOT / "assets" / "photos").glob("*.jpg"))
+WORDS = ("turn day into night", "make it snow", "add a sepia tone", "make it foggy", "draw it with a pencil")
+LOOK_SECONDS = 5.0
+KEPT = 400  # frames that are compared at the end
+
+
+@dataclass
+class Findings:
+    """What the people have seen, together."""
+
+    first_seconds: list[float] = field(default_factory=list)
+    rest_seconds: list[float] = field(default_factory=list)
+    frames: dict[tuple[str, str, float], bytes] = field(default_factory=dict)  # photograph, words, strength
+    num_edits: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+class Page:
+    """A connection to the app, by gradio's own protocol (server-sent events, messages as differences)."""
+
+    def __init__(self, address: str) -> None:
+        self.name = f"{random.getrandbits(64):x}"
+        self.http = httpx.Client(base_url=address, timeout=120, headers={"Origin": address.rstrip("/")})
+        config = self.http.get("/config").json()
+        self._calls = {(target[1], call["id"]): call for call in config["dependencies"] for target in call["targets"]}
+
+    def upload(self, path: Path) -> dict[str, Any]:
+        """A photograph as gradio's inputs name it."""
+        [place] = self.http.post("/gradio_api/upload", files={"files": (path.name, path.read_bytes())}).json()
+        return {"path": place, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
+
+    def call(self, event: str, data: list[Any], sent: Any = None) -> Any:
+        """Send an event with as many inputs; yields the canvas after each message."""
+        number = next(
+            n for (name, n), call in self._calls.items() if name == event and len(call["inputs"]) == len(data)
+        )
+        body = {"fn_index": number, "data": data, "event_data": sent, "session_hash": self.name}
+        joined = self.http.post("/gradio_api/queue/join", json=body).raise_for_status().json()["event_id"]
+        outputs: list[Any] = []
+        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.name}) as stream:
+            for line in stream.iter_lines():
+                message = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
+                if message.get("event_id") != joined:
+                    continue
+                if message["msg"] in ("process_generating", "process_completed"):
+                    found = message["output"].get("data") or []
+                    outputs = _merged(outputs, found) if message["msg"] == "process_generating" else outputs or found
+                    yield outputs
+                if message["msg"] == "process_completed":
+                    if not message["success"]:
+                        raise RuntimeError(f"{event}: {message['output']}")
+                    return
+
+    def fetch(self, file: dict[str, Any]) -> bytes:
+        return self.http.get(file["url"]).raise_for_status().content
+
+
+def _merged(outputs: list[Any], found: list[Any]) -> list[Any]:
+    return [apply_diff(old, new) for old, new in zip(outputs, found, strict=True)] if outputs else found
+
+
+def person(address: str, number: int, end: float, findings: Findings) -> None:
+    """What one person does until `end` (monotonic seconds)."""
+    rng = random.Random(number)
+    while time.monotonic() < end:
+        try:
+            visit(Page(address), rng, end, findings)
+        except Exception as error:
+            findings.problems.append(f"{type(error).__name__}: {error}")
+            time.sleep(1)
+
+
+def visit(page: Page, rng: random.Random, end: float, findings: Findings) -> None:
+    """A page that is opened, used for some edits and closed."""
+    with closing(page.http):
+        for _ in range(rng.randrange(1, 4)):
+            photograph, words = rng.choice(PHOTOS), rng.choice(WORDS)
+            inputs = [page.upload(photograph), words, 11, 0, 2, 1.0]
+            start, first = time.monotonic(), None
+            canvas: dict[str, Any] = {}
+            for outputs in page.call("click", inputs):
+                canvas = outputs[0] if isinstance(outputs[0], dict) and "frames" in outputs[0] else canvas
+                if first is None and canvas.get("frames"):
+                    first = time.monotonic() - start
+                    findings.first_seconds.append(first)
+            findings.num_edits += 1
+            keep(page, canvas, photograph, words, findings, rng)
+            for _ in range(rng.randrange(2, 6)):
+                if time.monotonic() > end:
+                    return
+                strength, start = round(rng.random(), 2), time.monotonic()
+                for outputs in page.call("commit", [], {"edit": canvas["edit"], "strength": strength}):
+                    canvas = outputs[0] if isinstance(outputs[0], dict) and "frames" in outputs[0] else canvas
+                findings.rest_seconds.append(time.monotonic() - start)
+                keep(page, canvas, photograph, words, findings, rng)
+                time.sleep(rng.uniform(0, 1.0))
+
+
+def keep(page: Page, canvas: dict, photograph: Path, words: str, findings: Findings, rng: random.Random) -> None:
+    """Fetch half of the frames, as a browser does, and keep some of them to compare."""
+    for frame in canvas.get("frames", []):
+        key = (photograph.name, words, frame["strength"])
+        if frame["preview"] or key in findings.frames or rng.random() < 0.5:
+            continue
+        picture = page.fetch(frame["file"])
+        if len(findings.frames) < KEPT:
+            findings.frames[key] = picture
+
+
+def look_at(process: int, folder: Path) -> dict[str, float]:
+    """Megabytes of memory, descriptors, threads and megabytes of files of a process."""
+    status = Path(f"/proc/{process}/status").read_text()
+    values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
+    return {
+        "memory_mb": int(values["VmRSS"].split()[0]) / 1024,
+        "descriptors": len(list(Path(f"/proc/{process}/fd").iterdir())),
+        "threads": int(values["Threads"]),
+        "files_mb": sum(sizes) / 1e6,
+    }
+
+
+def compare(findings: Findings, speed: str) -> tuple[int, float]:
+    """How many kept frames differ from those that an engine renders alone, and the lowest PSNR."""
+    engine, num_other, lowest = SliderEngine(load_pipeline("pocket"), speed="exact"), 0, float("inf")
+    edits = {(photograph, words) for photograph, words, _ in findings.frames}
+    for photograph, words in sorted(edits):
+        with engine.open(ROOT / "assets" / "photos" / photograph, words, seed=0, steps=2) as session:
+            for (name, text, strength), content in findings.frames.items():
+                if (name, text) != (photograph, words):
+                    continue
+                seen, alone = np.asarray(read_image(content)), np.asarray(session.show(strength))
+                num_other += int((seen != alone).any())
+                lowest = min(
+                    lowest, psnr(np.divide(seen, 255, dtype=np.float32), np.divide(alone, 255, dtype=np.float32))
+                )
+    return num_other, lowest
+
+
+def soak(speed: str, minutes: float, people: int) -> dict[str, Any]:
+    """One app at one speed."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "app.py"), "--speed", speed]
+        environment = {**os.environ, "GRADIO_TEMP_DIR": folder}
+        app = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+        try:
+            assert app.stdout
+            address = next(line for line in app.stdout if "is at" in line).split()[-1]
+            return watch(app.pid, Path(folder), address, speed, minutes, people)
+        finally:
+            app.terminate()
+            app.wait()
+
+
+def watch(process: int, folder: Path, address: str, speed: str, minutes: float, people: int) -> dict[str, Any]:
+    """Let the people in, and look at the app until they are gone."""
+    findings, end = Findings(), time.monotonic() + 60 * minutes
+    threads = [threading.Thread(target=person, args=(address, n, end, findings)) for n in range(people)]
+    for thread in threads:
+        thread.start()
+    looks = []
+    while any(thread.is_alive() for thread in threads):
+        looks.append(look_at(process, folder))
+        time.sleep(LOOK_SECONDS)
+    num_other, lowest = compare(findings, speed)
+    third = max(1, len(looks) // 3)
+    middle, last = looks[third : 2 * third], looks[-third:]
+    return {
+        "speed": speed,
+        "edits": findings.num_edits,
+        "first_frame_s": _quantiles(findings.first_seconds),
+        "rest_s": _quantiles(findings.rest_seconds),
+        "frames_compared": len(findings.frames),
+        "frames_that_differ": num_other,
+        "lowest_psnr_db": None if lowest == float("inf") else round(lowest, 1),
+        "middle_third": {name: round(statistics.median(look[name] for look in middle), 1) for name in looks[0]},
+        "last_third": {name: round(statistics.median(look[name] for look in last), 1) for name in looks[0]},
+        "peak": {name: round(max(look[name] for look in looks), 1) for name in looks[0]},
+        "problems": findings.problems[:20],
+    }
+
+
+def _quantiles(seconds: list[float]) -> dict[str, float]:
+    if len(seconds) < 2:
+        return {}
+    cuts = statistics.quantiles(seconds, n=20)
+    return {"median": round(statistics.median(seconds), 2), "p95": round(cuts[-1], 2), "most": round(max(seconds), 2)}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0, help="of each speed (default: 10)")
+    parser.add_argument("--people", type=int, default=8)
+    parser.add_argument("--speeds", nargs="+", default=["exact", "fast"])
+    parser.add_argument("--out", type=Path, help="a JSON file to write the line to")
+    args = parser.parse_args()
+    rows = [soak(speed, args.minutes, args.people) for speed in args.speeds]
+    for row in rows:
+        print(f"{row['speed']}: {row['edits']} edits, first frame {row['first_frame_s']}, rest {row['rest_s']}")
+        differ = f"{row['frames_that_differ']} of {row['frames_compared']} frames differ"
+        print(f"  {differ}, lowest {row['lowest_psnr_db']} dB")
+        for name in row["peak"]:
+            print(f"  {name}: {row['middle_third'][name]} -> {row['last_third'][name]}, at most {row['peak'][name]}")
+        print(f"  problems: {row['problems'] or 'none'}")
+    print_line(
+        {"date": str(datetime.date.today()), "minutes": args.minutes, "people": args.people, "rows": rows}, args.out
+    )
+
+
+if __name__ == "__main__":
+    main()
