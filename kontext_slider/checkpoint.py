@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,6 @@ from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -27,12 +27,18 @@ from .errors import CheckpointError
 from .hub import AUTHORS_FILE, LORA_FILE, PROJECTOR_FILE, PROJECTOR_FOLDER, download_slider
 from .lora import LoraWeights
 from .lora_file import read_lora, write_lora
+from .model_folder import check_files, check_sizes, loading, read_json_object, tensors_of, write_checksums
 from .projector import StrengthProjector
 
 CARD_FILE = "README.md"
 CARD_TITLE = "# Edit strength slider"
 # of models, schedulers, tokenizers and image processors
 PART_CONFIGS = ("config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json")
+
+SLIDER_FILES = (
+    *(f"{PROJECTOR_FOLDER}/{name}" for name in ("config.json", PROJECTOR_FILE, LORA_FILE)),
+    *("config.json", PROJECTOR_FILE, LORA_FILE, AUTHORS_FILE),
+)
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,15 @@ def read_slider(source: str | os.PathLike, subfolder: str | None = None, **hub_o
     """Read a slider of either layout from a folder or a hub repository (see `load_slider`)."""
     folder = Path(source) if os.path.isdir(source) else download_slider(source, subfolder, **hub_options)
     folder = folder / (subfolder or "")
+    check_files(folder, SLIDER_FILES)
     for home in (folder / PROJECTOR_FOLDER, folder):
         if (home / PROJECTOR_FILE).is_file():
             lora_home = home if (home / LORA_FILE).is_file() else folder
-            return SliderWeights(read_projector(home), read_lora(lora_home))
+            with loading(f"The slider in {str(folder)!r}"):
+                return SliderWeights(read_projector(home), read_lora(lora_home))
     if (folder / AUTHORS_FILE).is_file():
-        return SliderWeights(_read_authors_projector(folder / AUTHORS_FILE), read_lora(folder))
+        with loading(f"The slider in {str(folder)!r}"):
+            return SliderWeights(_read_authors_projector(folder / AUTHORS_FILE), read_lora(folder))
     raise CheckpointError(
         f"There is no slider in {str(source)!r}: neither {PROJECTOR_FOLDER}/{PROJECTOR_FILE} nor {AUTHORS_FILE}. "
         "Give the folder or hub id that holds one of them beside its LoRA file."
@@ -95,6 +104,7 @@ def write_slider(folder: Path, weights: SliderWeights, card: str | None) -> None
     if card is not None:
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
     forget_local_paths(folder, [PROJECTOR_FOLDER])
+    write_checksums(folder, [name for name in SLIDER_FILES if (folder / name).is_file()])
 
 
 def has_foreign_card(folder: Path) -> bool:
@@ -144,28 +154,35 @@ Load it with `pipe.load_slider("this folder or its hub id")`, then `pipe(image, 
 
 def read_projector(home: Path, kinds: Mapping[str, type] | None = None) -> Any:
     """The StrengthProjector of a folder, or one of the class that `kinds` has for its configuration's `_class_name`."""
+    config, sizes = read_json_object(home / "config.json"), tensors_of(home)
+    kind = (kinds or {}).get(str(config.get("_class_name")), StrengthProjector)
+    settings = {name: value for name, value in config.items() if not name.startswith("_")}
     try:
-        config = json.loads((home / "config.json").read_text(encoding="utf-8"))
-        tensors = load_file(home / PROJECTOR_FILE)
-        kind = (kinds or {}).get(config.get("_class_name"), StrengthProjector)
-        projector = kind(**{name: value for name, value in config.items() if not name.startswith("_")})
-    except (OSError, SafetensorError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        projector = check_sizes(lambda: kind(**settings), settings, sizes)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"The slider's projector is not readable: {error}") from error
-    return _filled(projector, tensors)
+    return _filled(projector, load_file(home / PROJECTOR_FILE))
 
 
 def _read_authors_projector(file: Path) -> StrengthProjector:
     try:
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
+        if not zipfile.is_zipfile(file):  # the older form allocates what it says before it reads
+            raise ValueError("it is no archive as torch.save writes it")
+        tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # damaged bytes make the unpickler raise whatever they spell
         raise CheckpointError(
             f"{AUTHORS_FILE} is damaged or holds more than tensors, which is not safe to open. Download it again."
         ) from error
     try:
-        return _filled(StrengthProjector(**_sizes_of(tensors)), tensors)
+        settings = _sizes_of(tensors)
+        shapes = {name: list(value.shape) for name, value in tensors.items()}
+        projector = check_sizes(lambda: StrengthProjector(**settings), settings, shapes)
+        if sum(value.numel() * value.element_size() for value in tensors.values()) > file.stat().st_size:
+            raise ValueError("its tensors are larger than the file")
+        return _filled(projector, {name: value.clone() for name, value in tensors.items()})
     except CheckpointError:
         raise
-    except (AttributeError, TypeError, ValueError, IndexError) as error:
+    except (AttributeError, TypeError, ValueError, IndexError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"{AUTHORS_FILE} is not a slider projector: {error}") from error
 
 
@@ -187,8 +204,40 @@ def _sizes_of(tensors: Any) -> dict[str, Any]:
 
 
 def _filled(projector: nn.Module, tensors: dict[str, Tensor]) -> Any:
+    """A projector without memory, with its tensors."""
+    if odd := [name for name, value in tensors.items() if not value.is_floating_point() or not value.isfinite().all()]:
+        raise CheckpointError(
+            f"The slider's projector has values in {odd[0]!r} that are no numbers. Download it again."
+        )
     try:
-        projector.load_state_dict(tensors, strict=True)
+        projector.load_state_dict({name: value.float() for name, value in tensors.items()}, strict=True, assign=True)
     except RuntimeError as error:
         raise CheckpointError(f"The slider's projector does not have the released layout: {error}") from error
     return projector.eval()
+
+
+def check_parts(pipe: Any) -> None:
+    """Raise CheckpointError where the parts of a model do not fit each other: texts that are padded beyond the text
+    encoder's places, words that it does not have, or widths that the transformer does not take."""
+    tokenizer, config = pipe.tokenizer, getattr(pipe.transformer, "config", None)
+    if tokenizer is not None and pipe.text_encoder is not None:
+        places = pipe.text_encoder.config.max_position_embeddings
+        if not 1 <= tokenizer.model_max_length <= places:
+            raise CheckpointError(
+                f"tokenizer/tokenizer_config.json asks for texts of {tokenizer.model_max_length} tokens, and the text "
+                f"encoder has {places} places. Download the model again."
+            )
+    for suffix, width in (("", "pooled_projection_dim"), ("_2", "joint_attention_dim")):
+        words, encoder = getattr(pipe, f"tokenizer{suffix}"), getattr(pipe, f"text_encoder{suffix}")
+        if encoder is None:
+            continue
+        if words is not None and len(words) > encoder.config.vocab_size:
+            raise CheckpointError(
+                f"tokenizer{suffix} has {len(words)} words, and text_encoder{suffix} {encoder.config.vocab_size}. "
+                "Download the model again."
+            )
+        if config is not None and encoder.config.hidden_size != config[width]:
+            raise CheckpointError(
+                f"text_encoder{suffix} is {encoder.config.hidden_size} wide, and the transformer takes "
+                f"{config[width]}. Download the model again."
+            )

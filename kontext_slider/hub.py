@@ -26,6 +26,7 @@ def download_slider(source: str | os.PathLike, subfolder: str | None, **options:
     """The slider's files of a hub repository, from the cache where they are."""
     name, prefix = os.fspath(source), f"{subfolder}/" if subfolder else ""
     files = (f"{PROJECTOR_FOLDER}/*", "config.json", PROJECTOR_FILE, AUTHORS_FILE, LORA_FILE, ADAPTER_CONFIG)
+    files = (*files, "checksums.json")
     if not isinstance(source, str) or name.startswith((".", "/", "~")) or os.path.exists(name):
         raise CheckpointError(f"{name!r} is not a folder. Give the folder or hub id (owner/name) of a slider.")
     try:
@@ -70,4 +71,4 @@ def download_pipeline(name: str, **options: Any) -> Path | None:
     if not any(str(library).split(".")[0] == __package__ for library in parts.values()):
         return None
     folders = [f"{part}/*" for part, library in parts.items() if library is not None]
-    return Path(snapshot_download(name, allow_patterns=["model_index.json", *folders], **hub))
+    return Path(snapshot_download(name, allow_patterns=["model_index.json", "checksums.json", *folders], **hub))

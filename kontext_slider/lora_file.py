@@ -30,13 +30,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .errors import CheckpointError
+from .files import read_regular
 from .hub import ADAPTER_CONFIG, LORA_FILE
 from .lora import PREFIX, LoraWeights
 
 _DOWN, _UP = ("lora_A", "lora_down", "lora.down", "down"), ("lora_B", "lora_up", "lora.up", "up")
 _MATRIX = re.compile(r"(.+?)\.(lora_[AB]|lora[._]down|lora[._]up|down|up)(?:\.default)?\.weight")
 _ALPHA = re.compile(r"(.+?)(?:\.lora_A(?:\.weight)?)?\.alpha")
+MAX_CONFIG = 16 * 2**20  # bytes of an adapter_config.json
 _PREFIX = re.compile(r"base_model\.model\.|transformer\.|(?:model\.)?diffusion_model\.|lora_unet_|lora_transformer_")
+_PATTERN = re.compile(r"[\w.\-\\^$*]{1,200}")  # of layers' names; more can take for ever to match
 _TEXT_ENCODER = re.compile(r"(?:base_model\.model\.)?(?:text_encoder|text_model|lora_te)")
 _BLOCK = re.compile(r"(double_|single_|single_transformer_|transformer_)blocks_(\d+)_(.+)")
 _UNSUPPORTED = {  # a part of a key between its dots -> what it belongs to
@@ -94,8 +97,8 @@ def read_lora(folder: Path) -> LoraWeights:
     config, beside = header, folder / ADAPTER_CONFIG
     if header is None and beside.is_file():  # by peft
         try:
-            config = dict(json.loads(beside.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            config = dict(json.loads(read_regular(beside, MAX_CONFIG)))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{beside.name} is not readable as the configuration of a LoRA: {error}") from error
     pairs = translate(tensors, config, LORA_FILE)
     alphas = {PREFIX + name: pair.alpha for name, pair in pairs.items() if pair.alpha is not None}
@@ -120,7 +123,7 @@ def _open_lora(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         with safe_open(file, framework="pt") as opened:
             text = (opened.metadata() or {}).get(LORA_ADAPTER_METADATA_KEY)
         config = None if text is None else {k.removeprefix(PREFIX): v for k, v in json.loads(text).items()}
-    except (OSError, ValueError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"{file.name} is not readable as LoRA weights: {error}") from error
     if not tensors:
         raise CheckpointError(f"{file.name} holds nothing. Download the whole slider again.")
@@ -185,7 +188,10 @@ def _pair(name: str, parts: dict[str, Tensor], file: str) -> Pair:
         raise CheckpointError(f"{file} has one matrix of two for {name!r}. Download it again.")
     down, up, alpha = parts["down"], parts["up"], parts.get("alpha")
     _check_shapes(name, down, up, file, down.ndim == up.ndim == 2 and up.shape[1] == down.shape[0] > 0)
-    if alpha is not None and (alpha.numel() != 1 or not math.isfinite(alpha.item())):
+    for matrix in (down, up):
+        if not matrix.is_floating_point() or not matrix.isfinite().all():
+            raise CheckpointError(f"{file} has values for {name!r} that are no numbers. Download it again.")
+    if alpha is not None and (alpha.numel() != 1 or alpha.is_complex() or not math.isfinite(alpha.item())):
         raise CheckpointError(f"{file} has an alpha for {name!r} that is not one finite number. Download it again.")
     return Pair(down, up, None if alpha is None else float(alpha.item()))
 
@@ -195,11 +201,15 @@ def _alpha(config: Mapping[str, Any], name: str, pair: Pair) -> float | None:
 
     def of_layer(setting: str, pattern: str) -> Any:
         patterns = config.get(pattern) or {}
+        if odd := [key for key in patterns if not _PATTERN.fullmatch(key) or key.count("*") > 2]:
+            raise CheckpointError(f"The LoRA's configuration has the pattern {odd[0]!r:.60}, which names no layers.")
         return patterns.get(get_pattern_key(list(patterns), name), config.get(setting))
 
     alpha, rank = of_layer("lora_alpha", "alpha_pattern"), pair.down.shape[0]
     if of_layer("r", "rank_pattern") not in (None, rank):
         raise CheckpointError(f"The LoRA's configuration gives {name!r} another rank than its weights ({rank}) have.")
+    if alpha is not None and (not isinstance(alpha, int | float) or not abs(alpha) < 1e9):
+        raise CheckpointError(f"The LoRA's configuration has an alpha for {name!r} that is no finite number.")
     return alpha if alpha is None else float(alpha) * (math.sqrt(rank) if config.get("use_rslora") else 1.0)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPVisionModelWithProjection, T5EncoderModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from . import calls, checkpoint, hub, lora, residual
+from . import calls, checkpoint, hub, lora, model_folder, residual
 from .base import BaseModel, base_of
 from .codec import PatchCodec
 from .drift import fit_in_place
@@ -234,15 +234,23 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
         with_slider = "slider_projector" not in kwargs  # a projector that the caller brings is not the folder's
         if kwargs.get("dtype") is None and kwargs.get("torch_dtype") is None:
             kwargs["dtype"] = torch.float32
-        pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        folder = Path(pretrained_model_name_or_path)
+        if folder.is_dir():
+            model_folder.check_model(folder, kwargs.keys())
+            with model_folder.loading(f"The model in {str(folder)!r}"):
+                pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        else:
+            pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        checkpoint.check_parts(pipe)
         if with_slider and pipe.has_slider:
             names = ("revision", "token", "cache_dir", "local_files_only")
             options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
             home = hub.find_projector(pretrained_model_name_or_path, **options)
             if (home / hub.LORA_FILE).is_file():
-                weights = checkpoint.read_lora(home)
-                checkpoint.check_fit(pipe.slider_projector, weights, pipe.transformer)
-                lora.put_lora(pipe.transformer, weights)
+                with model_folder.loading(home / hub.LORA_FILE):
+                    weights = checkpoint.read_lora(home)
+                    checkpoint.check_fit(pipe.slider_projector, weights, pipe.transformer)
+                    lora.put_lora(pipe.transformer, weights)
         return pipe
 
     @classmethod
@@ -263,3 +271,7 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
             super().save_pretrained(save_directory, *args, **kwargs)
         present = [name for name, part in self.components.items() if part is not None]
         checkpoint.forget_local_paths(Path(save_directory), present)
+        saved = (file for name in present for file in (Path(save_directory) / name).rglob("*") if file.is_file())
+        names = [model_folder.INDEX, *(file.relative_to(save_directory).as_posix() for file in saved)]
+        (Path(save_directory) / model_folder.CHECKSUMS).unlink(missing_ok=True)
+        model_folder.write_checksums(Path(save_directory), names)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .edit import DTYPES
-from .errors import CheckpointError, InvalidInput, MissingSlider
+from .errors import CheckpointError, InvalidInput, KontextSliderError, MissingSlider
 from .files import shipped
 from .hub import advice_for
 
@@ -97,7 +97,9 @@ def load_base(model: str, dtype: torch.dtype, **settings: Any) -> KontextSliderP
     source = _existing_source(preset.model if preset else str(model))
     try:
         return KontextSliderPipeline.from_pretrained(source, dtype=dtype, **settings)
-    except (OSError, ValueError) as error:
+    except KontextSliderError:
+        raise
+    except Exception as error:  # libraries raise anything for a damaged file
         advice = advice_for(source, error) or f"{error} Check that the files are complete."
         raise CheckpointError(f"{source!r} cannot be loaded. {advice}") from error
 

@@ -20,6 +20,7 @@ from .base import ModulationOffsets, Place
 from .errors import InvalidInput
 
 ENCODINGS = ("release", "sinusoidal")
+MAX_DEGREE = 32  # of a polynomial in the strength: beyond it the projector is asked more often than it answers
 TANGENT = 0.1  # of strength, over which the direction of the offsets is taken at the highest trained strength
 
 
@@ -216,7 +217,11 @@ def _check_settings(num_layers: int, strength_dim: int, strength_encoding: str, 
         raise InvalidInput(f"strength_dim is an even number of at least 2, not {strength_dim}.")
     if num_layers < 2:
         raise InvalidInput(f"The projector needs at least 2 layers, not {num_layers}.")
-    if degree is not None and (isinstance(degree, bool) or not isinstance(degree, int) or degree < 1):
-        raise InvalidInput(f"The degree of the offsets' polynomial is a whole number from 1 on, not {degree!r}.")
+    if degree is not None and (
+        isinstance(degree, bool) or not isinstance(degree, int) or not 1 <= degree <= MAX_DEGREE
+    ):
+        raise InvalidInput(
+            f"The degree of the offsets' polynomial is a whole number from 1 to {MAX_DEGREE}, not {degree!r}."
+        )
     if isinstance(highest, bool) or not isinstance(highest, Real) or not 0 < float(highest) < math.inf:
         raise InvalidInput(f"The highest strength of training is a number above 0, not {highest!r}.")

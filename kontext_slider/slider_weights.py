@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from . import checkpoint, lora
 from .base import family_of
 from .errors import InvalidInput, MissingSlider
+from .model_folder import loading
 from .modulation import offsets_attached, token_appended
 from .projector import ModulationOffsets, Projector, StrengthProjector, TextSpaceProjector
 
@@ -52,7 +53,8 @@ class SliderWeightsMixin(DiffusionPipeline):
         """
         hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         weights = checkpoint.read_slider(source, subfolder, **hub)
-        checkpoint.check_fit(weights.projector, weights.lora, self.transformer)
+        with loading(f"The slider {os.fspath(source)!r}"):
+            checkpoint.check_fit(weights.projector, weights.lora, self.transformer)
         with self._offload_paused():
             lora.put_lora(self.transformer, weights.lora)
             self._set_projector(weights.projector)
