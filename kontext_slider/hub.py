@@ -18,6 +18,7 @@ PROJECTOR_FILE = "diffusion_pytorch_model.safetensors"
 AUTHORS_FILE = "slider_projector.pth"
 LORA_FILE = "pytorch_lora_weights.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"  # beside a LoRA that peft wrote
+CHECKSUMS = "checksums.json"  # see `model_folder.py`
 NO_HUB = "There is no such folder, and the hub cannot be reached. Check the path or the network connection."
 UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, httpx.TransportError, OSError)
 
@@ -25,8 +26,8 @@ UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, ht
 def download_slider(source: str | os.PathLike, subfolder: str | None, **options: Any) -> Path:
     """The slider's files of a hub repository, from the cache where they are."""
     name, prefix = os.fspath(source), f"{subfolder}/" if subfolder else ""
-    files = (f"{PROJECTOR_FOLDER}/*", "config.json", PROJECTOR_FILE, AUTHORS_FILE, LORA_FILE, ADAPTER_CONFIG)
-    files = (*files, "checksums.json")
+    own = (f"{PROJECTOR_FOLDER}/*", "config.json", PROJECTOR_FILE, CHECKSUMS)
+    files = (*own, AUTHORS_FILE, LORA_FILE, ADAPTER_CONFIG)
     if not isinstance(source, str) or name.startswith((".", "/", "~")) or os.path.exists(name):
         raise CheckpointError(f"{name!r} is not a folder. Give the folder or hub id (owner/name) of a slider.")
     try:
@@ -71,4 +72,4 @@ def download_pipeline(name: str, **options: Any) -> Path | None:
     if not any(str(library).split(".")[0] == __package__ for library in parts.values()):
         return None
     folders = [f"{part}/*" for part, library in parts.items() if library is not None]
-    return Path(snapshot_download(name, allow_patterns=["model_index.json", "checksums.json", *folders], **hub))
+    return Path(snapshot_download(name, allow_patterns=["model_index.json", CHECKSUMS, *folders], **hub))

@@ -23,8 +23,8 @@ from torch import nn
 
 from .errors import CheckpointError, InvalidInput, KontextSliderError
 from .files import file_sha256, read_regular, write_json
+from .hub import CHECKSUMS, LORA_FILE, PROJECTOR_FOLDER
 
-CHECKSUMS = "checksums.json"
 INDEX = "model_index.json"
 MAX_JSON = 64 * 2**20  # bytes; tokenizers of large models have 10 MB
 LIBRARIES = ("diffusers", "transformers", "kontext_slider")  # whose classes a model folder may name
@@ -105,10 +105,10 @@ def check_model(folder: Path, given: Collection[str] = ()) -> None:
             library, name = entry
             kind = _class_of(library, name)
         check_part(folder / part, kind)
-    if index.get("slider_projector", [None])[0] and "slider_projector" not in given and not listed:
-        lora = folder / "slider_projector" / "pytorch_lora_weights.safetensors"
-        if not lora.is_file():
-            raise CheckpointError(f"{lora}, the LoRA of the slider, is missing. Download or copy the folder again.")
+    lora, entry = folder / PROJECTOR_FOLDER / LORA_FILE, index.get(PROJECTOR_FOLDER)
+    has_slider = isinstance(entry, list) and entry[:1] != [None] and PROJECTOR_FOLDER not in given
+    if has_slider and not listed and not lora.is_file():
+        raise CheckpointError(f"{lora}, the LoRA of the slider, is missing. Download or copy the folder again.")
 
 
 def check_part(home: Path, kind: type) -> None:
@@ -138,7 +138,7 @@ def tensors_of(home: Path) -> dict[str, list[int]]:
     CheckpointError, which names the file, for a damaged one."""
     shapes: dict[str, list[int]] = {}
     for file in sorted(home.glob("*.safetensors")):
-        if file.name == "pytorch_lora_weights.safetensors":
+        if file.name == LORA_FILE:
             continue
         with loading(file), safe_open(file, framework="pt") as opened:
             parts = {name: opened.get_slice(name) for name in list(opened.keys())}

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from kontext_slider.errors import CheckpointError
 from kontext_slider.files import shipped
-from kontext_slider.model_folder import CHECKSUMS, check_files, check_model, loading, write_checksums
+from kontext_slider.hub import CHECKSUMS
+from kontext_slider.model_folder import check_files, check_model, loading, write_checksums
 from kontext_slider.presets import load_pipeline
 from tests.tiny import tiny_pipeline, tiny_projector, write_authors_layout
 
