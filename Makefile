@@ -1,6 +1,6 @@
 # make app     install what is needed and open the app on the pocket model
 # make test    install what is needed and run the tests
-# make check   formatting, lint, types and tests
+# make check   known faults of packages, formatting, lint, types and tests
 # make bench   run the benchmarks
 # make train   train a pocket model into runs/pocket/model; resumes after a kill
 # make clean   remove the virtual environment and caches
@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help app test check bench train clean install install-dev browser
+.PHONY: help app test check audit bench train clean install install-dev browser
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -69,11 +69,18 @@ app: install
 test: install-dev browser
 	$(PYTEST) $(ARGS)
 
-check: install-dev browser
+check: install-dev browser audit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(PYTEST) $(ARGS)
+
+# Known faults of the packages, by pip-audit, where its index answers.
+audit: install-dev
+	@if $(BIN)/python -c "import json, urllib.request as web; \
+	  json.load(web.urlopen('https://pypi.org/pypi/pillow/10.0.0/json', timeout=10))['vulnerabilities']" 2>/dev/null; \
+	then $(PIP) install --quiet pip-audit==2.10.1 && $(BIN)/python -m pip_audit --skip-editable --progress-spinner off; \
+	else echo "pypi.org does not answer: the packages are not audited for known faults."; fi
 
 bench: install
 	@for file in benchmarks/bench_*.py; do \
