@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -171,6 +173,51 @@ def test_progress_is_measured_on_the_edits_own_parameter(scripts):
 
     progress = measure_progress("fog", [rms], 1, 64)
     assert progress[0] == 0 and progress[-1] == 1 and progress[4] > 0.6
+
+
+@pytest.mark.parametrize("anchored", [True, False])
+def test_a_blend_of_one_strength_is_the_frame_of_that_strength(scripts, pipe, anchored):
+    """Token strengths that are wrong by a step or a residual would lose to the transfer for no reason of theirs."""
+    from bench_strength_map import TokenBlend
+
+    pipe.register_to_config(edit_defaults={**pipe.config.edit_defaults, "anchor_source": anchored})
+    with SliderEngine(pipe).open(tiny_image(), "make it snow") as session:
+        blend = TokenBlend(pipe, session.source, session.instruction)
+        for strength, nodes in ((0.6, (0.0, 0.6)), (0.5, (0.0, 0.5, 1.0))):
+            same = np.full(session.source.size[::-1], strength)
+            blended, frame = (
+                np.array(each, dtype=int) for each in (blend.frame(same, nodes), session.render(strength))
+            )
+            assert np.abs(blended - frame).max() <= 1
+        halves = np.repeat([[0.0, 1.0]], 2, axis=0)
+        assert np.abs(np.array(blend.frame(halves, (0.0, 1.0)), dtype=int) - blended).max() > 1
+
+
+def test_compared_maps_use_their_whole_range(scripts):
+    """A map that is nearly constant measures a strength, not a map."""
+    from bench_strength_map import SHAPES
+
+    for shape in SHAPES.values():
+        for seed in range(5):
+            values = shape(np.random.default_rng(seed), 48)
+            assert values.shape == (48, 48) and values.min() == 0 and values.max() > 0.98 and values.max() <= 1
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="the page's brush runs in node here")
+def test_the_brush_benchmark_measures_the_pages_brush(scripts, monkeypatch, capsys):
+    """A copy of the brush would go on being good when the page's own is broken; a constant without effect is a typo."""
+    import bench_brush
+
+    errors = []
+    for constants in ([], ["MOST_THRESHOLD=9", "LEAST_THRESHOLD=9"]):
+        monkeypatch.setattr(sys, "argv", ["bench_brush.py", "--strokes", "2", "--set", *constants])
+        bench_brush.main()
+        errors.append(json.loads(capsys.readouterr().out.splitlines()[-1])["kinds"]["object"]["error"])
+    (plain, edges), (same, without) = errors
+    assert plain == same and edges < 0.9 * plain and without == pytest.approx(plain, abs=1e-3)
+    monkeypatch.setattr(sys, "argv", ["bench_brush.py", "--strokes", "1", "--set", "NO_SUCH=1"])
+    with pytest.raises(subprocess.CalledProcessError):
+        bench_brush.main()
 
 
 @pytest.mark.browser

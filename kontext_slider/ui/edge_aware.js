@@ -7,7 +7,9 @@ const CORE = 0.12; // of the radius: what is certainly meant
 const SCANS = 3; // forward, backward, forward
 const DISTANCE_BINS = 64;
 const MOST_DISTANCE = 0.5; // of the histogram
-const [LEAST_THRESHOLD, MOST_THRESHOLD] = [0.04, 0.2];
+const THRESHOLD_SHARE = 1.2; // of the middle between what is meant and what is not
+const LEAST_THRESHOLD = 0.08;
+const MOST_THRESHOLD = 0.25;
 const THRESHOLD_EDGE = 0.25; // of the threshold: the weight falls from so much below it to so much above
 
 const LINEAR_LEVELS = Float32Array.from({ length: 256 }, (_, level) =>
@@ -107,7 +109,7 @@ function barrierThreshold(distances, covered) {
     const between = below * (count - below) * (upper - lower) ** 2;
     if (between <= best * 1.0000001) continue;
     best = between;
-    threshold = (((lower + upper + 1) / 2) * MOST_DISTANCE) / DISTANCE_BINS;
+    threshold = (THRESHOLD_SHARE * ((lower + upper + 1) / 2) * MOST_DISTANCE) / DISTANCE_BINS;
   }
   return Math.min(MOST_THRESHOLD, Math.max(LEAST_THRESHOLD, threshold));
 }
