@@ -44,7 +44,7 @@ from kontext_slider.world.scene import draw, random_scene
 
 SEEDS = {"choose": HELD_OUT_SEED + 50, "report": HELD_OUT_SEED + 51}
 FACTOR = 2  # sides of the photograph over sides of the model's picture
-HIGHEST = (1.0, 0.6)  # strength of a map: of two scenes of a kind, and of the next two
+HIGHEST = (1.0, 0.6)  # strength of the maps of a scene, in turns
 NODES = (0.0, 0.25, 0.5, 0.75, 1.0)
 WAYS = ("transfer", "mask", "full mask", "tokens, two", "tokens, five")
 Map = NDArray[np.float32]  # (H, W)
@@ -202,7 +202,7 @@ def margin(rows: list[dict], kind: str, way: str, other: str) -> tuple[float, fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenes", type=int, default=4, help="of each kind of edit, two maps each")
+    parser.add_argument("--scenes", type=int, default=2, help="of each kind of edit, two maps each")
     parser.add_argument("--seeds", choices=SEEDS, default="report")
     parser.add_argument("--kinds", nargs="*", help="only these kinds of edits")
     parser.add_argument("--out", type=Path, help="also write the JSON line to this file")
@@ -218,7 +218,7 @@ def main() -> None:
         place = list(kinds).index(kind)
         rng = np.random.default_rng((SEEDS[args.seeds], place, number))
         edit = kinds[kind][number % len(kinds[kind])]
-        rows += score_edit(engine, edit, rng, 2 * (number + place), HIGHEST[number // 2 % len(HIGHEST)])
+        rows += score_edit(engine, edit, rng, 2 * (number + place), HIGHEST[number % len(HIGHEST)])
     print(table(rows))
     report(rows, chosen, args)
 
