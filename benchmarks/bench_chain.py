@@ -83,15 +83,8 @@ def score(engine: SliderEngine, case: Case) -> dict[str, float]:
     return {way: psnr(to_picture(picture), case.truth) for way, picture in zip(WAYS, pictures, strict=True)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--num", type=int, default=2 * len(EDITS), help="cases")
-    parser.add_argument("--out", type=Path, help="also write the JSON line to this file")
-    args = parser.parse_args()
-    pipe = load_pipeline("pocket")
-    engine = SliderEngine(pipe)
-    cases = list(chain_cases(args.num, FACTOR * pipe.defaults.size))
-    rows = [score(engine, case) for case in tqdm(cases, unit="case")]
+def means(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Mean PSNR of each way, and how far the chain is ahead, each with half the width of its 95 % interval."""
     values = {way: np.array([row[way] for row in rows]) for way in WAYS}
     line: dict[str, float] = {"cases": len(rows)}
     for way in WAYS:
@@ -103,6 +96,20 @@ def main() -> None:
             f"chain_minus_{way}_95": round(half_width(gain), 2),
         }
         line[f"cases_where_chain_beats_{way}"] = int((gain > 0).sum())
+    return line
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--num", type=int, default=2 * len(EDITS), help="cases")
+    parser.add_argument("--out", type=Path, help="also write the JSON line to this file")
+    args = parser.parse_args()
+    pipe = load_pipeline("pocket")
+    engine = SliderEngine(pipe)
+    cases = list(chain_cases(args.num, FACTOR * pipe.defaults.size))
+    rows = [score(engine, case) for case in tqdm(cases, unit="case")]
+    whole = [row for case, row in zip(cases, rows, strict=True) if EDITS[case.edits[0]].is_global]
+    line = {"all": means(rows), "both_of_the_whole_picture": means(whole)}
     print_line(line, args.out)
 
 

@@ -10,8 +10,10 @@ import numpy as np
 from PIL import Image
 
 from ..drift import Drift, fit_in_place
+from ..edit import EarlierEdit
 from ..errors import InvalidInput
 from ..images import Photo
+from ..strength_map import share_of
 from ..transfer import Transfer, apply, check_strength_map
 from .cache import ByteCache
 
@@ -91,6 +93,13 @@ class FullSize:
             found = (Transfer.fit(self._source, frame), None) if plain else fit_in_place(self._source, frame)
             self._fits.put(strength, found, found[0].num_bytes, generation)
         return found
+
+
+def edited(photo: Photo, image: Image.Image, facts: Mapping[str, Any], strength: float | np.ndarray) -> Photo:
+    """The photograph after an edit that made `image` of it at `strength`, a number or a map; `facts`: of the edit."""
+    number, share = share_of(strength)
+    kept = {name: value for name, value in facts.items() if name != "size"}  # the photograph has one size all along
+    return photo.after(EarlierEdit(kept, number, share), image)
 
 
 def nodes_of(strength_map: np.ndarray, highest: float) -> list[float]:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..edit import EarlierEdit, EditSpec, check_strength
+from ..edit import EditSpec, check_strength
 from ..errors import InvalidInput, SessionClosed, Superseded
 from ..images import Photo
 from ..strength_map import share_of
 from ..transfer import Transfer
 from .cache import ByteCache, cache_strength
 from .disk import FrameCache
-from .full_size import FullSize, nodes_of
+from .full_size import FullSize, edited, nodes_of
 from .order import grid
 from .queue import BatchSize, RenderQueue
 from .sampling import EditSettings, OnStep, Sampler
@@ -171,10 +171,8 @@ class EditSession:
         """`picture(strength)` as a photograph to edit further: with the name, transparency, profile and camera data of
         this one, and this edit among its `earlier_edits`. Raises as `picture`."""
         image = self.picture(strength, on_step)
-        number, share = share_of(strength)
-        facts = self.spec.facts() | self.full_size_facts(number)
-        del facts["size"]  # of the photograph, which has one all along
-        return self.photo.after(EarlierEdit(facts, number, share), image)
+        facts = self.spec.facts() | self.full_size_facts(share_of(strength)[0])
+        return edited(self.photo, image, facts, strength)
 
     def then(
         self,

@@ -13,7 +13,7 @@ class Brush {
   #drawing = new BrushDrawing(this);
   #pointer;
   #maps = new BrushMaps();
-  #photograph = ""; // path of the upload whose edit has begun last
+  #photograph = ""; // what the edit that has begun last stands on
   #colours = null; // of the photograph, once edges are looked for
   #settings = { shape: "brush", mode: "paint", showsMap: false, followsEdges: true, amount: 1, x: 0.5, y: 0.5, angle: 90 };
   #sizes = { brush: 0.12, linear: 0.4, radial: 0.5 };
@@ -34,7 +34,7 @@ class Brush {
     this.#pointer = new BrushPointer(picture.canvas, this.#drawing);
     for (const name of ["keydown", "keyup"]) document.addEventListener(name, (event) => this.#key(event));
     window.addEventListener("blur", () => this.#tool.isOpen && this.#pointer.pause(false));
-    stage.addEventListener("edit", ({ detail }) => (this.#photograph = detail.inputs.photograph));
+    stage.addEventListener("edit", ({ detail }) => (this.#photograph = standingOn(detail.inputs)));
     stage.addEventListener("photograph", () => this.#useMap());
     stage.addEventListener("place", () => this.#drawing.hide());
   }
@@ -94,7 +94,8 @@ class Brush {
     [this.map, this.#colours, this.#isAdjusting] = [map, null, false];
     this.#drawing.forget();
     this.put();
-    if ((await this.#maps.restore(path, map)) && this.map === map) this.put();
+    const isBack = (await this.#maps.restore(path, map)) || (await this.#maps.load(chain.topMap, map));
+    if (isBack && this.map === map) this.put();
   }
 
   #close() {

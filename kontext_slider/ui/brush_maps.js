@@ -3,6 +3,12 @@
 const KEPT_MAP = "kontext-slider strength map"; // {photograph, map}
 const MOST_MAPS = 4; // the maps of so many photographs are there, with undo, until the page is left
 
+// What an edit stands on: an upload, and the edits before it in a list of edits.
+function standingOn({ photograph, layers = [] }) {
+  const before = layers.filter((layer) => layer.is_on).slice(0, -1);
+  return photograph + before.map(({ instruction }) => ", after " + instruction.replaceAll(/[\\/]/g, " ")).join("");
+}
+
 // The folder and name of an upload: gradio names the folder after the content.
 const nameOfUpload = (path) => path.split(/[\\/]/).slice(-2).join("/");
 
@@ -30,8 +36,13 @@ class BrushMaps {
   // Give an untouched map what was kept of the photograph. Returns whether there was anything.
   async restore(path, map) {
     const kept = JSON.parse(sessionStorage.getItem(KEPT_MAP) || "null");
-    if (!kept || kept.photograph !== nameOfUpload(path) || map.isTouched) return false;
-    const data = await unpackMap(kept.map, map);
+    return Boolean(kept) && kept.photograph === nameOfUpload(path) && (await this.load(kept.map, map));
+  }
+
+  // Give an untouched map the map of a file, as text, "" for none. Returns whether it has it.
+  async load(text, map) {
+    if (!text || map.isTouched) return false;
+    const data = await unpackMap(text, map);
     if (map.isTouched) return false; // painted meanwhile
     map.load(data);
     return true;

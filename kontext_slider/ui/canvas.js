@@ -58,8 +58,9 @@ function nearest(strength) {
 
 function describe(frame, strength = "Strength " + rounded(position())) {
   const text = strength + (picture.isPainted ? " · painted" : "");
-  if (picture.isDrawn && position() === 0) return text + " · the untouched picture";
-  if (picture.isDrawn) return text + (finished(position()) ? "" : " · interpolated");
+  if (picture.isDrawn && chain.state === "composed") return text + " · composed";
+  if (picture.isDrawn && position() === 0) return text + (chain.state ? " · computed" : " · the untouched picture");
+  if (picture.isDrawn) return text + (finished(position()) ? chain.state && " · " + chain.state : " · interpolated");
   if (frame === null) return text + ", no frame yet";
   if (frame.preview) return text + " · preview, the exact frame follows";
   if (key(frame.strength) !== key(position()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from gradio.data_classes import FileData, GradioModel
 from gradio_client.utils import is_http_url_like
 from PIL import Image
 
-from .open_edit import SEEN, OpenEdit
+from ..edit import EarlierEdit
+from .open_edit import SEEN, LayerInputs, OpenEdit
 
 # What the file dialogue offers. Systems that do not know HEIC as a picture need its endings, too.
 # Animations and archives that were saved here open their edit again.
@@ -51,6 +52,10 @@ CANVAS_SCRIPTS = (
     "brush_pointer.js",
     "brush.js",
     "out.js",
+    "chain_composer.js",
+    "chain.js",
+    "history_store.js",
+    "history.js",
 )
 UPLOAD = """<label class="drop">
   <input type="file" aria-label="Photograph">
@@ -95,7 +100,8 @@ class Busy(GradioModel):
 
 
 class EditInputs(GradioModel):
-    """What an edit was opened with. `photograph` is the upload's path, "" for the edit that the page opens with."""
+    """What an edit was opened with. `photograph` is the upload's path, "" for the edit that the page opens with.
+    `layers`: of a list of edits all of them; the other settings are those of its last one that is on."""
 
     photograph: str
     instruction: str
@@ -103,6 +109,14 @@ class EditInputs(GradioModel):
     seed: int
     steps: int
     guidance: float
+    layers: list[LayerInputs] = []
+
+
+class BelowFrames(GradioModel):
+    """Frames of an edit that stands below the page's, for the browser to draw; place: in the list of edits."""
+
+    place: int
+    frames: list[Frame]
 
 
 class CanvasData(GradioModel):
@@ -114,6 +128,9 @@ class CanvasData(GradioModel):
     photograph: as the browser draws it, and its own `size` in pixels; None before the browser may draw the edit itself.
     strength: where the slider stands when the edit begins; None: where it is. example: the shipped example that the
     photograph is, "" for others.
+    below, base: of a list of edits, those before the last, and the photograph of the first. is_refused: the list that
+    the browser has sent could not be done.
+    source: a result that has become the photograph in the upload.
     gaps: what may be interpolated. seen: levels; an interpolation error below is not seen.
     """
 
@@ -132,6 +149,10 @@ class CanvasData(GradioModel):
     gaps: list[Gap] = []
     seen: float = SEEN
     tile: Tile | None = None
+    below: list[BelowFrames] = []
+    base: FileData | None = None
+    is_refused: bool = False
+    source: FileData | None = None
     busy: Busy | None = None
 
 
@@ -147,19 +168,26 @@ def describe(edit: OpenEdit | None, busy: Busy | None = None, said: str = "") ->
         seed=session.seed,
         steps=session.steps,
         guidance=session.guidance,
+        layers=edit.layers,
     )
+    first = edit.below[0].edit if edit.below else None
     return CanvasData(
         edit=edit.serial,
         key=edit.key,
         inputs=inputs,
         said=said,
-        caption=caption(inputs, session.photo.name),
+        caption=caption(inputs, session.photo.name, session.photo.earlier_edits),
         example=edit.example,
         strengths=edit.strengths,
         frames=frames_of(edit.files(), edit.transfers()) + frames_of(edit.previews(), preview=True),
         photograph=edit.screen and FileData(path=str(edit.screen)),
         size=list(session.photo.image.size),
         gaps=[Gap(low=low, high=high, error=error) for (low, high), error in edit.errors().items()],
+        below=[
+            BelowFrames(place=each.place, frames=frames_of(each.edit.files(), each.edit.transfers()))
+            for each in edit.below
+        ],
+        base=first and first.screen and FileData(path=str(first.screen)),
         busy=busy,
     )
 
@@ -179,9 +207,10 @@ def frames_of(
     ]
 
 
-def caption(inputs: EditInputs, source: str) -> str:
+def caption(inputs: EditInputs, source: str, earlier_edits: Sequence[EarlierEdit] = ()) -> str:
     """Whose frames these are, as the page says it. source: the photograph's file name."""
-    return f"{inputs.instruction} · {source} · seed {inputs.seed}"
+    before = "".join(f"{edit.instruction} {edit.strength:.2f}, then " for edit in earlier_edits)
+    return f"{before}{inputs.instruction} · {source} · seed {inputs.seed}"
 
 
 def notice(text: str, kind: str = "error") -> str:
@@ -216,7 +245,8 @@ class Canvas(gr.HTML):
     edit that the page opens with. `complete` {"edit": int}, it cannot draw, and needs all frames of the strip. `tile`
     {"edit": int, "box": [left, top, right, bottom]}, it needs a part of the photograph, in pixels, at its own size.
     `another` {"edit": int, "path": str}, the edit shall be made of another photograph. `follow` {name: text}, what the
-    page's address names (`links.py`)."""
+    page's address names (`links.py`). `use` (`sources.py`), the picture is to be the source. `fill`, the history has
+    set the inputs. `chain`, the list of edits has changed."""
 
     data_model = CanvasData
 

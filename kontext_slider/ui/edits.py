@@ -74,27 +74,30 @@ class OpenEdits:
 
         serial: where the page shows the edit already, its serial there. The others are as in `OpenEdit`.
         """
+        edit = OpenEdit(session, serial or self.next_serial(), strengths, photograph, cache)
+        self.show(page, edit)
+        return edit
+
+    def next_serial(self) -> int:
+        """Of an edit that a page has not shown so far."""
         with self._lock:
             self._serial = max(self._serial + 1, int(time.time() * 1000))  # grows past a restart of the server
-            edit = OpenEdit(session, serial or self._serial, strengths, photograph, cache)
-            self._edits.append(edit)
+            return self._serial
+
+    def show(self, page: str, edit: OpenEdit) -> None:
+        """Let a page show an edit that is open; the one that it showed before closes, but for what this one stands on.
+        An edit that stands below another is looked after by that one."""
+        with self._lock:
             before = self._pages.get(page)
             self._pages[page] = edit
+            below = [layer.edit for layer in edit.below]
+            self._edits = [each for each in self._edits if each not in (edit, *below)] + [edit]
             if self._watch is None:
                 self._watch = threading.Thread(target=self._look, name="open-edits", daemon=True)
                 self._watch.start()
-        if before is not None:
-            before.close()
-        return edit
-
-    def show(self, page: str, edit: OpenEdit) -> None:
-        """Let a page show an edit that is open already; the one that it showed before closes."""
-        with self._lock:
-            before = self._pages.get(page)
-            self._pages[page] = edit
         self.of(page)
         if before is not None and before is not edit:
-            before.close()
+            before.close(but=(edit, *below))
 
     def of(self, page: str) -> OpenEdit | None:
         """The open edit that a page shows, which counts as a use of it."""

@@ -23,22 +23,23 @@ from ..edit import check_instruction, check_num_frames
 from ..engine import grid
 from ..engine.order import coarse_first
 from ..errors import InvalidInput, KontextSliderError
-from ..images import read_image, read_photo, working_size
+from ..images import read_image, working_size
 from ..instructions import advise
+from ..source_file import read_source
 from . import messages
-from .components import Busy, CanvasData, EditInputs, Tile, describe, note, notice, thumbnail
+from .components import Busy, CanvasData, Tile, describe, note, notice, thumbnail
 from .edits import OpenEdits, visitor_of
 from .examples import OPENING_SERIAL, Example, Opening, example_of
 from .folder import check_room
 from .messages import Message, message
-from .open_edit import SEEN, OpenEdit, describe_sizes
+from .open_chain import MAX_LETTERS, first_on, layers_of, stack
+from .open_edit import SEEN, LayerInputs, OpenEdit, describe_sizes
 
 NUM_FRAMES, MAX_FRAMES = 11, 41  # of a strip: unless others are chosen, and at most
 MAX_STEPS = 50  # denoise steps, or the model's own where these are more
 GUIDANCE_RANGE = (1, 10)
-MAX_LETTERS = 500  # of an instruction
 MOST_QUOTED = 80  # letters of an instruction in a sentence about it
-EDIT_INPUTS = tuple(EditInputs.model_fields)  # photograph, instruction, num_frames, seed, steps, guidance
+EDIT_INPUTS = ("photograph", "instruction", "num_frames", "seed", "steps", "guidance")
 LOST = "The server does not have this edit any more. It is opened again; if nothing happens, press Edit."
 BACK = "The page was loaded again. Your photograph, settings and frames are back."
 AGAIN = "The server did not have your edit any more. It is open again, and its frames are rendered again."
@@ -87,10 +88,10 @@ class Handlers:
             yield message(notice=notice(str(error)))
             return
         if edit is None:
-            yield from self._edit(request, inputs, AGAIN)
+            yield from self._edit(request, inputs, "" if messages.values_of(event).get("is_step") else AGAIN)
         else:
             self.edits.show(page, edit)
-            yield from self._fill(request, edit, BACK)
+            yield from self._fill(request, edit, "" if messages.values_of(event).get("is_step") else BACK)
 
     def leave(self, request: gr.Request) -> None:
         """A page is gone, or its connection is."""
@@ -223,6 +224,8 @@ class Handlers:
         yield message(canvas=describe(before, reading), notice="", nearest=[])
         try:
             photograph, num_frames = inputs.pop("photograph"), inputs.pop("num_frames")
+            layers = layers_of(listed) if (listed := inputs.pop("layers", [])) else []
+            inputs["instruction"] = first_on(layers) if layers else inputs["instruction"]
             if not photograph:
                 raise InvalidInput("Add a photograph first: drop it on the upload box, choose a file, or paste it.")
             inputs["instruction"] = check_instruction(inputs["instruction"], MAX_LETTERS).strip()
@@ -234,7 +237,40 @@ class Handlers:
         except KontextSliderError as error:  # what was rendered before stays open
             yield message(canvas=describe(before), notice=notice(str(error)))
             return
-        yield from self._fill(request, edit, said)
+        yield from self._stack(request, edit, layers, said) if layers else self._fill(request, edit, said)
+
+    def chain(self, event: gr.EventData, request: gr.Request) -> Iterator[Message]:
+        """The list of edits has changed: {"edit": int, "layers": [as `LayerInputs`]}."""
+        page, values = str(request.session_hash), messages.values_of(event)
+        try:
+            layers = layers_of(values.get("layers"))
+            edit = self._named_edit(event, request)
+            if edit is None:
+                raise InvalidInput("This edit is no longer open; press Edit to render it again.")
+        except KontextSliderError as error:
+            yield message(canvas=refused(self.edits.of(page)), notice=notice(str(error)))
+            return
+        yield from self._stack(request, edit, layers, "")
+
+    def _stack(self, request: gr.Request, edit: OpenEdit, layers: list[LayerInputs], said: str) -> Iterator[Message]:
+        """Show the last edit of a list, and fill its strip, then those of the edits below it."""
+        tops: list[OpenEdit] = []
+        last: Message | None = None
+        for sent in self.do(request, edit, stack(self.engine, self.folder, edit, layers, tops)):
+            if last is not None:
+                yield last
+            last = sent
+        if not tops:
+            yield last or message()
+            yield message(canvas=refused(edit))
+            return
+        top = tops[0]
+        top.serial = self.edits.next_serial()
+        top.remark = remark(top.session.instruction, self.engine.pipe.known_instructions)
+        self.edits.show(str(request.session_hash), top)
+        yield from self._fill(request, top, said)
+        for each in top.below:
+            yield from self.do(request, top, messages.fill(each.edit, len(top.strengths), SEEN))
 
     def _fill(self, request: gr.Request, edit: OpenEdit, said: str) -> Iterator[Message]:
         """Show an edit on a page that has not shown it so far, and render what is missing of its strip."""
@@ -252,12 +288,19 @@ class Handlers:
     ) -> OpenEdit:
         """`serial`: of the opening, which has no upload."""
         with messages.named(photograph):
-            session = self.engine.open(photograph, **settings)
+            session = self.engine.open(read_source(photograph), **settings)
         upload = "" if serial else str(photograph)
         edit = self.edits.open(page, session, strengths, upload, self.folder, serial)
         edit.remark = remark(session.instruction, self.engine.pipe.known_instructions)
         edit.example = example_of(session.photo, self.examples)
         return edit
+
+
+def refused(edit: OpenEdit | None) -> CanvasData:
+    """What stays open where a list of edits could not be done."""
+    data = describe(edit)
+    data.is_refused = True
+    return data
 
 
 def remark(instruction: str, known: dict[str, list[str]]) -> str:
@@ -278,8 +321,10 @@ def look(path: str | Path | None, pipe: Any) -> str:
     if not path:
         return ""
     with messages.named(path):
-        photo = read_photo(path)
+        photo = read_source(path)
         sizes = sizes_of(photo.image.size, pipe)
+    after = ", then ".join(f"{edit.instruction} {edit.strength:.2f}" for edit in photo.earlier_edits)
+    sizes += f"<br>after {html.escape(after)}" if after else ""
     picture, name = f'<img src="{thumbnail(photo.on_white())}" alt="">', html.escape(photo.name)
     return f'<figure class="look">{picture}<figcaption><b>{name}</b> <span>{sizes}</span></figcaption></figure>'
 

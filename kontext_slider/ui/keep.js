@@ -25,16 +25,18 @@ const answer = (request) =>
     request.onerror = () => reject(request.error);
   });
 
-async function inPhotographs(use) {
-  const opening = indexedDB.open(KEPT, 1);
-  opening.onupgradeneeded = () => opening.result.createObjectStore("photographs", { keyPath: "path" });
+async function inBase(name, store, keyPath, use) {
+  const opening = indexedDB.open(name, 1);
+  opening.onupgradeneeded = () => opening.result.createObjectStore(store, { keyPath });
   const base = await answer(opening);
   try {
-    return await use(base.transaction("photographs", "readwrite").objectStore("photographs"));
+    return await use(base.transaction(store, "readwrite").objectStore(store));
   } finally {
     base.close();
   }
 }
+
+const inPhotographs = (use) => inBase(KEPT, "photographs", "path", use);
 
 async function keepPhotograph(file) {
   if (await inPhotographs((photographs) => answer(photographs.getKey(file.path)))) return;
@@ -77,6 +79,7 @@ function keepInputs(...values) {
 // An input that the visitor has changed since, from what the page opens with (defaults), stays as it is.
 async function restoredInputs(defaults) {
   const { inputs } = kept();
+  window.firstPhotograph = defaults[0];
   let restored; // until then, and where there is an error, none
   try {
     if (!inputs) return undefined;

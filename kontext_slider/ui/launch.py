@@ -214,7 +214,7 @@ def launch_options(
         "app_kwargs": {"middleware": gates},
         "mcp_server": mcp,
         "theme": theme(),
-        "css": asset("page.css") + asset("brush.css"),
+        "css": "".join(map(asset, ("page.css", "brush.css", "chain.css", "history.css"))),
         "max_file_size": MAX_UPLOAD,
         "max_threads": MAX_THREADS,
         "show_error": True,

@@ -20,6 +20,7 @@ from .links import Links, wire_links
 from .messages import OUTPUTS
 from .restore import Restoring, SavedFile, wire_restoring
 from .saving import PRIVATE, Saving, save_panel, wire_saving
+from .sources import Sources, wire_sources
 
 GENERAL_INSTRUCTIONS = [
     "make it snow",
@@ -76,6 +77,8 @@ def create_app(
         restored = [*(widgets[name] for name in (*EDIT_INPUTS, "saved_file")), *outputs]
         wire_restoring(Restoring(handlers, saving.origin), widgets, canvas, looked, restored)
         wire_links(Links(handlers), widgets, canvas, restored)
+        inputs = [widgets[name] for name in EDIT_INPUTS]
+        wire_sources(Sources(handlers), canvas, widgets["photograph"], inputs, outputs)
         wire_saving(saving, panel, widgets["num_frames"], outputs)
     # No call goes past gradio's queue.
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS, max_size=MOST_WAITING, api_open=False)
@@ -136,13 +139,14 @@ def _wire_edits(
     inputs, events = [widgets[name] for name in EDIT_INPUTS], [widgets["edit"].click, widgets["instruction"].submit]
     gr.on(events, handlers.edit, inputs, outputs, trigger_mode="multiple", **PRIVATE)
     canvas.commit(handlers.commit, None, outputs, trigger_mode="multiple", **PRIVATE)
+    for event, handler in [(canvas.draw, handlers.draw), (canvas.complete, handlers.complete)]:
+        event(handler, None, outputs, **PRIVATE)
     for event, handler in [
         (canvas.reopen, handlers.reopen),
-        (canvas.draw, handlers.draw),
-        (canvas.complete, handlers.complete),
+        (canvas.chain, handlers.chain),
+        (canvas.tile, handlers.tile),
     ]:
-        event(handler, None, outputs, **PRIVATE)
-    canvas.tile(handlers.tile, None, outputs, trigger_mode="multiple", **PRIVATE)
+        event(handler, None, outputs, trigger_mode="multiple", **PRIVATE)
     app.unload(handlers.leave)
 
 

@@ -18,12 +18,14 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gradio.data_classes import GradioModel
 from PIL import Image
 
 from ..engine import interpolation_errors, next_strength, sketch
@@ -42,6 +44,25 @@ SCREEN_JPEG: dict[str, Any] = {"quality": 95, "subsampling": 0}
 SEEN = 2.0  # levels of 255 in the worst region: a smaller interpolation error is not rendered away (benchmarks/LOG.md)
 
 
+class LayerInputs(GradioModel):
+    """One edit of a list of them. strength: as far as its own slider is, except of the last that is on, whose slider is
+    the page's. strength_map: as `metadata.pack_map` makes it, "" for the whole picture."""
+
+    instruction: str
+    strength: float = 1.0
+    is_on: bool = True
+    strength_map: str = ""
+
+
+@dataclass(frozen=True)
+class Below:
+    """An open edit that another one stands on, its place in the list of edits, and how it is done there."""
+
+    edit: OpenEdit
+    place: int
+    layer: LayerInputs
+
+
 def ignore(done: int, total: int) -> None:
     """An `OnStep` for nobody."""
 
@@ -55,6 +76,7 @@ class OpenEdit:
     key: cannot be guessed; a page that is loaded again finds its edit by it.
     remark: what the page says of the edit while there is no error. example: the name of the shipped example that the
     photograph is, "" for others.
+    below: the edits that made its photograph, the first one first; they close with it. layers: of the list of edits.
 
     Raises `DiskFull`.
     """
@@ -66,6 +88,8 @@ class OpenEdit:
         self.photograph = photograph
         self.key = secrets.token_urlsafe(32)
         self.remark = self.example = ""
+        self.below: list[Below] = []
+        self.layers: list[LayerInputs] = []
         with needs_room():
             Path(cache).mkdir(parents=True, exist_ok=True)  # somebody may have emptied the temporary folder
             self.folder = Path(tempfile.mkdtemp(prefix="edit-", dir=cache))
@@ -174,8 +198,14 @@ class OpenEdit:
         for _, image in untouched if strength == 0 else self.session.frames([strength], on_step):
             self.keep(strength, image)
 
-    def close(self) -> None:
-        """Close the session and delete the frames. Renders under way end with `SessionClosed`."""
+    def close(self, but: Collection[OpenEdit] = ()) -> None:
+        """Close the session and delete the frames, and those of the edits below, except `but`. Renders under way end
+        with `SessionClosed`."""
+        for layer in self.below:
+            if layer.edit not in but:
+                layer.edit.close()
+        if self in but:
+            return
         with self._changed:
             self.is_closed = True
             for frames in (self._files, self._transfers, self._previews, self._sketches):

@@ -22,6 +22,7 @@ class Picture {
   #tileTimer = 0;
   #tileUrl = ""; // of the tile that is shown or on its way
   #gestures;
+  #isComposed = false; // what is drawn stands on a picture that the browser has made
   #isDue = false; // a draw is due with the next animation frame
 
   // askTile([left, top, right, bottom]) asks the server for a part of the photograph. onPlace() is called when the
@@ -123,6 +124,17 @@ class Picture {
     return context.getImageData(0, 0, width, height);
   }
 
+  // Draw another picture in the photograph's place, until there is a new photograph; null: the photograph itself.
+  compose(image) {
+    this.#isComposed = image !== null;
+    this.#view.setPhotograph(image || this.#photograph.image, this.#photograph.size);
+    this.#draw();
+  }
+
+  get isComposed() {
+    return this.#isComposed;
+  }
+
   // A new edit. What is drawn stays until the new one can be.
   begin() {
     this.#transfers = new Map();
@@ -197,6 +209,7 @@ class Picture {
     const { image, size } = this.#photograph;
     const before = this.#view.photographSize;
     const isSameSize = before !== null && before.width === size.width && before.height === size.height;
+    this.#isComposed = false;
     this.#view.setPhotograph(image, size);
     this.#onPhotograph();
     this.#canvas.style.aspectRatio = size.width + " / " + size.height;

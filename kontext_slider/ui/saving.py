@@ -145,7 +145,7 @@ def write_picture(
     Returns the file, a sentence about metadata that was left out, and a warning, each "" if there is none.
     """
     picture, facts = session.picture(_shared(strength, share)), _facts(session, strength, origin, share)
-    path = folder / picture_name(session.photo.name, session.instruction, strength, suffix)
+    path = folder / picture_name(session.photo.name, session.instruction, strength, suffix, session.photo.earlier_edits)
     metadata = describe([strength], picture.size, session.photo.name, facts)
     left_out = save_picture(picture, path, metadata, photo=session.photo, **options)
     return path, left_out, facts.get("warning", "")

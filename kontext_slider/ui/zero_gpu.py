@@ -41,10 +41,10 @@ class ZeroGpuEngine:
         self.pipe = engine.pipe
         self._show = show
 
-    def open(self, image: ImageLike, instruction: str, **settings: Any) -> ZeroGpuSession:
+    def open(self, image: ImageLike | Photo, instruction: str, **settings: Any) -> ZeroGpuSession:
         """As `SliderEngine.open`, but nothing is encoded yet."""
         spec = EditSpec.from_defaults(self.pipe.defaults, instruction, **settings)
-        photo = read_photo(image)
+        photo = image if isinstance(image, Photo) else read_photo(image)
         return ZeroGpuSession(photo, spec, self.pipe, lambda s: self._show(s, photo, instruction, settings))
 
 
@@ -57,8 +57,9 @@ class ZeroGpuSession:
     preview_steps = 0  # a second call for a preview costs more than the steps it saves
 
     def __init__(self, photo: Photo, spec: EditSpec, pipe: Any, show: Callable[[float], Image.Image]) -> None:
-        from ..engine.full_size import FullSize  # brings torch, which must come after spaces
+        from ..engine.full_size import FullSize, edited  # brings torch, which must come after spaces
 
+        self._edited = edited
         self.photo, self.spec = photo, spec
         self.source = working_image(photo.on_white(), spec.size, 2 * pipe.vae_scale_factor)
         self.instruction, self.seed, self.steps, self.guidance = spec.instruction, spec.seed, spec.steps, spec.guidance
@@ -89,6 +90,11 @@ class ZeroGpuSession:
     def full_size_facts(self, strength: float) -> dict[str, Any]:
         """As `EditSession.full_size_facts`."""
         return self._full_size.facts(strength, self.show(strength))
+
+    def edited(self, strength: float, on_step: OnStep | None = None) -> Photo:
+        """As `EditSession.edited`."""
+        facts = self.spec.facts() | self.full_size_facts(strength)
+        return self._edited(self.photo, self.picture(strength), facts, strength)
 
     def want(self, strength: float) -> None:
         """A call that runs cannot be ended."""

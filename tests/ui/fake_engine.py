@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from kontext_slider.edit import EditSpec, check_strength
+from kontext_slider.engine.full_size import edited
 from kontext_slider.errors import InvalidInput, SessionClosed, Superseded
 from kontext_slider.images import ImageLike, Photo, read_photo, working_image
 from kontext_slider.transfer import Transfer, apply
@@ -99,6 +100,9 @@ class FakeSession:
         facts = {"size": list(self.photo.image.size), "edited_at": list(self.source.size)}
         return facts | ({"warning": self._engine.warning} if self._engine.warning and strength else {})
 
+    def edited(self, strength: float, on_step: OnStep | None = None) -> Photo:
+        return edited(self.photo, self.picture(strength), self.spec.facts() | self.full_size_facts(strength), strength)
+
     def close(self) -> None:
         self._open = False
 
@@ -124,7 +128,8 @@ class FakeSession:
 
 
 class FakeEngine:
-    """`rendered` and `previewed` list strengths in the order in which they were made; `opened` what `open` was told."""
+    """`rendered` and `previewed` list strengths in the order in which they were made; `opened` what `open` was told
+    and `sessions` what it gave."""
 
     def __init__(
         self,
@@ -141,6 +146,7 @@ class FakeEngine:
         self.rendered: list[float] = []
         self.previewed: list[float] = []
         self.opened: list[dict[str, Any]] = []
+        self.sessions: list[FakeSession] = []
         self.pipe = SimpleNamespace(
             known_instructions=KNOWN if known is None else known,
             defaults=SimpleNamespace(size=256, steps=steps, guidance=2.5, max_sequence_length=16, anchor_source=True),
@@ -152,4 +158,5 @@ class FakeEngine:
         spec = EditSpec.from_defaults(self.pipe.defaults, instruction, **settings)
         photo = image if isinstance(image, Photo) else read_photo(image)
         self.opened.append({"instruction": instruction, **settings})
-        return FakeSession(self, photo, spec)
+        self.sessions.append(FakeSession(self, photo, spec))
+        return self.sessions[-1]
