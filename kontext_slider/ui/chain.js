@@ -93,19 +93,18 @@ class Chain {
   async #press(control) {
     const row = control && control.closest("li");
     if (!row) return;
-    await this.#keepMap();
     const place = [...this.#list.children].indexOf(row);
     const layers = this.#layers;
     const act = control.dataset.do;
     const isLastOn = layers[place].is_on && layers.filter((layer) => layer.is_on).length === 1;
-    if (act === "up" || act === "down") {
-      const other = place + (act === "up" ? -1 : 1);
-      [layers[place], layers[other]] = [layers[other], layers[place]];
-    } else if (isLastOn) {
-      control.checked = true;
+    if (isLastOn && (act === "on" || act === "remove")) {
+      this.#drawRows();
       return sayConnection("At least one edit stays on.");
-    } else if (act === "remove") layers.splice(place, 1);
-    else layers[place].is_on = control.checked;
+    }
+    await this.#keepMap();
+    if (act === "remove") layers.splice(place, 1);
+    else if (act === "on") layers[place].is_on = control.checked;
+    else layers.splice(place + (act === "up" ? -1 : 1), 0, ...layers.splice(place, 1));
     this.#changed();
     const focus = this.#list.children[Math.min(place, layers.length - 1)];
     focus.querySelector("[data-do=" + act + "]:not(:disabled), input").focus();
