@@ -257,6 +257,13 @@ function place() {
   strip.place((each) => scale.shareOf(each));
 }
 
+// Where the slider stands when the next edit begins.
+function placeAt(target) {
+  strength = Math.min(scale.highest, target);
+  place();
+  keep({ strength });
+}
+
 function moved() {
   clearTimeout(restTimer);
   keep({ strength });

@@ -51,7 +51,7 @@ class Chain {
   #began({ inputs }) {
     this.#isAsked = false;
     if (this.#isDue) return this.#send(); // the visitor has gone on: what is here is newer
-    const single = [{ instruction: inputs.instruction, strength: position(), is_on: true, strength_map: "" }];
+    const single = [{ instruction: inputs.instruction, strength: Math.min(1, position()), is_on: true, strength_map: "" }];
     this.#layers = inputs.layers.length ? inputs.layers.map((layer) => ({ ...layer })) : single;
     this.#drawRows();
   }
@@ -68,7 +68,7 @@ class Chain {
   #follow() {
     const layer = this.#layers[this.#top];
     if (!layer || this.#isAsked) return;
-    layer.strength = position();
+    layer.strength = Math.min(1, position());
     const row = this.#list.children[this.#top];
     if (row) showStrength(row, layer.strength);
   }
@@ -128,8 +128,7 @@ class Chain {
 
   // The list itself has changed: the last edit that is on has the picture's slider now.
   #changed() {
-    slider.value = this.#layers[this.#top].strength;
-    keep({ strength: position() });
+    placeAt(this.#layers[this.#top].strength);
     this.#drawRows();
     this.#ask();
   }

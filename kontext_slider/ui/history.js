@@ -124,8 +124,7 @@ class History {
 
   #reopen(step) {
     this.#isReturning = true;
-    slider.value = step.strength;
-    keep({ strength: step.strength });
+    placeAt(step.strength);
     trigger("reopen", { key: step.key, ...step.inputs, is_step: true });
   }
 
