@@ -69,9 +69,9 @@ class Handlers:
         self.edits = edits or OpenEdits(self.folder)
         self._finding = threading.Lock()
 
-    def edit(self, request: gr.Request, *inputs: Any) -> Iterator[Message]:
-        """Open a session and fill its strip. `inputs`: values of `EDIT_INPUTS`."""
-        yield from self._edit(request, dict(zip(EDIT_INPUTS, inputs, strict=True)))
+    def edit(self, request: gr.Request, *inputs: Any, layers: Sequence[LayerInputs] = ()) -> Iterator[Message]:
+        """Open a session and fill its strip. `inputs`: values of `EDIT_INPUTS`; layers: of a list of edits."""
+        yield from self._edit(request, dict(zip(EDIT_INPUTS, inputs, strict=True)) | {"layers": list(layers)})
 
     def reopen(self, event: gr.EventData, request: gr.Request) -> Iterator[Message]:
         """Show the edit that the browser has kept, after the page was loaded again or the server was restarted.

@@ -6,7 +6,7 @@ but its upload: each press of a button reads it again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from . import messages
 from .components import CanvasData, asset
 from .handlers import EDIT_INPUTS, Handlers
 from .messages import OUTPUTS
+from .open_edit import LayerInputs
 from .saved_edit import MAX_NAME, SavedEdit, has_recipe, read_saved_edit, shortened
 from .saving import PRIVATE
 
@@ -114,7 +115,7 @@ class Restoring:
             return
         other = "" if is_same else OTHER_BYTES.format(shortened(Path(path).name, MAX_NAME))
         yield values(saved_file=Offer(sentence=" ".join(filter(None, [other, *saved.remarks]))), **inputs)
-        yield from begin(self._handlers, request, {"photograph": photograph, **inputs}, saved.strength)
+        yield from begin(self._handlers, request, {"photograph": photograph, **inputs}, saved.strength, saved.layers)
 
     def another(self, event: gr.EventData, request: gr.Request) -> Iterator[Message]:
         """Make the edit that the page shows of another photograph. Outputs: `RESTORED`."""
@@ -157,9 +158,16 @@ class Restoring:
         return settings | {"num_frames": saved.num_frames or num_frames}
 
 
-def begin(handlers: Handlers, request: gr.Request, inputs: dict[str, Any], strength: float | None) -> Iterator[Message]:
-    """Open an edit as a press on Edit does, with the slider at `strength`, or where it is. inputs: of `EDIT_INPUTS`."""
-    for message in handlers.edit(request, *(inputs[name] for name in EDIT_INPUTS)):
+def begin(
+    handlers: Handlers,
+    request: gr.Request,
+    inputs: dict[str, Any],
+    strength: float | None,
+    layers: Sequence[LayerInputs] = (),
+) -> Iterator[Message]:
+    """Open an edit as a press on Edit does, with the slider at `strength`, or where it is. inputs: of `EDIT_INPUTS`;
+    layers: of several edits one after the other."""
+    for message in handlers.edit(request, *(inputs[name] for name in EDIT_INPUTS), layers=layers):
         named = dict(zip(OUTPUTS, message, strict=True))
         if isinstance(named["canvas"], CanvasData):
             named["canvas"].strength = strength

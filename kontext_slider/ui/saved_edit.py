@@ -15,12 +15,14 @@ from ..files import file_sha256
 from ..metadata import read_metadata
 from .api import checked_settings
 from .handlers import MAX_FRAMES
+from .open_chain import layers_of
+from .open_edit import LayerInputs
 
 LEAST_FRAMES = 3  # that the page's strip can have
 MAX_SENTENCE = 300  # letters of what is said of somebody's values
 MAX_NAME = 80  # letters of a file's name in a sentence
 HAS_MAP = "It was made with a strength map, which is not restored: the whole picture gets the slider's strength."
-IS_CHAIN = "It is the last of {} edits, one on the result of the other; those before it are not restored."
+IS_CHAIN = "It is the last of {} edits, which the page cannot do one after the other; those before it are not restored."
 BEYOND = "It was made at strength {:.2f}, beyond the full edit; the slider stands at 1."
 OTHER_MODEL = "It was made by another model ({}), so this edit will look different."
 
@@ -29,6 +31,7 @@ OTHER_MODEL = "It was made by another model ({}), so this edit will look differe
 class SavedEdit:
     """settings: those of `SliderEngine.open`, None for the model's own. num_frames: of a sweep that the page's strip
     can have, else None. strength: of the slider. num_strengths: of the pictures in the file.
+    layers: of several edits, one after the other, all of them; else none.
     source, source_sha256: name and digest of the photograph's file, "" where the file does not tell.
     remarks: sentences about what will differ.
     """
@@ -37,6 +40,7 @@ class SavedEdit:
     strength: float
     num_strengths: int
     num_frames: int | None = None
+    layers: tuple[LayerInputs, ...] = ()
     source: str = ""
     source_sha256: str = ""
     remarks: tuple[str, ...] = ()
@@ -93,10 +97,25 @@ def saved_edit(metadata: Mapping[str, Any], pipe: Any, origin: Mapping[str, Any]
         min(strength, 1.0),
         num_strengths=len(strengths),
         num_frames=_num_frames(strengths),
+        layers=_layers(metadata, min(strength, 1.0)),
         source=shortened(Path(metadata.get("source", "").replace("\\", "/")).name, MAX_NAME),
         source_sha256=metadata.get("source_sha256", ""),
     )
-    return replace(edit, remarks=tuple(_remarks(metadata, strength, origin)))
+    return replace(edit, remarks=tuple(_remarks(metadata, strength, origin, bool(edit.layers))))
+
+
+def _layers(metadata: Mapping[str, Any], strength: float) -> tuple[LayerInputs, ...]:
+    """The edits of a file as the page's list. None where there is one, or where they differ in settings that the list
+    has once or are no list that the page takes."""
+    earlier, shared = metadata.get("earlier_edits", []), ("seed", "steps", "guidance")
+    if not earlier or any(edit.get(name) != metadata.get(name) for edit in earlier for name in shared):
+        return ()
+    names = ("instruction", "strength", "strength_map")
+    listed = [{name: edit[name] for name in names if name in edit} for edit in earlier]
+    try:
+        return tuple(layers_of([*listed, {"instruction": metadata["instruction"], "strength": strength}]))
+    except InvalidInput:
+        return ()
 
 
 def _num_frames(strengths: list[float]) -> int | None:
@@ -106,15 +125,17 @@ def _num_frames(strengths: list[float]) -> int | None:
     return num_frames if fits and strengths == grid(num_frames) else None
 
 
-def _remarks(metadata: Mapping[str, Any], strength: float, origin: Mapping[str, Any]) -> list[str]:
-    """Sentences about what will differ from the file."""
+def _remarks(
+    metadata: Mapping[str, Any], strength: float, origin: Mapping[str, Any], is_list: bool = False
+) -> list[str]:
+    """Sentences about what will differ from the file. is_list: whether its earlier edits are done as well."""
     found = []
     made_by, here = ([names.get("model"), names.get("slider")] for names in (metadata, origin))
     if made_by[0] and here[0] and made_by != here:
         found.append(OTHER_MODEL.format(", ".join(shortened(name, MAX_NAME) for name in made_by if name)))
     if strength > 1:
         found.append(BEYOND.format(strength))
-    if metadata.get("earlier_edits"):
+    if metadata.get("earlier_edits") and not is_list:
         found.append(IS_CHAIN.format(len(metadata["earlier_edits"]) + 1))
     if "strength_map" in metadata:
         found.append(HAS_MAP)

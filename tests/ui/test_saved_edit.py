@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kontext_slider.edit import MAX_SEED
 from kontext_slider.errors import InvalidInput
 from kontext_slider.files import file_sha256
+from kontext_slider.metadata import pack_map
 from kontext_slider.ui.saved_edit import SavedEdit, saved_edit
 from tests.ui.fake_engine import FakeEngine
 
@@ -44,10 +46,23 @@ def test_a_sweep_fills_the_strip_as_it_was():
         assert read(strengths=other).num_frames is None
 
 
+def test_several_edits_become_the_pages_list():
+    """The last edit of a saved chain came back on the untouched photograph."""
+    share = pack_map(np.ones((4, 4)))
+    fog = {"instruction": "add fog", "strength": 0.6, "seed": 7, "steps": 3, "guidance": 2.5}
+    edit = read(earlier_edits=[fog, fog | {"strength_map": share}])
+    listed = [(layer.instruction, layer.strength, layer.strength_map) for layer in edit.layers]
+    assert listed == [("add fog", 0.6, ""), ("add fog", 0.6, share), ("make it night", 0.4, "")]
+    assert edit.remarks == () and read().layers == ()
+    for wrong in ([fog | {"strength": 1.2}], [fog | {"strength_map": "x"}], [fog] * 6):
+        assert read(earlier_edits=wrong).layers == () and "not restored" in read(earlier_edits=wrong).remarks[0]
+
+
 def test_what_will_differ_is_said():
     """The map, the strength beyond 1 or another model's edit were lost without a word."""
     assert "strength map" in read(strength_map="x").remarks[0]
-    assert "last of 2 edits" in read(earlier_edits=[{"instruction": "add fog", "strength": 1.0}]).remarks[0]
+    other_seed = {"instruction": "add fog", "strength": 1.0, "seed": 8, "steps": 3, "guidance": 2.5}
+    assert "last of 2 edits" in read(earlier_edits=[other_seed]).remarks[0]
     beyond = read(strengths=[1.3])
     assert beyond.strength == 1 and "1.30" in beyond.remarks[0]
     assert "kontext-dev" in read(model="kontext-dev").remarks[0]
