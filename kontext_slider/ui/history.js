@@ -44,13 +44,15 @@ class History {
 
   // ---- recording
 
-  #began(value) {
-    const step = this.#steps.current;
-    const isCurrent = step && (this.#isReturning || step.key === value.key || isSameList(step.inputs, value.inputs));
-    if (!value.inputs.photograph) return; // what the page opens with
-    this.#isReturning = false;
-    if (isCurrent) Object.assign(step, { key: value.key, inputs: value.inputs });
-    else this.#push({ kind: "edit", key: value.key, inputs: value.inputs, source: value.inputs.photograph });
+  #began({ key, inputs }) {
+    if (!inputs.photograph) return; // what the page opens with
+    const { list, current } = this.#steps;
+    const isCurrent = current !== null && isSameEdit(current.inputs, inputs);
+    const known = this.#isReturning ? list.find((step) => isSameEdit(step.inputs, inputs)) : null;
+    const step = isCurrent ? current : known;
+    if (step) Object.assign(step, { key, inputs });
+    else this.#push({ kind: "edit", key, inputs, source: inputs.photograph });
+    if (isCurrent || !step) this.#isReturning = false;
     this.#save();
   }
 
@@ -62,12 +64,13 @@ class History {
   // The picture has not changed for a while: it is the current step's.
   async #rested() {
     const step = this.#steps.current;
-    if (!step || step.kind !== "edit" || step.key !== props.value.key || this.#isReturning || shown === null) return;
+    if (!step || step.kind !== "edit" || !isSameEdit(step.inputs, props.value.inputs) || shown === null) return;
     step.strength = position();
-    await this.#keepPicture(step);
+    await this.#keepPicture([step]);
   }
 
-  async #keepPicture(step) {
+  // Keep what is seen as the picture of these steps.
+  async #keepPicture(steps) {
     const large = picture.isDrawn ? picture.thumb(position(), STEP_SIDE) : shown.image;
     const [width, height] = [large.naturalWidth || large.width, large.naturalHeight || large.height];
     const scaled = (side) => {
@@ -78,8 +81,10 @@ class History {
     };
     const thumb = scaled(STEP_THUMB).toDataURL("image/jpeg", 0.8);
     const blob = await new Promise((resolve) => scaled(STEP_SIDE).toBlob(resolve, "image/webp", 0.9));
-    await keepStepPicture(step.id, blob).catch((error) => console.warn("A step's picture is not kept:", error));
-    step.thumb = thumb;
+    for (const step of steps) {
+      await keepStepPicture(step.id, blob).catch((error) => console.warn("A step's picture is not kept:", error));
+      step.thumb = thumb;
+    }
     this.#save();
   }
 
@@ -101,24 +106,29 @@ class History {
     sayConnection(SOURCE_SAID);
     const words = document.querySelector("#instruction textarea, #instruction input");
     if (words && matchMedia("(pointer: fine)").matches) words.focus(), words.select();
-    edited.strength = position();
-    for (const step of edited.kind === "edit" ? [edited, this.#steps.current] : [this.#steps.current]) await this.#keepPicture(step);
+    const { current } = this.#steps;
+    if (edited.kind === "edit") edited.strength = position();
+    await this.#keepPicture(edited.kind === "edit" ? [edited, current] : [current]);
   }
 
   // ---- going back and on
 
   async #go(at) {
-    if (at === this.#steps.at || !this.#steps.list[at]) return;
-    const step = this.#steps.list[at];
+    const [before, step] = [this.#steps.at, this.#steps.list[at]];
+    if (at === before || !step) return;
+    this.#steps.at = at;
     const photograph = await this.#onServer(step.inputs.photograph);
     const source = await this.#onServer(step.source);
-    if (!photograph || !source) return sayConnection(NO_PHOTOGRAPH);
-    this.#steps.at = at;
+    if (this.#steps.at !== at) return; // gone further meanwhile
+    if (!photograph || !source) {
+      this.#steps.at = before;
+      return sayConnection(NO_PHOTOGRAPH);
+    }
     const { instruction, num_frames, seed, steps, guidance } = step.inputs;
     window.stepInputs = [source, instruction, num_frames, seed, steps, guidance];
     trigger("fill", {});
-    if (step.key !== props.value.key) this.#reopen(step);
-    else move(step.strength);
+    if (JSON.stringify(step.inputs) === JSON.stringify(props.value.inputs)) move(step.strength);
+    else this.#reopen(step);
     this.#save();
   }
 

@@ -39,11 +39,11 @@ function stepText({ kind, inputs, strength }) {
   return (kind === "source" ? "new source, after " : "") + before.join("") + inputs.instruction + " " + rounded(strength);
 }
 
-// Whether two edits are one list of edits whose sliders stand elsewhere.
-function isSameList(one, other) {
-  const words = ({ photograph, seed, steps, guidance, layers = [] }) =>
-    JSON.stringify([photograph, seed, steps, guidance, layers.map((layer) => [layer.instruction, layer.is_on])]);
-  return (other.layers || []).length > 0 && words(one) === words(other);
+// Whether two edits are the same one: but for where the sliders stand, and for how many frames are in the strip.
+function isSameEdit(one, other) {
+  const words = ({ photograph, instruction, seed, steps, guidance, layers = [] }) =>
+    JSON.stringify([photograph, instruction, seed, steps, guidance, layers.map((each) => [each.instruction, each.is_on])]);
+  return words(one) === words(other);
 }
 
 const inStepPictures = (use) => inBase(KEPT + "-history", "pictures", "id", use);

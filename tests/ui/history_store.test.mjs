@@ -4,10 +4,10 @@ import { test } from "node:test";
 
 import { load } from "./load_scripts.mjs";
 
-const names = ["Steps", "MOST_STEPS", "stepText", "isSameList"];
+const names = ["Steps", "MOST_STEPS", "stepText", "isSameEdit"];
 globalThis.rounded = (strength) => Number(strength).toFixed(2);
 globalThis.KEPT = "test";
-const { Steps, MOST_STEPS, stepText, isSameList } = load(["history_store.js"], names);
+const { Steps, MOST_STEPS, stepText, isSameEdit } = load(["history_store.js"], names);
 
 const layer = (instruction, strength, is_on = true) => ({ instruction, strength, is_on });
 const inputs = (instruction, ...layers) => ({ photograph: "a.jpg", instruction, seed: 0, steps: 2, guidance: 1, layers });
@@ -50,7 +50,7 @@ test("a step is named by all its edits that are on", () => {
 
 test("a list whose sliders have moved is the same step; another list is not", () => {
   const before = inputs("add fog", layer("make it night", 0.6), layer("add fog", 1));
-  assert.ok(isSameList(before, inputs("add fog", layer("make it night", 0.2), layer("add fog", 0.5))));
-  assert.ok(!isSameList(before, inputs("add fog", layer("make it night", 0.6, false), layer("add fog", 1))));
-  assert.ok(!isSameList(inputs("add fog"), inputs("add fog")), "an edit that was started anew is a step");
+  assert.ok(isSameEdit(before, inputs("add fog", layer("make it night", 0.2), layer("add fog", 0.5))));
+  assert.ok(!isSameEdit(before, inputs("add fog", layer("make it night", 0.6, false), layer("add fog", 1))));
+  assert.ok(isSameEdit(inputs("add fog"), inputs("add fog")) && !isSameEdit(inputs("add fog"), inputs("add snow")));
 });
