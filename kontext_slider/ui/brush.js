@@ -2,6 +2,14 @@
 const NO_BRUSH = "This browser cannot draw the picture itself (it has no WebGL2), so the strength cannot be painted here.";
 const SIZE_RATIO = 1.2; // of a press of [ or ]
 const SOFTNESS_STEP = 0.1;
+const DONE = {
+  place: "The gradient is placed. The sliders move it.",
+  undo: "Undone.",
+  redo: "Done again.",
+  fill: "Filled.",
+  invert: "Inverted.",
+  clear: "All paint is removed. The edit is everywhere.",
+};
 const REDRAW_MS = 250; // thumbs are drawn so long after a change
 
 const limited = (value, least, most) => Math.min(most, Math.max(least, value));
@@ -14,6 +22,7 @@ class Brush {
   #pointer;
   #maps = new BrushMaps();
   #photograph = ""; // what the edit that has begun last stands on
+  #drawn = null; // the same of the photograph that is drawn
   #colours = null; // of the photograph, once edges are looked for
   #settings = { shape: "brush", mode: "paint", showsMap: false, followsEdges: true, amount: 1, x: 0.5, y: 0.5, angle: 90 };
   #sizes = { brush: 0.12, linear: 0.4, radial: 0.5 };
@@ -51,7 +60,16 @@ class Brush {
 
   // The map as a save sends it; null: nothing is painted.
   async packed() {
-    return this.map && this.map.isPainted ? packMap(this.map) : null;
+    return this.#drawn === this.#photograph && this.map.isPainted ? packMap(this.map) : null;
+  }
+
+  // Take a map that was packed, null for none, for the newest edit; it can be undone.
+  async use(text) {
+    if (this.#drawn !== this.#photograph) await new Promise((drawn) => stage.addEventListener("photograph", drawn, { once: true }));
+    const { map } = this;
+    if (text === null) map.clear();
+    else map.replace(await unpackMap(text, map));
+    if (this.map === map) this.changed();
   }
 
   // What edges are found in.
@@ -91,7 +109,7 @@ class Brush {
   // Another photograph is drawn from now on, or the same one again.
   async #useMap() {
     const [path, map] = [this.#photograph, this.#maps.of(this.#photograph, picture.view.photographSize)];
-    [this.map, this.#colours, this.#isAdjusting] = [map, null, false];
+    [this.#drawn, this.map, this.#colours, this.#isAdjusting] = [path, map, null, false];
     this.#drawing.forget();
     this.put();
     const isBack = (await this.#maps.restore(path, map)) || (await this.#maps.load(chain.topMap, map));
@@ -105,6 +123,11 @@ class Brush {
     picture.gestures.oneFinger = true;
     picture.showMap(false);
     this.#drawing.hide();
+  }
+
+  #leave() {
+    this.#tool.close();
+    this.#tool.button.focus();
   }
 
   #update() {
@@ -132,6 +155,7 @@ class Brush {
     if (name === "fill") this.map.fill(this.target());
     else this.map[name]();
     this.changed();
+    find(".spoken").textContent = DONE[name];
   }
 
   // Put the gradient of the settings onto the map; it takes the place of the one that is being adjusted.
@@ -140,6 +164,7 @@ class Brush {
     this.map.begin(this.target());
     this.map.cover((coverage) => coverGradient(coverage, this.settings));
     this.map.end();
+    if (!this.#isAdjusting) find(".spoken").textContent = DONE.place;
     this.changed(true);
   }
 
@@ -154,7 +179,7 @@ class Brush {
 
   // Do what a key stands for; false: nothing. Brackets count by their place on the keyboard as well.
   #command({ key, code, ctrlKey, metaKey, altKey, shiftKey }) {
-    const { size, softness, mode, showsMap } = this.settings;
+    const { size, softness, mode, showsMap, followsEdges } = this.settings;
     const isCtrl = ctrlKey || metaKey;
     if (isCtrl && key.toLowerCase() === "z") return this.#press(shiftKey ? "redo" : "undo"), true;
     const bracket = { BracketLeft: -1, BracketRight: 1, "[": -1, "]": 1, "{": -1, "}": 1 };
@@ -162,8 +187,10 @@ class Brush {
     if (step && shiftKey) this.#set("softness", softness + step * SOFTNESS_STEP);
     else if (step) this.#set("size", size * SIZE_RATIO ** step);
     else if (isCtrl || altKey) return false;
+    else if (key === "Escape") this.#pointer.isDrawing ? this.#pointer.cancel() : this.#leave();
     else if (key.toLowerCase() === "x") this.#set("mode", mode === "paint" ? "erase" : "paint");
     else if (key.toLowerCase() === "o") this.#set("showsMap", !showsMap);
+    else if (key.toLowerCase() === "e") this.#set("followsEdges", !followsEdges);
     else return false;
     return true;
   }
@@ -172,6 +199,7 @@ class Brush {
 if (picture.canDraw) {
   const brush = new Brush();
   stage.strengthMap = () => brush.packed();
+  stage.useStrengthMap = (text) => brush.use(text);
 } else {
   const panel = Object.assign(document.createElement("p"), { textContent: NO_BRUSH });
   tools.add({ name: "brush", label: "Brush", title: NO_BRUSH, panel });

@@ -8,9 +8,10 @@ class BrushDrawing {
   #from = null; // the last place of the stroke that is drawn, or where its gradient begins; the map's pixels
   #last = null; // where the last stroke ended: with Shift, the next one goes on from there
   #ahead = 0; // pixels to the next dab
+  #isFree = false; // edges are left alone for this stroke
   #hasMoved = false; // the gradient that is drawn has a size
 
-  // tool: isOn, map, settings, target(isOther), colours() (edge_aware.js), setGradient(values), changed(), put().
+  // tool: isOn, map, settings, target(isOther) for this stroke, colours() (edge_aware.js), setGradient(values), changed(), put().
   constructor(tool) {
     this.#tool = tool;
   }
@@ -35,13 +36,13 @@ class BrushDrawing {
 
   // ---- what brush_pointer.js calls; points of the screen
 
-  begin(point, { isErasing, isJoined }) {
+  begin(point, { isOther, isJoined, isFree }) {
     const { map } = this.#tool;
     const place = this.#onMap(point);
     const isLine = this.#isBrush && isJoined && this.#last !== null;
     this.#from = isLine ? this.#last : place;
-    [this.#ahead, this.#hasMoved] = [0, false];
-    map.begin(this.#tool.target(isErasing));
+    [this.#ahead, this.#hasMoved, this.#isFree] = [0, false, isFree];
+    map.begin(this.#tool.target(isOther));
     picture.setStrengthMap(map);
     if (this.#isBrush) this.move([point]);
   }
@@ -75,7 +76,7 @@ class BrushDrawing {
   #paint(to) {
     const { size, softness, followsEdges } = this.#tool.settings;
     const radius = (size * this.#side) / 2;
-    if (!followsEdges) this.#cover((coverage) => coverLine(coverage, this.#from, to, radius, softness));
+    if (!followsEdges || this.#isFree) this.#cover((coverage) => coverLine(coverage, this.#from, to, radius, softness));
     else {
       const spacing = Math.max(1, DAB_SPACING * radius);
       const { dabs, ahead } = dabsAlong(this.#from, to, spacing, this.#ahead);

@@ -4,7 +4,7 @@ const [LEAST_SIZE, MOST_SIZE] = [0.01, 2.5];
 const SIZE_STEPS = 100; // of the slider: equal steps are equal ratios
 const SHAPES = { brush: "Brush", linear: "Linear", radial: "Radial" };
 const TOGGLES = {
-  followsEdges: ["Edges", "Follow edges: a stroke stays on what lies under the middle of the brush"],
+  followsEdges: ["Edges", "Follow edges: a stroke stays on what lies under the middle of the brush (E; Ctrl: not for one stroke)"],
   showsMap: ["Map", "Show the map: in red what is painted (O)"],
 };
 const GRADIENTS = ["linear", "radial"];
@@ -26,6 +26,7 @@ const ARROWS = ["→", "↘", "↓", "↙", "←", "↖", "↑", "↗"];
 const directionText = (angle) => ARROWS[Math.round(angle / 45) % 8] + " " + Math.round(angle) + "°";
 const HINTS = {
   brush: "The first stroke paints the edit onto the untouched picture; the first Erase takes it from the whole edit.",
+  edges: "Keep the middle of the brush on what you want. The first stroke paints onto the untouched picture; the first Erase takes from the edit.",
   linear: "Drag from where the edit is to where it ends.",
   radial: "Drag from the middle outwards.",
 };
@@ -80,7 +81,7 @@ class BrushPanel {
     this.#find("command", "place").hidden = !GRADIENTS.includes(settings.shape);
     for (const name of ["undo", "redo"]) this.#find("command", name).disabled = !state[{ undo: "canUndo", redo: "canRedo" }[name]];
     this.#find("command", "clear").disabled = !state.isPainted;
-    this.#hint.textContent = HINTS[settings.shape];
+    this.#hint.textContent = HINTS[settings.shape === "brush" && settings.followsEdges ? "edges" : settings.shape];
   }
 
   #find(kind, name) {

@@ -10,8 +10,9 @@ class BrushPointer {
   #isPaused = false;
   #fingers = new Set();
 
-  // tool: isOn; begin(point, {isErasing, isJoined}), move(points), end(), cancel(); hover(point or null). A point is
-  // {x, y, pressure}: of the screen, and 0 to 1.
+  // tool: isOn; begin(point, {isOther, isJoined, isFree}), move(points), end(), cancel(); hover(point or null). A point is
+  // {x, y, pressure}: of the screen, and 0 to 1. isOther: the other mode for once (Alt, a pen's eraser). isJoined: on from
+  // the last stroke (Shift). isFree: with edges left alone (Ctrl).
   constructor(canvas, tool) {
     [this.#canvas, this.#tool] = [canvas, tool];
     const listen = (name, handler) => canvas.addEventListener(name, (event) => tool.isOn && handler.call(this, event));
@@ -31,6 +32,16 @@ class BrushPointer {
     if (isPaused) this.#tool.hover(null);
   }
 
+  get isDrawing() {
+    return this.#drawing !== null;
+  }
+
+  // Take back what is being drawn.
+  cancel() {
+    this.#drawing = null;
+    this.#tool.cancel();
+  }
+
   // Let go of a pointer that draws.
   stop() {
     if (this.#drawing) this.#tool.end();
@@ -47,14 +58,14 @@ class BrushPointer {
     this.#canvas.focus({ preventScroll: true });
     event.preventDefault();
     this.#drawing = { id: event.pointerId, time: event.timeStamp };
-    this.#tool.begin(this.#point(event), { isErasing: event.altKey || isEraser, isJoined: event.shiftKey });
+    const [isOther, isFree] = [event.altKey || isEraser, event.ctrlKey || event.metaKey];
+    this.#tool.begin(this.#point(event), { isOther, isJoined: event.shiftKey, isFree });
   }
 
   #pinch(event) {
-    const isFresh = event.timeStamp - this.#drawing.time < PINCH_MS;
+    if (event.timeStamp - this.#drawing.time < PINCH_MS) return this.cancel();
     this.#drawing = null;
-    if (isFresh) this.#tool.cancel();
-    else this.#tool.end();
+    this.#tool.end();
   }
 
   #move(event) {

@@ -70,7 +70,7 @@ class Picture {
   }
 
   get isPainted() {
-    return this.#isPainted;
+    return this.#isPainted && this.isDrawn;
   }
 
   // The place of the photograph, [0, 1] within it, at a place of the screen, and the other way round.

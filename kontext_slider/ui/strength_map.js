@@ -106,6 +106,11 @@ class StrengthMap {
     this.#change = null;
   }
 
+  // Another content: bytes of a map of this size.
+  replace(data) {
+    this.#replace((_, place) => data[place]);
+  }
+
   // The same share everywhere.
   fill(share) {
     this.#replace(() => share);
@@ -143,7 +148,7 @@ class StrengthMap {
   #replace(shareOf, isPainted = true) {
     this.end();
     const before = { data: this.data.slice(), isPainted: this.isPainted };
-    for (let place = 0; place < this.data.length; place++) this.data[place] = shareOf(this.data[place]);
+    for (let place = 0; place < this.data.length; place++) this.data[place] = shareOf(this.data[place], place);
     this.isPainted = isPainted;
     this.#record(before);
   }

@@ -114,6 +114,7 @@ test("undo and redo give back every state, whether it was painted too", () => {
     () => stroke(map, 0, [point(15, 15)]),
     () => map.invert(),
     () => map.fill(90),
+    () => map.replace(map.data.map((_, place) => place % 256)),
     () => map.clear(),
     () => stroke(map, 0, [point(5, 5)]),
   ];

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kontext_slider.images import read_image
-from kontext_slider.metadata import read_metadata, strength_map, unpack_map
+from kontext_slider.metadata import pack_map, read_metadata, strength_map, unpack_map
 from tests.ui.browser import Browser
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.page import INSTRUCTION, STAGE, UPLOAD, browser_test, open_edit, shown, text_of, wait_for_text
@@ -20,7 +20,7 @@ CANVAS = "#filmstrip .picture canvas"
 MAP = "document.querySelector('#filmstrip .stage').strengthMap()"
 PLACE = "document.querySelector('#filmstrip .stage').picture.place"
 LABEL = "#filmstrip .label"
-ALT = 1
+ALT, CTRL = 1, 2
 
 
 class Painter:
@@ -210,6 +210,48 @@ def test_the_map_stays_with_its_photograph(painter, address, tmp_path):
     painter.browser.wait(f"{STAGE}.edit > {second} && 'drawn' in {STAGE} && !('busy' in {STAGE})")
     painter.browser.wait(f"!document.querySelector('{LABEL}').textContent.includes('painted')")
     assert painter.map() is None
+    third = painter.browser.run(f"{STAGE}.edit")
+    painter.browser.upload(UPLOAD, painter.photograph)
+    wait_for_text(painter.browser, "#photograph", "photo.png ")
+    painter.browser.click("#edit")
+    painter.browser.wait(f"{STAGE}.edit > {third} && 'drawn' in {STAGE} && !('busy' in {STAGE})")
+    assert np.array_equal(painter.map(), share), "what was painted on the first photograph is gone"
+
+
+def test_a_map_from_elsewhere_is_put_onto_the_picture(painter):
+    """An edit of a chain, or of a saved file, comes back without what was painted."""
+    share = np.repeat(np.repeat([[0.2, 1.0]], 120, axis=0), 80, axis=1)
+    use = "document.querySelector('#filmstrip .stage').useStrengthMap(%s)"
+    painter.browser.run(use % repr(pack_map(share)))
+    assert abs(painter.map()[200, 20] - 0.2) < 0.01 and painter.map()[10, 300] == 1
+    painter.check_the_picture()
+    painter.browser.run(use % "null")
+    assert painter.map() is None
+    painter.key("z", ctrl=True)
+    assert painter.map()[10, 300] == 1
+
+
+def test_escape_takes_back_a_stroke_then_closes_the_brush(painter):
+    """A stroke that goes wrong under the hand has to be finished first."""
+    x, y = painter.at(0.5, 0.5)
+    painter.browser.mouse("mousePressed", x, y)
+    assert painter.map() is not None
+    painter.browser.key("Escape")
+    painter.browser.mouse("mouseReleased", x, y)
+    assert painter.map() is None
+    painter.browser.key("Escape")
+    assert painter.browser.run("document.activeElement.dataset.tool") == "brush"
+    assert painter.browser.run("document.querySelector('.panel.brush').hidden")
+
+
+def test_edges_hold_a_stroke_and_ctrl_lets_it_cross(painter):
+    """A stroke on the sky paints the hills, too; or one that has to cross an edge cannot."""
+    painter.choose(mode="paint")
+    painter.stroke((0.7, 0.48), (0.9, 0.48))  # the sky ends at .54
+    assert painter.map()[115, 250] > 0.9 and painter.map()[136, 250] < 0.1
+    painter.key("z", ctrl=True)
+    painter.stroke((0.7, 0.48), (0.9, 0.48), modifiers=CTRL)
+    assert painter.map()[115, 250] > 0.9 and painter.map()[132, 250] > 0.3
 
 
 def test_two_fingers_zoom_while_one_paints(browser, address, photograph, tmp_path):
