@@ -182,6 +182,7 @@ class Brush {
     const { size, softness, mode, showsMap, followsEdges } = this.settings;
     const isCtrl = ctrlKey || metaKey;
     if (isCtrl && key.toLowerCase() === "z") return this.#press(shiftKey ? "redo" : "undo"), true;
+    if (isCtrl && key.toLowerCase() === "y") return this.#press("redo"), true;
     const bracket = { BracketLeft: -1, BracketRight: 1, "[": -1, "]": 1, "{": -1, "}": 1 };
     const step = bracket[key] || bracket[code];
     if (step && shiftKey) this.#set("softness", softness + step * SOFTNESS_STEP);

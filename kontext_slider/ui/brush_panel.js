@@ -26,7 +26,7 @@ const ARROWS = ["→", "↘", "↓", "↙", "←", "↖", "↑", "↗"];
 const directionText = (angle) => ARROWS[Math.round(angle / 45) % 8] + " " + Math.round(angle) + "°";
 const HINTS = {
   brush: "The first stroke paints the edit onto the untouched picture; the first Erase takes it from the whole edit.",
-  edges: "Keep the middle of the brush on what you want. The first stroke paints onto the untouched picture; the first Erase takes from the edit.",
+  edges: "Keep the middle of the brush on what you want.",
   linear: "Drag from where the edit is to where it ends.",
   radial: "Drag from the middle outwards.",
 };
@@ -81,7 +81,8 @@ class BrushPanel {
     this.#find("command", "place").hidden = !GRADIENTS.includes(settings.shape);
     for (const name of ["undo", "redo"]) this.#find("command", name).disabled = !state[{ undo: "canUndo", redo: "canRedo" }[name]];
     this.#find("command", "clear").disabled = !state.isPainted;
-    this.#hint.textContent = HINTS[settings.shape === "brush" && settings.followsEdges ? "edges" : settings.shape];
+    const isEdges = settings.shape === "brush" && settings.followsEdges && state.isPainted;
+    this.#hint.textContent = HINTS[isEdges ? "edges" : settings.shape];
   }
 
   #find(kind, name) {
