@@ -43,7 +43,10 @@ class Brush {
     this.#pointer = new BrushPointer(picture.canvas, this.#drawing);
     for (const name of ["keydown", "keyup"]) document.addEventListener(name, (event) => this.#key(event));
     window.addEventListener("blur", () => this.#tool.isOpen && this.#pointer.pause(false));
-    stage.addEventListener("edit", ({ detail }) => (this.#photograph = standingOn(detail.inputs)));
+    stage.addEventListener("edit", ({ detail }) => {
+      this.#photograph = standingOn(detail.inputs);
+      if (typeof detail.strength_map === "string") this.use(detail.strength_map || null);
+    });
     stage.addEventListener("photograph", () => this.#useMap());
     stage.addEventListener("place", () => this.#drawing.hide());
   }
@@ -65,6 +68,7 @@ class Brush {
 
   // Take a map that was packed, null for none, for the newest edit; it can be undone.
   async use(text) {
+    await undefined; // until an edit that begins has begun
     if (this.#drawn !== this.#photograph) await new Promise((drawn) => stage.addEventListener("photograph", drawn, { once: true }));
     const { map } = this;
     if (text === null) map.clear();

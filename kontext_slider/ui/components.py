@@ -126,8 +126,9 @@ class CanvasData(GradioModel):
     edit back after it has lost the connection; `is_lost` makes it do so, and `said` is a sentence about that.
     caption: whose frames these are, as the inputs beside them may have changed since.
     photograph: as the browser draws it, and its own `size` in pixels; None before the browser may draw the edit itself.
-    strength: where the slider stands when the edit begins; None: where it is. example: the shipped example that the
-    photograph is, "" for others.
+    strength: where the slider stands when the edit begins; None: where it is. strength_map: what is painted then, as
+    `metadata.pack_map` makes it, "" for nothing; None: as it is. example: the shipped example that the photograph is,
+    "" for others.
     below, base: of a list of edits, those before the last, and the photograph of the first. is_refused: the list that
     the browser has sent could not be done.
     source: a result that has become the photograph in the upload.
@@ -142,6 +143,7 @@ class CanvasData(GradioModel):
     caption: str = ""
     strength: float | None = None
     example: str = ""
+    strength_map: str | None = None
     strengths: list[float] = []
     frames: list[Frame] = []
     photograph: FileData | None = None

@@ -115,7 +115,8 @@ class Restoring:
             return
         other = "" if is_same else OTHER_BYTES.format(shortened(Path(path).name, MAX_NAME))
         yield values(saved_file=Offer(sentence=" ".join(filter(None, [other, *saved.remarks]))), **inputs)
-        yield from begin(self._handlers, request, {"photograph": photograph, **inputs}, saved.strength, saved.layers)
+        opened = {"photograph": photograph, **inputs}
+        yield from begin(self._handlers, request, opened, saved.strength, saved.layers, saved.strength_map)
 
     def another(self, event: gr.EventData, request: gr.Request) -> Iterator[Message]:
         """Make the edit that the page shows of another photograph. Outputs: `RESTORED`."""
@@ -164,13 +165,14 @@ def begin(
     inputs: dict[str, Any],
     strength: float | None,
     layers: Sequence[LayerInputs] = (),
+    strength_map: str | None = None,
 ) -> Iterator[Message]:
     """Open an edit as a press on Edit does, with the slider at `strength`, or where it is. inputs: of `EDIT_INPUTS`;
-    layers: of several edits one after the other."""
+    layers: of several edits one after the other; strength_map: as in `CanvasData`."""
     for message in handlers.edit(request, *(inputs[name] for name in EDIT_INPUTS), layers=layers):
         named = dict(zip(OUTPUTS, message, strict=True))
         if isinstance(named["canvas"], CanvasData):
-            named["canvas"].strength = strength
+            named["canvas"].strength, named["canvas"].strength_map = strength, strength_map
         yield values(**named)
 
 

@@ -12,7 +12,7 @@ from ..edit import MAX_STRENGTH, check_strength
 from ..engine import grid
 from ..errors import InvalidInput
 from ..files import file_sha256
-from ..metadata import read_metadata
+from ..metadata import read_metadata, unpack_map
 from .api import checked_settings
 from .handlers import MAX_FRAMES
 from .open_chain import layers_of
@@ -21,7 +21,7 @@ from .open_edit import LayerInputs
 LEAST_FRAMES = 3  # that the page's strip can have
 MAX_SENTENCE = 300  # letters of what is said of somebody's values
 MAX_NAME = 80  # letters of a file's name in a sentence
-HAS_MAP = "It was made with a strength map, which is not restored: the whole picture gets the slider's strength."
+BAD_MAP = "Its strength map cannot be read: the whole picture gets the slider's strength."
 IS_CHAIN = "It is the last of {} edits, which the page cannot do one after the other; those before it are not restored."
 BEYOND = "It was made at strength {:.2f}, beyond the full edit; the slider stands at 1."
 OTHER_MODEL = "It was made by another model ({}), so this edit will look different."
@@ -33,6 +33,7 @@ class SavedEdit:
     can have, else None. strength: of the slider. num_strengths: of the pictures in the file.
     layers: of several edits, one after the other, all of them; else none.
     source, source_sha256: name and digest of the photograph's file, "" where the file does not tell.
+    strength_map: as `metadata.pack_map` makes it, "" for none.
     remarks: sentences about what will differ.
     """
 
@@ -43,6 +44,7 @@ class SavedEdit:
     layers: tuple[LayerInputs, ...] = ()
     source: str = ""
     source_sha256: str = ""
+    strength_map: str = ""
     remarks: tuple[str, ...] = ()
 
     @property
@@ -100,6 +102,7 @@ def saved_edit(metadata: Mapping[str, Any], pipe: Any, origin: Mapping[str, Any]
         layers=_layers(metadata, min(strength, 1.0)),
         source=shortened(Path(metadata.get("source", "").replace("\\", "/")).name, MAX_NAME),
         source_sha256=metadata.get("source_sha256", ""),
+        strength_map=metadata.get("strength_map", "") if _can_read_map(metadata) else "",
     )
     return replace(edit, remarks=tuple(_remarks(metadata, strength, origin, bool(edit.layers))))
 
@@ -137,9 +140,17 @@ def _remarks(
         found.append(BEYOND.format(strength))
     if metadata.get("earlier_edits") and not is_list:
         found.append(IS_CHAIN.format(len(metadata["earlier_edits"]) + 1))
-    if "strength_map" in metadata:
-        found.append(HAS_MAP)
+    if not _can_read_map(metadata):
+        found.append(BAD_MAP)
     return found
+
+
+def _can_read_map(metadata: Mapping[str, Any]) -> bool:
+    """Whether the strength map of a file can be read; True where it has none."""
+    try:
+        return "strength_map" not in metadata or unpack_map(metadata["strength_map"]).size > 0
+    except InvalidInput:
+        return False
 
 
 def shortened(text: str, most: int) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from kontext_slider.metadata import metadata_text, png_text, read_metadata
+from kontext_slider.metadata import metadata_text, pack_map, png_text, read_metadata
 from kontext_slider.ui.restore import RESTORED, Offer, Restoring
 from tests.ui.page import (
     FILLED,
@@ -243,17 +244,24 @@ def test_a_dropped_picture_opens_its_edit(browser, address, engine, photograph, 
 
 @browser_tests
 def test_a_sweep_opens_its_edit_with_the_photograph_that_is_there(browser, address, photograph, tmp_path):
-    """The same, with nothing to ask: then nothing is asked."""
+    """The same, with nothing to ask: then nothing is asked. And what was painted was lost."""
     open_edit(browser, address, photograph)
+    paint = "document.querySelector('#filmstrip .stage').%s"
+    painted = pack_map(np.repeat([[0.0, 1.0]], 2, axis=0))
+    browser.run(paint % f"useStrengthMap({painted!r})")
+    painted = browser.run(paint % "strengthMap()")
     browser.click("#save-options button")
     browser.wait("document.querySelector('#save-gif')")
     saved = downloaded(browser, tmp_path / "saved", "#save-gif", "make-it-night.gif")
+    browser.run(paint % "useStrengthMap(null)")
     first = browser.run(f"{STAGE}.edit")
     browser.type(INSTRUCTION, "make it sepia")
     drop(browser, "#photograph .drop", saved)
     browser.wait(f"{STAGE}.edit > {first} && {FILLED}")
     assert browser.run(f"document.querySelector('{INSTRUCTION}').value") == "make it night"
     assert "photo.png" in text_of(browser, "#photograph .look")
+    wait_for_text(browser, "#filmstrip .label", "painted")
+    assert browser.run(paint % "strengthMap()") == painted
 
 
 @browser_tests

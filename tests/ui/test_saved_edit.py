@@ -59,14 +59,21 @@ def test_several_edits_become_the_pages_list():
 
 
 def test_what_will_differ_is_said():
-    """The map, the strength beyond 1 or another model's edit were lost without a word."""
-    assert "strength map" in read(strength_map="x").remarks[0]
+    """The strength beyond 1 or another model's edit were lost without a word."""
     other_seed = {"instruction": "add fog", "strength": 1.0, "seed": 8, "steps": 3, "guidance": 2.5}
     assert "last of 2 edits" in read(earlier_edits=[other_seed]).remarks[0]
     beyond = read(strengths=[1.3])
     assert beyond.strength == 1 and "1.30" in beyond.remarks[0]
     assert "kontext-dev" in read(model="kontext-dev").remarks[0]
     assert "other-slider" in read(slider="other-slider").remarks[0]
+
+
+def test_a_strength_map_comes_back_if_it_can_be_read():
+    """What was painted was lost; or a map that somebody has changed breaks the page."""
+    text = pack_map(np.array([[0.0, 1.0]]))
+    assert (read(strength_map=text).strength_map, read(strength_map=text).remarks) == (text, ())
+    assert read(strength_map="x").strength_map == "" and "cannot be read" in read(strength_map="x").remarks[0]
+    assert read().strength_map == ""
 
 
 @pytest.mark.parametrize(
