@@ -163,7 +163,8 @@ class Endpoints:
         self._edits.close_unused()  # files of earlier calls go where there are too many, though no page is open
         edit = self._open(page, image, settings)
         try:
-            yield from _while_it_lasts(make, edit.close)
+            for _ in messages.render(make, "", end=edit.close):
+                yield None
         finally:
             edit.close()
         yield FileData(path=str(files[0]), orig_name=files[0].name)
@@ -199,17 +200,6 @@ def checked_settings(pipe: Any, instruction: Any, seed: Any, steps: Any, guidanc
             raise InvalidInput(NO_GUIDANCE)
         settings["guidance"] = check_guidance(guidance, *GUIDANCE_RANGE)
     return settings
-
-
-def _while_it_lasts(work: Callable[[OnStep], Any], end: Callable[[], None]) -> Iterator[None]:
-    """Do `work` and yield None now and then. `end` makes it stop; it is called when nobody waits any more."""
-    steps = messages.render(work, "")
-    try:
-        for _ in steps:
-            yield None
-    except GeneratorExit:
-        end()  # before the generator `steps` waits for its thread
-        raise
 
 
 @contextmanager

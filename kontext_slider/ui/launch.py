@@ -214,7 +214,7 @@ def launch_options(
         "app_kwargs": {"middleware": gates},
         "mcp_server": mcp,
         "theme": theme(),
-        "css": "".join(map(asset, ("page.css", "brush.css", "chain.css", "history.css"))),
+        "css": "".join(map(asset, ("page.css", "brush.css", "chain.css", "history.css", "batch.css"))),
         "max_file_size": MAX_UPLOAD,
         "max_threads": MAX_THREADS,
         "show_error": True,

@@ -12,6 +12,7 @@ from ..edit import MAX_SEED
 from ..images import read_image
 from ..instructions import whole_picture_first
 from .api import Endpoints, add_endpoints
+from .batch_panel import Batches, BatchPanel, wire_batches
 from .components import Canvas, Photograph, asset, choices, note, thumbnail
 from .edits import MOST_JOBS, OpenEdits
 from .examples import Example, Opening, credits, read_examples, read_opening
@@ -66,6 +67,7 @@ def create_app(
                 canvas = Canvas(value=opening.canvas() if opening else None, elem_id="filmstrip")
                 sizes = sizes_of(read_image(opening.photograph).size, engine.pipe) if opening else ""
                 panel = save_panel(note(sizes) if opening else "")
+                batch = BatchPanel(elem_id="batch")
         handlers = Handlers(engine, canvas.GRADIO_CACHE, opening, examples, edits)
         saving = Saving(handlers, model=model, slider=slider, speed=speed)
         if has_endpoints:  # before the page's own events, which would take their names
@@ -80,6 +82,7 @@ def create_app(
         inputs = [widgets[name] for name in EDIT_INPUTS]
         wire_sources(Sources(handlers), canvas, widgets["photograph"], inputs, outputs)
         wire_saving(saving, panel, widgets["num_frames"], outputs)
+        wire_batches(Batches(handlers, saving.origin, canvas.GRADIO_CACHE), batch, widgets, panel["options"])
     # No call goes past gradio's queue.
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS, max_size=MOST_WAITING, api_open=False)
 

@@ -96,17 +96,25 @@ def fill(edit: OpenEdit, num_frames: int, least: float = 0.0) -> Iterator[Busy]:
             yield Busy(text=busy.text, fraction=min(1, (done + (busy.fraction or 0)) / total))
 
 
-def render(work: Callable[[OnStep], Any], text: str, unit: str = "step") -> Iterator[Busy]:
-    """Run `work(on_step)` in a thread of its own and yield its steps as they happen; raises its error."""
+def render(
+    work: Callable[[OnStep], Any], text: str, unit: str = "step", end: Callable[[], None] = lambda: None
+) -> Iterator[Busy]:
+    """Run `work(on_step)` in a thread of its own and yield its steps as they happen; raises its error.
+
+    end: makes the work stop; it is called when nobody waits for its steps any more."""
     steps: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="render") as pool:
         future = pool.submit(work, lambda done, total: steps.put((done, total)))
         future.add_done_callback(lambda _: steps.put(None))
         sent = 0.0
-        while (step := steps.get()) is not None:
-            if time.monotonic() - sent >= MESSAGE_SECONDS:
-                sent = time.monotonic()
-                yield Busy(text=f"{text}, {unit} {step[0]} of {step[1]}", fraction=step[0] / max(step[1], 1))
+        try:
+            while (step := steps.get()) is not None:
+                if time.monotonic() - sent >= MESSAGE_SECONDS:
+                    sent = time.monotonic()
+                    yield Busy(text=f"{text}, {unit} {step[0]} of {step[1]}", fraction=step[0] / max(step[1], 1))
+        except GeneratorExit:
+            end()  # before the pool waits for its thread
+            raise
         future.result()
 
 

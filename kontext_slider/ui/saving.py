@@ -71,9 +71,7 @@ class Saving:
         self, place: Any, suffix: str, quality: Any, keep_profile: bool, keep_location: bool, request: gr.Request
     ) -> Iterator[Message]:
         """Write the picture on the slider at the photograph's own size."""
-        is_lossless = suffix == "png" or (suffix == "webp" and quality == 100)
-        lossy = None if is_lossless else messages.whole(quality)
-        options = {"keep_profile": keep_profile, "keep_location": keep_location, "quality": lossy}
+        options = picture_options(suffix, quality, keep_profile, keep_location)
         yield from self._save(request, place, partial(self._write_picture, suffix, options))
 
     def sweep(self, suffix: str) -> Callable[..., Iterator[Message]]:
@@ -128,6 +126,13 @@ class Saving:
         columns, rows = read_metadata(path)["size"]
         saved = f"Saved {len(strengths)} pictures of {columns} x {rows}{_painted(share)}."
         yield _saved(path, SWEEP_FORMATS[suffix], saved, warning)
+
+
+def picture_options(suffix: str, quality: Any, keep_profile: bool, keep_location: bool) -> dict[str, Any]:
+    """What `save_picture` gets, of the values of the page's widgets."""
+    is_lossless = suffix == "png" or (suffix == "webp" and quality == 100)
+    lossy = None if is_lossless else messages.whole(quality)
+    return {"keep_profile": keep_profile, "keep_location": keep_location, "quality": lossy}
 
 
 def write_picture(

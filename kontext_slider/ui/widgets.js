@@ -41,6 +41,11 @@ function photograph() {
     }
     say("");
   };
+  // Several files are a batch (batch.js).
+  const take = (files) => {
+    if (files.length < 2) choose(files[0]);
+    else document.dispatchEvent(new CustomEvent("photographs", { detail: [...files] }));
+  };
   input.accept = props.accept;
   input.addEventListener("change", () => {
     choose(input.files[0]);
@@ -48,10 +53,10 @@ function photograph() {
   });
   for (const kind of ["dragover", "dragleave", "drop"])
     document.addEventListener(kind, (event) => {
+      drop.toggleAttribute("data-over", kind === "dragover");
       if (!event.dataTransfer.types.includes("Files") || event.defaultPrevented) return;
       event.preventDefault();
-      drop.toggleAttribute("data-over", kind === "dragover");
-      if (kind === "drop") choose(event.dataTransfer.files[0]);
+      if (kind === "drop") take(event.dataTransfer.files);
     });
   document.addEventListener("paste", (event) => {
     const files = event.clipboardData ? event.clipboardData.files : [];
