@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from .engine.order import grid
 from .engine.response import NUM_MEASURED, even_strengths, measure_response
 from .errors import DiskError, InvalidInput, KontextSliderError, UnreadableImage
-from .export import ANIMATIONS, FPS, Frame, save_sweep
-from .files import append_json_line, cut_to_bytes, file_sha256, json_sha256, read_json_lines
+from .export import ANIMATIONS, FPS, Frame, is_whole, save_sweep
+from .files import append_json_line, cut_to_bytes, file_sha256, json_sha256, open_regular, read_json_lines, sha256_of
 from .metadata import read_metadata, recipe
+from .photo.limits import MAX_FILE
 from .photo.opener import RAW_SUFFIXES
 
 if TYPE_CHECKING:
@@ -133,36 +134,43 @@ def is_image(path: Path) -> bool:
 
 def plan_sweeps(sources: Iterable[Path], options: SweepOptions, out: Path) -> Plan:
     """Sort pictures into those whose sweep stands in `out` already and those whose sweep is to be made."""
-    plan = Plan([], [], [])
+    plan, listed = Plan([], [], []), listed_results(out)
     for source in sources:
         try:
             task = plan_task(source, options, out)
         except UnreadableImage as error:
             plan.problems.append(str(error))
         else:
-            (plan.done if is_done(task, options) else plan.pending).append(task)
+            (plan.done if is_done(task, options, listed.get(task.target.absolute())) else plan.pending).append(task)
     return plan
 
 
 def plan_task(source: Path, options: SweepOptions, out: Path) -> Task:
     """The result's place. UnreadableImage when the source is no file that can be read."""
-    try:
-        source_sha256 = file_sha256(source)
-    except OSError as error:
-        raise UnreadableImage(f"{source} cannot be read ({error.strerror}): check the path and its rights.") from error
+    with open_regular(source, MAX_FILE, UnreadableImage, str(source)) as file:
+        try:
+            source_sha256 = sha256_of(file)
+        except OSError as error:
+            raise UnreadableImage(f"{source} cannot be read ({error.strerror}): check its rights.") from error
     folder = Path(os.path.expanduser(options.model))
     model = os.path.abspath(folder) if os.path.isdir(folder) else options.model
     digest = json_sha256([str(source), source_sha256, options.facts() | {"model": model}])[:10]
     return Task(source, source_sha256, out / f"{cut_to_bytes(source.stem, MAX_STEM)}-{digest}.{options.format}")
 
 
-def is_done(task: Task, options: SweepOptions) -> bool:
-    """Whether the task's file is there and says itself that it is this sweep."""
+def is_done(task: Task, options: SweepOptions, sha256: str | None) -> bool:
+    """Whether the task's file is there, whole, and says itself that it is this sweep.
+
+    sha256: its digest as the manifest has it; without one its frames are decoded and counted."""
     if not os.path.exists(task.target):
         return False
     try:
         made = read_metadata(task.target)
-    except InvalidInput:  # not one of ours, so it is made anew
+        if sha256 is not None and file_sha256(task.target) != sha256:
+            return False
+    except (InvalidInput, OSError):  # not one of ours, so it is made anew
+        return False
+    if sha256 is None and not is_whole(task.target, options.num_strengths):
         return False
     expected: dict[str, Any] = {"instruction": options.instruction, "seed": options.seed}
     if options.even:  # only the model can say which strengths these are
@@ -254,13 +262,27 @@ def list_result(task: Task) -> None:
     """Add the result's line to its folder's manifest unless it is there. A stop between a file and its line leaves
     a file without one; the file itself says how it was made. Raises InvalidInput, or DiskError, with a sentence."""
     out = task.target.parent
-    if task.target.absolute() not in listed_results(out):
+    known = listed_results(out).get(task.target.absolute(), "")
+    sha256 = _digest(task.target)
+    if known not in (None, sha256):  # None: a line of an earlier version, without a digest
         place = {"file": task.target.name, "source": str(task.source), "source_sha256": task.source_sha256}
-        append_json_line(out / MANIFEST, read_metadata(task.target) | place)
+        append_json_line(out / MANIFEST, read_metadata(task.target) | place | {"result_sha256": sha256})
 
 
-def listed_results(out: Path) -> set[Path]:
-    """The absolute paths of what the manifest of a folder names: results, which are no pictures to edit. A line that a
-    kill cut short does not count: its result is listed again."""
+def _digest(result: Path) -> str:
+    try:
+        return file_sha256(result)
+    except OSError as error:
+        raise InvalidInput(f"{result} cannot be read ({error.strerror}): check the folder and its rights.") from error
+
+
+def listed_results(out: Path) -> dict[Path, str | None]:
+    """The absolute paths of what the manifest of a folder names (results, which are no pictures to edit), and their
+    digests as the last line about each has them. A line that is cut short or damaged does not count."""
     lines = [line for line in read_json_lines(out / MANIFEST) if isinstance(line, dict)]
-    return {(out / line["file"]).absolute() for line in lines if isinstance(line.get("file"), str)}
+    digests: dict[Path, str | None] = {}
+    for line in lines:
+        if isinstance(line.get("file"), str) and "\0" not in line["file"]:
+            sha256 = line.get("result_sha256")
+            digests[(out / line["file"]).absolute()] = sha256 if isinstance(sha256, str) else None
+    return digests

@@ -35,6 +35,7 @@ from .files import check_suffix, open_whole
 from .images import MAX_PIXELS, Photo
 from .metadata import MANIFEST_IN_ZIP, describe, exif_text, metadata_text, png_text
 from .metadata import read_metadata as read_metadata  # what this module writes is read by it, too
+from .photo.opener import open_unlimited
 
 ANIMATIONS = ("gif", "webp", "mp4")
 FORMATS = (*ANIMATIONS, "png", "zip")
@@ -99,6 +100,30 @@ def save_sweep(
     with open_whole(path) as file:
         ENCODERS[suffix](file, pictures, metadata, fps)
     return Path(path)
+
+
+def is_whole(path: str | os.PathLike[str], num_frames: int) -> bool:
+    """Whether all of a sweep's frames are in its file: they are decoded and counted."""
+    try:
+        return _count_frames(os.fspath(path), num_frames) == num_frames
+    except Exception:  # a file that is cut short can break a decoder in any way
+        return False
+
+
+def _count_frames(path: str, num_frames: int) -> int:
+    suffix = check_suffix(path, FORMATS)
+    if suffix == "zip":
+        with zipfile.ZipFile(path) as archive:
+            return 0 if archive.testzip() else len(archive.namelist()) - 1  # without the manifest
+    if suffix == "mp4":
+        with av.open(path, format="mp4") as container:
+            return sum(1 for _ in container.decode(video=0))
+    with open(path, "rb") as file, open_unlimited(file) as picture:
+        count = getattr(picture, "n_frames", 1)
+        for number in range(count):
+            picture.seek(number)
+            picture.load()
+        return num_frames if suffix == "png" else count
 
 
 def _checked_pictures(frames: Iterable[Frame], strengths: list[float], suffix: str) -> Pictures:

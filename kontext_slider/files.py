@@ -10,6 +10,7 @@ import json
 import os
 import stat
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ LOCAL_FACTS = frozenset(  # of a module's configuration: they depend on the way 
     ("_name_or_path", "name_or_path", "transformers_version", "_diffusers_version", "dtype", "torch_dtype")
     + ("_use_default_values",)
 )
+NEW_PART = 5  # seconds in which another process may not yet have locked the file that it has just made
 EVERY_FILE_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # full, quota used up, read-only, failing disk
 
 
@@ -92,9 +94,11 @@ def open_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     is as it was. An OSError in the block is raised as InvalidInput (DiskError where the disk is full or read-only).
     """
     path = Path(path)
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    remove_parts(path)
+    part = path.with_name(f".{_part_name(path)}.{uuid.uuid4().hex}.part")
     try:
         with open(part, "x+b") as file:
+            _hold(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -105,6 +109,31 @@ def open_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             raise write_error(f"Could not write {path}", error) from error
         raise
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what killed writes of the same file have left beside it; what another process is writing stays."""
+    with contextlib.suppress(OSError):
+        for part in path.parent.glob(f".{_part_name(path)}.*.part"):
+            with open(part, "r+b") as file:
+                if time.time() - os.fstat(file.fileno()).st_mtime > NEW_PART and _hold(file):
+                    part.unlink()
+
+
+def _part_name(path: Path) -> str:
+    """The same for every write of a file, and short: names have at most 255 bytes."""
+    return hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
+
+
+def _hold(file: BinaryIO) -> bool:
+    """Lock a file until it is closed; False where another process holds it, or where locks do not exist."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes | memoryview) -> Path:
@@ -246,7 +275,12 @@ def alone_in(folder: Path) -> Iterator[None]:
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal. Raises OSError."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(file)
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """The SHA-256 of an open file's bytes, read block by block, in hexadecimal. Raises OSError."""
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def json_sha256(value: Any) -> str:

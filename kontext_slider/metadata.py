@@ -9,15 +9,17 @@ import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import av
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, ValidationError
 
-from .edit import EarlierEdit
+from .edit import MAX_FRAMES, MAX_SEED, MAX_STEPS, MAX_STRENGTH, EarlierEdit
 from .errors import InvalidInput
+from .files import open_regular
 from .photo.exif import xmp_text
 from .photo.opener import open_unlimited
 
@@ -29,6 +31,8 @@ EXIF_DESCRIPTION = 0x010E
 MANIFEST_IN_ZIP = "manifest.json"
 MAP_SIDES = (512, 384, 256, 192, 128, 96, 64, 32)  # pixels: the longer side of an embedded strength map
 MAX_MAP_LETTERS = 40_000  # of all maps in a file together, in base64: a JPEG file has room for 65 000 in all
+MAX_FILE = 2**34  # bytes of a result: of large ones only the beginning, or what the index names, is read
+MAX_EDITS = 100  # that one file tells of
 MAX_BYTES = 16 * 2**20  # of a manifest in a ZIP: a small archive can claim to hold terabytes
 
 
@@ -156,14 +160,14 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises InvalidInput, with a sentence, where there is no file, it cannot be read, or it holds nothing of ours.
     """
-    if not os.path.isfile(path):
-        raise InvalidInput(f"There is no file {path}. Check the path.")
+    with open_regular(path, MAX_FILE) as file:
+        return _read_metadata(file, Path(path))
+
+
+def _read_metadata(file: BinaryIO, path: Path) -> dict[str, Any]:
     try:
-        open(path, "rb").close()
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read ({error.strerror}): check its rights.") from error
-    try:
-        metadata = json.loads(_embedded_text(path, Path(path).suffix.lower().removeprefix(".")), parse_constant=_refuse)
+        text = _embedded_text(file, path.suffix.lower().removeprefix("."))
+        metadata = json.loads(text, parse_constant=_refuse)
         if is_ours(metadata):
             return metadata
         reason = None
@@ -172,15 +176,15 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     raise InvalidInput(f"{path} does not say how it was made: it is no file of kontext-slider.") from reason
 
 
-def _embedded_text(path: str | os.PathLike[str], suffix: str) -> str | bytes:
+def _embedded_text(file: BinaryIO, suffix: str) -> str | bytes:
     """The text in a file of that suffix; any exception where there is none."""
     if suffix == "zip":
-        with zipfile.ZipFile(path) as archive, archive.open(MANIFEST_IN_ZIP) as file:
-            return file.read(MAX_BYTES)
+        with zipfile.ZipFile(file) as archive, archive.open(MANIFEST_IN_ZIP) as member:
+            return member.read(MAX_BYTES)
     if suffix == "mp4":
-        with av.open(os.fspath(path)) as container:
+        with av.open(file, format="mp4") as container:  # no other: a playlist may name files and addresses
             return container.metadata["comment"]
-    with open_unlimited(Path(path).read_bytes()) as picture:
+    with open_unlimited(file) as picture:
         if suffix == "gif":
             return picture.info["comment"]
         if suffix == "png":
@@ -194,30 +198,54 @@ def _refuse(constant: str) -> None:
 
 
 def is_ours(metadata: Any) -> bool:
-    """Whether a JSON value is what an export embeds: an object that tells of an edit, each known name of its type."""
+    """Whether a JSON value is what an export embeds: an object that tells of an edit, each known name with a value that
+    it can have."""
     if not isinstance(metadata, dict) or not metadata.keys() & {"instruction", "instructions", "strengths"}:
         return False
-    for kind, names in _NAMES.items():
-        values = [metadata[name] for name in names.split() if name in metadata]
-        if not all(isinstance(value, kind) and not isinstance(value, bool) for value in values):
-            return False
-    for kinds, names in _LISTS.items():
-        lists = [metadata[name] for name in names.split() if name in metadata]
-        if not all(isinstance(items, list) and all(type(item) in kinds for item in items) for items in lists):
-            return False
-    earlier = metadata.get("earlier_edits", [])
-    return isinstance(earlier, list) and all(_is_earlier_edit(edit) for edit in earlier)
+    try:
+        _Recipe.model_validate(metadata)
+    except ValidationError:
+        return False
+    return True
 
 
-def _is_earlier_edit(value: Any) -> bool:
-    """Whether a JSON value tells of one edit at one strength."""
-    is_complete = isinstance(value, dict) and {"instruction", "strength"} <= value.keys()
-    return is_complete and "earlier_edits" not in value and is_ours(value)
+_Strength = Annotated[float, Field(ge=0, le=MAX_STRENGTH)]
+_Size = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
 
 
-_NAMES: dict[Any, str] = {
-    str: "instruction model slider source source_sha256 speed quantize warning strength_map",
-    int: "seed steps",
-    int | float: "guidance strength",
-}
-_LISTS: dict[tuple[type, ...], str] = {(int,): "size edited_at", (int, float): "strengths", (str,): "instructions"}
+class _Edit(BaseModel):
+    """What a file may say of one edit; other names may have any value."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    instruction: str = ""
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 1
+    guidance: NonNegativeFloat = 0
+    strength: _Strength = 0
+    model: str = ""
+    slider: str = ""
+    source: str = ""
+    source_sha256: str = ""
+    speed: str = ""
+    quantize: str = ""
+    warning: str = ""
+    strength_map: str = ""
+    size: _Size = [1, 1]
+    edited_at: _Size = [1, 1]
+    strengths: Annotated[list[_Strength], Field(max_length=MAX_FRAMES)] = []
+    instructions: list[str] = []
+
+
+class _EarlierEdit(_Edit):
+    """One edit at one strength, before the last one."""
+
+    instruction: str
+    strength: _Strength
+    earlier_edits: Literal[None] = None
+
+
+class _Recipe(_Edit):
+    """What a file says of the edit that it shows."""
+
+    earlier_edits: Annotated[list[_EarlierEdit], Field(max_length=MAX_EDITS)] = []

@@ -313,3 +313,43 @@ def test_what_is_left_out_can_still_be_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     assert find_images([str(tmp_path)], [tmp_path / "a.png"])[0] == []
     assert find_images([str(tmp_path / "a.png")], [tmp_path / "a.png"])[0] == [tmp_path / "a.png"]
+
+
+@pytest.mark.parametrize("kind", ["gif", "png", "webp", "mp4", "zip"])
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_a_result_that_is_cut_short_is_made_again(kind, is_listed, photos, tmp_path, model, monkeypatch) -> None:
+    """A GIF or a PNG of 30 % was taken for done, and one MP4 of 90 % ended the whole batch."""
+    out = tmp_path / "out"
+    assert sweep(photos, out, model, "--format", kind) == 0
+    first, *others = sorted(out.glob(f"*.{kind}"))
+    whole = first.read_bytes()
+    first.write_bytes(whole[: len(whole) * 9 // 10])
+    if not is_listed:  # a stop between the files and their lines
+        (out / "manifest.jsonl").unlink()
+    with opened(monkeypatch) as names:
+        assert sweep(photos, out, model, "--format", kind) == 0
+    assert names == ["a.png"] and first.read_bytes() == whole
+    assert len(set(listed(out))) == 3
+
+
+def test_a_result_that_was_changed_is_made_again(photos, tmp_path, model, monkeypatch) -> None:
+    """A frame that another program has written over still says that it is this sweep."""
+    out = tmp_path / "out"
+    assert sweep(photos / "a.png", out, model) == 0
+    (result,) = out.glob("*.zip")
+    data = bytearray(whole := result.read_bytes())
+    data[200] ^= 1  # in the first picture
+    result.write_bytes(bytes(data))
+    with opened(monkeypatch) as names:
+        assert sweep(photos / "a.png", out, model) == 0
+        assert sweep(photos / "a.png", out, model) == 0
+    assert names == ["a.png"] and result.read_bytes() == whole
+
+
+@pytest.mark.parametrize("line", ['{"file": 1}', "1", "[" * 100_000, '{"file": "a\\u0000b"}', '{"result_sha256": []}'])
+def test_a_damaged_line_of_the_manifest_is_left_out(line, photos, tmp_path, model) -> None:
+    """`{"file": 1}` ended the batch with a traceback."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "manifest.jsonl").write_text(line + "\n")
+    assert sweep(photos / "a.png", out, model) == 0

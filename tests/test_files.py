@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -225,3 +226,20 @@ def test_only_files_are_read_and_only_of_the_size_that_is_allowed(tmp_path: Path
         read_regular(tmp_path / "a", 2)
     with pytest.raises(InvalidInput, match="grows while it is read"):  # it says that it has no bytes
         read_regular("/proc/self/status", 10)
+
+
+def test_what_a_killed_write_left_is_cleared_by_the_next(tmp_path: Path) -> None:
+    """Each kill of a batch left a hidden file of the result's size."""
+    script = "import os, sys; from kontext_slider.files import open_whole\nwith open_whole(sys.argv[1]): os._exit(9)"
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "a.gif")])
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "b.gif")])
+    parts = list(tmp_path.iterdir())
+    assert len(parts) == 2
+    for part in parts:
+        os.utime(part, (0, 0))
+    with open_whole(tmp_path / "a.gif") as writing:
+        os.utime(writing.name, (0, 0))
+        write_whole(tmp_path / "a.gif", b"another")  # leaves the one that is being written
+        writing.write(b"whole")
+    assert (tmp_path / "a.gif").read_bytes() == b"whole"
+    assert len(list(tmp_path.iterdir())) == 2  # a.gif, and what the kill left of b.gif

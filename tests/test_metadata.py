@@ -13,7 +13,7 @@ from PIL import Image
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.export import save_sweep
-from kontext_slider.metadata import (
+from kontext_slider.metadata import is_ours, (
     METADATA_KEY,
     describe,
     metadata_text,
@@ -81,7 +81,7 @@ def test_other_things_in_the_place_of_a_text(tmp_path: Path) -> None:
     for name in ("a.webp", "a.zip"):
         with pytest.raises(InvalidInput, match="does not say"):
             read_metadata(tmp_path / name)
-    with pytest.raises(InvalidInput, match="no file"):
+    with pytest.raises(InvalidInput, match="no file|is a folder"):
         read_metadata(tmp_path)
 
 
@@ -155,3 +155,33 @@ def test_a_map_of_another_program_is_not_taken(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=png_text(text))
     with pytest.raises(InvalidInput, match="does not say"):
         read_metadata(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"strengths": [0.0, 10**400]},
+        {"guidance": 10**400},
+        {"guidance": True},
+        {"seed": 2**64},
+        {"steps": 0},
+        {"size": [0, 5]},
+        {"size": [1, 2, 3]},
+        {"strengths": [2.0]},
+        {"strengths": [0.5] * 5000},
+        {"instruction": "\ud800"},
+        {"earlier_edits": [{"instruction": "make it snow"}]},
+    ],
+)
+def test_values_that_no_edit_can_have_are_not_ours(values):
+    """Each passed a check of types and was a traceback in whoever used it: 774 of 7,533 damaged files."""
+    assert is_ours({"instruction": "make it snow"})
+    assert not is_ours({"instruction": "make it snow"} | values)
+
+
+def test_a_playlist_is_no_film(tmp_path):
+    """FFmpeg reads what a playlist names, whatever the file is called."""
+    save_sweep([(0.0, Image.new("RGB", (16, 16))), (1.0, Image.new("RGB", (16, 16)))], tmp_path / "a.mp4")
+    (tmp_path / "b.mp4").write_text(f"#EXTM3U\n#EXTINF:1,\n{tmp_path / 'a.mp4'}\n")
+    with pytest.raises(InvalidInput, match="does not say how"):
+        read_metadata(tmp_path / "b.mp4")

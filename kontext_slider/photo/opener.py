@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import struct
 from io import BytesIO
-from typing import Any
+from typing import Any, BinaryIO
 
 import pillow_heif
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -31,17 +31,20 @@ _SENSOR_DATA = (32803, 34892)  # photometric interpretations: colour filter arra
 _MAX_TAGS = 4096
 
 
-def open_unlimited(content: bytes) -> ImageFile.ImageFile:
-    """The image of a file's bytes, not decoded. Raises UnidentifiedImageError, or what a plugin of Pillow raises."""
+def open_unlimited(content: bytes | BinaryIO) -> ImageFile.ImageFile:
+    """The image of a file or a file's bytes, not decoded. Raises UnidentifiedImageError, or what a plugin raises."""
     Image.init()
     pillow_heif.register_heif_opener()
-    prefix = content[:16]
+    file = BytesIO(content) if isinstance(content, bytes) else content
+    prefix = file.read(16)
     for name in (*_COMMON, *(name for name in Image.ID if name not in _COMMON)):
         factory, accept = Image.OPEN[name]
         if accept is not None and accept(prefix) is not True:  # a text says that Pillow was built without it
             continue
+        file = BytesIO(content) if isinstance(content, bytes) else content  # a plugin that refuses may have closed it
+        file.seek(0)
         try:
-            return factory(BytesIO(content), "")
+            return factory(file, "")
         except (SyntaxError, IndexError, TypeError, struct.error):  # how a plugin says: not my format
             continue
     raise UnidentifiedImageError("No plugin knows the format.")
