@@ -13,9 +13,10 @@ from PIL import Image
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.export import save_sweep
-from kontext_slider.metadata import is_ours, (
+from kontext_slider.metadata import (
     METADATA_KEY,
     describe,
+    is_ours,
     metadata_text,
     pack_map,
     png_text,
