@@ -8,7 +8,7 @@ frame is what an eye compares a frame with. Pure functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,6 +25,9 @@ DEAD_LENGTH = 0.1  # of strength: shorter stretches are not felt as dead
 JUMP_SPEED = 2.0  # of the mean: what changes faster leaps
 JUMP_SHARE = 0.2  # of the whole change: smaller leaps are not felt as one
 
+STALL_SPEED = 0.15  # of the mean speed up to 1: a distance that grows slower beyond 1 has stopped growing
+BREAK_SHARE = 0.1  # by which a transfer's `detail_share` may grow beyond 1 before the edit counts as broken
+
 Stretch = tuple[float, float]  # of strengths, from and to
 
 
@@ -38,6 +41,11 @@ class ResponseCurve:
     strengths: tuple[float, ...]
     distances: tuple[float, ...]
     changes: tuple[float, ...]
+
+    def up_to(self, highest: float) -> ResponseCurve:
+        """The part up to the strength `highest`, two measured ones or more."""
+        count = sum(strength <= highest for strength in self.strengths)
+        return ResponseCurve(self.strengths[:count], self.distances[:count], self.changes[:count])
 
     @property
     def is_flat(self) -> bool:
@@ -87,6 +95,24 @@ def jumps(curve: ResponseCurve) -> list[Stretch]:
     """Where it leaps: at least JUMP_SHARE of the whole change at more than JUMP_SPEED of the mean speed."""
     stretches = _stretches(curve, lambda speed: speed > JUMP_SPEED)
     return [(start, end) for start, end, share in stretches if share >= JUMP_SHARE]
+
+
+def stops_growing(curve: ResponseCurve) -> float | None:
+    """The first measured strength from 1 on behind which the distance to the source grows at less than STALL_SPEED of
+    its mean speed up to 1; None where it grows to the end of the curve, or where that is 1."""
+    full = dict(zip(curve.strengths, curve.distances, strict=True)).get(1.0, 0.0)
+    for (start, low), (end, high) in pairwise(zip(curve.strengths, curve.distances, strict=True)):
+        if start >= 1 and high - low < STALL_SPEED * full * (end - start):
+            return start
+    return None
+
+
+def breaks(detail_shares: Mapping[float, float]) -> float | None:
+    """The first strength beyond 1 at which the transfers' `detail_share` (by strength), which no colour map explains,
+    is larger by BREAK_SHARE than at 1; None where it is not, or where 1 is missing."""
+    full = detail_shares.get(1.0, 1.0)
+    broken = [strength for strength, share in detail_shares.items() if strength > 1 and share > full + BREAK_SHARE]
+    return min(broken, default=None)
 
 
 def _stretches(curve: ResponseCurve, is_wanted: Callable[[float], bool]) -> list[tuple[float, float, float]]:

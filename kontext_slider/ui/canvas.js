@@ -15,6 +15,7 @@ let frames = new Map(); // slot -> {strength, image, hasImage, url, transfer, re
 let shown = null; // the frame in the picture
 let gaps = []; // {low, high, error}: what may be interpolated
 let seen = 0; // levels of error that are not seen
+let highest = 1; // strength that the server renders
 let caption = ""; // what the edit does
 let hasAsked = false; // for what the browser needs of this edit beyond its frames
 let restTimer = 0;
@@ -121,7 +122,8 @@ function receive() {
   if (value.is_lost) return void reopen();
   const isNew = value.edit > edit;
   if (isNew) begin(value);
-  [gaps, seen] = [value.gaps, value.seen];
+  const goesFurther = value.highest > highest;
+  [gaps, seen, highest] = [value.gaps, value.seen, value.highest];
   if (value.photograph) picture.usePhotograph(value.photograph.url, value.size).then(() => (show(), drawThumbs()));
   for (const message of value.frames) add(message, value.inputs.instruction);
   if (value.tile) picture.useTile(value.tile);
@@ -129,7 +131,7 @@ function receive() {
   if (edit === 0) return;
   tell("message", value);
   show();
-  if (isNew) rest(); // the frame at the slider goes before the strip
+  if (isNew || goesFurther) rest(); // the frame at the slider goes before the strip
   if (!value.busy && !hasAsked) askForMore(value);
 }
 
@@ -214,7 +216,8 @@ function rest() {
   const frame = frames.get(key(position()));
   const isDrawn = picture.isDrawn || (picture.hasPhotograph && gaps.length > 0); // now or as soon as it is fetched
   const isGood = isDrawn && interpolationError(gaps, position()) < seen;
-  const missing = (!frame || frame.failed) && !isGood; // else it is here, or on its way, or would look the same
+  // Else it is here, or on its way, or would look the same, or the server has not heard yet that the slider goes on.
+  const missing = (!frame || frame.failed) && !isGood && position() <= highest;
   // Back on a finished frame, the server gets a message while it makes another one, which is not wanted any more.
   if (edit > 0 && (missing || requested !== null)) send(position());
   requested = missing ? key(position()) : null;

@@ -21,7 +21,8 @@ from gradio_client.utils import is_http_url_like
 from PIL import Image
 
 from ..edit import EarlierEdit
-from .open_edit import SEEN, LayerInputs, OpenEdit
+from ..engine.response import breaks, dead_zones, jumps, stops_growing
+from .open_edit import BEYOND, SEEN, LayerInputs, OpenEdit
 
 # What the file dialogue offers. Systems that do not know HEIC as a picture need its endings, too.
 # Animations and archives that were saved here open their edit again.
@@ -41,6 +42,7 @@ CANVAS_SCRIPTS = (
     "tools.js",
     "canvas.js",
     "compare.js",
+    "response.js",
     "brush_shapes.js",
     "strength_map.js",
     "strength_map_file.js",
@@ -80,6 +82,21 @@ class Gap(GradioModel):
     low: float
     high: float
     error: float
+
+
+class Curve(GradioModel):
+    """The response curve (`engine/response.py`): strengths, distances to the source and changes up to there, in levels
+    of 255. dead, jumps: stretches of strengths, from and to. is_flat: too little changes to say where. stops, breaks:
+    the strengths beyond 1 from which the edit no longer grows, and at which it breaks."""
+
+    strengths: list[float]
+    distances: list[float]
+    changes: list[float]
+    is_flat: bool
+    dead: list[list[float]]
+    jumps: list[list[float]]
+    stops: float | None
+    breaks: float | None
 
 
 class Tile(GradioModel):
@@ -124,6 +141,7 @@ class CanvasData(GradioModel):
 
     edit: its serial; 0 before the first; a smaller one than shown is stale. key, inputs: by these the browser gets its
     edit back after it has lost the connection; `is_lost` makes it do so, and `said` is a sentence about that.
+    strengths: of the strip. highest: strength that the slider may have.
     caption: whose frames these are, as the inputs beside them may have changed since.
     photograph: as the browser draws it, and its own `size` in pixels; None before the browser may draw the edit itself.
     strength: where the slider stands when the edit begins; None: where it is. strength_map: what is painted then, as
@@ -132,7 +150,8 @@ class CanvasData(GradioModel):
     below, base: of a list of edits, those before the last, and the photograph of the first. is_refused: the list that
     the browser has sent could not be done.
     source: a result that has become the photograph in the upload.
-    gaps: what may be interpolated. seen: levels; an interpolation error below is not seen.
+    gaps: what may be interpolated. curve: how the edit responds to the strength.
+    seen: levels; an interpolation error below is not seen.
     """
 
     edit: int = 0
@@ -145,11 +164,13 @@ class CanvasData(GradioModel):
     example: str = ""
     strength_map: str | None = None
     strengths: list[float] = []
+    highest: float = 1
     frames: list[Frame] = []
     photograph: FileData | None = None
     size: list[int] = []
     gaps: list[Gap] = []
     seen: float = SEEN
+    curve: Curve | None = None
     tile: Tile | None = None
     below: list[BelowFrames] = []
     base: FileData | None = None
@@ -180,17 +201,36 @@ def describe(edit: OpenEdit | None, busy: Busy | None = None, said: str = "") ->
         said=said,
         caption=caption(inputs, session.photo.name, session.photo.earlier_edits),
         example=edit.example,
-        strengths=edit.strengths,
+        strengths=[*edit.strengths, *(BEYOND if edit.highest > 1 else ())],
+        highest=edit.highest,
         frames=frames_of(edit.files(), edit.transfers()) + frames_of(edit.previews(), preview=True),
         photograph=edit.screen and FileData(path=str(edit.screen)),
         size=list(session.photo.image.size),
         gaps=[Gap(low=low, high=high, error=error) for (low, high), error in edit.errors().items()],
+        curve=curve_of(edit),
         below=[
             BelowFrames(place=each.place, frames=frames_of(each.edit.files(), each.edit.transfers()))
             for each in edit.below
         ],
         base=first and first.screen and FileData(path=str(first.screen)),
         busy=busy,
+    )
+
+
+def curve_of(edit: OpenEdit) -> Curve | None:
+    """The response curve of an edit as the browser gets it, None before there is one."""
+    if (response := edit.response()) is None:
+        return None
+    whole = response.up_to(1)
+    return Curve(
+        strengths=list(response.strengths),
+        distances=list(response.distances),
+        changes=list(response.changes),
+        is_flat=response.is_flat,
+        dead=[list(stretch) for stretch in dead_zones(whole)],
+        jumps=[list(stretch) for stretch in jumps(whole)],
+        stops=stops_growing(response),
+        breaks=breaks({s: share for s, share in edit.detail_shares().items() if s <= edit.highest}),
     )
 
 
@@ -248,7 +288,8 @@ class Canvas(gr.HTML):
     {"edit": int, "box": [left, top, right, bottom]}, it needs a part of the photograph, in pixels, at its own size.
     `another` {"edit": int, "path": str}, the edit shall be made of another photograph. `follow` {name: text}, what the
     page's address names (`links.py`). `use` (`sources.py`), the picture is to be the source. `fill`, the history has
-    set the inputs. `chain`, the list of edits has changed."""
+    set the inputs. `chain`, the list of edits has changed. `beyond` {"edit": int, "on": bool}, the slider shall go
+    beyond the full edit, or not any more."""
 
     data_model = CanvasData
 

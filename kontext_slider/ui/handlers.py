@@ -19,7 +19,7 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
-from ..edit import check_instruction, check_num_frames
+from ..edit import MAX_STRENGTH, check_instruction, check_num_frames, check_strength
 from ..engine import grid
 from ..engine.order import coarse_first
 from ..errors import InvalidInput, KontextSliderError
@@ -33,7 +33,7 @@ from .examples import OPENING_SERIAL, Example, Opening, example_of
 from .folder import check_room
 from .messages import Message, message
 from .open_chain import MAX_LETTERS, first_on, layers_of, stack
-from .open_edit import SEEN, LayerInputs, OpenEdit, describe_sizes
+from .open_edit import BEYOND, SEEN, LayerInputs, OpenEdit, describe_sizes
 
 NUM_FRAMES, MAX_FRAMES = 11, 41  # of a strip: unless others are chosen, and at most
 MAX_STEPS = 50  # denoise steps, or the model's own where these are more
@@ -103,6 +103,7 @@ class Handlers:
         try:
             serial, strength = messages.position(messages.values_of(event))
             edit = self.find(page, serial)
+            strength = check_strength(strength, edit.highest if edit else MAX_STRENGTH)
         except KontextSliderError as error:
             yield message(notice=notice(str(error)))
             return
@@ -136,6 +137,15 @@ class Handlers:
             yield message()
         else:
             yield from self.do(request, edit, messages.fill(edit, len(edit.strengths)))
+
+    def beyond(self, event: gr.EventData, request: gr.Request) -> Iterator[Message]:
+        """Let the slider go beyond the full edit, and render frames there; or end it at 1 again."""
+        edit = self._named_edit(event, request)
+        if edit is None:
+            yield message()
+            return
+        edit.highest = MAX_STRENGTH if messages.values_of(event).get("on") is True else 1.0
+        yield from self.do(request, edit, messages.fill_each(edit, BEYOND if edit.highest > 1 else ()))
 
     def tile(self, event: gr.EventData, request: gr.Request) -> Iterator[Message]:
         """Send a part of the photograph at its own size, for a browser that is zoomed in."""
@@ -288,7 +298,8 @@ class Handlers:
     ) -> OpenEdit:
         """`serial`: of the opening, which has no upload."""
         with messages.named(photograph):
-            session = self.engine.open(read_source(photograph), **settings)
+            source = read_source(photograph)
+            session = self.engine.open(source, **settings, allow_extrapolation=True)  # `beyond` may want it
         upload = "" if serial else str(photograph)
         edit = self.edits.open(page, session, strengths, upload, self.folder, serial)
         edit.remark = remark(session.instruction, self.engine.pipe.known_instructions)

@@ -148,6 +148,7 @@ def _wire_edits(
         (canvas.reopen, handlers.reopen),
         (canvas.chain, handlers.chain),
         (canvas.tile, handlers.tile),
+        (canvas.beyond, handlers.beyond),
     ]:
         event(handler, None, outputs, trigger_mode="multiple", **PRIVATE)
     app.unload(handlers.leave)

@@ -7,7 +7,7 @@ may overtake each other. None is sent of an edit that is closed, and errors rais
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +20,7 @@ import numpy as np
 from gradio.utils import get_upload_folder, is_in_or_equal
 from pydantic import Field, ValidationError
 
-from ..edit import check_strength
+from ..edit import MAX_STRENGTH, check_strength
 from ..engine import grid
 from ..errors import InvalidInput, KontextSliderError, SessionClosed, Superseded, UnreadableImage
 from ..metadata import unpack_map
@@ -96,6 +96,16 @@ def fill(edit: OpenEdit, num_frames: int, least: float = 0.0) -> Iterator[Busy]:
             yield Busy(text=busy.text, fraction=min(1, (done + (busy.fraction or 0)) / total))
 
 
+def fill_each(edit: OpenEdit, strengths: Sequence[float]) -> Iterator[Busy]:
+    """Render what is missing of certain strengths, in their order."""
+    for number, strength in enumerate(strengths):
+        if edit.has(strength):
+            continue
+        text = f"Frame {number + 1} of {len(strengths)}, strength {strength:.2f}"
+        for busy in render(partial(edit.fill, strength), text):
+            yield Busy(text=busy.text, fraction=(number + (busy.fraction or 0)) / len(strengths))
+
+
 def render(
     work: Callable[[OnStep], Any], text: str, unit: str = "step", end: Callable[[], None] = lambda: None
 ) -> Iterator[Busy]:
@@ -129,11 +139,11 @@ def values_of(event: gr.EventData) -> dict[str, Any]:
 
 
 def position(values: dict[str, Any]) -> tuple[int, float]:
-    """(edit, strength) of a slider, as the browser sends them. Raises InvalidInput."""
+    """(edit, strength) of a slider, as the browser sends them; the edit says how far it goes. Raises InvalidInput."""
     edit = values.get("edit")
     if not isinstance(edit, int):
         raise InvalidInput("The browser names no edit: press Edit.")
-    return edit, round(check_strength(values.get("strength")), 4)
+    return edit, round(check_strength(values.get("strength"), MAX_STRENGTH), 4)
 
 
 def strength_map(values: dict[str, Any]) -> np.ndarray | None:

@@ -88,7 +88,8 @@ def stack(engine: Any, folder: str, edit: OpenEdit, layers: list[LayerInputs], t
 
 def _open(engine: Any, folder: str, like: OpenEdit, photo: Any, instruction: str) -> OpenEdit:
     spec = like.session.spec
-    session = engine.open(photo, instruction, seed=spec.seed, steps=spec.steps, guidance=spec.guidance)
+    settings = {"seed": spec.seed, "steps": spec.steps, "guidance": spec.guidance, "allow_extrapolation": True}
+    session = engine.open(photo, instruction, **settings)
     return OpenEdit(session, 0, like.strengths, like.photograph, folder)
 
 

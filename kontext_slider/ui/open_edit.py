@@ -29,6 +29,7 @@ from gradio.data_classes import GradioModel
 from PIL import Image
 
 from ..engine import interpolation_errors, next_strength, sketch
+from ..engine.response import ResponseCurve, measure_response
 from ..errors import SessionClosed
 from ..files import write_whole
 from .folder import needs_room
@@ -41,6 +42,7 @@ PREVIEW_FROM_STEPS = 8
 SCREEN_SIDE = 2048  # pixels: the photograph as the browser gets it is not larger
 LOSSLESS_PIXELS = 640 * 480  # a photograph of so few is seen enlarged
 SCREEN_JPEG: dict[str, Any] = {"quality": 95, "subsampling": 0}
+BEYOND = (1.1, 1.2, 1.3, 1.4, 1.5)  # strengths past the full edit that are rendered, where these are wanted
 SEEN = 2.0  # levels of 255 in the worst region: a smaller interpolation error is not rendered away (benchmarks/LOG.md)
 
 
@@ -74,6 +76,7 @@ class OpenEdit:
     strengths: of the strip, ascending. photograph: the path of the upload, "" for the edit that the page opens with.
     cache: the folder in which the edit makes one of its own, for its frames.
     key: cannot be guessed; a page that is loaded again finds its edit by it.
+    highest: strength that the page may ask for; the session must allow it. 1 until somebody wants to go beyond.
     remark: what the page says of the edit while there is no error. example: the name of the shipped example that the
     photograph is, "" for others.
     below: the edits that made its photograph, the first one first; they close with it. layers: of the list of edits.
@@ -87,6 +90,7 @@ class OpenEdit:
         self.strengths = list(strengths)
         self.photograph = photograph
         self.key = secrets.token_urlsafe(32)
+        self.highest = 1.0
         self.remark = self.example = ""
         self.below: list[Below] = []
         self.layers: list[LayerInputs] = []
@@ -98,6 +102,7 @@ class OpenEdit:
         self.screen: Path | None = None
         self._files: dict[float, Path] = {}
         self._transfers: dict[float, Path] = {}
+        self._detail_shares: dict[float, float] = {}
         self._previews: dict[float, Path] = {}
         self._sketches: dict[float, np.ndarray] = {}
         self._rest: float | None = None  # where the slider rests while its frame is being made
@@ -109,10 +114,11 @@ class OpenEdit:
         return describe_sizes(self.session.photo.image.size, self.session.source.size)
 
     def files(self) -> list[tuple[float, Path]]:
-        """Finished frames, weakest first. A frame whose file somebody has deleted is not finished any more."""
+        """Finished frames up to `highest`, weakest first. One whose file somebody has deleted is not finished any
+        more."""
         with self._changed:
             self._forget_deleted()
-            return sorted(self._files.items())
+            return sorted((strength, path) for strength, path in self._files.items() if strength <= self.highest)
 
     def previews(self) -> list[tuple[float, Path]]:
         """Previews whose exact frame is not there yet, weakest first."""
@@ -150,6 +156,20 @@ class OpenEdit:
         with self._changed:
             self._forget_deleted()
             return interpolation_errors({strength: self._sketches[strength] for strength in self._files})
+
+    def response(self) -> ResponseCurve | None:
+        """How the edit responds to the strength, measured on sketches of the finished frames; None before both ends
+        are there."""
+        with self._changed:
+            self._forget_deleted()
+            finished = [(strength, self._sketches[strength]) for strength in sorted(self._files)]
+        wanted = [(strength, small) for strength, small in finished if strength <= self.highest]
+        return measure_response(wanted) if {0.0, 1.0} <= dict(wanted).keys() else None
+
+    def detail_shares(self) -> dict[float, float]:
+        """How much of the edit no colour map explains (`Transfer.detail_share`), by finished strength."""
+        with self._changed:
+            return dict(self._detail_shares)
 
     def next_strength(self, num_frames: int, least: float = 0.0) -> float | None:
         """What to `fill` next for a strip of so many frames; None when it is complete, or when what is missing can be
@@ -246,12 +266,13 @@ class OpenEdit:
             return
         name, small = f"strength-{key:.4f}", sketch(image)
         if strength:
-            transfer = self._write_bytes(f"{name}.safetensors", self.session.transfer(strength, image).pack())
+            made = self.session.transfer(strength, image)
+            transfer = self._write_bytes(f"{name}.safetensors", made.pack())
         path = self._write(f"{name}.png", image, "PNG")
         with self._changed:
             self._files[key], self._sketches[key] = path, small
             if strength:
-                self._transfers[key] = transfer
+                self._transfers[key], self._detail_shares[key] = transfer, made.detail_share
 
     def _write(self, name: str, image: Image.Image, format: str, **options: Any) -> Path:
         buffer = io.BytesIO()

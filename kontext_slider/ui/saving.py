@@ -16,9 +16,10 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ..edit import MAX_STRENGTH, check_num_frames
+from ..edit import MAX_STRENGTH, check_num_frames, check_strength
 from ..engine import grid
 from ..engine.full_size import nodes_of
+from ..engine.response import even_strengths
 from ..errors import InvalidInput, KontextSliderError
 from ..export import save_sweep
 from ..metadata import chain_facts, describe, edit_facts, read_metadata
@@ -27,7 +28,7 @@ from . import messages
 from .components import Busy, note, notice
 from .handlers import MAX_FRAMES, Handlers
 from .messages import Message, message
-from .open_edit import OnStep, OpenEdit
+from .open_edit import SEEN, OnStep, OpenEdit
 
 SWEEP_FORMATS = {"gif": "GIF", "webp": "WebP", "mp4": "MP4", "zip": "ZIP"}
 PICTURE_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WebP"}
@@ -49,18 +50,18 @@ START_DOWNLOAD = """() => {
 # and the map that was painted (brush.js).
 READ_SLIDER = """async (...values) => {
   const stage = document.querySelector('#filmstrip .stage');
-  const { edit, strength } = stage.dataset;
+  const { edit, strength, even } = stage.dataset;
   const painted = stage.strengthMap && (await stage.strengthMap());
-  const place = { edit: Number(edit || 0), strength: Number(strength), ...(painted && { strength_map: painted }) };
-  return [place, ...values.slice(1, %d)];
+  const slider = { edit: Number(edit || 0), strength: Number(strength), even: even === "true" };
+  return [{ ...slider, ...(painted && { strength_map: painted }) }, ...values.slice(1, %d)];
 }"""
 
 
 class Saving:
     """The save handlers. `origin`: model, slider and speed by name, for the files' metadata.
 
-    place: what stands on the slider: {"edit": int, "strength": float}, and where the strength is painted,
-        "strength_map": str, as `metadata.pack_map` makes it.
+    place: what stands on the slider: {"edit": int, "strength": float, "even": bool}, the last for even steps, and where
+        the strength is painted, "strength_map": str, as `metadata.pack_map` makes it.
     """
 
     def __init__(self, handlers: Handlers, **origin: str | None) -> None:
@@ -78,7 +79,8 @@ class Saving:
         """The handler that completes the sweep and writes it. Gradio knows a generator by its function."""
 
         def handler(place: Any, num_frames: Any, width: int, request: gr.Request) -> Iterator[Message]:
-            yield from self._save(request, place, partial(self._write_sweep, suffix, num_frames, width))
+            is_even = isinstance(place, dict) and place.get("even") is True
+            yield from self._save(request, place, partial(self._write_sweep, suffix, num_frames, width, is_even))
 
         return handler
 
@@ -91,6 +93,7 @@ class Saving:
             edit = self.handlers.find(str(request.session_hash), serial)
             if edit is None:
                 raise InvalidInput("This edit is no longer open; press Edit to render it again.")
+            check_strength(strength, edit.highest)
         except KontextSliderError as error:
             yield message(notice=notice(str(error)), download=messages.no_download())
             return
@@ -111,14 +114,28 @@ class Saving:
         yield _saved(path, PICTURE_FORMATS[suffix], saved, left_out, warning)
 
     def _write_sweep(
-        self, suffix: str, num_frames: Any, width: int, edit: OpenEdit, _: float, share: np.ndarray | None
+        self,
+        suffix: str,
+        num_frames: Any,
+        width: int,
+        is_even: bool,
+        edit: OpenEdit,
+        _: float,
+        share: np.ndarray | None,
     ) -> Iterator[Any]:
         strengths = grid(check_num_frames(messages.whole(num_frames), MAX_FRAMES))
-        yield from messages.fill(edit, len(strengths)) if share is None else _fill(edit, strengths[-1], share)
+        if is_even:
+            yield from messages.fill(edit, len(edit.strengths), SEEN)  # as the page does: its slider has the same steps
+            response = edit.response()
+            strengths = even_strengths(response.up_to(1), len(strengths)) if response else strengths
+        if share is not None:
+            yield from _fill(edit, strengths[-1], share)
+        else:
+            yield from messages.fill_each(edit, strengths) if is_even else messages.fill(edit, len(strengths))
         results: list[tuple[Path, str]] = []
 
         def write(on_picture: OnStep) -> None:
-            origin = self.origin
+            origin = self.origin | ({"even_steps": True} if is_even else {})
             results.append(write_sweep(edit.session, edit.folder, strengths, suffix, width, origin, on_picture, share))
 
         yield from messages.render(write, f"Writing the {SWEEP_FORMATS[suffix]}", unit="picture")

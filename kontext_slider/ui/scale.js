@@ -23,7 +23,7 @@ class Scale {
   // Whether steps are even: they are wanted, and the whole slider has been measured.
   get isEven() {
     const { curve } = this;
-    if (!this.wantsEven || curve === null || curve.isFlat) return false;
+    if (!this.wantsEven || curve === null || curve.is_flat) return false;
     return curve.strengths[0] === 0 && curve.strengths[curve.strengths.length - 1] === this.highest;
   }
 

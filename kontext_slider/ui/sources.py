@@ -11,6 +11,7 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
+from ..edit import check_strength
 from ..errors import InvalidInput, KontextSliderError
 from ..metadata import strength_map
 from ..source_file import save_source
@@ -42,6 +43,7 @@ class Sources:
             edit = self.handlers.find(str(request.session_hash), serial)
             if edit is None:
                 raise InvalidInput("This edit is no longer open; press Edit to render it again.")
+            check_strength(strength, edit.highest)
         except KontextSliderError as error:
             yield *message(notice=notice(str(error))), gr.skip()
             return

@@ -15,6 +15,11 @@ class Strip {
   // Empty thumbs for a new edit.
   begin(strengths) {
     this.#ticks.replaceChildren();
+    this.spread(strengths);
+  }
+
+  // Thumbs of other strengths, without their pictures; the ticks stay.
+  spread(strengths) {
     this.#thumbs.replaceChildren(...strengths.map((strength) => this.#thumb(strength)));
   }
 
@@ -29,6 +34,11 @@ class Strip {
     const tick = this.#ticks.appendChild(document.createElement("i"));
     tick.dataset.strength = strength;
     tick.style.setProperty("--at", this.#shareOf(strength));
+    this.fill(strength, image);
+  }
+
+  // The picture of a thumb, if there is one.
+  fill(strength, image) {
     const thumb = [...this.#thumbs.children].find((each) => each.dataset.strength === key(strength));
     if (!thumb || image === null) return;
     thumb.prepend(image.cloneNode());
@@ -67,7 +77,7 @@ class Strip {
     button.className = "thumb";
     button.dataset.strength = key(strength);
     button.setAttribute("aria-label", "Strength " + rounded(strength));
-    button.appendChild(document.createElement("span")).textContent = rounded(strength);
+    button.appendChild(document.createElement("span")).textContent = strength.toFixed(2);
     button.addEventListener("click", () => this.#pick(strength));
     return button;
   }

@@ -41,10 +41,13 @@ class ZeroGpuEngine:
         self.pipe = engine.pipe
         self._show = show
 
-    def open(self, image: ImageLike | Photo, instruction: str, **settings: Any) -> ZeroGpuSession:
+    def open(
+        self, image: ImageLike | Photo, instruction: str, allow_extrapolation: bool = False, **settings: Any
+    ) -> ZeroGpuSession:
         """As `SliderEngine.open`, but nothing is encoded yet."""
         spec = EditSpec.from_defaults(self.pipe.defaults, instruction, **settings)
         photo = image if isinstance(image, Photo) else read_photo(image)
+        settings = settings | {"allow_extrapolation": allow_extrapolation}
         return ZeroGpuSession(photo, spec, self.pipe, lambda s: self._show(s, photo, instruction, settings))
 
 

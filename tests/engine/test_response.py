@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from kontext_slider.engine import grid
-from kontext_slider.engine.response import dead_zones, even_strengths, jumps, measure_response
+from kontext_slider.engine.response import breaks, dead_zones, even_strengths, jumps, measure_response, stops_growing
 from kontext_slider.errors import InvalidInput
 
 
@@ -114,3 +114,31 @@ def test_the_page_has_the_same_even_strengths():
     """The strip showed other strengths than the exported file; tests/ui/scale.test.mjs has these numbers, too."""
     curve = measure_response([(0.0, grey(0)), (0.5, grey(10)), (1.0, grey(40))])
     assert even_strengths(curve, 5) == [0, 0.5, 0.6667, 0.8333, 1]
+
+
+def beyond(*levels: float):
+    """A curve that grows evenly to 100 at 1, and on by these levels at 1.1, 1.2, ..."""
+    frames = [(0.0, grey(0)), (0.5, grey(50)), (1.0, grey(100))]
+    return measure_response([*frames, *((1.1 + 0.1 * k, grey(level)) for k, level in enumerate(levels))])
+
+
+@pytest.mark.parametrize(
+    ("levels", "end"),
+    [((110, 120, 130), None), ((110, 111, 111), 1.1), ((100, 100, 100), 1.0), ((110, 104, 90), 1.1), ((), None)],
+)
+def test_where_an_edit_stops_growing(levels, end):
+    """A person pushes the slider on and wonders why nothing comes, or goes on where the picture turns back."""
+    assert stops_growing(beyond(*levels)) == end
+
+
+def test_where_an_edit_breaks():
+    """Frames that fall apart beyond 1 look like growth; an edit that is all texture already is not broken by it."""
+    assert breaks({0.5: 0.2, 1.0: 0.25, 1.2: 0.34, 1.3: 0.69, 1.4: 0.92}) == 1.3
+    assert breaks({1.0: 0.99, 1.5: 1.0}) is None
+    assert breaks({0.5: 0.1}) is breaks({}) is None
+
+
+def test_the_part_up_to_full():
+    """Dead zones of the range that was not asked for."""
+    assert beyond(110, 120).up_to(1).strengths == (0.0, 0.5, 1.0)
+    assert beyond(110, 120).up_to(1).changes == (0.0, 50.0, 100.0)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kontext_slider.edit import EditSpec, check_strength
+from kontext_slider.edit import MAX_STRENGTH, EditSpec, check_strength
 from kontext_slider.engine.full_size import edited
 from kontext_slider.errors import InvalidInput, SessionClosed, Superseded
 from kontext_slider.images import ImageLike, Photo, read_photo, working_image
@@ -33,13 +33,14 @@ OnStep = Callable[[int, int], None]
 def faded(source: Image.Image, strength: float) -> Image.Image:
     """What the fake model makes of `source` at `strength`."""
     pixels = np.asarray(source, dtype=np.float64)
-    return Image.fromarray(np.round(pixels + strength * (255 - 2 * pixels)).astype(np.uint8))
+    return Image.fromarray(np.round(pixels + strength * (255 - 2 * pixels)).clip(0, 255).astype(np.uint8))
 
 
 class FakeSession:
     """`steps` steps of `step_seconds` per frame; a newer `show` supersedes an older one between two steps."""
 
-    def __init__(self, engine: FakeEngine, photo: Photo, spec: EditSpec) -> None:
+    def __init__(self, engine: FakeEngine, photo: Photo, spec: EditSpec, highest: float) -> None:
+        self._highest = highest
         self.photo, self.spec, self._engine = photo, spec, engine
         self.instruction, self.seed, self.steps, self.guidance = spec.instruction, spec.seed, spec.steps, spec.guidance
         defaults, multiple = engine.pipe.defaults, 2 * engine.pipe.vae_scale_factor
@@ -56,10 +57,10 @@ class FakeSession:
         self.close()
 
     def has(self, strength: float) -> bool:
-        return check_strength(strength) in self._frames
+        return check_strength(strength, self._highest) in self._frames
 
     def want(self, strength: float) -> None:
-        self._wanted = check_strength(strength)
+        self._wanted = check_strength(strength, self._highest)
 
     def show(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
         self.want(strength)
@@ -154,9 +155,11 @@ class FakeEngine:
             transformer=SimpleNamespace(config=SimpleNamespace(guidance_embeds=guidance_embeds)),
         )
 
-    def open(self, image: ImageLike | Photo, instruction: str, **settings: Any) -> FakeSession:
+    def open(
+        self, image: ImageLike | Photo, instruction: str, allow_extrapolation: bool = False, **settings: Any
+    ) -> FakeSession:
         spec = EditSpec.from_defaults(self.pipe.defaults, instruction, **settings)
         photo = image if isinstance(image, Photo) else read_photo(image)
         self.opened.append({"instruction": instruction, **settings})
-        self.sessions.append(FakeSession(self, photo, spec))
+        self.sessions.append(FakeSession(self, photo, spec, MAX_STRENGTH if allow_extrapolation else 1.0))
         return self.sessions[-1]

@@ -6,7 +6,7 @@ import { load } from "./load_scripts.mjs";
 
 const { Scale, strengthText, typedStrength } = load(["scale.js"], ["Scale", "strengthText", "typedStrength"]);
 
-const CURVE = { strengths: [0, 0.5, 1], changes: [0, 10, 40], isFlat: false };
+const CURVE = { strengths: [0, 0.5, 1], changes: [0, 10, 40], is_flat: false };
 const even = (curve = CURVE) => Object.assign(new Scale(), { curve, wantsEven: true });
 
 test("without even steps a position is the strength, to two digits", () => {
@@ -29,20 +29,20 @@ test("steps are even only where the whole slider is measured and something chang
   scale.highest = 1.5;
   assert.equal(scale.isEven, false);
   assert.equal(even(null).isEven, false);
-  assert.equal(even({ strengths: [0, 1], changes: [0, 0], isFlat: true }).isEven, false);
-  scale.curve = { strengths: [0, 1, 1.5], changes: [0, 30, 40], isFlat: false };
+  assert.equal(even({ strengths: [0, 1], changes: [0, 0], is_flat: true }).isEven, false);
+  scale.curve = { strengths: [0, 1, 1.5], changes: [0, 30, 40], is_flat: false };
   assert.equal(scale.strengthAt(1.5), 1.5);
   assert.equal(scale.shareOf(1), 0.75, "1 is where three quarters of the change are");
 });
 
 test("the strip's strengths are those of the server", () => {
   assert.deepEqual(even().evenStrengths(5), [0, 0.5, 0.6667, 0.8333, 1]); // engine/response.py gives the same
-  const beyond = even({ strengths: [0, 1, 1.5], changes: [0, 30, 40], isFlat: false });
+  const beyond = even({ strengths: [0, 1, 1.5], changes: [0, 30, 40], is_flat: false });
   assert.deepEqual(beyond.evenStrengths(4), [0, 0.3333, 0.6667, 1], "a strip ends at the full edit");
 });
 
 test("a stretch without any change cannot be divided by", () => {
-  const still = even({ strengths: [0, 0.4, 0.6, 1], changes: [0, 20, 20, 40], isFlat: false });
+  const still = even({ strengths: [0, 0.4, 0.6, 1], changes: [0, 20, 20, 40], is_flat: false });
   for (let position = 0; position <= 1; position += 0.01) assert.ok(Number.isFinite(still.strengthAt(position)));
   assert.equal(still.positionOf(0.5), 0.5);
 });

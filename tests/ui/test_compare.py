@@ -107,8 +107,9 @@ def test_compare_comes_back_with_the_page(browser, address, photograph):
     open_edit(browser, address, photograph)
     browser.click(COMPARE)
     browser.click("[data-mode=difference]")
-    browser.run("location.reload()")
-    browser.wait(f"{STAGE}.edit > 1 && {FILLED} && document.querySelector('[data-mode=difference][aria-pressed=true]')")
+    browser.run("window.before = true; location.reload()")
+    pressed = "document.querySelector('[data-mode=difference][aria-pressed=true]')"
+    browser.wait(f"!window.before && {STAGE}.edit > 1 && {FILLED} && {pressed}")
 
 
 def test_a_browser_that_cannot_draw_shows_the_frame_at_zero(browser, address, photograph):

@@ -417,3 +417,29 @@ def test_the_page_says_with_how_many_it_shares_the_model_or_why_it_must_wait(vis
         refused = visitor.edit(photograph)[-1]
     assert "edits of yours" in refused.notice and refused.canvas.busy is None
     assert visitor.edit(photograph)[-1].canvas.frames
+
+
+def test_the_slider_goes_beyond_full_only_where_that_is_switched_on(visitor, engine, photograph):
+    """Who asked the server by hand got frames that the page had not switched on; or those stayed when it was off."""
+    visitor.edit(photograph)
+    assert "A strength is a number from 0" in visitor.commit(1.25)[-1].notice and max(engine.rendered) == 1
+    canvas = visitor.beyond(True)[-1].canvas
+    assert canvas.highest == 1.5 and canvas.strengths[-5:] == [1.1, 1.2, 1.3, 1.4, 1.5]
+    assert canvas.curve.strengths[-1] == 1.5 and {frame.strength for frame in canvas.frames} >= set(canvas.strengths)
+    assert 1.25 in strengths(visitor.commit(1.25)[-1])
+    assert "up to 1.5" in visitor.commit(1.6)[-1].notice
+    canvas = visitor.beyond(False)[-1].canvas
+    assert canvas.highest == canvas.curve.strengths[-1] == max(canvas.strengths) == 1
+    assert max(frame.strength for frame in canvas.frames) == 1
+    assert "A strength is a number from 0" in visitor.commit(1.25)[-1].notice
+
+
+def test_the_curve_is_measured_as_frames_arrive(visitor, photograph):
+    """A curve without an end would be read as an edit that stops there."""
+    canvases = [message.canvas for message in visitor.edit(photograph, num_frames=5)]
+    curves = [canvas.curve for canvas in canvases if canvas.curve]
+    assert canvases[0].curve is None and all(curve.strengths[:: len(curve.strengths) - 1] == [0, 1] for curve in curves)
+    last = canvases[-1]
+    assert last.curve.strengths == [0, 0.25, 0.5, 0.75, 1]
+    assert last.curve.distances == pytest.approx(last.curve.changes, rel=0.02), "a fade is a straight line"
+    assert last.curve.dead == last.curve.jumps == [] and last.curve.stops is last.curve.breaks is None

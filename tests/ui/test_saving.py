@@ -267,3 +267,11 @@ def test_a_map_that_is_none_is_refused_with_a_sentence(visitor, photograph, pain
         visitor.painted = base64.b64encode(buffer.getvalue()).decode()
     [message] = visitor.picture(1.0) if kind == "picture" else visitor.sweep()
     assert "The painted strength" in message.notice and message.download["visible"] is False
+
+
+def test_nothing_beyond_full_is_saved_unless_that_is_switched_on(visitor, photograph):
+    """A picture that the page could not show."""
+    visitor.edit(photograph)
+    assert "A strength is a number from 0" in visitor.picture(1.2)[-1].notice
+    visitor.beyond(True)
+    assert read_metadata(saved_file(visitor.picture(1.2)))["strengths"] == [1.2]

@@ -74,6 +74,9 @@ class Visitor:
     def complete(self, serial: int | None = None) -> list[Message]:
         return self._send(self.handlers.complete, serial)
 
+    def beyond(self, is_on: bool) -> list[Message]:
+        return self._send(self.handlers.beyond, None, on=is_on)
+
     def tile(self, box: object) -> list[Message]:
         return self._send(self.handlers.tile, None, box=box)
 
