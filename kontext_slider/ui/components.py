@@ -53,6 +53,7 @@ CANVAS_SCRIPTS = (
     "brush_panel.js",
     "brush_pointer.js",
     "brush.js",
+    "zoom.js",
     "out.js",
     "chain_composer.js",
     "chain.js",

@@ -154,14 +154,20 @@ class Picture {
     return true;
   }
 
-  // Fetch the transfer of a finished frame. false: it could not be had, or a new edit has begun.
+  // Fetch the transfer of a finished frame. false: it could not be had or read, or a new edit has begun.
   async useTransfer(strength, url) {
     const transfers = this.#transfers;
     const response = await fetched(url, () => this.#transfers === transfers);
     if (!response) return false;
-    const buffer = await response.arrayBuffer();
+    let transfer;
+    try {
+      transfer = parseTransfer(await response.arrayBuffer());
+    } catch (error) {
+      console.info("A transfer is cut short or damaged:", url, error.message);
+      return false;
+    }
     if (this.#transfers !== transfers) return false;
-    transfers.set(strength, { strength, transfer: parseTransfer(buffer) });
+    transfers.set(strength, { strength, transfer });
     this.#refresh(false);
     return true;
   }
@@ -216,8 +222,9 @@ class Picture {
     this.#gestures.set(isSameSize ? this.#place : WHOLE);
   }
 
+  // A canvas of another size is empty: it keeps its size, stretched, while there is nothing to draw.
   #fit() {
-    if (!this.#canvas.isConnected || !fitPixels(this.#canvas, MOST_PIXELS)) return;
+    if (!this.#canvas.isConnected || !this.isDrawn || !fitPixels(this.#canvas, MOST_PIXELS)) return;
     this.#draw();
     this.#onPlace();
   }

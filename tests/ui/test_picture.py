@@ -25,6 +25,7 @@ from tests.ui.page import (
     rest_at,
     served,
     shown,
+    start_edit,
     text_of,
 )
 
@@ -131,3 +132,44 @@ def test_what_is_drawn_is_what_is_saved(browser, photograph, tmp_path):
         check_alike(shown(browser, tmp_path), session.picture(1.0))
         strength = float(rest_at(browser, 0.43))
         check_alike(shown(browser, tmp_path), session.picture(strength))
+
+
+def test_a_button_zooms(browser, address, photograph):
+    """Nothing on the page told a visitor with a telephone that the picture can be judged at its own size."""
+    open_edit(browser, address, photograph)
+    assert text_of(browser, ".zoom") == "Fit"
+    browser.click(".zoom")
+    browser.wait(f"{PICTURE}.place.zoom > 1")
+    assert text_of(browser, ".zoom").endswith(" %")
+    browser.run("document.querySelector('.zoom').focus()")
+    browser.key("Enter")
+    browser.wait(f"{PICTURE}.place.zoom == 'fit' && document.querySelector('.zoom').textContent == 'Fit'")
+
+
+def test_another_size_of_the_window_leaves_what_is_drawn(browser, address, photograph):
+    """A telephone that was turned between Edit and the first frame showed an empty place."""
+    open_edit(browser, address, photograph)
+    width = browser.run(f"{PICTURE}.canvas.width")
+    browser.run(f"{PICTURE}.begin()")
+    browser.resize(700, 900)
+    browser.wait(f"{PICTURE}.canvas.clientWidth < {width}")
+    browser.run("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
+    assert browser.run(f"{PICTURE}.canvas.width") == width, "the canvas was emptied"
+
+
+def test_a_damaged_transfer_is_fetched_again(browser, address, photograph):
+    """A file that was cut short on its way ended in an error that nobody saw, and its strength was never shown."""
+    browser.before_pages("""
+      const real = fetch; window.isBroken = true; window.numRejected = 0;
+      addEventListener("unhandledrejection", () => numRejected++);
+      fetch = async (url, ...more) =>
+        isBroken && String(url).includes(".safetensors") ? new Response("cut short") : real(url, ...more);
+    """)
+    start_edit(browser, address, photograph)
+    browser.wait(f"{STAGE}.edit > 1 && !('busy' in {STAGE}) && {STAGE}.frames == 1")
+    assert browser.run(f"'drawn' in {STAGE}") is False
+    browser.run("isBroken = false; document.querySelector('#filmstrip input[type=range]').focus()")
+    browser.key("Home")
+    browser.key("End")
+    browser.wait(f"'drawn' in {STAGE} && {STAGE}.shown == '1.0000'")
+    assert browser.run("numRejected") == 0
