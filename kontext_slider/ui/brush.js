@@ -174,7 +174,8 @@ class Brush {
 
   #key(event) {
     const isHere = stage.contains(event.target) || event.target === document.body;
-    if (!this.#tool.isOpen || !isHere) return;
+    const isTyped = event.target.matches("input:not([type=range]), textarea, select");
+    if (!this.#tool.isOpen || !isHere || isTyped) return;
     const isButton = event.target.closest("button, input");
     if (event.key === " " && !isButton) this.#pointer.pause(event.type === "keydown");
     else if (event.type === "keyup" || !this.#command(event)) return;

@@ -133,6 +133,11 @@ def test_undo_redo_and_the_other_keys(painter):
     assert [a > b for a, b in zip(painter.browser.run(f"[{size}, {softness}]"), before, strict=True)] == [True, True]
     painter.key("x")
     assert painter.browser.run("document.querySelector('[data-mode=erase]').ariaPressed") == "true"
+    painter.browser.run("document.querySelector('#filmstrip .number').focus()")
+    painter.key("x")
+    painter.key("z", ctrl=True)
+    assert painter.browser.run("document.querySelector('[data-mode=erase]').ariaPressed") == "true"
+    assert np.array_equal(painter.map(), second), "a key that was meant for a field"
 
 
 def test_erase_first_takes_the_edit_away_where_it_is_not_wanted(painter):
