@@ -33,8 +33,8 @@ def share_of(strength: float | np.ndarray) -> tuple[float, np.ndarray | None]:
     [0, 1], None for the whole everywhere."""
     if not isinstance(strength, np.ndarray):
         return float(strength), None
-    highest = float(strength.max())
-    return highest, strength / highest if highest > 0 else None
+    highest = round(float(strength.max()), 6)  # 0.6, not what a float32 makes of it
+    return highest, np.minimum(strength / highest, 1) if highest > 0 else None
 
 
 def _levels(picture: Image.Image, name: str) -> np.ndarray:

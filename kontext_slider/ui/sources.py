@@ -13,7 +13,6 @@ from gradio.utils import get_upload_folder
 
 from ..edit import check_strength
 from ..errors import InvalidInput, KontextSliderError
-from ..metadata import strength_map
 from ..source_file import save_source
 from . import messages
 from .components import Busy, Canvas, describe, notice
@@ -39,7 +38,7 @@ class Sources:
         try:
             values = messages.values_of(event)
             serial, strength = messages.position(values)
-            share = strength_map(values)
+            share = messages.strength_map(values)
             edit = self.handlers.find(str(request.session_hash), serial)
             if edit is None:
                 raise InvalidInput("This edit is no longer open; press Edit to render it again.")
