@@ -1,6 +1,6 @@
 // Draws a list of edits without the server: each edit below the last on a canvas of its own, which is the photograph of
 // the next. The transfers of an edit are those of where the edits before it stood when it was computed.
-const COMPOSED_SIDE = 1280; // pixels of a picture in between
+const COMPOSED_SIDE = 2048; // pixels of a picture in between, where the view is zoomed in; else as many as are seen
 
 class Composer {
   #base = null; // {url, image}: the photograph of the first edit
@@ -73,7 +73,7 @@ class Composer {
         each.view = makeTransferView(each.canvas);
         this.#fill(each);
       }
-      if (each.source !== image) this.#resize(each.canvas, sizeOfImage(image));
+      this.#resize(each.canvas, sizeOfImage(image));
       if (each.source !== image || image !== this.#base.image) each.view.setPhotograph(image);
       each.source = image;
       each.view.draw({ strength: layers[each.place].strength });
@@ -83,7 +83,9 @@ class Composer {
   }
 
   #resize(canvas, { width, height }) {
-    const scale = Math.min(1, COMPOSED_SIDE / Math.max(width, height));
-    Object.assign(canvas, { width: Math.round(scale * width), height: Math.round(scale * height) });
+    const seen = picture.place.zoom === "fit" ? picture.view.canvasSize : { width: COMPOSED_SIDE, height: COMPOSED_SIDE };
+    const scale = Math.min(1, Math.max(seen.width / width, seen.height / height));
+    const size = { width: Math.round(scale * width), height: Math.round(scale * height) };
+    if (canvas.width !== size.width || canvas.height !== size.height) Object.assign(canvas, size);
   }
 }
