@@ -14,10 +14,13 @@ class Chain {
   #composer = new Composer();
   #isAsked = false; // the server computes a list
   #isDue = false; // the list has changed since
+  #isOther = false; // the picture is that of another list: others are on, or in other places
   #timer = 0;
+  #tool;
 
   constructor() {
-    tools.add({ name: "edits", label: "Edits", title: CHAIN_TITLE, panel: this.#panel });
+    const onOpen = () => this.#composer.prepare(this.#layers);
+    this.#tool = tools.add({ name: "edits", label: "Edits", title: CHAIN_TITLE, panel: this.#panel, onOpen });
     this.#panel.querySelector("form").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#add(event.target.querySelector("input"));
@@ -51,6 +54,7 @@ class Chain {
   #began({ inputs }) {
     this.#isAsked = false;
     if (this.#isDue) return this.#send(); // the visitor has gone on: what is here is newer
+    this.#isOther = false;
     const single = [{ instruction: inputs.instruction, strength: Math.min(1, position()), is_on: true, strength_map: "" }];
     this.#layers = inputs.layers.length ? inputs.layers.map((layer) => ({ ...layer })) : single;
     this.#drawRows();
@@ -58,6 +62,7 @@ class Chain {
 
   #received(value) {
     this.#composer.use(value);
+    if (!value.busy && this.#tool.isOpen) this.#composer.prepare(this.#layers);
     if (!value.is_refused) return;
     this.#isAsked = false;
     if (this.#isDue) this.#send();
@@ -116,7 +121,7 @@ class Chain {
     this.#layers[place].strength = strength;
     showStrength(range.closest("li"), strength);
     if (place === this.#top) return move(strength);
-    if (this.#layers[place].is_on) this.#composer.compose(this.#layers);
+    if (this.#layers[place].is_on && !this.#isOther) this.#composer.compose(this.#layers);
   }
 
   #rest(range) {
@@ -129,6 +134,7 @@ class Chain {
   // The list itself has changed: the last edit that is on has the picture's slider now.
   #changed() {
     placeAt(this.#layers[this.#top].strength);
+    this.#isOther = true;
     this.#drawRows();
     this.#ask();
   }

@@ -22,12 +22,17 @@ class Composer {
     this.#loading = null;
   }
 
+  // Fetch what drawing these layers needs, unless it is here or on its way.
+  prepare(layers) {
+    if (this.#below.length) this.#loading ||= this.#load(layers);
+    return this.#loading;
+  }
+
   // Draw the picture with the strengths of these layers, as soon as what that needs is here.
   async compose(layers) {
     const serial = edit;
     if (!this.#below.length) return;
-    this.#loading ||= this.#load(layers);
-    await this.#loading;
+    await this.prepare(layers);
     if (serial !== edit) return; // it is computed by now
     const isDue = this.#due !== null;
     this.#due = layers;
@@ -47,7 +52,7 @@ class Composer {
     const image = new Image();
     if (!base.image && (await decoded(image, base.url, isWanted))) base.image = image;
     for (const each of this.#below) {
-      const map = layers[each.place].strength_map;
+      const { strength_map: map } = layers[each.place] || {};
       each.map = map ? new Image() : null;
       if (map) await decoded(each.map, "data:image/png;base64," + map, isWanted);
       for (const { strength, transfer } of each.frames) {
