@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -240,3 +241,14 @@ def test_the_canvas_benchmark_draws_what_it_times(scripts, monkeypatch, capsys):
         assert set(line[kind]["ms"]["90 x 64"]) == {"strength", "map", "map, new place"}
         assert all(value > 0 for value in line[kind]["ms"]["90 x 64"].values()) and line[kind]["upload_ms"] > 0
         assert picture[32, 45, 3] == 255 and picture[..., :3].std() > 10
+
+
+def test_a_chain_at_strength_0_is_the_photograph_in_every_way(scripts, pipe):
+    """A way that is measured on another picture, or against the truth of another case."""
+    import bench_chain
+
+    [case] = bench_chain.chain_cases(1, 64)
+    scores = bench_chain.score(SliderEngine(pipe), replace(case, strengths=(0.0, 0.0)))
+    assert list(scores) == list(bench_chain.WAYS)
+    assert max(scores.values()) - min(scores.values()) < 0.01
+    assert bench_chain.means([scores, scores])["chain_minus_composed"] == pytest.approx(0, abs=0.01)
