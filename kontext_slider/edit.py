@@ -46,14 +46,15 @@ class EditDefaults:
         """Defaults with the given ones in place. Raises CheckpointError for a name that does not exist, and for a value
         that no model can use."""
         known = {field.name for field in fields(cls)}
-        if not isinstance(values or {}, Mapping):
+        values = {} if values is None else values
+        if not isinstance(values, Mapping):
             raise CheckpointError("The model's edit_defaults are no settings by name. Correct model_index.json.")
-        if unknown := sorted(set(values or {}) - known):
+        if unknown := sorted(set(map(str, values)) - known):
             raise CheckpointError(
                 f"The model's edit_defaults name {', '.join(unknown)}; only {', '.join(sorted(known))} exist. "
                 "Correct model_index.json."
             )
-        defaults = cls(**(values or {}))
+        defaults = cls(**values)
         try:
             for name in known & CHECKS.keys():
                 CHECKS[name](getattr(defaults, name))

@@ -221,6 +221,7 @@ def _decoded(image: Image.Image, name: str, num_bytes: int) -> Image.Image:
         raise UnreadableImage(f"{name} is a drawing ({image.format}). Export it as PNG and try again.")
     image.load()
     turn = _UPRIGHT.get(_orientation(image))
+    check_cost(image, num_bytes, name, turn is not None)
     return image if turn is None else image.transpose(turn)
 
 

@@ -15,7 +15,7 @@ import av
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, ValidationError
 
 from .edit import MAX_FRAMES, MAX_SEED, MAX_STEPS, MAX_STRENGTH, EarlierEdit
 from .errors import InvalidInput
@@ -210,6 +210,9 @@ def is_ours(metadata: Any) -> bool:
 
 
 _Strength = Annotated[float, Field(ge=0, le=MAX_STRENGTH)]
+_Words = Annotated[
+    str, AfterValidator(lambda text: text.encode().decode())
+]  # UnicodeError, a ValueError: half a letter
 _Size = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
 
 
@@ -218,7 +221,7 @@ class _Edit(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
-    instruction: str = ""
+    instruction: _Words = ""
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 1
     guidance: NonNegativeFloat = 0
@@ -234,13 +237,13 @@ class _Edit(BaseModel):
     size: _Size = [1, 1]
     edited_at: _Size = [1, 1]
     strengths: Annotated[list[_Strength], Field(max_length=MAX_FRAMES)] = []
-    instructions: list[str] = []
+    instructions: list[_Words] = []
 
 
 class _EarlierEdit(_Edit):
     """One edit at one strength, before the last one."""
 
-    instruction: str
+    instruction: _Words
     strength: _Strength
     earlier_edits: Literal[None] = None
 
