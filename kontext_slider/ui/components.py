@@ -59,6 +59,7 @@ CANVAS_SCRIPTS = (
     "chain.js",
     "history_store.js",
     "history.js",
+    "out_tools.js",
 )
 UPLOAD = """<label class="drop">
   <input type="file" aria-label="Photograph">
