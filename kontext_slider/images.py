@@ -187,9 +187,7 @@ def _open(content: bytes, name: str, filename: str) -> Photo:
         if is_raw(content, filename):
             return Photo(develop(content, name), None, exif_of_tiff(content), filename, sha256=sha256)
         with open_unlimited(content) as image:
-            upright = _plain(
-                _decoded(image, name, len(content))
-            )  # first, as some tags of a PNG stand behind its pixels
+            upright = _plain(_decoded(image, name, len(content)))  # first, as a PNG may have tags behind its pixels
             tags = read_colour_tags(image, content)
             exif = exif_of_tiff(content) if image.format == "TIFF" else image.info.get("exif")
             photo = Photo(upright, None, exif, filename, _other_metadata(image), sha256=sha256)
@@ -212,9 +210,8 @@ def _of_image(image: Image.Image) -> Photo:
 
 def _decoded(image: Image.Image, name: str, num_bytes: int) -> Image.Image:
     """Decode and turn upright: the image itself where it is upright. num_bytes: of its file."""
-    check_cost(
-        image, num_bytes, name, image.format == "PNG" or _orientation(image) != 1
-    )  # a PNG's may stand at its end
+    behind = image.format == "PNG" and "exif" not in image.info  # it may stand behind the pixels, or nowhere
+    check_cost(image, num_bytes, name, not behind and _orientation(image) in _UPRIGHT)
     if min(image.size) < 1:
         raise UnreadableImage(f"{name} has no pixels. Choose another file.")
     if image.format in _VECTOR_FORMATS:

@@ -123,4 +123,16 @@ def test_info_goes_on_after_a_file_that_says_nothing(photos: Path, tmp_path: Pat
     assert main(["info", "nowhere.gif", str(photos), str(photos / "a.png"), str(tmp_path / "out" / name)]) == 2
     told = capsys.readouterr()
     assert json.loads(told.out)["file"].endswith(name)
-    assert "no file nowhere.gif" in told.err and "a.png does not say" in told.err
+    assert "no file 'nowhere.gif'" in told.err and "a.png does not say" in told.err
+
+
+def test_a_library_that_meets_a_full_disk_is_a_sentence(monkeypatch, capsys):
+    """Commands whose files a library writes ended in a traceback on a full or forbidden disk."""
+    import kontext_slider.cli.info as info
+
+    def fail(args):
+        raise OSError(28, "No space left on device", "a.parquet")
+
+    monkeypatch.setattr(info, "run", fail)
+    assert main(["info", "a.png"]) == 1
+    assert "a.parquet failed (No space left on device): make room" in capsys.readouterr().err
