@@ -7,14 +7,15 @@ photograph, whose own detail it keeps. What no affine map explains (new texture,
 which is enlarged and added where the fit fails; if it fails all over, as in pixel art, the enlarged frame takes the
 map's place.
 
-Legend: h, w sides of the model's pictures; H, W sides of the photograph; T rows of one tile; K transfers; values are
-sRGB in [0, 1].
+Legend: h, w sides of the model's pictures; H, W sides of the photograph; T, U sides of one tile; K transfers; values
+are sRGB in [0, 1].
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ from .local_maps import apply_maps, detail_weights, enlarge, fit_maps, resize
 GRID_SIDE = 320  # pixels: a larger source is fitted at a reduced size, as the maps are smooth
 LEAST_DETAIL = 0.25 / 255  # less in every pixel is not sent to the page
 TILE_PIXELS = 1 << 18  # of the photograph, mapped at once
+MAP_TILE = 512  # pixels: the width of a tile with a strength for every pixel
+
+Edit = Callable[[Tensor, slice, slice], Tensor]  # a tile of the photograph (3, T, U), its rows and columns: its edit
 
 
 @dataclass(frozen=True)
@@ -85,12 +89,12 @@ class Transfer:
 
     def apply(self, photograph: Image.Image) -> Image.Image:
         """The edit of the photograph (RGB or RGBA of any size; alpha stays), at the photograph's size."""
-        return _by_tiles(photograph, self._enlarged_to(photograph.size))
+        return _by_tiles(photograph, self._enlarged_to(photograph.size), photograph.width)
 
-    def _enlarged_to(self, size: tuple[int, int]) -> Callable[[Tensor, slice], Tensor]:
-        """A function of some rows of a photograph of `size`, (3, T, W), and of which these are: their edit."""
-        affine_rows, detail_rows = _enlarger(self.affine, size, "bilinear"), _enlarger(self.detail, size, "bicubic")
-        return lambda pixels, rows: apply_maps(affine_rows(rows), pixels).add_(detail_rows(rows))
+    def _enlarged_to(self, size: tuple[int, int]) -> Edit:
+        """The edit of any tile of a photograph of `size`."""
+        affine, detail = _enlarger(self.affine, size, "bilinear"), _enlarger(self.detail, size, "bicubic")
+        return lambda pixels, rows, columns: apply_maps(affine(rows, columns), pixels).add_(detail(rows, columns))
 
 
 def mix(transfers: Mapping[float, Transfer], strength: float) -> Transfer:
@@ -125,17 +129,17 @@ def apply(transfers: Mapping[float, Transfer], photograph: Image.Image, strength
     if not known or not known[0] <= float(wanted.min()) <= float(wanted.max()) <= known[-1]:
         raise InvalidInput("The strength map goes beyond the strengths that there are transfers for.")
 
-    map_rows = _enlarger(wanted[None], photograph.size, "bilinear")
+    map_of = _enlarger(wanted[None], photograph.size, "bilinear")
     edits = {place: transfers[place]._enlarged_to(photograph.size) for place in known}
 
-    def tile(pixels: Tensor, rows: slice) -> Tensor:
+    def tile(pixels: Tensor, rows: slice, columns: slice) -> Tensor:
         edited = torch.zeros_like(pixels)
-        for place, weight in zip(known, _hats(known, map_rows(rows)), strict=True):
+        for place, weight in zip(known, _hats(known, map_of(rows, columns)), strict=True):
             if weight.any():
-                edited += weight * edits[place](pixels, rows)
+                edited += weight * edits[place](pixels, rows, columns)
         return edited
 
-    return _by_tiles(photograph, tile)
+    return _by_tiles(photograph, tile, MAP_TILE)  # few strengths meet in a square
 
 
 def check_strength_map(strength_map: np.ndarray) -> Tensor:
@@ -160,20 +164,25 @@ def _hats(known: list[float], strengths: Tensor) -> list[Tensor]:
     return weights
 
 
-def _by_tiles(photograph: Image.Image, edit: Callable[[Tensor, slice], Tensor]) -> Image.Image:
-    """`edit` of every band of rows, so that memory does not grow with the photograph but for the result."""
+def _by_tiles(photograph: Image.Image, edit: Edit, width: int) -> Image.Image:
+    """`edit` of every tile, at most `width` wide: only the result takes memory that grows with the photograph."""
     result = photograph.copy()
-    step = max(1, TILE_PIXELS // photograph.width)
-    for top in range(0, photograph.height, step):
-        rows = slice(top, min(top + step, photograph.height))
-        band = photograph.crop((0, rows.start, photograph.width, rows.stop))
-        edited = edit(_pixels(band.convert("RGB")), rows)
-        levels = edited.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous()
-        picture = Image.fromarray(levels.numpy())
-        if photograph.mode == "RGBA":
-            picture.putalpha(band.getchannel("A"))
-        result.paste(picture, (0, rows.start))
+    width = min(width, photograph.width)
+    for rows in _parts(photograph.height, max(1, TILE_PIXELS // width)):
+        for columns in _parts(photograph.width, width):
+            tile = photograph.crop((columns.start, rows.start, columns.stop, rows.stop))
+            edited = edit(_pixels(tile.convert("RGB")), rows, columns)
+            levels = edited.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous()
+            picture = Image.fromarray(levels.numpy())
+            if photograph.mode == "RGBA":
+                picture.putalpha(tile.getchannel("A"))
+            result.paste(picture, (columns.start, rows.start))
     return result
+
+
+def _parts(length: int, step: int) -> list[slice]:
+    """Of 0 .. length, `step` long each, the last one shorter."""
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
 def _pixels(picture: Image.Image) -> Tensor:
@@ -187,17 +196,31 @@ def _grid_size(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(size[1] / shrink)), max(1, round(size[0] / shrink))
 
 
-def _enlarger(planes: Tensor, size: tuple[int, int], mode: str) -> Callable[[slice], Tensor]:
-    """A function of rows that enlarges these alone: planes (C, h, w), of the picture of `size` (width, height), to
-    (C, T, W). Tiles join without a seam."""
+def _enlarger(planes: Tensor, size: tuple[int, int], mode: str) -> Callable[[slice, slice], Tensor]:
+    """A function of rows and columns that enlarges these alone: planes (C, h, w), of the picture of `size` (width,
+    height), to a tile (C, T, U). Tiles join without a seam."""
     width, height = size
-    unit = torch.eye(planes.shape[1])[None, None]
-    weights = interpolate(unit, (height, planes.shape[1]), mode=mode, antialias=True)[0, 0]  # (H, h)
+    down, across = _weights(planes.shape[1], height, mode), _weights(planes.shape[2], width, mode)
 
-    def enlarged(rows: slice) -> Tensor:
-        needed = (weights[rows] != 0).any(0).nonzero().flatten()  # rows of the planes
-        first, last = int(needed[0]), int(needed[-1])
-        band = torch.einsum("th,chw->ctw", weights[rows, first : last + 1], planes[:, first : last + 1])
-        return enlarge(band, (band.shape[1], width), mode)
+    def enlarged(rows: slice, columns: slice) -> Tensor:
+        weights, needed = _needed(down[rows])
+        band = torch.einsum("th,chw->ctw", weights, planes[:, needed])
+        if columns == slice(0, width):
+            return enlarge(band, (band.shape[1], width), mode)
+        weights, needed = _needed(across[columns])
+        return band[..., needed] @ weights.T
 
     return enlarged
+
+
+@lru_cache(maxsize=8)
+def _weights(length: int, enlarged: int, mode: str) -> Tensor:
+    """(enlarged, length): how much each of `length` values counts in each of the enlarged ones."""
+    return interpolate(torch.eye(length)[None, None], (enlarged, length), mode=mode, antialias=True)[0, 0]
+
+
+def _needed(weights: Tensor) -> tuple[Tensor, slice]:
+    """The columns of `weights` in which something counts, and which these are."""
+    counts = (weights != 0).any(0).nonzero().flatten()
+    needed = slice(int(counts[0]), int(counts[-1]) + 1)
+    return weights[:, needed], needed
