@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import struct
@@ -91,7 +92,7 @@ def _changed(value: Any, rng: random.Random) -> Any:
             value[key] = _changed(value[key], rng)
         return value
     if isinstance(value, int | float) and not isinstance(value, bool) and rng.random() < 0.5:
-        return value * rng.choice((0, -1, 2, 1000, 10**9, 0.5)) + rng.choice((0, 1, -1))
+        return value * rng.choice((0, -1, 2, 1000, 10**9)) + rng.choice((0, 1, -1))
     if isinstance(value, dict) and rng.random() < 0.3:
-        return value | {rng.choice(("x", "", "extra_special_tokens", "dtype")): rng.choice(ODD_VALUES)}
-    return rng.choice(ODD_VALUES)
+        return value | {rng.choice(("x", "", "extra_special_tokens", "dtype")): copy.deepcopy(rng.choice(ODD_VALUES))}
+    return copy.deepcopy(rng.choice(ODD_VALUES))
