@@ -20,7 +20,7 @@ from ..errors import DiskError, InvalidInput, KontextSliderError, SessionClosed
 from ..files import open_whole
 from ..metadata import MANIFEST_IN_ZIP, read_metadata
 from . import messages
-from .components import Busy
+from .canvas_data import Busy
 from .folder import DiskFull, needs_room
 from .open_edit import OnStep
 from .saving import file_stem, write_picture

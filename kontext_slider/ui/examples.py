@@ -14,7 +14,7 @@ from typing import Any
 
 from ..files import file_sha256, shipped
 from ..images import Photo
-from .components import CanvasData, EditInputs, caption, frames_of
+from .canvas_data import CanvasData, EditInputs, caption, frames_of
 
 EXAMPLES = shipped("assets/examples") / "examples.json"
 OPENING = shipped("assets/opening") / "opening.json"

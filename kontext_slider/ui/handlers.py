@@ -6,7 +6,6 @@ Handlers of an edit are generators of messages (`messages.py`). A page is gradio
 from __future__ import annotations
 
 import atexit
-import html
 import shutil
 import tempfile
 import threading
@@ -17,23 +16,23 @@ from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData
-from gradio.utils import get_upload_folder
 
 from ..edit import MAX_STRENGTH, check_instruction, check_num_frames, check_strength
 from ..engine import grid
 from ..engine.order import coarse_first
 from ..errors import InvalidInput, KontextSliderError
-from ..images import read_image, working_size
+from ..images import read_image
 from ..instructions import advise
 from ..source_file import read_source
 from . import messages
-from .components import Busy, CanvasData, Tile, describe, note, notice, thumbnail
+from .canvas_data import Busy, CanvasData, Tile, describe
+from .components import note, notice
 from .edits import OpenEdits, visitor_of
 from .examples import OPENING_SERIAL, Example, Opening, example_of
-from .folder import check_room
+from .inputs import Inputs
 from .messages import Message, message
 from .open_chain import MAX_LETTERS, first_on, layers_of, stack
-from .open_edit import BEYOND, SEEN, LayerInputs, OpenEdit, describe_sizes
+from .open_edit import BEYOND, SEEN, LayerInputs, OpenEdit
 
 NUM_FRAMES, MAX_FRAMES = 11, 41  # of a strip: unless others are chosen, and at most
 MAX_STEPS = 50  # denoise steps, or the model's own where these are more
@@ -67,6 +66,7 @@ class Handlers:
         self.folder = tempfile.mkdtemp(prefix="edits-", dir=cache)
         atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
         self.edits = edits or OpenEdits(self.folder)
+        self.inputs = Inputs(engine.pipe, self.folder, examples)
         self._finding = threading.Lock()
 
     def edit(self, request: gr.Request, *inputs: Any, layers: Sequence[LayerInputs] = ()) -> Iterator[Message]:
@@ -191,41 +191,6 @@ class Handlers:
                 edit = self._open(page, opening.photograph, sorted(opening.frames), opening.settings, serial)
         return edit if edit is not None and edit.serial == serial else None
 
-    def pick(self, event: gr.EventData) -> Any:
-        """A clicked suggestion becomes the instruction."""
-        text = messages.values_of(event).get("text")
-        return text[:MAX_LETTERS] if isinstance(text, str) else gr.skip()
-
-    def pick_example(self, event: gr.EventData) -> tuple[Any, Any]:
-        """An example was clicked. Outputs: photograph, instruction. Gradio serves files of its own folder only."""
-        index = messages.values_of(event).get("index")
-        if not isinstance(index, int) or not 0 <= index < len(self.examples):
-            return gr.skip(), gr.skip()
-        return self.upload_of(self.examples[index]), self.examples[index].instruction
-
-    def upload_of(self, example: Example) -> str:
-        """An example's photograph as if a visitor had sent it."""
-        folder = Path(self.folder, "examples")
-        folder.mkdir(parents=True, exist_ok=True)
-        return str(shutil.copy(example.image, folder))
-
-    def look(self, path: str | None) -> tuple[Any, Any, Any]:
-        """Another photograph stands in the upload. Outputs: photograph, look, notice."""
-        try:
-            return gr.skip(), look(path, self.engine.pipe), "" if path else gr.skip()
-        except KontextSliderError as error:
-            return None, "", notice(str(error))
-
-    def refused(self, event: gr.EventData) -> str:
-        """A file that could not be sent becomes a sentence. Output: notice."""
-        data = messages.values_of(event)
-        name, reason = str(data.get("name", "The file"))[:200], str(data.get("reason", ""))[:300]
-        try:
-            check_room(get_upload_folder())  # gradio says of a full disk only that the server has failed
-        except KontextSliderError as error:
-            return notice(str(error))
-        return notice(f"{name} could not be sent to the server ({reason}). Try again, or choose another.")
-
     def _edit(self, request: gr.Request, inputs: dict[str, Any], said: str = "") -> Iterator[Message]:
         """Open an edit and fill its strip; `said` is what the page says of why it does."""
         page = str(request.session_hash)
@@ -321,25 +286,3 @@ def remark(instruction: str, known: dict[str, list[str]]) -> str:
     words = instruction if len(instruction) <= MOST_QUOTED else f"{instruction[:MOST_QUOTED]} …"
     sentence = f"This model was not trained for “{words}”, so expect little of it. The nearest it knows:"
     return notice(sentence, "advice")
-
-
-def look(path: str | Path | None, pipe: Any) -> str:
-    """What the page shows of a chosen photograph: a preview, its name, its sizes. "" for none.
-
-    Browsers cannot show every photograph (HEIC, most of all), so the preview is made here. Raises UnreadableImage and
-    InvalidInput, with the name that the visitor knows the file by.
-    """
-    if not path:
-        return ""
-    with messages.named(path):
-        photo = read_source(path)
-        sizes = sizes_of(photo.image.size, pipe)
-    after = ", then ".join(f"{edit.instruction} {edit.strength:.2f}" for edit in photo.earlier_edits)
-    sizes += f"<br>after {html.escape(after)}" if after else ""
-    picture, name = f'<img src="{thumbnail(photo.on_white())}" alt="">', html.escape(photo.name)
-    return f'<figure class="look">{picture}<figcaption><b>{name}</b> <span>{sizes}</span></figcaption></figure>'
-
-
-def sizes_of(photograph: tuple[int, int], pipe: Any) -> str:
-    """The sizes of a photograph and of its frames, as the page says them, before an edit is open."""
-    return describe_sizes(photograph, working_size(photograph, pipe.defaults.size, 2 * pipe.vae_scale_factor))

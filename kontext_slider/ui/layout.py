@@ -16,7 +16,8 @@ from .batch_panel import Batches, BatchPanel, wire_batches
 from .components import Canvas, Photograph, asset, choices, note, thumbnail
 from .edits import MOST_JOBS, OpenEdits
 from .examples import Example, Opening, credits, read_examples, read_opening
-from .handlers import EDIT_INPUTS, GUIDANCE_RANGE, MAX_FRAMES, MAX_STEPS, NUM_FRAMES, Handlers, look, sizes_of
+from .handlers import EDIT_INPUTS, GUIDANCE_RANGE, MAX_FRAMES, MAX_STEPS, NUM_FRAMES, Handlers
+from .inputs import look, sizes_of
 from .links import Links, wire_links
 from .messages import OUTPUTS
 from .restore import Restoring, SavedFile, wire_restoring
@@ -159,12 +160,12 @@ def _wire_inputs(app: gr.Blocks, handlers: Handlers, widgets: dict[str, Any]) ->
 
     Returns the event that has looked at a new photograph."""
     photograph, instruction, notice = widgets["photograph"], widgets["instruction"], widgets["notice"]
-    looked = photograph.change(handlers.look, photograph, [photograph, widgets["look"], notice], **QUICK)
-    photograph.refused(handlers.refused, None, notice, **QUICK)
+    looked = photograph.change(handlers.inputs.look, photograph, [photograph, widgets["look"], notice], **QUICK)
+    photograph.refused(handlers.inputs.refused, None, notice, **QUICK)
     for chips in (widgets["suggestions"], widgets["nearest"]):
-        chips.pick(handlers.pick, None, instruction, **QUICK)
+        chips.pick(handlers.inputs.pick, None, instruction, **QUICK)
     if "examples" in widgets:
-        widgets["examples"].pick(handlers.pick_example, None, [photograph, instruction], **QUICK)
+        widgets["examples"].pick(handlers.inputs.pick_example, None, [photograph, instruction], **QUICK)
     inputs = [widgets[name] for name in EDIT_INPUTS]
     defaults = json.dumps([photograph.value and photograph.value["path"], *(widget.value for widget in inputs[1:])])
     keep = f"(...values) => {{ {asset('keep.js')}\n keepInputs(...values); }}"

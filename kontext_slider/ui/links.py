@@ -40,7 +40,7 @@ class Links:
         changes = _checked(given, problems)
         example = _named_example(handlers.examples, given.get("example"), problems)
         if example is not None:
-            changes = {"photograph": handlers.upload_of(example), "instruction": example.instruction} | changes
+            changes = {"photograph": handlers.inputs.upload_of(example), "instruction": example.instruction} | changes
         yield values(saved_file=Offer(sentence=" ".join(problems)), **changes)
         runs = example is not None and changes["instruction"] == example.instruction
         if runs and not _is_opening(handlers.opening, changes):

@@ -24,7 +24,8 @@ from ..edit import MAX_STRENGTH, check_strength
 from ..engine import grid
 from ..errors import InvalidInput, KontextSliderError, SessionClosed, Superseded, UnreadableImage
 from ..metadata import unpack_map
-from .components import Busy, EditInputs, describe, notice
+from .canvas_data import Busy, EditInputs, describe
+from .components import notice
 from .folder import needs_room
 from .open_edit import SCREEN_SIDE, OnStep, OpenEdit
 

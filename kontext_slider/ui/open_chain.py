@@ -16,7 +16,7 @@ from ..edit import check_instruction, check_strength
 from ..errors import InvalidInput
 from ..metadata import unpack_map
 from . import messages
-from .components import Busy
+from .canvas_data import Busy
 from .open_edit import Below, LayerInputs, OpenEdit
 
 MOST_LAYERS = 6

@@ -22,7 +22,7 @@ function findingsOf(curve, highest) {
 
 function beyondFindings(curve, highest) {
   if (highest <= FULL_STRENGTH) return [];
-  const found = ["Beyond 1 the model extrapolates: it was never trained there."];
+  const found = ["Beyond 1 is extrapolation: the edit goes further than asked for, and may break."];
   if (curve.stops !== null) found.push(`The edit stops growing at ${strengthText(curve.stops)}.`);
   if (curve.breaks !== null) found.push(`It breaks at ${strengthText(curve.breaks)}.`);
   return found;

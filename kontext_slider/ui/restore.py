@@ -16,7 +16,8 @@ from gradio.data_classes import GradioModel
 from ..errors import InvalidInput, KontextSliderError
 from ..picture_file import PICTURE_FORMATS
 from . import messages
-from .components import CanvasData, asset
+from .canvas_data import CanvasData
+from .components import asset
 from .handlers import EDIT_INPUTS, Handlers
 from .messages import OUTPUTS
 from .open_edit import LayerInputs

@@ -25,7 +25,8 @@ from ..export import save_sweep
 from ..metadata import chain_facts, describe, edit_facts, read_metadata
 from ..picture_file import JPEG_QUALITY, picture_name, save_picture
 from . import messages
-from .components import Busy, note, notice
+from .canvas_data import Busy
+from .components import note, notice
 from .handlers import MAX_FRAMES, Handlers
 from .messages import Message, message
 from .open_edit import SEEN, OnStep, OpenEdit

@@ -15,7 +15,8 @@ from ..edit import check_strength
 from ..errors import InvalidInput, KontextSliderError
 from ..source_file import save_source
 from . import messages
-from .components import Busy, Canvas, describe, notice
+from .canvas_data import Busy, describe
+from .components import Canvas, notice
 from .folder import needs_room
 from .handlers import Handlers
 from .messages import Message, message

@@ -310,11 +310,14 @@ def test_frames_go_when_the_process_ends(tmp_path, monkeypatch):
 
 def test_picks_become_text_and_nothing_else(handlers):
     """A forged pick must not put an object into the instruction box."""
-    assert handlers.pick(gr.EventData(None, {"text": "make it night"})) == "make it night"
-    assert handlers.pick(gr.EventData(None, {"text": {"a": 1}})) == gr.skip()
-    assert handlers.pick(gr.EventData(None, SimpleNamespace())) == gr.skip()
+    assert handlers.inputs.pick(gr.EventData(None, {"text": "make it night"})) == "make it night"
+    assert handlers.inputs.pick(gr.EventData(None, {"text": {"a": 1}})) == gr.skip()
+    assert handlers.inputs.pick(gr.EventData(None, SimpleNamespace())) == gr.skip()
     for data in ({"index": 0}, {"index": "0"}, {}, None):
-        assert handlers.pick_example(gr.EventData(None, data)) == (gr.skip(), gr.skip())  # there are no examples here
+        assert handlers.inputs.pick_example(gr.EventData(None, data)) == (
+            gr.skip(),
+            gr.skip(),
+        )  # there are no examples here
 
 
 # ---- a page that is loaded again, and a server that is restarted

@@ -38,7 +38,10 @@ def test_the_result_lies_among_the_uploads(edited, photograph):
     photo = read_source(path)
     assert (np.asarray(photo.image) == np.asarray(faded(read_image(photograph), 0.6))).all()
     assert photo.name == "photo.png" and photo.earlier_edits[0].strength == 0.6
-    assert "photo.png" in edited.handlers.look(path)[1] and "after make it night 0.60" in edited.handlers.look(path)[1]
+    assert (
+        "photo.png" in edited.handlers.inputs.look(path)[1]
+        and "after make it night 0.60" in edited.handlers.inputs.look(path)[1]
+    )
 
 
 def test_an_edit_of_it_knows_the_earlier_one(edited):
