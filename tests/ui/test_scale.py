@@ -114,7 +114,7 @@ def test_beyond_full(browser, address, engine, photograph, monkeypatch, tmp_path
     browser.click("[name=beyond]")
     wait_for_text(browser, ".findings", "stops growing at 1.20")
     browser.wait(f"!('busy' in {STAGE})")
-    assert "extrapolates" in text_of(browser, ".findings") and max(engine.rendered) == 1.5
+    assert "extrapolation" in text_of(browser, ".findings") and max(engine.rendered) == 1.5
     assert thumbs(browser)[-5:] == [1.1, 1.2, 1.3, 1.4, 1.5]
     assert browser.run("document.querySelectorAll('svg.response .full').length") == 1
     browser.type(NUMBER, "1.15")
