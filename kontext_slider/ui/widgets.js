@@ -51,6 +51,11 @@ function photograph() {
     choose(input.files[0]);
     input.value = ""; // so that the same file can be chosen again
   });
+  takeFromPage(drop, take, choose);
+}
+
+// What is dropped anywhere on the page, and what is pasted.
+function takeFromPage(drop, take, choose) {
   for (const kind of ["dragover", "dragleave", "drop"])
     document.addEventListener(kind, (event) => {
       drop.toggleAttribute("data-over", kind === "dragover");
