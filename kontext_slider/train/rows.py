@@ -33,6 +33,7 @@ from kontext_slider.calls import packing
 from kontext_slider.errors import InvalidInput
 from kontext_slider.files import file_sha256, json_sha256, weights_sha256, write_json
 from kontext_slider.images import read_image, working_image
+from kontext_slider.model_folder import check_files
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.config import SliderConfig
 from kontext_slider.train.flow import SliderBatch, sample_sigmas
@@ -66,11 +67,14 @@ def encode_rows(
 ) -> EncodedRows:
     """The data set at `data` as a complete cache in `cache`; every process encodes its share of what is missing.
 
-    Raises InvalidInput for a folder that is no data set of ours, and for rows that cannot be trained on.
+    Raises InvalidInput for a folder that is no data set of ours, and for rows that cannot be trained on; CheckpointError
+    for a data set whose files are not those that were packed.
     """
     files, main = parquet_files(data), accelerator.is_main_process
     folder = cache / broadcast_object_list([cache_key(pipe, config, files) if main else ""])[0]
     if read_index(folder) is None:
+        if main:
+            check_files(data)
         folder.mkdir(parents=True, exist_ok=True)
         with accelerator.main_process_first():
             table = read_table(files, cache / "datasets")

@@ -121,6 +121,19 @@ def test_a_damaged_row_is_named_and_encoded_again(plain_pipe, data, tmp_path, ac
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
 
 
+def test_a_damaged_data_set_is_refused(plain_pipe, tmp_path, accelerator):
+    """A bit of a picture: the run went on, with other losses."""
+    tiles = [tiny_image(seed=k) for k in range(4)]
+    scores = Scores(1.0, 0.0, 0.0, (1.0,), 0.0, None)
+    write_dataset(
+        [Row("0000000", tiles, [0.0, 1.0], "add fog", "fog", "fade", "lpips", scores)], tmp_path / "data", "T"
+    )
+    [shard] = (tmp_path / "data" / "data").iterdir()
+    flip_a_bit(shard)
+    with pytest.raises(CheckpointError, match=shard.name):
+        encode_rows(plain_pipe, CONFIG, tmp_path / "data", tmp_path / "cache", accelerator)
+
+
 @pytest.mark.parametrize("content", ["{", "[[4, 2, 2]]", '{"shapes": [[4, 2, 2]], "sha256": "0"}', "[" * 100_000])
 def test_a_damaged_index_is_made_again(plain_pipe, data, tmp_path, accelerator, content):
     """A cut file, an older version's, or another list: rows that are never trained on."""

@@ -23,7 +23,9 @@ from tqdm import tqdm
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.files import put_in_place, write_whole
+from kontext_slider.hub import CHECKSUMS
 from kontext_slider.metrics.statistics import markdown
+from kontext_slider.model_folder import write_checksums
 from kontext_slider.train.data.scores import Scores, scores_of
 from kontext_slider.train.data.workspace import STAGES, Workspace, png_bytes
 
@@ -104,6 +106,7 @@ def write_dataset(rows: Iterable[Row], folder: Path, title: str, rows_per_shard:
         raise InvalidInput(f"There is nothing to pack for {folder}: no item was kept. Its report says why.")
     for number, shard in enumerate(shards):
         os.replace(shard, shard.with_name(f"train-{number:05d}-of-{len(shards):05d}.parquet"))
+    write_checksums(partial, (file.relative_to(partial).as_posix() for file in (partial / "data").iterdir()))
     write_whole(partial / "README.md", card(title, categories).encode())
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
@@ -121,7 +124,11 @@ def check_place(folder: Path) -> None:
         return  # nothing is lost
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     shards = list((folder / "data").glob("*"))
-    if names != {"README.md", "data"} or not shards or not all(shard.match("train-*.parquet") for shard in shards):
+    if (
+        names - {CHECKSUMS} != {"README.md", "data"}
+        or not shards
+        or not all(shard.match("train-*.parquet") for shard in shards)
+    ):
         raise InvalidInput(
             f"{folder} is neither empty nor an older data set, and a new one would take its place. Name an empty "
             "folder, or one that does not exist yet."
