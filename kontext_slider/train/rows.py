@@ -67,8 +67,8 @@ def encode_rows(
 ) -> EncodedRows:
     """The data set at `data` as a complete cache in `cache`; every process encodes its share of what is missing.
 
-    Raises InvalidInput for a folder that is no data set of ours, and for rows that cannot be trained on; CheckpointError
-    for a data set whose files are not those that were packed.
+    Raises InvalidInput for a folder that is no data set of ours, and for rows that cannot be trained on, and
+    CheckpointError for a data set whose files are not those that were packed.
     """
     files, main = parquet_files(data), accelerator.is_main_process
     folder = cache / broadcast_object_list([cache_key(pipe, config, files) if main else ""])[0]
