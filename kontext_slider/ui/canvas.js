@@ -138,8 +138,7 @@ function receive() {
 // A browser that cannot draw needs every frame of the strip. One that can needs the transfers of what the page opens
 // with, as soon as somebody comes near: who only looks costs the server nothing.
 function askForMore(value) {
-  const made = new Set(value.frames.map(({ strength }) => key(strength)));
-  const isWhole = value.strengths.every((strength) => made.has(key(strength)));
+  const isWhole = value.strengths.every((strength) => frames.has(key(strength)));
   if (picture.canDraw ? value.photograph : isWhole) return;
   hasAsked = true;
   if (!picture.canDraw) return void trigger("complete", { edit: edit });

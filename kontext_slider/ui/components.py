@@ -10,11 +10,14 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components.api_component import Api
 from gradio.data_classes import FileData
 from gradio_client.utils import is_http_url_like
 from PIL import Image
@@ -89,6 +92,21 @@ def asset(name: str) -> str:
     return files("kontext_slider.ui").joinpath(name).read_text(encoding="utf-8")
 
 
+def refuse_addresses(app: gr.Blocks) -> None:
+    """Let no component of a page take an address in the place of a file, which gradio would fetch: nobody may make this
+    server send requests. The endpoints for scripts and tools take public ones."""
+    for block in app.blocks.values():
+        if isinstance(block, gr.components.Component) and not isinstance(block, Api):
+            block.async_move_resource_to_block_cache = partial(_take_file, block.async_move_resource_to_block_cache)
+
+
+async def _take_file(move: Callable[..., Awaitable[str | None]], place: str | Path | None) -> str | None:
+    """As gradio's `move`, for files alone."""
+    if is_http_url_like(str(place)):
+        raise gr.Error("The page takes a photograph as a file, not its address.")
+    return await move(place)
+
+
 class Canvas(gr.HTML):
     """Large picture, strength slider, strip of frames.
 
@@ -146,12 +164,6 @@ class Photograph(gr.HTML):
             accept=ACCEPT,
             **kwargs,
         )
-
-    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-        """Gradio's own fetches addresses, too: nobody may make this server send requests."""
-        if is_http_url_like(str(url_or_file_path)):
-            raise gr.Error("The page takes a photograph as a file, not its address.")
-        return await super().async_move_resource_to_block_cache(url_or_file_path)
 
     def preprocess(self, payload: FileData | None) -> str | None:  # type: ignore[override]
         return payload.path if payload is not None else None

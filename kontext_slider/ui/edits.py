@@ -186,9 +186,7 @@ class OpenEdits:
         in a folder named after its hash."""
         used = {edit.photograph for edit in self._open()}
         found = []
-        with suppress(
-            FileNotFoundError
-        ):  # an edit that closes meanwhile takes its files with it: the rest comes next time
+        with suppress(OSError):  # an edit that closes meanwhile takes its files with it: the rest comes next time
             for path in self._folder.glob("*/*"):
                 if path.is_file() and not path.parent.name.startswith(EDITS_PREFIX) and str(path) not in used:
                     found.append((path.stat().st_mtime, path))

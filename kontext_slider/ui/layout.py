@@ -13,7 +13,7 @@ from ..images import read_image
 from ..instructions import whole_picture_first
 from .api import Endpoints, add_endpoints
 from .batch_panel import Batches, BatchPanel, wire_batches
-from .components import Canvas, Photograph, asset, choices, note, thumbnail
+from .components import Canvas, Photograph, asset, choices, note, refuse_addresses, thumbnail
 from .edits import MOST_JOBS, OpenEdits
 from .examples import Example, Opening, credits, read_examples, read_opening
 from .handlers import EDIT_INPUTS, GUIDANCE_RANGE, MAX_FRAMES, MAX_STEPS, NUM_FRAMES, Handlers
@@ -84,6 +84,7 @@ def create_app(
         wire_sources(Sources(handlers), canvas, widgets["photograph"], inputs, outputs)
         wire_saving(saving, panel, widgets["num_frames"], outputs)
         wire_batches(Batches(handlers, saving.origin, canvas.GRADIO_CACHE), batch, widgets, panel["options"])
+        refuse_addresses(app)
     # No call goes past gradio's queue.
     return app.queue(default_concurrency_limit=PARALLEL_EVENTS, max_size=MOST_WAITING, api_open=False)
 
