@@ -9,20 +9,15 @@ from __future__ import annotations
 import base64
 import os
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from ..errors import InvalidInput
+from .gate import Asgi, Receive, Scope, Send
 
 VARIABLE = "KONTEXT_SLIDER_AUTH"
 STARTED = "/gradio_api/startup-events"  # gradio asks itself for this to see whether it runs; it tells nothing
 CHALLENGE = 'Basic realm="Kontext Slider", charset="UTF-8"'
 NEEDED = "This server needs a user and a password.\n"
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
-Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def check_auth(text: Any) -> tuple[str, str]:
