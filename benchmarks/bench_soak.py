@@ -35,6 +35,7 @@ from kontext_slider import SliderEngine
 from kontext_slider.images import read_image
 from kontext_slider.metrics.distances import psnr
 from kontext_slider.presets import load_pipeline
+from kontext_slider.ui.edits import size_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = sorted((ROOT / "assets" / "photos").glob("*.jpg"))
@@ -150,12 +151,11 @@ def look_at(process: int, folder: Path) -> dict[str, float]:
     """Megabytes of memory, descriptors, threads and megabytes of files of a process."""
     status = Path(f"/proc/{process}/status").read_text()
     values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
     return {
         "memory_mb": int(values["VmRSS"].split()[0]) / 1024,
         "descriptors": len(list(Path(f"/proc/{process}/fd").iterdir())),
         "threads": int(values["Threads"]),
-        "files_mb": sum(sizes) / 1e6,
+        "files_mb": size_of(folder) / 1e6,
     }
 
 
