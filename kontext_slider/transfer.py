@@ -126,7 +126,8 @@ def apply(transfers: Mapping[float, Transfer], photograph: Image.Image, strength
     """
     wanted = check_strength_map(strength_map)
     known = sorted(transfers)
-    if not known or not known[0] <= float(wanted.min()) <= float(wanted.max()) <= known[-1]:
+    ends = torch.tensor(known[:1] + known[-1:])  # in the map's own precision
+    if not known or not ends[0] <= wanted.min() <= wanted.max() <= ends[1]:
         raise InvalidInput("The strength map goes beyond the strengths that there are transfers for.")
 
     map_of = _enlarger(wanted[None], photograph.size, "bilinear")

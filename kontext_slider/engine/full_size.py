@@ -15,7 +15,7 @@ from ..errors import InvalidInput
 from ..images import Photo
 from ..strength_map import share_of
 from ..transfer import Transfer, apply, check_strength_map
-from .cache import ByteCache
+from .cache import ByteCache, cache_strength
 
 TRANSFER_CACHE_BYTES = 128 * 1024**2
 UNSURE_SHARE = 0.5  # of the edit that comes from the enlarged frame: from here on the result says so
@@ -54,7 +54,7 @@ class FullSize:
     ) -> Image.Image:
         """The edit with a strength for every pixel, linear between `frames` (by strength). See `transfer.apply`."""
         transfers = {strength: self._fit(strength, frame)[0] for strength, frame in frames.items()}
-        return apply(transfers, self._photograph(width), strength_map)
+        return apply(transfers, self._photograph(width), np.clip(strength_map, min(frames), max(frames)))
 
     def facts(self, strength: float, frame: Image.Image) -> dict[str, Any]:
         """What a saved picture says of its size, as JSON values: `size`, `edited_at` (width, height in pixels); where a
@@ -111,4 +111,5 @@ def nodes_of(strength_map: np.ndarray, highest: float) -> list[float]:
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > highest:
         raise InvalidInput(f"A strength map has values from 0 to {highest:g}, not {low:g} to {high:g}.")
+    low, high = cache_strength(low), cache_strength(high)  # .6 in float32 is more than .6
     return [tenth / 10 for tenth in range(math.floor(low * 10), math.ceil(high * 10) + 1)]

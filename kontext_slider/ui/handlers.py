@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 from gradio.data_classes import FileData
 
 from ..edit import MAX_STRENGTH, check_instruction, check_num_frames, check_strength
@@ -181,6 +182,17 @@ class Handlers:
                 yield from messages.report(edit, work, num_others)
         except InvalidInput as error:
             yield message(canvas=describe(edit), notice=notice(str(error)))
+
+    def placed(self, request: gr.Request, values: dict[str, Any]) -> tuple[OpenEdit, float, np.ndarray | None]:
+        """The page's edit, where its slider stands, and what is painted (as `messages.strength_map`), of a browser's
+        values. Raises InvalidInput, and as `find`."""
+        serial, strength = messages.position(values)
+        share = messages.strength_map(values)
+        edit = self.find(str(request.session_hash), serial)
+        if edit is None:
+            raise InvalidInput("This edit is no longer open; press Edit to render it again.")
+        check_strength(strength, edit.highest)
+        return edit, strength, share
 
     def find(self, page: str, serial: int) -> OpenEdit | None:
         """The page's open edit, if it has that serial. That of the opening is opened now. Raises as `engine.open`."""

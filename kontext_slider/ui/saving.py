@@ -16,7 +16,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ..edit import MAX_STRENGTH, check_num_frames, check_strength
+from ..edit import MAX_STRENGTH, check_num_frames
 from ..engine import grid
 from ..engine.full_size import nodes_of
 from ..engine.response import even_strengths
@@ -89,12 +89,7 @@ class Saving:
         try:
             if not isinstance(place, dict) or not place.get("edit"):
                 raise InvalidInput("There is nothing to save yet; press Edit first.")
-            serial, strength = messages.position(place)
-            share = messages.strength_map(place)
-            edit = self.handlers.find(str(request.session_hash), serial)
-            if edit is None:
-                raise InvalidInput("This edit is no longer open; press Edit to render it again.")
-            check_strength(strength, edit.highest)
+            edit, strength, share = self.handlers.placed(request, place)
         except KontextSliderError as error:
             yield message(notice=notice(str(error)), download=messages.no_download())
             return

@@ -11,8 +11,7 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
-from ..edit import check_strength
-from ..errors import InvalidInput, KontextSliderError
+from ..errors import KontextSliderError
 from ..source_file import save_source
 from . import messages
 from .canvas_data import Busy, describe
@@ -37,13 +36,7 @@ class Sources:
         The browser sends {"edit": int, "strength": float}, and "strength_map": str where the strength is painted.
         """
         try:
-            values = messages.values_of(event)
-            serial, strength = messages.position(values)
-            share = messages.strength_map(values)
-            edit = self.handlers.find(str(request.session_hash), serial)
-            if edit is None:
-                raise InvalidInput("This edit is no longer open; press Edit to render it again.")
-            check_strength(strength, edit.highest)
+            edit, strength, share = self.handlers.placed(request, messages.values_of(event))
         except KontextSliderError as error:
             yield *message(notice=notice(str(error))), gr.skip()
             return

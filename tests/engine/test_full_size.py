@@ -94,6 +94,7 @@ def test_a_map_asks_for_no_frame_that_it_does_not_need():
     """A map from .42 to .55 rendered all eleven strengths."""
     assert nodes_of(np.array([[0.42, 0.55]]), 1.0) == [0.4, 0.5, 0.6]
     assert nodes_of(np.array([[0.0]]), 1.0) == [0.0]
+    assert nodes_of(np.array([[0.6]], np.float32), 1.0) == [0.6]
     assert nodes_of(np.array([[1.0, 1.45]]), 1.5)[-1] == 1.5
 
 
