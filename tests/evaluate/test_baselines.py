@@ -8,7 +8,9 @@ import torch
 
 from kontext_slider.base_edit import edited_picture
 from kontext_slider.errors import MissingSlider
-from kontext_slider.evaluate.baselines import BASELINES, by_morpher, lora_scaled, ours
+from kontext_slider.evaluate.baselines import BASELINES, by_morpher, ours
+from kontext_slider.evaluate.baselines.guidance import AdaOr
+from kontext_slider.evaluate.baselines.lora import lora_scaled
 from kontext_slider.lora import ADAPTER, slider_layers
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
 
@@ -51,7 +53,7 @@ def test_ada_or_starts_from_the_root_of_the_strength():
         velocity_under=lambda text: lambda z, sigma: text,
         velocity_to_source=lambda z, sigma: torch.tensor(0.0),
     )
-    velocity = BASELINES["ada-or"].__wrapped__(edit)
+    velocity = AdaOr().velocity_at(edit)
     assert [float(velocity(strength, None, 1.0)) for strength in (0.0, 0.25, 1.0)] == [0, 3, 8]
 
 
