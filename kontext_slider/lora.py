@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -41,6 +42,21 @@ class LoraWeights:
             layer.removeprefix(PREFIX): (self.tensors[f"{layer}.lora_A.weight"], self.tensors[f"{layer}.lora_B.weight"])
             for layer in layers
         }
+
+    def widened(self, fresh: LoraWeights) -> LoraWeights:
+        """The same change of every layer at the rank of `fresh`, an untrained LoRA of the same layers: its rows stand
+        where these end. Alphas are its own. InvalidInput where it has a smaller rank or other layers."""
+        tensors, wider, ours = {}, fresh.pairs(), self.pairs()
+        if set(wider) != set(ours) or any(len(ours[layer][0]) > len(down) for layer, (down, _) in wider.items()):
+            raise InvalidInput("The earlier slider's LoRA has other layers, or a higher rank: set rank=... to its rank.")
+        for layer, (down, up) in wider.items():
+            rank = len(ours[layer][0])
+            share = self.alphas.get(PREFIX + layer, rank) / rank
+            scaling = fresh.alphas.get(PREFIX + layer, len(down)) / len(down)
+            added = up[:, rank:]  # zeros, where nothing was trained
+            tensors[f"{PREFIX}{layer}.lora_A.weight"] = torch.cat([ours[layer][0].to(down), down[rank:]])
+            tensors[f"{PREFIX}{layer}.lora_B.weight"] = torch.cat([ours[layer][1].to(up) * (share / scaling), added], 1)
+        return LoraWeights(tensors, fresh.alphas)
 
     def config(self) -> dict[str, Any]:
         """A LoraConfig as a dict, keys with the prefix too, that gives every layer its own rank and alpha, by whole

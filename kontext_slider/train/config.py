@@ -30,7 +30,8 @@ class RunConfig(BaseModel):
     """What every run has. The numbers are the paper's (appendix A.1 and A.3; what it leaves open, from its release).
 
     Attributes:
-        start: a model folder of the same sizes whose weights the run starts from; None for fresh weights.
+        start: a model folder of the same sizes, or a slider of a smaller LoRA rank, whose weights the run starts from;
+            None for fresh weights.
         device: "cpu", or "auto" for what accelerate finds.
         compiled: whether the transformer's blocks are compiled, where this machine has a C++ compiler.
         accumulation: parts, one after another, in which a process takes its share of the batch.
@@ -98,6 +99,8 @@ class SliderConfig(RunConfig):
             (`flow.corrected_error`), which takes a second forward pass, at strength 0.
         self_conditioning: share of batches that are trained to go on from the model's own prediction
             (`flow.predict_clean`).
+        relative: whether a row's squared error counts 1 / strength (`flow.relative_weights`): an error of a weak edit
+            is seen as easily as a larger one of a strong edit.
         slider_drop: share of rows trained without a strength.
         rank, hidden_dim, strength_dim, strength_encoding, place, highest_strength, degree: of LoRA and
             projector; no row of the data has a higher strength.
@@ -117,6 +120,7 @@ class SliderConfig(RunConfig):
     channel_weights: bool = False
     anchored: bool = False
     self_conditioning: Share = 0.0
+    relative: bool = False
     slider_drop: Share = 0.1
     rank: Count = 4
     hidden_dim: Count = 6144

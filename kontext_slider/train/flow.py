@@ -15,6 +15,7 @@ from kontext_slider.base import Conditioning, TextEncoding, Tokens, family_of
 from kontext_slider.residual import residual_share
 
 GUIDANCE = 1.0  # the distilled one, of transformers with such an input; the paper's
+WEAKEST = 0.15  # strength below which errors count no more than there, where they are weighted by 1 / strength
 Weighting = Literal["none", "sigma_squared"]
 
 
@@ -49,6 +50,11 @@ def sample_sigmas(count: int, generator: torch.Generator) -> Tensor:
     """Noise levels in (0, 1], 1 - u^2 for uniform u: dense near 1, where a noisy target does not yet show the edit and
     the instruction has to be read. (B,)"""
     return 1 - torch.rand(count, generator=generator).square()
+
+
+def relative_weights(strengths: Tensor) -> Tensor:
+    """Weights of rows at `strengths` (B,) by 1 / strength, but not below WEAKEST: (B,), 1 at full strength."""
+    return 1 / strengths.clamp(min=WEAKEST)
 
 
 def flow_error(

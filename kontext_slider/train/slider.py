@@ -24,7 +24,14 @@ from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import NoPooledProjector, Projector, StrengthProjector, TextSpaceProjector
 from kontext_slider.slider_weights import slider_on
 from kontext_slider.train.config import SliderConfig, check_run, open_run
-from kontext_slider.train.flow import SliderBatch, corrected_error, flow_error, predict_clean, weighted_square
+from kontext_slider.train.flow import (
+    SliderBatch,
+    corrected_error,
+    flow_error,
+    predict_clean,
+    relative_weights,
+    weighted_square,
+)
 from kontext_slider.train.loop import Loop, OnStep, compile_blocks, make_accelerator, make_optimizers, trained
 from kontext_slider.train.pocket.batches import SliderPairs, channel_weights
 from kontext_slider.train.preview import write_strips
@@ -167,7 +174,11 @@ class SliderModel(nn.Module):
         if config.anchored:
             frame, untouched = error.chunk(2)
             error = corrected_error(frame, untouched * batch.kept[:, None, None], batch.strengths)
-        return weighted_square(error, batch.weights, self.channels)
+        weights = batch.weights
+        if config.relative:
+            by_row = relative_weights(batch.strengths)[:, None]
+            weights = by_row.expand(error.shape[:2]) if weights is None else weights * by_row
+        return weighted_square(error, weights, self.channels)
 
 
 def fresh_slider(pipe: KontextSliderPipeline, config: SliderConfig) -> Projector:
@@ -195,9 +206,10 @@ def fresh_slider(pipe: KontextSliderPipeline, config: SliderConfig) -> Projector
 
 
 def load_start(pipe: KontextSliderPipeline, projector: nn.Module, start: Path) -> None:
-    """Take the weights of an earlier slider of the same sizes."""
-    earlier = read_slider(start)
+    """Take the weights of an earlier slider of the same sizes. A LoRA of a smaller rank is widened by the fresh one's
+    rows, which have no effect before they are trained."""
+    earlier, fresh = read_slider(start), lora.take_lora(pipe.transformer)
     projector.load_state_dict(earlier.projector.state_dict())
-    lora.put_lora(pipe.transformer, earlier.lora)
+    lora.put_lora(pipe.transformer, earlier.lora.widened(fresh) if fresh else earlier.lora)
     for parameter in lora.slider_lora_parameters(pipe.transformer):
         parameter.requires_grad_(True)

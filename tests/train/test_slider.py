@@ -90,6 +90,32 @@ def test_an_anchored_run_is_trained_on_what_it_shows():
 
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # torch's rms_norm under autocast
+def test_errors_of_weak_edits_may_count_more():
+    """A slider trained on squared errors alone is least exact where a cross-fade is best: at small strengths."""
+    config = CONFIG.changed(gradient_checkpointing=False, relative=True)
+    model, batch = SliderModel(tiny_pipeline(slider=False), config), random_batch()
+    with torch.no_grad():
+        relative = model(batch)
+        model.config = config.changed(relative=False)
+        rows = [{k: v[n : n + 1] for k, v in batch.tensors().items()} for n in range(2)]
+        first, second = (model(SliderBatch(**row)) for row in rows)
+    torch.testing.assert_close(relative, (first / 0.3 + second / 0.8) / 2)
+
+
+def test_a_run_goes_on_from_a_smaller_rank(data, tmp_path):
+    """An earlier slider's LoRA was refused by a wider one's run, and training began from nothing."""
+    train(data, tmp_path / "narrow", CONFIG.changed(rank=2))
+    pipe = tiny_pipeline(slider=False)
+    wide = CONFIG.changed(rank=3, start=tmp_path / "narrow" / "slider")
+    model, batch = SliderModel(pipe, wide), random_batch()
+    narrow = SliderModel(tiny_pipeline(slider=False), CONFIG.changed(rank=2, start=wide.start))
+    with torch.no_grad():
+        torch.testing.assert_close(model(batch), narrow(batch))
+    assert all(p.requires_grad for name, p in model.named_parameters() if "lora_" in name)
+    with pytest.raises(InvalidInput, match="set rank="):
+        SliderModel(tiny_pipeline(slider=False), wide.changed(rank=1))
+
+
 def test_self_conditioned_all_weights_are_still_trained():
     """Weights that autocast caches for the prediction have no gradient: nothing would be learned, and nothing said."""
     reached, losses = [], []

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -149,7 +151,8 @@ def test_a_public_link_says_who_can_see_what(monkeypatch, capsys, auth):
     """Whoever shares should know that the link is all that a stranger needs."""
     monkeypatch.setattr(launch, "load_engine", lambda args: FakeEngine())
     monkeypatch.setattr("kontext_slider.ui.layout.create_app", lambda *args, **options: Shared())
-    monkeypatch.setattr(launch.time, "sleep", lambda seconds: (_ for _ in ()).throw(KeyboardInterrupt))
+    interrupted = SimpleNamespace(sleep=Mock(side_effect=KeyboardInterrupt))  # in launch alone: other threads sleep too
+    monkeypatch.setattr(launch, "time", interrupted)
     monkeypatch.setattr(Shared, "close", lambda self, verbose: None, raising=False)
     app.main(["--share", *(["--auth", ":".join(auth)] if auth else [])])
     printed = capsys.readouterr().out
