@@ -48,7 +48,9 @@ class LoraWeights:
         where these end. Alphas are its own. InvalidInput where it has a smaller rank or other layers."""
         tensors, wider, ours = {}, fresh.pairs(), self.pairs()
         if set(wider) != set(ours) or any(len(ours[layer][0]) > len(down) for layer, (down, _) in wider.items()):
-            raise InvalidInput("The earlier slider's LoRA has other layers, or a higher rank: set rank=... to its rank.")
+            raise InvalidInput(
+                "The earlier slider's LoRA has other layers, or a higher rank: set rank=... to its rank."
+            )
         for layer, (down, up) in wider.items():
             rank = len(ours[layer][0])
             share = self.alphas.get(PREFIX + layer, rank) / rank
