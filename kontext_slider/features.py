@@ -12,7 +12,6 @@ Legend: n pictures, S source tokens in h rows of w, D width of the transformer.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -25,18 +24,32 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.instructions import NO_EDIT
 from kontext_slider.lora import slider_lora
 from kontext_slider.metrics import Picture, networks, to_image
-from kontext_slider.metrics.distances import Distance, Matrix, rms, ssim
+from kontext_slider.metrics.distances import Distance, Matrix, Rulers, rms, ssim
+from kontext_slider.metrics.efficientnet import POOLED, STAGES, EfficientNetLite
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import load_pipeline
 
-DISTANCES = ("dreamsim", "lpips", "clip", "pocket", "ssim", "rms")
+DISTANCES = ("dreamsim", "lpips", "clip", STAGES, POOLED, "pocket", "ssim", "rms")
+FITTED = ("pocket", "rms")  # the synthetic edits move evenly by their mean (`world.edits`), so they judge nothing there
+JUDGES = (STAGES, POOLED, "ssim")  # nothing of ours was fitted to these
+DEFAULT_RULERS = (*JUDGES, "rms")
 SIGMA = 1.0
 PYRAMID = (1, 2, 4)  # squares along each side
 
 
-def default_distance() -> str:
-    """The paper's choice where it is installed, else what comes with every model."""
-    return "dreamsim" if find_spec("dreamsim") else "pocket"
+def find_rulers(
+    names: Sequence[str] = DEFAULT_RULERS, pipe: KontextSliderPipeline | None = None, clip: str | None = None
+) -> Rulers:
+    """Several distances side by side, as `find_distance` finds each; both of EfficientNet come from one pass."""
+    network = EfficientNetLite(_device(pipe)) if {STAGES, POOLED} & set(names) else None
+    others = {name: find_distance(name, pipe, clip) for name in names if name not in (STAGES, POOLED)}
+
+    def measure(pictures: Sequence[Picture]) -> dict[str, Matrix]:
+        found = {name: distance(pictures) for name, distance in others.items()}
+        found |= network.distances(pictures) if network else {}
+        return {name: found[name] for name in names}
+
+    return measure
 
 
 def find_distance(name: str, pipe: KontextSliderPipeline | None = None, clip: str | None = None) -> Distance:
@@ -49,11 +62,13 @@ def find_distance(name: str, pipe: KontextSliderPipeline | None = None, clip: st
 
     Raises InvalidInput for a name that is none, a package that is not installed, weights that cannot be read.
     """
-    device = pipe._execution_device if pipe else torch.device("cpu")
+    device = _device(pipe)
     makers: dict[str, Callable[[], Distance]] = {
         "dreamsim": lambda: networks.dreamsim_distance(device),
         "lpips": lambda: networks.lpips_distance(device),
         "clip": lambda: networks.cosine_distance(networks.ClipEmbedder(clip or networks.CLIP, device).embed_images),
+        STAGES: lambda: _one_of(EfficientNetLite(device), STAGES),
+        POOLED: lambda: _one_of(EfficientNetLite(device), POOLED),
         "pocket": lambda: block_distance(pipe or load_pipeline("pocket", device=device)),
         "ssim": lambda: ssim,
         "rms": lambda: rms,
@@ -61,6 +76,14 @@ def find_distance(name: str, pipe: KontextSliderPipeline | None = None, clip: st
     if name not in makers:
         raise InvalidInput(f"There is no distance '{name}'. Choose one of: {', '.join(DISTANCES)}.")
     return makers[name]()
+
+
+def _one_of(network: EfficientNetLite, name: str) -> Distance:
+    return lambda pictures: network.distances(pictures)[name]
+
+
+def _device(pipe: KontextSliderPipeline | None) -> torch.device:
+    return pipe._execution_device if pipe else torch.device("cpu")
 
 
 def block_distance(pipe: KontextSliderPipeline) -> Distance:

@@ -18,7 +18,7 @@ from kontext_slider.evaluate.pie_bench import measure_pie_bench, read_pie_bench
 from kontext_slider.evaluate.plots import check_matplotlib
 from kontext_slider.evaluate.report import figures, pie_figures, write_pie_report, write_report, write_truth
 from kontext_slider.evaluate.truth import find_photos, score_truth, summary
-from kontext_slider.features import DISTANCES, default_distance, find_distance
+from kontext_slider.features import DEFAULT_RULERS, DISTANCES, find_distance
 from kontext_slider.files import make_folder, write_json
 from kontext_slider.metrics.networks import CLIP, ClipEmbedder
 from kontext_slider.pipeline import KontextSliderPipeline
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, help="write all means as one JSON object")
     parser.add_argument("--seed", type=checked(int, check_seed), default=0, help="draws scenes and noise (default: 0)")
     parser.add_argument(
-        "--distance", choices=DISTANCES, default=default_distance(), help="of smoothness (default: %(default)s)"
+        "--distance", choices=DISTANCES, default=DEFAULT_RULERS[0], help="of smoothness (default: %(default)s)"
     )
     parser.add_argument("--clip", help=f"CLIP, a folder or hub id, for CLIP-dir and --distance clip; {CLIP}")
     truth = parser.add_argument_group("against the truth, edit by edit (without --edits and --pie-bench)")

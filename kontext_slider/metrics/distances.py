@@ -22,6 +22,7 @@ from kontext_slider.metrics import Picture
 
 Matrix = NDArray[np.float64]
 Distance = Callable[[Sequence[Picture]], Matrix]
+Rulers = Callable[[Sequence[Picture]], dict[str, Matrix]]  # several distances of the same pictures, by name
 
 WINDOW = 11  # pixels of SSIM's Gaussian
 

@@ -93,7 +93,9 @@ def cosine_distance(embed: Embed) -> Distance:
 def dreamsim_distance(device: str | torch.device = "cpu") -> Distance:
     """DreamSim's default ensemble (Fu et al. 2023), the paper's choice: 1 - cosine of its embeddings."""
     cache = str(Path(torch.hub.get_dir()) / "dreamsim")
-    model, preprocessing = _package("dreamsim").dreamsim(pretrained=True, device=str(device), cache_dir=cache)
+    model, preprocessing = import_package("dreamsim", "dreamsim torchvision").dreamsim(
+        pretrained=True, device=str(device), cache_dir=cache
+    )
 
     @torch.no_grad()
     def embed(pictures: Sequence[Picture]) -> Tensor:
@@ -106,7 +108,7 @@ def dreamsim_distance(device: str | torch.device = "cpu") -> Distance:
 def lpips_distance(device: str | torch.device = "cpu") -> Distance:
     """LPIPS with VGG (Zhang et al. 2018), pictures in [-1, 1]. It has no call that embeds one picture: all pairs go in
     together."""
-    model = _package("lpips").LPIPS(net="vgg", verbose=False).to(device).eval()
+    model = import_package("lpips", "lpips torchvision").LPIPS(net="vgg", verbose=False).to(device).eval()
 
     @torch.no_grad()
     def distance(pictures: Sequence[Picture]) -> Matrix:
@@ -123,12 +125,13 @@ def _unit(embeddings: Tensor) -> Tensor:
     return normalize(embeddings.float().cpu(), dim=-1)
 
 
-def _package(name: str) -> Any:
-    """A package that is not among ours. Raises InvalidInput with the command that installs it."""
+def import_package(name: str, install: str) -> Any:
+    """A package that is not among ours. Raises InvalidInput with what to install: there is no substitute in silence,
+    as figures of two rulers cannot be compared."""
     try:
         return __import__(name)
     except ImportError as error:
         raise InvalidInput(
-            f"The distance '{name}' needs the package {error.name or name}, which is not installed. Install it with "
-            f"'pip install {name} torchvision', or choose another --distance."
+            f"This distance needs the package {error.name or name}, which is not installed. Install it with "
+            f"'pip install {install}', or choose another --distance."
         ) from error

@@ -1,5 +1,8 @@
 """Held-out edits with their ground truth: a source, an instruction, and the true picture at any strength.
 
+Scenes to choose on and scenes to report on are apart: whatever is chosen by its figures (which edits a model offers, a
+baseline's scale, a schedule) is chosen on CHOOSING_SEEDS, and figures of quality are reported from REPORTING_SEED on.
+
 Legend: pictures (H, W, 3) float32 in [0, 1].
 """
 
@@ -8,15 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .edits import EDITS, Edit
+from .edits import EDITS, Edit, family
 from .paint import Picture, Strength
 from .scene import draw, draw_mask, random_scene
 
 HELD_OUT_SEED = 1_000_000  # held-out scenes have seeds from here on; training used seeds 0 to 8
+CHOOSING_SEEDS = range(100)  # of held-out scenes, counted from HELD_OUT_SEED; up to November 2026 all figures had these
+REPORTING_SEED = 100  # the first one that nothing may be chosen on
+GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, are spread evenly
 
 
 @dataclass(frozen=True)
@@ -38,16 +45,62 @@ class Case:
     goes_on: bool = False
 
 
+def choosing_seed(seed: int) -> int:
+    """The seed itself, for whoever tunes or chooses by figures. Raises ValueError for one that figures are reported on:
+    what was chosen on them would be tested on what chose it."""
+    if seed not in CHOOSING_SEEDS:
+        raise ValueError(
+            f"Scenes of seed {seed} are for reporting. Choose and tune on seeds {CHOOSING_SEEDS.start} to "
+            f"{CHOOSING_SEEDS.stop - 1}."
+        )
+    return seed
+
+
 def held_out_case(number: int, size: int, seed: int = HELD_OUT_SEED) -> Case:
-    """Scene number `number` of a seed, with every edit in turn. Those of HELD_OUT_SEED itself have chosen the edits
-    that pocket offers, see `evaluate.truth.score_truth`."""
+    """Scene number `number` of a seed, with every edit in turn, in the order of the table. Those of HELD_OUT_SEED
+    itself have chosen the edits that pocket offers, see `evaluate.truth.score_truth`."""
     index, place = divmod(number, len(EDITS))
-    return draw_case(list(EDITS.values())[place], np.random.default_rng((seed, place, index)), size)
+    return _scene_of(place, index, size, seed)
 
 
 def draw_cases(num_edits: int, size: int, seed: int = HELD_OUT_SEED) -> list[Case]:
     """The first `num_edits` of them."""
     return [held_out_case(number, size, seed) for number in range(num_edits)]
+
+
+def balanced_case(number: int, size: int, seed: int = HELD_OUT_SEED) -> Case:
+    """Case number `number` of a seed in an order whose every beginning is a fair sample: families of edits occur
+    equally often, up to one, and edits of an object make up the same share as they do of all families. Its scenes are
+    among those of `held_out_case`; a family of several edits takes them in turn."""
+    turn, place = divmod(number, len(_families()))
+    members = _families()[place]
+    index, member = divmod(turn, len(members))
+    return _scene_of(list(EDITS).index(members[member]), index, size, seed)
+
+
+@cache
+def _families() -> tuple[tuple[str, ...], ...]:
+    """The names of the edits of each family, in an order in which both kinds, edits of an object and of the whole
+    picture, are spread evenly, and neighbours of the table are far apart within their kind."""
+    groups: dict[str, list[str]] = {}
+    for name in EDITS:
+        groups.setdefault(family(name), []).append(name)
+    ranks: dict[str, float] = {}
+    for is_object in (True, False):
+        kind = [name for name, members in groups.items() if is_object_edit(members[0]) == is_object]
+        steps = sorted(range(len(kind)), key=lambda k: k * GOLDEN % 1)
+        ranks |= {kind[k]: (rank + 0.5) / len(kind) for rank, k in enumerate(steps)}
+    return tuple(tuple(groups[name]) for name in sorted(ranks, key=lambda name: ranks[name]))
+
+
+def is_object_edit(edit: str) -> bool:
+    """Whether an edit, by its name, is done to one object; the others change the whole picture."""
+    return bool(EDITS[edit].kinds)
+
+
+def _scene_of(place: int, index: int, size: int, seed: int) -> Case:
+    """Scene number `index` of the edit at `place` in the table."""
+    return draw_case(list(EDITS.values())[place], np.random.default_rng((seed, place, index)), size)
 
 
 def draw_case(edit: Edit, rng: np.random.Generator, size: int, reparametrised: bool = True) -> Case:

@@ -20,7 +20,7 @@ from kontext_slider.evaluate.compare import (
     measure_sweep,
 )
 from kontext_slider.metrics.distances import psnr, rms
-from kontext_slider.world.cases import Case, draw_cases, held_out_case
+from kontext_slider.world.cases import Case, draw_cases
 from kontext_slider.world.edits import EDITS
 from tests.tiny import tiny_image, tiny_pipeline
 
@@ -37,15 +37,6 @@ def cases():
 
 def setup_of(pipe, **others) -> Setup:
     return Setup(pipe, rms, "rms", **others)
-
-
-def test_cases_take_every_edit_in_turn():
-    """A hundred edits that are all "night" are one edit; a process that draws its share alone must draw the same."""
-    cases = draw_cases(len(EDITS) + 3, 32, seed=5)
-    assert [case.edit for case in cases[: len(EDITS)]] == list(EDITS)
-    assert len(cases) == len(EDITS) + 3
-    again = [held_out_case(number, 32, seed=5) for number in range(len(cases))]
-    assert all(np.array_equal(a.source, b.source) for a, b in zip(cases, again, strict=True))
 
 
 def test_measures_of_one_edit(pipe, cases):

@@ -79,18 +79,21 @@ def test_dreamsim_embeds_every_picture_once(pictures, monkeypatch):
     assert calls == ["cpu", 3]
 
 
-@pytest.mark.parametrize("name", ["lpips", "dreamsim"])
-def test_a_missing_package_is_named_with_its_command(name, monkeypatch):
-    """A traceback of an import does not say what to do."""
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("lpips", "lpips"), ("dreamsim", "dreamsim"), ("efficientnet", "efficientnet_lite_pytorch")],
+)
+def test_a_missing_package_is_named_with_its_command(name, package, monkeypatch):
+    """A traceback of an import does not say what to do, and another ruler in silence gives figures of another kind."""
     plain = builtins.__import__
 
     def without(module, *args, **kwargs):
-        if module == name:
-            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+        if module == package:
+            raise ModuleNotFoundError(f"No module named '{package}'", name=package)
         return plain(module, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InvalidInput, match=f"pip install {name}"):
+    with pytest.raises(InvalidInput, match=f"{package}, which.*pip install {name}"):
         find_distance(name)
 
 
