@@ -166,9 +166,10 @@ def test_the_module_of_the_command_line_is_the_command_line():
 
 
 def test_no_message_names_a_file_that_is_not_installed():
-    """ "pip install -r requirements-train.txt", to somebody who has a wheel and no such file."""
+    """ "pip install -r requirements-train.txt", to somebody who has a wheel and no such file. `space.py` needs a clone
+    and says so."""
     absent = re.compile(r"requirements[\w-]*\.txt|benchmarks/|CHANGELOG|Makefile|\bdocs/")
-    for file in (ROOT / "kontext_slider").rglob("*.py"):
+    for file in {*(ROOT / "kontext_slider").rglob("*.py")} - {ROOT / "kontext_slider" / "space.py"}:
         tree = ast.parse(file.read_text(encoding="utf-8"))
         alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
         strings = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]

@@ -25,33 +25,21 @@ from .zero_gpu import ZeroGpuEngine, on_zero_gpu
 MAX_UPLOAD = "200mb"  # raw files and PNGs of large cameras have more than a hundred
 MAX_THREADS = 400  # an event under way has one, and waits in it for its turn on the device
 FOREVER = 3600.0  # seconds
+MODEL, SLIDER = "KONTEXT_SLIDER_MODEL", "KONTEXT_SLIDER_SLIDER"  # in the environment: what no flag says, as in a Space
 OPEN_TO_ALL = (
     "The public link has no password: everybody who has it can edit with this computer for as long as this runs. "
     "Nobody is shown another's photographs, but all pass through gradio's servers. --auth sets a password."
 )
-SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
-MONO = ("ui-monospace", "SF Mono", "Menlo", "Consolas", "monospace")
-COLOURS = {  # of gradio's themes: on a light page, on a dark one
-    "body_background_fill": ("#fafaf9", "#131316"),
-    "background_fill_secondary": ("#f0f0ee", "#232328"),
-    "block_background_fill": ("#ffffff", "#1b1b1f"),
-    "block_border_color": ("#e4e4e1", "#303036"),
-    "border_color_primary": ("#dededa", "#3a3a41"),
-    "body_text_color_subdued": ("#62626a", "#a6a6b0"),
-    "input_placeholder_color": ("#7b7b84", "#8f8f99"),
-    "button_secondary_background_fill": ("#ececea", "#2c2c32"),
-    "button_secondary_background_fill_hover": ("#e0e0dd", "#3a3a41"),
-    "input_background_fill": ("#f4f4f2", "#26262b"),
-    "button_primary_background_fill": ("#0f766e", "#0f766e"),
-    "button_primary_background_fill_hover": ("#115e59", "#14857c"),
-    "button_primary_text_color": ("#ffffff", "#ffffff"),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the app's flags to a parser of its own or to a subcommand."""
-    parser.add_argument("--model", default="pocket", help="pocket, kontext-dev, a folder, or a Hugging Face id")
-    parser.add_argument("--slider", default=None, help="slider weights: a folder or a Hugging Face id")
+    parser.add_argument(
+        "--model", help=f"pocket, kontext-dev, a folder, or a Hugging Face id (default: {MODEL}, else pocket)"
+    )
+    parser.add_argument(
+        "--slider", help=f"slider weights: a folder or a Hugging Face id (default: {SLIDER}, else the model's own)"
+    )
     parser.add_argument("--device", default=None, help="cpu, cuda, cuda:1, mps (default: the best there is)")
     parser.add_argument("--dtype", default=None, help="float32, bfloat16 or float16 (default: by device)")
     add_engine_arguments(parser, speed="fast")
@@ -71,6 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--open", action="store_true", help="open the page in this machine's browser")
 
 
+def chosen_model(model: str | None, slider: str | None) -> tuple[str, str | None]:
+    """Model and slider as `load_pipeline` takes them: of the flags, else of the environment, where an empty variable
+    is none. With a model of the flags the environment's slider does not count, as it belongs to the model there."""
+    if model is not None:
+        return model, slider
+    return os.environ.get(MODEL) or "pocket", os.environ.get(SLIDER) or None if slider is None else slider
+
+
 def run(args: argparse.Namespace) -> None:
     """Load the model, build the page and serve it until interrupted; on the way out the temporary files go.
 
@@ -79,6 +75,7 @@ def run(args: argparse.Namespace) -> None:
     and the signal's number.
     """
     auth = args.auth or auth_of_environment()
+    args.model, args.slider = chosen_model(args.model, args.slider)
     _check_mcp(args)
     if on_zero_gpu():
         import spaces  # noqa: F401  before torch touches CUDA
@@ -207,6 +204,7 @@ def launch_options(
     from starlette.middleware import Middleware
 
     from .components import asset
+    from .theme import theme
 
     gates = [] if "SPACE_ID" in os.environ else [Middleware(OriginGate, names_of(host, share))]
     gates += [Middleware(PasswordGate, *auth)] if auth else []
@@ -223,28 +221,3 @@ def launch_options(
         "ssr_mode": False,
         "footer_links": ["gradio", "settings"],
     }
-
-
-def theme() -> Any:
-    """A calm page: neutral greys, one accent, soft corners, the system's own fonts."""
-    import gradio as gr
-
-    base = gr.themes.Base(
-        primary_hue="teal",
-        secondary_hue="teal",
-        neutral_hue="zinc",
-        radius_size="lg",
-        font=[gr.themes.Font(name) for name in SANS],
-        font_mono=[gr.themes.Font(name) for name in MONO],
-    )
-    light = {name: pair[0] for name, pair in COLOURS.items()}
-    dark = {f"{name}_dark": pair[1] for name, pair in COLOURS.items()}
-    return base.set(
-        **light,
-        **dark,
-        background_fill_primary_dark="#1b1b1f",
-        color_accent="#0f766e",
-        block_shadow="none",
-        block_label_text_weight="500",
-        block_title_text_weight="500",
-    )

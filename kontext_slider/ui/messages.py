@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import gradio as gr
@@ -24,6 +22,7 @@ from ..edit import MAX_STRENGTH, check_strength
 from ..engine import grid
 from ..errors import InvalidInput, KontextSliderError, SessionClosed, Superseded, UnreadableImage
 from ..metadata import unpack_map
+from .background import in_thread
 from .canvas_data import Busy, EditInputs, describe
 from .components import notice
 from .folder import needs_room
@@ -110,23 +109,18 @@ def fill_each(edit: OpenEdit, strengths: Sequence[float]) -> Iterator[Busy]:
 def render(
     work: Callable[[OnStep], Any], text: str, unit: str = "step", end: Callable[[], None] = lambda: None
 ) -> Iterator[Busy]:
-    """Run `work(on_step)` in a thread of its own and yield its steps as they happen; raises its error.
+    """Run `work(on_step)` in a thread of its own and yield its steps as they happen; raises its error. `end`: as of
+    `in_thread`."""
 
-    end: makes the work stop; it is called when nobody waits for its steps any more."""
-    steps: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="render") as pool:
-        future = pool.submit(work, lambda done, total: steps.put((done, total)))
-        future.add_done_callback(lambda _: steps.put(None))
-        sent = 0.0
-        try:
-            while (step := steps.get()) is not None:
-                if time.monotonic() - sent >= MESSAGE_SECONDS:
-                    sent = time.monotonic()
-                    yield Busy(text=f"{text}, {unit} {step[0]} of {step[1]}", fraction=step[0] / max(step[1], 1))
-        except GeneratorExit:
-            end()  # before the pool waits for its thread
-            raise
-        future.result()
+    def stepwise(send: Callable[[tuple[int, int]], None]) -> None:
+        work(lambda done, total: send((done, total)))
+
+    sent = 0.0
+    with closing(in_thread(stepwise, end)) as steps:
+        for done, total in steps:
+            if time.monotonic() - sent >= MESSAGE_SECONDS:
+                sent = time.monotonic()
+                yield Busy(text=f"{text}, {unit} {done} of {total}", fraction=done / max(total, 1))
 
 
 def whole(value: Any) -> Any:

@@ -19,7 +19,7 @@ import pytest
 import app
 from kontext_slider.errors import InvalidInput
 from kontext_slider.ui import launch
-from kontext_slider.ui.launch import add_arguments, check_place, launch_options
+from kontext_slider.ui.launch import MODEL, SLIDER, add_arguments, check_place, launch_options
 from tests.ui.fake_engine import FakeEngine
 
 
@@ -28,10 +28,41 @@ def test_flags_have_the_promised_names():
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     args = parser.parse_args([])
-    assert (args.model, args.slider, args.share, args.host) == ("pocket", None, False, None)
+    assert (args.model, args.slider, args.share, args.host) == (None, None, False, None)
     assert args.frame_folder is None
     words = "--model m --slider s --device cpu --dtype float32 --host 0.0.0.0 --port 8000 --share"
     assert parser.parse_args(words.split()).port == 8000
+
+
+@pytest.mark.parametrize(
+    ("variables", "flags", "chosen"),
+    [
+        ({}, [], ("pocket", None)),
+        ({MODEL: "", SLIDER: ""}, [], ("pocket", None)),
+        ({MODEL: "kontext-dev", SLIDER: "me/mine"}, [], ("kontext-dev", "me/mine")),
+        ({SLIDER: "me/mine"}, [], ("pocket", "me/mine")),
+        ({MODEL: "kontext-dev", SLIDER: "me/mine"}, ["--slider", "other"], ("kontext-dev", "other")),
+        ({MODEL: "kontext-dev", SLIDER: "me/mine"}, ["--model", "pocket"], ("pocket", None)),
+        ({MODEL: "kontext-dev"}, ["--model", "pocket", "--slider", "other"], ("pocket", "other")),
+    ],
+    ids=str,
+)
+def test_the_environment_names_the_model_where_no_flag_does(monkeypatch, variables, flags, chosen):
+    """A Space passes no flags, so it could show nothing but pocket. A slider of another model must not come along."""
+    for name in (MODEL, SLIDER):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    loaded: list[argparse.Namespace] = []
+
+    def load(args: argparse.Namespace) -> FakeEngine:
+        loaded.append(args)
+        raise InvalidInput("far enough")
+
+    monkeypatch.setattr(launch, "load_engine", load)
+    with pytest.raises(SystemExit, match="far enough"):
+        app.main(flags)
+    assert (loaded[0].model, loaded[0].slider) == chosen
 
 
 def test_a_port_that_cannot_be_had_is_a_sentence(monkeypatch, capsys):
