@@ -29,10 +29,14 @@ class BaseEdit:
     Args:
         image: with sides that are multiples of the packing.
         seed: of the noise.
+        steps: of a render; None: the pipeline's own.
     """
 
-    def __init__(self, pipe: KontextSliderPipeline, image: Image.Image, instruction: str, seed: int):
+    def __init__(
+        self, pipe: KontextSliderPipeline, image: Image.Image, instruction: str, seed: int, steps: int | None = None
+    ):
         self.pipe, self.size, self.seed, self.base = pipe, image.size, seed, base_of(pipe)
+        self.instruction, self.steps = instruction, steps or pipe.defaults.steps
         self.text = self.encode_text(instruction)
         self.dtype = self.text.embeds.dtype
         self.source = self.base.encode_source(image, self.dtype)
@@ -44,19 +48,25 @@ class BaseEdit:
 
     @torch.no_grad()
     def velocity(
-        self, z: Tensor, sigma: float, text: TextEncoding, attention: dict | None = None, with_lora: bool = False
+        self,
+        z: Tensor,
+        sigma: float,
+        text: TextEncoding,
+        with_lora: bool = False,
+        guidance: float | None = None,
     ) -> Tensor:
         """The model's velocity at z, in z's precision.
 
         Args:
             text: of one row, or of B.
-            attention: keyword arguments for the transformer's attention.
             with_lora: the slider's LoRA is on, as it is scaled at the call.
+            guidance: the distilled one, of transformers with such an input; None: the pipeline's own.
         """
-        edit = Conditioning(text, self.source, self.noise, self.guidance)
+        embedded = self.guidance if guidance is None else self.base.guidance(guidance)
+        edit = Conditioning(text, self.source, self.noise, embedded)
         time = torch.tensor(sigma, dtype=self.dtype, device=z.device)
         with slider_lora(self.pipe.transformer, on=with_lora):
-            return self.base.velocity(self.pipe.transformer, z.to(self.dtype), time, edit, attention).to(z.dtype)
+            return self.base.velocity(self.pipe.transformer, z.to(self.dtype), time, edit).to(z.dtype)
 
     def velocity_under(self, text: TextEncoding) -> Velocity:
         """The velocity under a text. At the noise, where every strength starts, it is computed once."""
@@ -68,8 +78,8 @@ class BaseEdit:
         return (z - self.source.latents) / sigma
 
     def sigmas(self) -> list[float]:
-        """The noise levels of a render in the pipeline's steps, from 1 to 0."""
-        return self.base.schedule(self.pipe.defaults.steps, self.noise.latents.shape[1]).sigmas.tolist()
+        """The noise levels of a render, from 1 to 0."""
+        return self.base.schedule(self.steps, self.noise.latents.shape[1]).sigmas.tolist()
 
     def sample(self, velocity: Velocity) -> Tensor:
         """Euler steps from the noise along a field."""

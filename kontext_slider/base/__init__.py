@@ -84,6 +84,10 @@ class BaseModel(Protocol):
 
     def encode_text(self, instruction: str, max_sequence_length: int) -> TextEncoding: ...
 
+    def text_pieces(self, instruction: str, max_sequence_length: int) -> list[str]:
+        """What the rows of `encode_text(...).embeds` stand for, padding left out. A word's first piece starts with "▁"
+        (SentencePiece's mark)."""
+
     def encode_source(self, image: Image.Image, dtype: dtype) -> Tokens:
         """`image` has sides that are multiples of the packing; `dtype` is that of the text's embeddings."""
 
@@ -109,13 +113,7 @@ class BaseModel(Protocol):
         """A picture to pixels (1, 3, H, W) in [0, 1], as the pipeline sees it."""
 
     @staticmethod
-    def velocity(
-        transformer: nn.Module,
-        latents: Tensor,
-        time: Tensor,
-        edit: Conditioning,
-        attention: dict[str, Any] | None = None,
-    ) -> Tensor:
+    def velocity(transformer: nn.Module, latents: Tensor, time: Tensor, edit: Conditioning) -> Tensor:
         """The velocity at target latents (B, L, C), (B, L, C). `time`: the noise level in (0, 1], () or (B,)."""
 
     @staticmethod

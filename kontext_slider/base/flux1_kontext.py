@@ -9,7 +9,6 @@ Legend as in `base`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -55,6 +54,11 @@ class Flux1Kontext:
             instruction, device=self._pipe._execution_device, max_sequence_length=max_sequence_length
         )
         return TextEncoding(*encoded)
+
+    def text_pieces(self, instruction: str, max_sequence_length: int) -> list[str]:
+        tokenizer = self._pipe.tokenizer_2
+        ids = tokenizer(instruction, truncation=True, max_length=max_sequence_length).input_ids
+        return tokenizer.convert_ids_to_tokens(ids)
 
     def encode_source(self, image: Image.Image, dtype: torch.dtype) -> Tokens:
         pipe = self._pipe
@@ -116,13 +120,7 @@ class Flux1Kontext:
         return self._pipe.transformer.config.in_channels // 4
 
     @staticmethod
-    def velocity(
-        transformer: FluxTransformer2DModel,
-        latents: Tensor,
-        time: Tensor,
-        edit: Conditioning,
-        attention: dict[str, Any] | None = None,
-    ) -> Tensor:
+    def velocity(transformer: FluxTransformer2DModel, latents: Tensor, time: Tensor, edit: Conditioning) -> Tensor:
         rows = len(latents)
 
         def of_batch(tensor: Tensor) -> Tensor:
@@ -136,7 +134,6 @@ class Flux1Kontext:
             encoder_hidden_states=of_batch(edit.text.embeds),
             txt_ids=edit.text.ids,
             img_ids=torch.cat([edit.noise.ids, edit.source.ids]),
-            joint_attention_kwargs=attention or {},
             return_dict=False,
         )[0][:, : latents.shape[1]]
 

@@ -12,7 +12,7 @@ from typing import Any
 from kontext_slider.cli.options import add_model_arguments, checked, number
 from kontext_slider.edit import check_seed
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.baselines import BASELINES, by_morpher, ours
+from kontext_slider.evaluate.baselines import BASELINES, available, by_morpher, ours
 from kontext_slider.evaluate.compare import CEILING, OURS, Setup, compare_all
 from kontext_slider.evaluate.pie_bench import measure_pie_bench, read_pie_bench
 from kontext_slider.evaluate.plots import check_matplotlib
@@ -116,7 +116,7 @@ def make_setup(args: argparse.Namespace) -> Setup:
     folders = parse_ablations(args.ablation)
     ablations = {name: variant_method(load_variant(folder)) for name, folder in folders.items()}
     pipe = load(args)
-    baselines = {name: BASELINES[name] for name in (BASELINES if args.baselines is None else args.baselines)}
+    baselines = {name: BASELINES[name] for name in (available(pipe) if args.baselines is None else args.baselines)}
     if args.free_morph_model:
         place = pipe._execution_device, pipe.transformer.dtype
         baselines[FREE_MORPH] = by_morpher(find_morpher(FREEMORPH, *place, str(args.free_morph_model)))

@@ -1,5 +1,6 @@
 """Baselines, on a tiny real-class pipeline."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,12 +8,13 @@ import pytest
 import torch
 
 from kontext_slider.base_edit import edited_picture
-from kontext_slider.errors import MissingSlider
-from kontext_slider.evaluate.baselines import BASELINES, by_morpher, ours
+from kontext_slider.errors import InvalidInput, MissingSlider
+from kontext_slider.evaluate.baselines import BASELINES, available, by_morpher, ours
 from kontext_slider.evaluate.baselines.guidance import AdaOr
 from kontext_slider.evaluate.baselines.lora import lora_scaled
+from kontext_slider.evaluate.baselines.method import ByScale
 from kontext_slider.lora import ADAPTER, slider_layers
-from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
+from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline, tiny_transformer
 
 STRENGTHS = (0.0, 0.5, 1.0)
 
@@ -22,16 +24,44 @@ def pipe():
     return tiny_pipeline()
 
 
-@pytest.mark.parametrize("name", BASELINES)
-def test_a_baseline_ends_at_the_base_edit_and_moves_on_the_way(pipe, name):
-    """A baseline with a mistake in it is a straw man. VeloEdit keeps some of the source at any strength, and
+def from_none_to_full(name):
+    """The baseline with its scale from 0 to 1, whatever was chosen for it."""
+    method = BASELINES[name]
+    return replace(method, start=0.0, end=1.0, steps=None) if isinstance(method, ByScale) else method
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in BASELINES if name not in ("guidance-scale", "velo-edit", "flow-slider")]
+)
+def test_the_scale_one_is_the_base_edit(pipe, name):
+    """A baseline with a mistake in it is a straw man. Left out: VeloEdit keeps some of the source at any strength, and
     FlowSlider takes another path, without noise at its start."""
-    image = tiny_image()
-    frames = BASELINES[name](pipe, image, INSTRUCTION, STRENGTHS, 0)
+    frames = from_none_to_full(name)(pipe, tiny_image(), INSTRUCTION, STRENGTHS, 0)
+    assert np.abs(frames[2] - edited_picture(pipe, tiny_image(), INSTRUCTION, 0)).max() <= 1.5 / 255
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_moves_from_strength_to_strength(pipe, name):
+    """With the numbers that were chosen for it: a slider whose end is its start shows one picture."""
+    frames = BASELINES[name](pipe, tiny_image(), INSTRUCTION, STRENGTHS, 0)
     assert len(frames) == 3 and all(frame.shape == (32, 32, 3) for frame in frames)
     assert np.abs(frames[0] - frames[2]).max() > 1 / 255
-    if name not in ("velo-edit", "flow-slider"):
-        assert np.abs(frames[2] - edited_picture(pipe, image, INSTRUCTION, 0)).max() <= 1.5 / 255
+
+
+def test_guidance_scale_at_the_models_own_is_the_base_edit(pipe):
+    """Its scale is the number that the transformer embeds."""
+    own = replace(BASELINES["guidance-scale"], start=pipe.defaults.guidance)
+    frame = own(pipe, tiny_image(), INSTRUCTION, (0.0,), 0)[0]
+    assert np.abs(frame - edited_picture(pipe, tiny_image(), INSTRUCTION, 0)).max() <= 1.5 / 255
+
+
+def test_what_a_model_cannot_do_is_told():
+    """Pocket embeds no guidance: a row of seven equal frames would have looked like a measurement."""
+    pipe = tiny_pipeline()
+    pipe.register_modules(transformer=tiny_transformer(guidance_embeds=False))
+    assert set(BASELINES) - set(available(pipe)) == {"guidance-scale"}
+    with pytest.raises(InvalidInput, match="embeds the guidance"):
+        BASELINES["guidance-scale"](pipe, tiny_image(), INSTRUCTION, STRENGTHS, 0)
 
 
 @pytest.mark.parametrize(("name", "fields"), [("cfg-scale", 2), ("velo-edit", 1)])
@@ -39,7 +69,7 @@ def test_the_step_that_all_strengths_share_is_taken_once(pipe, name, fields):
     """Else the same velocity is computed again for every strength."""
     calls: list[int] = []
     hook = pipe.transformer.register_forward_hook(lambda *_: calls.append(1))
-    BASELINES[name](pipe, tiny_image(), INSTRUCTION, STRENGTHS, 0)
+    from_none_to_full(name)(pipe, tiny_image(), INSTRUCTION, STRENGTHS, 0)
     hook.remove()
     assert len(calls) == fields * (1 + len(STRENGTHS) * (pipe.defaults.steps - 1))
 
@@ -61,11 +91,11 @@ def test_ada_or_starts_from_the_root_of_the_strength():
 def test_these_start_at_the_source(pipe, name):
     """Strength 0 of a method that promises the source."""
     image = tiny_image()
-    frame = BASELINES[name](pipe, image, INSTRUCTION, STRENGTHS, 0)[0]
+    frame = from_none_to_full(name)(pipe, image, INSTRUCTION, STRENGTHS, 0)[0]
     if name == "pixel-cross-fade":
         assert np.array_equal(np.rint(frame * 255), np.asarray(image))
     else:
-        latent = BASELINES["latent-cross-fade"](pipe, image, INSTRUCTION, STRENGTHS, 0)[0]
+        latent = from_none_to_full("latent-cross-fade")(pipe, image, INSTRUCTION, STRENGTHS, 0)[0]
         assert np.abs(frame - latent).max() < 0.02, "the codec's reconstruction, not more"
 
 

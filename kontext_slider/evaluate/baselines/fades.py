@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from PIL import Image
 
 from kontext_slider.base_edit import BaseEdit, edited_picture
-from kontext_slider.evaluate.baselines.method import ByLatents, LatentsAt
+from kontext_slider.evaluate.baselines.method import ByScale, LatentsAt
 from kontext_slider.metrics import Picture, to_picture
 from kontext_slider.pipeline import KontextSliderPipeline
 
@@ -21,10 +22,10 @@ def pixel_cross_fade(
     return [(1 - s) * source + s * full for s in strengths]
 
 
-@dataclass(frozen=True)
-class LatentCrossFade(ByLatents):
+@dataclass(frozen=True, kw_only=True)
+class LatentCrossFade(ByScale):
     """Source and full edit, mixed as latents."""
 
     def latents_at(self, edit: BaseEdit) -> LatentsAt:
         full = edit.sample(edit.velocity_under(edit.text))
-        return lambda s: (1 - s) * edit.source.latents + s * full
+        return lambda share: torch.lerp(edit.source.latents, full, share)

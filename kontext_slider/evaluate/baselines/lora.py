@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 from kontext_slider.base_edit import BaseEdit
 from kontext_slider.errors import MissingSlider
-from kontext_slider.evaluate.baselines.method import ByLatents, LatentsAt
+from kontext_slider.evaluate.baselines.method import ByScale, LatentsAt
 from kontext_slider.lora import ADAPTER, slider_layers
 from kontext_slider.modulation import offsets_attached
 from kontext_slider.projector import ModulationOffsets
 
 
-@dataclass(frozen=True)
-class LoraScale(ByLatents):
+@dataclass(frozen=True, kw_only=True)
+class LoraScale(ByScale):
     """LoRA scale, as ConceptSliders (Gandikota et al. 2023) use it: one adapter, weaker or stronger.
 
-    The adapter is our slider at strength 0, LoRA and offsets, scaled by 1 - s: wholly on, it keeps the source; off, it
-    leaves the base model's edit. Scaled by s, our slider at strength 1 would be no slider: both its ends edit in full.
+    The adapter is our slider at strength 0, LoRA and offsets, times 1 - scale: wholly on, it keeps the source; off, it
+    leaves the base model's edit. Our slider at strength 1 times the scale would be no slider: both its ends edit.
     """
 
     def latents_at(self, edit: BaseEdit) -> LatentsAt:
@@ -33,9 +33,9 @@ class LoraScale(ByLatents):
         with torch.no_grad():
             offsets = projector(torch.zeros(1, device=edit.text.pooled.device), edit.text.pooled)
 
-        def latents_at(strength: float) -> Tensor:
-            part = ModulationOffsets(*((1 - strength) * offset for offset in offsets))
-            with offsets_attached(transformer, part, projector.config.place), lora_scaled(transformer, 1 - strength):
+        def latents_at(scale: float) -> Tensor:
+            part = ModulationOffsets(*((1 - scale) * offset for offset in offsets))
+            with offsets_attached(transformer, part, projector.config.place), lora_scaled(transformer, 1 - scale):
                 return edit.sample(partial(edit.velocity, text=edit.text, with_lora=True))
 
         return latents_at
