@@ -7,18 +7,19 @@ import shlex
 import sys
 from pathlib import Path
 
+from kontext_slider.cli.morphers import add_morpher_arguments, chosen_morphers
 from kontext_slider.cli.options import add_model_arguments, checked, number
 from kontext_slider.edit import check_seed
 from kontext_slider.features import find_distance
 from kontext_slider.files import write_whole
 from kontext_slider.metrics import statistics
+from kontext_slider.morph import FADES
 from kontext_slider.train.config import parse
-from kontext_slider.train.data.morph import FREEMORPH, MORPHERS, find_morpher
-from kontext_slider.train.data.morph.measure import measure_morphers
+from kontext_slider.train.data.measure_morphers import measure_morphers
 from kontext_slider.train.data.pack import kept_rows, write_dataset
 from kontext_slider.train.data.recipe import Recipe
 from kontext_slider.train.data.scores import calibrated, measure_drawn
-from kontext_slider.train.data.stages import FREEMORPH_MODEL, PACK, PACKED, Models, run_stages, title
+from kontext_slider.train.data.stages import PACK, PACKED, Models, run_stages, title
 from kontext_slider.train.data.strips import open_strips
 from kontext_slider.train.data.workspace import STAGES, reopen
 from kontext_slider.world.cases import HELD_OUT_SEED, draw_cases
@@ -33,8 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_run(add("run", help="instruct, edit, morph, score, filter, pack; resumes after a kill"))
     morphers = add("morphers", help="measure every morpher against the ground truth")
     _add_measuring(morphers, "--edits", 25, "held-out edits")
-    names = (*MORPHERS, FREEMORPH)
-    morphers.add_argument("--only", nargs="+", default=list(MORPHERS), choices=names, help="default: all but freemorph")
+    morphers.add_argument(
+        "--only", nargs="+", default=list(FADES), choices=list(FADES), help="default: all cross-fades"
+    )
+    add_morpher_arguments(morphers)
     morphers.add_argument("--out", type=Path, help="write the table to this file as well")
     morphers.set_defaults(work=compare_morphers)
     limits = add("thresholds", help="calibrate the filter for a distance on synthetic edits")
@@ -73,7 +76,6 @@ def _add_measuring(parser: argparse.ArgumentParser, count: str, default: int, wh
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser, has_slider=False)
-    parser.add_argument("--freemorph-model", default=FREEMORPH_MODEL, help=f"for {FREEMORPH}: a folder or a hub id")
 
 
 def _flag(name: str) -> str:
@@ -87,7 +89,7 @@ def run(args: argparse.Namespace) -> int | None:
 
 def load(args: argparse.Namespace) -> Models:
     """The models that the flags name."""
-    return Models(args.model, args.device, args.dtype, args.freemorph_model)
+    return Models(args.model, args.device, args.dtype)
 
 
 def make_data(args: argparse.Namespace) -> None:
@@ -108,7 +110,7 @@ def compare_morphers(args: argparse.Namespace) -> None:
     models = load(args)
     pipe = models.pipe
     distance = find_distance(args.distance, pipe)
-    morphers = {name: find_morpher(name, *models.place, args.freemorph_model) for name in args.only}
+    morphers = {name: FADES[name] for name in args.only} | chosen_morphers(args, *models.place)
     cases = draw_cases(args.edits, pipe.defaults.size, HELD_OUT_SEED + args.seed)
     how = (DEFAULT.strengths, distance, args.seed, DEFAULT.max_kl)
     text = statistics.table(measure_morphers(pipe, cases, morphers, *how), head="morpher")

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kontext_slider.cli.morphers import add_morpher_arguments, chosen_morphers
 from kontext_slider.cli.options import add_model_arguments, checked, number
 from kontext_slider.edit import check_seed
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.baselines import BASELINES, available, by_morpher, ours
+from kontext_slider.evaluate.baselines import BASELINES, Method, available, by_morpher, ours
 from kontext_slider.evaluate.compare import CEILING, OURS, Setup, compare_all
 from kontext_slider.evaluate.pie_bench import measure_pie_bench, read_pie_bench
 from kontext_slider.evaluate.plots import check_matplotlib
@@ -21,12 +22,10 @@ from kontext_slider.evaluate.truth import find_photos, score_truth, summary
 from kontext_slider.features import DEFAULT_RULERS, DISTANCES, find_distance
 from kontext_slider.files import make_folder, write_json
 from kontext_slider.metrics.networks import CLIP, ClipEmbedder
+from kontext_slider.morph import OWN_MODELS
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import load_pipeline
-from kontext_slider.train.data.morph import FREEMORPH, find_morpher
 from kontext_slider.variants import load_variant, variant_method
-
-FREE_MORPH = "free-morph"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,9 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     compared.add_argument(
         "--ablation", action="append", default=[], metavar="NAME=FOLDER", help="a trained slider of any kind"
     )
-    compared.add_argument("--free-morph-model", type=Path, help="Stable Diffusion 2.1, for the baseline free-morph")
     compared.add_argument("--jobs", type=count, default=1, help="processes that share the edits (default: 1)")
     compared.add_argument("--strips", type=int, default=4, help="edits to show side by side (default: 4)")
+    add_morpher_arguments(parser.add_argument_group("baselines between source and full edit, with models of their own"))
     pie = parser.add_argument_group("on PIE-Bench, the paper's 540 edits")
     pie.add_argument("--pie-bench", type=Path, help="its folder, in its original layout or the hub's (parquet)")
 
@@ -104,7 +103,7 @@ def report_pie_bench(args: argparse.Namespace) -> dict[str, Any]:
     check_matplotlib()
     cases, pipe = read_pie_bench(args.pie_bench), load(args)
     embedder = ClipEmbedder(args.clip, pipe._execution_device) if args.clip else None
-    methods = {OURS: ours, **{name: BASELINES[name] for name in args.baselines or ()}}
+    methods = {OURS: ours, **{name: BASELINES[name] for name in args.baselines or ()}, **morpher_methods(args, pipe)}
     distance = find_distance(args.distance, pipe, args.clip)
     results = measure_pie_bench(pipe, cases, methods, distance, embedder, args.seed)
     write_pie_report(results, args.out, command_line(args), args.distance)
@@ -117,10 +116,14 @@ def make_setup(args: argparse.Namespace) -> Setup:
     ablations = {name: variant_method(load_variant(folder)) for name, folder in folders.items()}
     pipe = load(args)
     baselines = {name: BASELINES[name] for name in (available(pipe) if args.baselines is None else args.baselines)}
-    if args.free_morph_model:
-        place = pipe._execution_device, pipe.transformer.dtype
-        baselines[FREE_MORPH] = by_morpher(find_morpher(FREEMORPH, *place, str(args.free_morph_model)))
+    baselines |= morpher_methods(args, pipe)
     return Setup(pipe, find_distance(args.distance, pipe, args.clip), args.distance, baselines, ablations)
+
+
+def morpher_methods(args: argparse.Namespace, pipe: KontextSliderPipeline) -> dict[str, Method]:
+    """The morphers with models of their own that the flags name, as methods, beside the pipeline under test."""
+    chosen = chosen_morphers(args, pipe._execution_device, pipe.transformer.dtype)
+    return {name: by_morpher(morpher) for name, morpher in chosen.items()}
 
 
 def load(args: argparse.Namespace) -> KontextSliderPipeline:
@@ -135,7 +138,7 @@ def parse_ablations(words: list[str]) -> dict[str, Path]:
         name, _, folder = word.partition("=")
         if not name or not folder:
             raise InvalidInput(f"--ablation takes NAME=FOLDER, not '{word}'.")
-        if name in (*folders, OURS, CEILING, FREE_MORPH, *BASELINES):
+        if name in (*folders, OURS, CEILING, *OWN_MODELS, *BASELINES):
             raise InvalidInput(f"The name '{name}' is taken. Give every --ablation a name of its own.")
         folders[name] = Path(folder)
     return folders

@@ -11,6 +11,7 @@ from kontext_slider.cli.evaluate import command_line, make_setup, parse_ablation
 from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.truth import Score
 from kontext_slider.images import read_image
+from kontext_slider.morph import OWN_MODELS
 from tests.cli.helpers import status_of
 from tests.evaluate.pie import original_folder
 from tests.metrics.networks import save_tiny_clip
@@ -130,16 +131,29 @@ def test_ablations_are_named_folders():
             parse_ablations(words)
 
 
-def test_free_morph_is_the_morpher_on_the_folder_that_was_named(model, monkeypatch, tmp_path):
-    """Its weights are on no machine of ours: were its name or the order of the arguments another, nobody would see."""
+def test_morphers_are_baselines_on_the_models_that_were_named(model, monkeypatch):
+    """Their weights are on no machine of ours: were a name or the order of the arguments another, nobody would see."""
     asked = []
-    made = "kontext_slider.train.data.morph.freemorph.FreeMorph.from_pretrained"
-    monkeypatch.setattr(made, lambda *args: asked.append(args) or (lambda pipe, source, *rest: [source]))
-    words = ["--model", str(model / "model"), "--distance", "rms", "--free-morph-model", str(tmp_path)]
+
+    def load(self, name, chosen):
+        asked.append((self, name, chosen))
+        return lambda pipe, source, *rest: [source]
+
+    monkeypatch.setattr("kontext_slider.cli.morphers.MorpherLoader.load", load)
+    words = ["--model", str(model / "model"), "--distance", "rms", "--free-morph", "a/b", "--captions", "c/d"]
     setup = make_setup(build_parser(["evaluate"]).parse_args(["evaluate", *words, "--baselines"]))
-    assert asked == [(str(tmp_path), setup.pipe.device, setup.pipe.dtype)] and list(setup.baselines) == ["free-morph"]
+    ((loader, *named),) = asked
+    assert named == ["free-morph", "a/b"] and list(setup.baselines) == ["free-morph"]
+    assert (loader.device, loader.dtype, loader.captions) == (setup.pipe.device, setup.pipe.dtype, "c/d")
     frames = setup.baselines["free-morph"](setup.pipe, tiny_image(), INSTRUCTION, (0.5,), 0)
     assert frames[0].shape == (32, 32, 3)
+
+
+def test_a_morpher_without_a_name_has_the_default_model():
+    """A flag that swallows the next one, or none at all where no model is named."""
+    args = build_parser(["evaluate"]).parse_args(["evaluate", "--free-morph", "--edits", "2"])
+    assert (args.free_morph, args.edits) == (OWN_MODELS["free-morph"].model, 2)
+    assert build_parser(["evaluate"]).parse_args(["evaluate"]).free_morph is None
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from kontext_slider.morph import LLAVA, MORPHERS
+
 GRAMMAR = "grammar"
 
 
@@ -48,6 +50,12 @@ def _known(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def _morpher(name: str) -> str:
+    if name not in MORPHERS:
+        raise ValueError(f"the morphers are {', '.join(MORPHERS)}, not {name}")
+    return name
+
+
 def _one_of_several(share: tuple[int, int]) -> tuple[int, int]:
     if not 0 <= share[0] < share[1]:
         raise ValueError("a share is K/N with K from 0 to N - 1, such as 0/4")
@@ -68,8 +76,14 @@ class Recipe(BaseModel):
     categories: Annotated[tuple[str, ...], AfterValidator(_known)] = Field(
         default=tuple(CATEGORIES), description="kinds of edits (default: all seven)"
     )
-    morpher: Literal["warp-fade", "pixel-fade", "latent-fade", "freemorph"] = Field(
-        default="warp-fade", description="warp-fade, pixel-fade, latent-fade or freemorph"
+    morpher: Annotated[str, AfterValidator(_morpher)] = Field(
+        default="warp-fade", description=f"one of {', '.join(MORPHERS)} (default: warp-fade)"
+    )
+    morpher_model: str | None = Field(
+        default=None, description="the morpher's own model, a folder or hub id (default: the method's)"
+    )
+    captions: str = Field(
+        default=LLAVA, description=f"words for free-morph: a .json file, or LLaVA-NeXT (default: {LLAVA})"
     )
     distance: Literal["ssim", "lpips"] = Field(default="ssim", description="behind scores and filter: ssim or lpips")
     size: int | None = Field(

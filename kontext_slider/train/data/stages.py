@@ -19,10 +19,10 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.features import find_distance
 from kontext_slider.files import alone_in
 from kontext_slider.metrics.distances import Distance
+from kontext_slider.morph import Morpher, MorpherLoader
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import choose_device, choose_dtype, load_base
 from kontext_slider.train.data.instruct import GrammarWriter, Sources, Writer, drawn_sources, folder_sources
-from kontext_slider.train.data.morph import Morpher, find_morpher
 from kontext_slider.train.data.pack import check_place, kept_rows, write_dataset
 from kontext_slider.train.data.recipe import GRAMMAR, Recipe, Rejected
 from kontext_slider.train.data.report import write_report
@@ -31,7 +31,6 @@ from kontext_slider.train.data.workspace import STAGES, Item, Workspace, join_st
 
 PACK, PACKED = "pack", "packed"
 NOT_FINITE = "distances that are no numbers"
-FREEMORPH_MODEL = "stabilityai/stable-diffusion-2-1"
 
 
 @dataclass
@@ -41,7 +40,6 @@ class Models:
     name: str
     device: str | None = None
     dtype: str | None = None
-    freemorph_model: str = FREEMORPH_MODEL
     loaded: KontextSliderPipeline | None = field(default=None, repr=False)
 
     @property
@@ -151,7 +149,8 @@ class Stages:
 
     @cached_property
     def _morpher(self) -> Morpher:
-        return find_morpher(self.recipe.morpher, *self.models.place, self.models.freemorph_model)
+        loader = MorpherLoader(*self.models.place, self.recipe.captions)
+        return loader.load(self.recipe.morpher, self.recipe.morpher_model)
 
     @cached_property
     def _distance(self) -> Distance:

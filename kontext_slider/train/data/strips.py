@@ -84,7 +84,7 @@ def _row(folder: Path, entry: Entry) -> Row:
         strengths=[k / (NUM_FRAMES - 1) for k in range(NUM_FRAMES)],
         instruction=entry.edit_instruction.replace("_", " ").strip(),
         category=entry.category.strip().lower().replace(" ", "_"),
-        morpher="freemorph",
+        morpher="free-morph",
         distance="lpips",
         scores=scores,
     )

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from kontext_slider.metrics import to_image, to_picture
 from kontext_slider.metrics.distances import Distance, psnr
+from kontext_slider.morph import Morpher
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.train.data.morph import Morpher
 from kontext_slider.train.data.scores import score_tiles
 from kontext_slider.train.data.stages import full_edit
 from kontext_slider.world.cases import Case
