@@ -7,6 +7,7 @@ KontextSliderError
 ├── CheckpointError (ValueError)   weights that are missing or do not fit
 ├── MissingSlider (ValueError)     a strength without slider weights
 ├── Superseded                     a newer request took this one's place
+├── NoGpu                          ZeroGPU lends none, or took it back
 └── SessionClosed (RuntimeError)   a frame of a closed session
 """
 
@@ -37,6 +38,10 @@ class MissingSlider(KontextSliderError, ValueError):
 
 class Superseded(KontextSliderError):
     """A newer request of the same session took this render's place between two denoise steps."""
+
+
+class NoGpu(KontextSliderError):
+    """ZeroGPU lends no GPU to this visitor now, or a loan was cut short."""
 
 
 class SessionClosed(KontextSliderError, RuntimeError):

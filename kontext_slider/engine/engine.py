@@ -128,11 +128,23 @@ class SliderEngine:
 
         Raises InvalidInput, UnreadableImage, or MissingSlider when the pipeline has no slider weights.
         """
-        if not self.pipe.has_slider:
-            raise MissingSlider("This model has no slider weights. Load some with pipe.load_slider(...) first.")
         spec = EditSpec.from_defaults(self.pipe.defaults, instruction, seed, steps, guidance, size)
         photo = image if isinstance(image, Photo) else read_photo(image)
-        return self._open(photo, spec, MAX_STRENGTH if allow_extrapolation else 1.0)
+        return self.open_spec(photo, spec, MAX_STRENGTH if allow_extrapolation else 1.0)
+
+    def open_spec(
+        self, photo: Photo, spec: EditSpec, highest: float = 1.0, source: Image.Image | None = None
+    ) -> EditSession:
+        """As `open`, with settings that are put together already.
+
+        highest: strength of the session, up to 1.5. source: the working image of the photograph, where it is at hand.
+        """
+        if not self.pipe.has_slider:
+            raise MissingSlider("This model has no slider weights. Load some with pipe.load_slider(...) first.")
+        if source is None:
+            source = working_image(photo.on_white(), spec.size, self.pipe.vae_scale_factor * 2)
+        settings = EditSettings(digest(source), source.size, spec, self.speed)
+        return self._session(photo, source, settings, self.caches.frames, highest)
 
     def open_chain(
         self,
@@ -161,11 +173,6 @@ class SliderEngine:
         """
         self.caches.clear()
         self._hash = self._fast = None
-
-    def _open(self, photo: Photo, spec: EditSpec, highest: float) -> EditSession:
-        source = working_image(photo.on_white(), spec.size, self.pipe.vae_scale_factor * 2)
-        settings = EditSettings(digest(source), source.size, spec, self.speed)
-        return self._session(photo, source, settings, self.caches.frames, highest)
 
     def _session(
         self,
@@ -196,7 +203,7 @@ class SliderEngine:
             highest=highest,
             source_is_frame=pipe.defaults.anchor_source,
             open_preview=open_preview,
-            open_next=partial(self._open, highest=highest),
+            open_next=partial(self.open_spec, highest=highest),
         )
 
     def _shortcuts(self, edit: Conditioning, settings: EditSettings) -> Shortcuts | None:

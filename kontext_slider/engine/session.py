@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..edit import EditSpec, check_strength
+from ..edit import EditSpec
 from ..errors import InvalidInput, SessionClosed, Superseded
 from ..images import Photo
-from ..strength_map import share_of
-from ..transfer import Transfer
 from .cache import ByteCache, cache_strength
 from .disk import FrameCache
-from .full_size import FullSize, edited, nodes_of
 from .order import grid
+from .pictures import Pictures
 from .queue import BatchSize, RenderQueue
 from .sampling import EditSettings, OnStep, Sampler
 
@@ -27,12 +25,10 @@ if TYPE_CHECKING:
 MAX_HELD = 32  # finished frames of a sweep that wait for those before them
 
 
-class EditSession:
+class EditSession(Pictures):
     """Made by `SliderEngine.open`; a context manager. May be used from several threads.
 
-    `source` is the working image: the source at `size`, which is the size and framing of every frame. `photo` is the
-    photograph that it was made from, which `picture` edits at its own size.
-    After `close` these attributes stay, the encodings are released, and no frame can be rendered.
+    After `close` the settings stay, the encodings are released, and no frame can be rendered.
 
     Args:
         sampler: renders frames of this edit. shortcuts: those that it uses, or None.
@@ -58,23 +54,13 @@ class EditSession:
         open_preview: Callable[[int], EditSession] | None = None,
         open_next: Callable[[Photo, EditSpec], EditSession] | None = None,
     ):
-        self.photo, self.source, self.size = photo, source, settings.size
-        self.spec = settings.spec
-        self.instruction, self.seed, self.steps = self.spec.instruction, self.spec.seed, self.spec.steps
-        self.guidance = self.spec.guidance
+        super().__init__(photo, source, settings.spec, highest, may_drift=not source_is_frame)
         self.settings, self._frame_cache, self._queue, self._batch = settings, frames, queue, batch
-        self.shortcuts, self._highest, self._source_is_frame = shortcuts, highest, source_is_frame
-        self._full_size = FullSize(photo, source, may_drift=not source_is_frame)
+        self.shortcuts, self._source_is_frame = shortcuts, source_is_frame
         self._sampler: Sampler | None = sampler  # None once the session is closed
         self._open_preview, self._open_next = open_preview, open_next
         self._preview: EditSession | None = None
         self._wanted: float | None = None  # the strength of the newest render or preview
-
-    def __enter__(self) -> EditSession:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the encodings; renders under way end with SessionClosed. Closing twice is fine."""
@@ -134,45 +120,6 @@ class EditSession:
             return self.render(strength, on_step)
         self._want(strength)
         return self.source.copy()
-
-    def picture(
-        self, strength: float | np.ndarray, on_step: OnStep | None = None, *, width: int | None = None
-    ) -> Image.Image:
-        """The edit at the photograph's own size, upright: RGB, or RGBA where the photograph is partly transparent.
-
-        strength: one number in [0, 1] (to 1.5 where the session extrapolates), or a strength map: an array (H, W) of
-            such numbers, of any size, stretched over the photograph. 0 is the photograph itself, to the last bit.
-        width: a picture at most so many pixels wide, as for an animation.
-
-        The frame is the one of `render`, and `transfer.py` carries it over; a map takes the frames of a grid of eleven
-        strengths that it needs. A newer request of this session does not take its place. Raises InvalidInput and
-        SessionClosed.
-        """
-        if isinstance(strength, np.ndarray):
-            return self._masked_picture(strength, on_step, width)
-        strength = self._check_strength(strength)
-        return self._full_size.picture(strength, self._frame_for_picture(strength, on_step), width)
-
-    def transfer(self, strength: float, frame: Image.Image | None = None) -> Transfer:
-        """The edit at `strength` as a function of the photograph, by which `picture` is made.
-
-        frame: the one of that strength, where it is at hand; else it is rendered if it is missing. Raises InvalidInput
-        and SessionClosed."""
-        strength = self._check_strength(strength)
-        return self._full_size.transfer(strength, frame or self._frame_for_picture(strength, on_step=None))
-
-    def full_size_facts(self, strength: float) -> dict[str, Any]:
-        """What a saved picture says of its size, as JSON values: `size` and `edited_at` (width, height in pixels) and,
-        where the model cannot be trusted at full size, `warning`, one sentence. Renders the frame if it is missing."""
-        strength = self._check_strength(strength)
-        return self._full_size.facts(strength, self._frame_for_picture(strength, on_step=None))
-
-    def edited(self, strength: float | np.ndarray = 1.0, on_step: OnStep | None = None) -> Photo:
-        """`picture(strength)` as a photograph to edit further: with the name, transparency, profile and camera data of
-        this one, and this edit among its `earlier_edits`. Raises as `picture`."""
-        image = self.picture(strength, on_step)
-        facts = self.spec.facts() | self.full_size_facts(share_of(strength)[0])
-        return edited(self.photo, image, facts, strength)
 
     def then(
         self,
@@ -241,13 +188,6 @@ class EditSession:
         self._check_open()
         return self.source if strength == 0 else self._frame(strength, True, self._check_open, on_step)
 
-    def _masked_picture(self, strength_map: np.ndarray, on_step: OnStep | None, width: int | None) -> Image.Image:
-        self._check_open()
-        nodes = nodes_of(strength_map, self._highest)
-        frames = {0.0: self.source} if nodes[0] == 0 else {}
-        frames |= dict(self.frames([node for node in nodes if node > 0], on_step))
-        return self._full_size.masked(frames, strength_map, width)
-
     def _newest(self, strength: float) -> Callable[[], None]:
         """Take the place of any older request; what is returned raises once a newer one takes this one's."""
         self._want(strength)
@@ -268,9 +208,6 @@ class EditSession:
         if self._sampler is None:
             raise SessionClosed("This edit session is closed. Open the image again with engine.open(...).")
         return self._sampler
-
-    def _check_strength(self, strength: float) -> float:
-        return check_strength(strength, self._highest)
 
     def _key(self, strength: float) -> Hashable:
         return self.settings, cache_strength(strength)

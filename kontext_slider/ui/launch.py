@@ -20,7 +20,6 @@ from ..errors import InvalidInput
 from .folder import own_folder
 from .gate import OriginGate, names_of
 from .password import VARIABLE, PasswordGate, auth_of_environment, check_auth
-from .zero_gpu import ZeroGpuEngine, on_zero_gpu
 
 MAX_UPLOAD = "200mb"  # raw files and PNGs of large cameras have more than a hundred
 MAX_THREADS = 400  # an event under way has one, and waits in it for its turn on the device
@@ -67,6 +66,11 @@ def chosen_model(model: str | None, slider: str | None) -> tuple[str, str | None
     return os.environ.get(MODEL) or "pocket", os.environ.get(SLIDER) or None if slider is None else slider
 
 
+def on_zero_gpu() -> bool:
+    """Whether this is a Space on ZeroGPU, which says so by this variable: the `spaces` package is in every Space."""
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+
+
 def run(args: argparse.Namespace) -> None:
     """Load the model, build the page and serve it until interrupted; on the way out the temporary files go.
 
@@ -87,7 +91,10 @@ def run(args: argparse.Namespace) -> None:
 
         edits = OpenEdits(folder)
         engine: Any = load_engine(args)
-        engine = ZeroGpuEngine(engine) if on_zero_gpu() else engine
+        if on_zero_gpu():
+            from .zero_gpu import ZeroGpuEngine
+
+            engine = ZeroGpuEngine(engine)
         app = create_app(engine, args.model, args.slider, args.speed, edits, has_endpoints=not args.no_api)
         try:
             _serve(app, args, auth)

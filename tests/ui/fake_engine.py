@@ -39,12 +39,14 @@ def faded(source: Image.Image, strength: float) -> Image.Image:
 class FakeSession:
     """`steps` steps of `step_seconds` per frame; a newer `show` supersedes an older one between two steps."""
 
-    def __init__(self, engine: FakeEngine, photo: Photo, spec: EditSpec, highest: float) -> None:
+    def __init__(
+        self, engine: FakeEngine, photo: Photo, spec: EditSpec, highest: float, source: Image.Image | None
+    ) -> None:
         self._highest = highest
         self.photo, self.spec, self._engine = photo, spec, engine
         self.instruction, self.seed, self.steps, self.guidance = spec.instruction, spec.seed, spec.steps, spec.guidance
         defaults, multiple = engine.pipe.defaults, 2 * engine.pipe.vae_scale_factor
-        self.source = working_image(photo.on_white(), defaults.size, multiple)
+        self.source = source or working_image(photo.on_white(), defaults.size, multiple)
         self.preview_steps = spec.steps // 2
         self._frames: dict[float, Image.Image] = {}
         self._wanted: float | None = None
@@ -152,7 +154,9 @@ class FakeEngine:
             known_instructions=KNOWN if known is None else known,
             defaults=SimpleNamespace(size=256, steps=steps, guidance=2.5, max_sequence_length=16, anchor_source=True),
             vae_scale_factor=8,
-            transformer=SimpleNamespace(config=SimpleNamespace(guidance_embeds=guidance_embeds)),
+            transformer=SimpleNamespace(
+                config=SimpleNamespace(guidance_embeds=guidance_embeds), num_parameters=lambda: 9_000_000
+            ),
         )
 
     def open(
@@ -161,5 +165,10 @@ class FakeEngine:
         spec = EditSpec.from_defaults(self.pipe.defaults, instruction, **settings)
         photo = image if isinstance(image, Photo) else read_photo(image)
         self.opened.append({"instruction": instruction, **settings})
-        self.sessions.append(FakeSession(self, photo, spec, MAX_STRENGTH if allow_extrapolation else 1.0))
+        return self.open_spec(photo, spec, MAX_STRENGTH if allow_extrapolation else 1.0)
+
+    def open_spec(
+        self, photo: Photo, spec: EditSpec, highest: float = 1.0, source: Image.Image | None = None
+    ) -> FakeSession:
+        self.sessions.append(FakeSession(self, photo, spec, highest, source))
         return self.sessions[-1]
