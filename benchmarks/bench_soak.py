@@ -2,8 +2,9 @@
 
 The app runs as `app.py` starts it. Each person is a connection that does what a page does: upload, Edit, several
 positions of the slider, another photograph, a page that is closed. Up to 400 of the frames that it fetches are
-compared with frames that an exact engine of this process renders alone: how many differ, and the lowest PSNR. A "first
-frame" is the time from Edit to the first one, a "rest" from a position to its exact frame. Memory, descriptors, threads
+compared with frames that an exact engine of this process renders alone: how many differ, and the lowest PSNR. One more
+page stays open: it moves its slider at half time and at the end, when its edit must still be there. A "first frame" is
+the time from Edit to the first one, a "rest" from a position to its exact frame. Memory, descriptors, threads
 and files of the app are read every few seconds; the last third is held against the second. Prints a table and one line
 of JSON.
 """
@@ -15,6 +16,7 @@ import datetime
 import json
 import os
 import random
+import socket
 import statistics
 import subprocess
 import sys
@@ -52,6 +54,7 @@ class Findings:
     rest_seconds: list[float] = field(default_factory=list)
     frames: dict[tuple[str, str, float], bytes] = field(default_factory=dict)  # photograph, words, strength
     num_edits: int = 0
+    is_alive: bool = False  # the edit of the page that stays, at the end
     problems: list[str] = field(default_factory=list)
 
 
@@ -62,7 +65,19 @@ class Page:
         self.name = f"{random.getrandbits(64):x}"
         self.http = httpx.Client(base_url=address, timeout=120, headers={"Origin": address.rstrip("/")})
         config = self.http.get("/config").json()
+        self._heart = self._connect()
         self._calls = {(target[1], call["id"]): call for call in config["dependencies"] for target in call["targets"]}
+
+    def _connect(self) -> socket.socket:
+        """The connection by which gradio tells that a page is there, as long as it is open."""
+        heart = socket.create_connection((self.http.base_url.host, self.http.base_url.port or 80))
+        heart.sendall(f"GET /gradio_api/heartbeat/{self.name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        return heart
+
+    def close(self) -> None:
+        """As when somebody closes the tab."""
+        self._heart.close()
+        self.http.close()
 
     def upload(self, path: Path) -> dict[str, Any]:
         """A photograph as gradio's inputs name it."""
@@ -91,12 +106,47 @@ class Page:
                         raise RuntimeError(f"{event}: {message['output']}")
                     return
 
+    def edit(self, photograph: Path, words: str, findings: Findings) -> dict[str, Any]:
+        """Press Edit; the canvas when the strip is filled."""
+        start, canvas = time.monotonic(), dict[str, Any]()
+        for outputs in self.call("click", [self.upload(photograph), words, 11, 0, 2, 1.0]):
+            is_first = not canvas.get("frames")
+            canvas = _canvas(outputs, canvas)
+            if is_first and canvas.get("frames"):
+                findings.first_seconds.append(time.monotonic() - start)
+        findings.num_edits += 1
+        return canvas
+
+    def rest(self, canvas: dict[str, Any], strength: float) -> dict[str, Any]:
+        """Let go of the slider; the canvas when its frame is there."""
+        for outputs in self.call("commit", [], {"edit": canvas["edit"], "strength": strength}):
+            canvas = _canvas(outputs, canvas)
+        return canvas
+
     def fetch(self, file: dict[str, Any]) -> bytes:
         return self.http.get(file["url"]).raise_for_status().content
 
 
 def _merged(outputs: list[Any], found: list[Any]) -> list[Any]:
     return [apply_diff(old, new) for old, new in zip(outputs, found, strict=True)] if outputs else found
+
+
+def _canvas(outputs: list[Any], before: dict[str, Any]) -> dict[str, Any]:
+    return outputs[0] if isinstance(outputs[0], dict) and "frames" in outputs[0] else before
+
+
+def stay(address: str, end: float, findings: Findings) -> None:
+    """What the page does that stays open."""
+    with closing(Page(address)) as page:
+        canvas = page.edit(PHOTOS[0], WORDS[0], findings)
+        for moment, strength in (((time.monotonic() + end) / 2, 0.33), (end, 0.77)):
+            time.sleep(max(0.0, moment - time.monotonic()))
+            after = page.rest(canvas, strength)
+            there = [frame["strength"] for frame in after["frames"] if not frame["preview"]]
+            if after["edit"] != canvas["edit"] or after.get("is_lost") or strength not in there:
+                findings.problems.append(f"the edit of the page that stays is lost: {str(after)[:200]}")
+                return
+    findings.is_alive = True
 
 
 def person(address: str, number: int, end: float, findings: Findings) -> None:
@@ -112,25 +162,16 @@ def person(address: str, number: int, end: float, findings: Findings) -> None:
 
 def visit(page: Page, rng: random.Random, end: float, findings: Findings) -> None:
     """A page that is opened, used for some edits and closed."""
-    with closing(page.http):
+    with closing(page):
         for _ in range(rng.randrange(1, 4)):
             photograph, words = rng.choice(PHOTOS), rng.choice(WORDS)
-            inputs = [page.upload(photograph), words, 11, 0, 2, 1.0]
-            start, first = time.monotonic(), None
-            canvas: dict[str, Any] = {}
-            for outputs in page.call("click", inputs):
-                canvas = outputs[0] if isinstance(outputs[0], dict) and "frames" in outputs[0] else canvas
-                if first is None and canvas.get("frames"):
-                    first = time.monotonic() - start
-                    findings.first_seconds.append(first)
-            findings.num_edits += 1
+            canvas = page.edit(photograph, words, findings)
             keep(page, canvas, photograph, words, findings, rng)
             for _ in range(rng.randrange(2, 6)):
                 if time.monotonic() > end:
                     return
                 strength, start = round(rng.random(), 2), time.monotonic()
-                for outputs in page.call("commit", [], {"edit": canvas["edit"], "strength": strength}):
-                    canvas = outputs[0] if isinstance(outputs[0], dict) and "frames" in outputs[0] else canvas
+                canvas = page.rest(canvas, strength)
                 findings.rest_seconds.append(time.monotonic() - start)
                 keep(page, canvas, photograph, words, findings, rng)
                 time.sleep(rng.uniform(0, 1.0))
@@ -194,7 +235,8 @@ def soak(speed: str, minutes: float, people: int) -> dict[str, Any]:
 def watch(process: int, folder: Path, address: str, speed: str, minutes: float, people: int) -> dict[str, Any]:
     """Let the people in, and look at the app until they are gone."""
     findings, end = Findings(), time.monotonic() + 60 * minutes
-    threads = [threading.Thread(target=person, args=(address, n, end, findings)) for n in range(people)]
+    threads = [threading.Thread(target=stay, args=(address, end, findings))]
+    threads += [threading.Thread(target=person, args=(address, n, end, findings)) for n in range(people)]
     for thread in threads:
         thread.start()
     looks = []
@@ -214,7 +256,9 @@ def watch(process: int, folder: Path, address: str, speed: str, minutes: float, 
         "lowest_psnr_db": None if lowest == float("inf") else round(lowest, 1),
         "middle_third": {name: round(statistics.median(look[name] for look in middle), 1) for name in looks[0]},
         "last_third": {name: round(statistics.median(look[name] for look in last), 1) for name in looks[0]},
+        "memory_mb_over_time": [round(look["memory_mb"]) for look in looks[:: max(1, len(looks) // 20)]],
         "peak": {name: round(max(look[name] for look in looks), 1) for name in looks[0]},
+        "first_edit_alive": findings.is_alive,
         "problems": findings.problems[:20],
     }
 
@@ -241,6 +285,7 @@ def main() -> None:
         print(f"  {differ}, lowest {row['lowest_psnr_db']} dB")
         for name in row["peak"]:
             print(f"  {name}: {row['middle_third'][name]} -> {row['last_third'][name]}, at most {row['peak'][name]}")
+        print(f"  the first edit is {'still open' if row['first_edit_alive'] else 'lost'} at the end")
         print(f"  problems: {row['problems'] or 'none'}")
     print_line(
         {"date": str(datetime.date.today()), "minutes": args.minutes, "people": args.people, "rows": rows}, args.out

@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from PIL import Image
+
 from ..errors import InvalidInput
 
 Value = TypeVar("Value")
@@ -68,6 +70,11 @@ def check_max_bytes(max_bytes: int) -> int:
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 0:
         raise InvalidInput(f"A cache size must be a whole number of bytes, 0 or more, not {max_bytes!r}.")
     return max_bytes
+
+
+def bytes_of(image: Image.Image) -> int:
+    """What a picture takes in memory: Pillow has four bytes for a pixel of colour."""
+    return (1 if len(image.getbands()) == 1 else 4) * image.width * image.height
 
 
 def cache_strength(strength: float) -> float:

@@ -20,7 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import InvalidInput
-from .cache import ByteCache, check_max_bytes
+from .cache import ByteCache, bytes_of, check_max_bytes
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class FrameCache:
         if frame is None:
             frame = self.disk.get(self._disk_key(key))
             if frame is not None:
-                self.memory.put(key, frame, 3 * frame.width * frame.height, generation)
+                self.memory.put(key, frame, bytes_of(frame), generation)
         return frame
 
     @property

@@ -22,6 +22,7 @@ from ..images import ImageLike, Photo, read_photo, working_image
 from ..memory import has_room, is_quantized
 from .cache import ByteCache
 from .disk import DiskCache, FrameCache
+from .full_size import Fit
 from .model_hash import model_hash
 from .queue import BatchSize, RenderQueue
 from .sampling import EditSettings, OnStep, Sampler, offsets_at
@@ -44,6 +45,7 @@ class Caches:
     frames: ByteCache[Image.Image] | FrameCache  # finished frames
     previews: ByteCache[Image.Image] = field(default_factory=lambda: ByteCache(64 * MB))  # of few steps
     residuals: ByteCache[Tensor] = field(default_factory=lambda: ByteCache(64 * MB))  # source minus frame at strength 0
+    fits: ByteCache[Fit] = field(default_factory=lambda: ByteCache(256 * MB))  # transfers, to the photograph's size
     latents: ByteCache[Tensor] = field(default_factory=lambda: ByteCache(64 * MB))  # between steps, for shortcuts
 
     def clear(self) -> None:
@@ -198,6 +200,7 @@ class SliderEngine:
             settings,
             sampler,
             frames,
+            self.caches.fits,
             *parts,
             shortcuts=shortcuts,
             highest=highest,

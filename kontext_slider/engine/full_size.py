@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ from ..errors import InvalidInput
 from ..images import Photo
 from ..strength_map import share_of
 from ..transfer import Transfer, apply, check_strength_map
-from .cache import ByteCache, cache_strength
+from .cache import ByteCache, bytes_of, cache_strength
 
-TRANSFER_CACHE_BYTES = 128 * 1024**2
+Fit = tuple[Transfer, Drift | None]  # of one frame
 UNSURE_SHARE = 0.5  # of the edit that comes from the enlarged frame: from here on the result says so
 
 
@@ -26,15 +26,21 @@ class FullSize:
 
     photo: the photograph. source: the same at the model's size, which the frames have as well. may_drift: whether the
     model may move or zoom its frames, so that each is checked for it (`drift.py`) and put back in place; frames that
-    are held to the source cannot.
+    are held to the source cannot. fits: a cache of transfers, of all edits. key: of this edit in it.
     """
 
-    def __init__(self, photo: Photo, source: Image.Image, may_drift: bool) -> None:
+    def __init__(self, photo: Photo, source: Image.Image, may_drift: bool, fits: ByteCache[Fit], key: Hashable) -> None:
         self.photo = photo
         self._source = source
         self._may_drift = may_drift
-        self._fits: ByteCache[tuple[Transfer, Drift | None]] = ByteCache(TRANSFER_CACHE_BYTES)
+        self._fits, self._key = fits, key
         self._reduced: Image.Image | None = None  # the photograph at the width that was asked for last
+
+    @property
+    def num_bytes(self) -> int:
+        """What the photograph takes in memory: at its own size, at the model's, and at the width of an animation."""
+        held = [self.photo.image, self._source, *filter(None, [self._reduced])]
+        return sum(bytes_of(image) for image in held)
 
     def picture(self, strength: float, frame: Image.Image, width: int | None = None) -> Image.Image:
         """The edit at the photograph's own size, or at most `width` pixels wide: RGB, or RGBA as the photograph. The
@@ -84,14 +90,15 @@ class FullSize:
             self._reduced = reduced = full.resize((width, height), Image.Resampling.LANCZOS)
         return reduced
 
-    def _fit(self, strength: float, frame: Image.Image) -> tuple[Transfer, Drift | None]:
+    def _fit(self, strength: float, frame: Image.Image) -> Fit:
         if strength == 0:
             return Transfer.identity(self._source.size), None
-        found, generation = self._fits.get(strength), self._fits.generation
+        key = self._key, cache_strength(strength)
+        found, generation = self._fits.get(key), self._fits.generation
         if found is None:
             plain = not self._may_drift
             found = (Transfer.fit(self._source, frame), None) if plain else fit_in_place(self._source, frame)
-            self._fits.put(strength, found, found[0].num_bytes, generation)
+            self._fits.put(key, found, found[0].num_bytes, generation)
         return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +13,8 @@ from ..edit import EditSpec, check_strength
 from ..images import Photo
 from ..strength_map import share_of
 from ..transfer import Transfer
-from .full_size import FullSize, edited, nodes_of
+from .cache import ByteCache
+from .full_size import Fit, FullSize, edited, nodes_of
 
 OnStep = Callable[[int, int], None]  # steps done, steps in all
 
@@ -24,14 +25,23 @@ class Pictures(ABC):
     `source` is the working image: the source at `size`, which is the size and framing of every frame. `photo` is the
     photograph that it was made from. They stay after `close`.
 
-    highest: strength that may be rendered. may_drift: see `FullSize`.
+    highest: strength that may be rendered. may_drift, fits, key: see `FullSize`.
     """
 
-    def __init__(self, photo: Photo, source: Image.Image, spec: EditSpec, highest: float, may_drift: bool) -> None:
+    def __init__(
+        self,
+        photo: Photo,
+        source: Image.Image,
+        spec: EditSpec,
+        highest: float,
+        may_drift: bool,
+        fits: ByteCache[Fit],
+        key: Hashable,
+    ) -> None:
         self.photo, self.source, self.size, self.spec = photo, source, source.size, spec
         self.instruction, self.seed, self.steps, self.guidance = spec.instruction, spec.seed, spec.steps, spec.guidance
         self._highest = highest
-        self._full_size = FullSize(photo, source, may_drift)
+        self._full_size = FullSize(photo, source, may_drift, fits, key)
 
     def __enter__(self) -> Self:
         return self
@@ -54,6 +64,11 @@ class Pictures(ABC):
     @abstractmethod
     def _frame_for_picture(self, strength: float, on_step: OnStep | None) -> Image.Image:
         """The frame at `strength`, the source at 0. Raises SessionClosed."""
+
+    @property
+    def num_bytes(self) -> int:
+        """What the open edit takes in main memory, apart from caches of all edits: most of all its photograph."""
+        return self._full_size.num_bytes
 
     def picture(
         self, strength: float | np.ndarray, on_step: OnStep | None = None, *, width: int | None = None

@@ -12,8 +12,9 @@ from PIL import Image
 from ..edit import EditSpec
 from ..errors import InvalidInput, SessionClosed, Superseded
 from ..images import Photo
-from .cache import ByteCache, cache_strength
+from .cache import ByteCache, bytes_of, cache_strength
 from .disk import FrameCache
+from .full_size import Fit
 from .order import grid
 from .pictures import Pictures
 from .queue import BatchSize, RenderQueue
@@ -32,7 +33,7 @@ class EditSession(Pictures):
 
     Args:
         sampler: renders frames of this edit. shortcuts: those that it uses, or None.
-        frames: a cache of finished frames, of all edits. queue, batch: of the engine.
+        frames, fits: caches of finished frames and of transfers, of all edits. queue, batch: of the engine.
         highest: strength that may be rendered.
         source_is_frame: whether strength 0 is the source itself.
         open_preview: opens the same edit with so many steps.
@@ -46,6 +47,7 @@ class EditSession(Pictures):
         settings: EditSettings,
         sampler: Sampler,
         frames: ByteCache[Image.Image] | FrameCache,
+        fits: ByteCache[Fit],
         queue: RenderQueue,
         batch: BatchSize,
         shortcuts: Shortcuts | None = None,
@@ -54,7 +56,7 @@ class EditSession(Pictures):
         open_preview: Callable[[int], EditSession] | None = None,
         open_next: Callable[[Photo, EditSpec], EditSession] | None = None,
     ):
-        super().__init__(photo, source, settings.spec, highest, may_drift=not source_is_frame)
+        super().__init__(photo, source, settings.spec, highest, not source_is_frame, fits, settings)
         self.settings, self._frame_cache, self._queue, self._batch = settings, frames, queue, batch
         self.shortcuts, self._source_is_frame = shortcuts, source_is_frame
         self._sampler: Sampler | None = sampler  # None once the session is closed
@@ -232,7 +234,7 @@ class EditSession(Pictures):
             if self.shortcuts is not None:
                 self.shortcuts.note(rendered=missing, interpolated=[s for s in fresh if s not in missing])
             for strength, frame in fresh.items():
-                cache.put(keys[strength], frame, 3 * frame.width * frame.height, generation)
+                cache.put(keys[strength], frame, bytes_of(frame), generation)
         return {s: frame.copy() for s, frame in (found | fresh).items()}
 
     def _interpolated(self, strengths: list[float], interactive: bool) -> dict[float, Image.Image]:

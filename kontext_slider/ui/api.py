@@ -163,8 +163,9 @@ class Endpoints:
         self._edits.close_unused()  # files of earlier calls go where there are too many, though no page is open
         edit = self._open(page, image, settings)
         try:
-            for _ in messages.render(make, "", end=edit.close):
-                yield None
+            with edit.at_work():
+                for _ in messages.render(make, "", end=edit.close):
+                    yield None
         finally:
             edit.close()
         yield FileData(path=str(files[0]), orig_name=files[0].name)

@@ -1,8 +1,10 @@
 """Which edits are open, which page shows which, and when they close.
 
 An edit belongs to no connection: a page that is loaded again finds its edit by its key. It closes when nothing has used
-it for an hour, ten minutes after its page has gone, or, oldest first, when the folder of the app has grown too large
-and its page has gone. The edit of a page that is there is never closed for its size.
+it for an hour, or two minutes after its page has gone. Before that, those whose page has gone close, unused longest
+first, when the folder of the app or the memory that open edits take has grown too large; where that is not enough for
+the memory, those of pages that are there, unless something is made of them at that moment. A page whose edit is closed
+opens it again by itself, and finds most frames in the engine's cache.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from ..errors import InvalidInput
 from .open_edit import OpenEdit
 
 UNUSED_SECONDS = 3600.0
-LEFT_SECONDS = 600.0  # time to load a page again, or to come back with the back button
-MOST_BYTES = 4 * 1024**3
+LEFT_SECONDS = 120.0  # time to load a page again, or to come back with the back button
+MOST_BYTES = 4 * 1024**3  # of files
+MOST_MEMORY = 2 * 1024**3  # bytes that open edits hold, apart from the engine's caches: their photographs
 MOST_JOBS = 64  # edits and exports that are rendered at a time, by turns of one frame
 MOST_JOBS_OF_ONE = 8  # of one address: nobody drags so many sliders
 LOOK_SECONDS = 10.0
@@ -38,7 +41,8 @@ def visitor_of(request: Any) -> str:
 class OpenEdits:
     """All open edits of this process. A thread of its own closes them; it ends when none is open.
 
-    folder: where uploads and frames are, counted together. most_bytes: what it may hold.
+    folder: where uploads and frames are, counted together. most_bytes: what it may hold. most_memory: bytes that the
+    open edits may hold together.
     A page is gradio's name of a connection (`request.session_hash`). It shows at most one edit.
     """
 
@@ -48,14 +52,15 @@ class OpenEdits:
         unused_seconds: float = UNUSED_SECONDS,
         left_seconds: float = LEFT_SECONDS,
         most_bytes: int = MOST_BYTES,
+        most_memory: int = MOST_MEMORY,
     ) -> None:
-        self.most_bytes = most_bytes
+        self.most_bytes, self.most_memory = most_bytes, most_memory
         self._folder = Path(folder)
         self._unused_seconds, self._left_seconds = unused_seconds, left_seconds
         self._look_seconds = min(LOOK_SECONDS, unused_seconds / 4, left_seconds / 4)
         self._edits: list[OpenEdit] = []
         self._pages: dict[str, OpenEdit] = {}
-        self._left: set[str] = set()  # pages that are gone, or whose connection is
+        self._left: dict[str, float] = {}  # pages that are gone, or whose connection is, and since when
         self._serial = 0
         self._lock = threading.Lock()
         self._jobs: list[str] = []  # a visitor for each
@@ -98,11 +103,12 @@ class OpenEdits:
         self.of(page)
         if before is not None and before is not edit:
             before.close(but=(edit, *below))
+        self._keep_the_memory(but=edit)
 
     def of(self, page: str) -> OpenEdit | None:
         """The open edit that a page shows, which counts as a use of it."""
         with self._lock:
-            self._left.discard(page)
+            self._left.pop(page, None)
             edit = self._pages.get(page)
         if edit is None or edit.is_closed:
             return None
@@ -116,7 +122,8 @@ class OpenEdits:
     def leave(self, page: str) -> None:
         """Note that a page is gone, or its connection. Its edit stays for some minutes."""
         with self._lock:
-            self._left |= {page} & self._pages.keys()
+            if page in self._pages:
+                self._left[page] = time.monotonic()
 
     @contextmanager
     def job(self, visitor: str) -> Iterator[Callable[[], int]]:
@@ -140,14 +147,14 @@ class OpenEdits:
         """Close what is due now."""
         now = time.monotonic()
         for edit in self._open():
-            unused = now - edit.last_use
-            if unused > self._unused_seconds or (unused > self._left_seconds and not self._has_page(edit)):
+            if now - edit.last_use > self._unused_seconds or now - self._left_at(edit, now) > self._left_seconds:
                 edit.close()
+        self._keep_the_memory()
         self._keep_the_limit()
         with self._lock:
             self._edits = [edit for edit in self._edits if not edit.is_closed]
             self._pages = {page: edit for page, edit in self._pages.items() if not edit.is_closed}
-            self._left &= self._pages.keys()
+            self._left = {page: since for page, since in self._left.items() if page in self._pages}
 
     def close_all(self) -> None:
         """Close every edit, when the app ends."""
@@ -167,14 +174,28 @@ class OpenEdits:
         with self._lock:
             return [edit for edit in self._edits if not edit.is_closed]
 
-    def _has_page(self, edit: OpenEdit) -> bool:
+    def _left_at(self, edit: OpenEdit, now: float) -> float:
+        """When nobody looked at an edit any more; `now` where its page is there."""
         with self._lock:
-            return any(shown is edit and page not in self._left for page, shown in self._pages.items())
+            times = [self._left.get(page, now) for page, shown in self._pages.items() if shown is edit]
+        return max([edit.last_use, *times])
+
+    def _left_first(self) -> list[OpenEdit]:
+        """Open edits whose page is gone, then the others, unused longest first."""
+        now = time.monotonic()
+        return sorted(self._open(), key=lambda edit: (self._left_at(edit, now) >= now, edit.last_use))
+
+    def _keep_the_memory(self, but: OpenEdit | None = None) -> None:
+        for edit in self._left_first():
+            if sum(each.num_bytes for each in self._open()) <= self.most_memory:
+                return
+            if edit is not but and not edit.is_at_work:
+                edit.close()
 
     def _keep_the_limit(self) -> None:
-        left = [edit for edit in self._open() if not self._has_page(edit)]
-        for edit in sorted(left, key=lambda edit: edit.last_use):
-            if size_of(self._folder) > self.most_bytes:
+        now = time.monotonic()
+        for edit in self._left_first():
+            if self._left_at(edit, now) < now and size_of(self._folder) > self.most_bytes:
                 edit.close()
         for upload in self._old_uploads():
             if size_of(self._folder) <= self.most_bytes:

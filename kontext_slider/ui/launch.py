@@ -25,6 +25,7 @@ MAX_UPLOAD = "200mb"  # raw files and PNGs of large cameras have more than a hun
 MAX_THREADS = 400  # an event under way has one, and waits in it for its turn on the device
 FOREVER = 3600.0  # seconds
 MODEL, SLIDER = "KONTEXT_SLIDER_MODEL", "KONTEXT_SLIDER_SLIDER"  # in the environment: what no flag says, as in a Space
+MOST_PAGES = 500  # whose state gradio keeps, 0.1 MB each; a page that it has forgotten goes on with a new one
 OPEN_TO_ALL = (
     "The public link has no password: everybody who has it can edit with this computer for as long as this runs. "
     "Nobody is shown another's photographs, but all pass through gradio's servers. --auth sets a password."
@@ -222,6 +223,7 @@ def launch_options(
         "css": "".join(map(asset, ("page.css", "brush.css", "chain.css", "history.css", "batch.css"))),
         "max_file_size": MAX_UPLOAD,
         "max_threads": MAX_THREADS,
+        "state_session_capacity": MOST_PAGES,
         "show_error": True,
         "run_history": False,
         "enable_monitoring": False,

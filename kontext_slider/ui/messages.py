@@ -55,7 +55,7 @@ def report(
 ) -> Iterator[Message]:
     """Do `work` and send what it yields, for as long as the edit is open. num_others: long jobs that run beside it."""
     try:
-        with needs_room():
+        with edit.at_work(), needs_room():
             for step in work:
                 if edit.is_closed:
                     return

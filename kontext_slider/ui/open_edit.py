@@ -105,8 +105,32 @@ class OpenEdit:
         self._detail_shares: dict[float, float] = {}
         self._previews: dict[float, Path] = {}
         self._sketches: dict[float, np.ndarray] = {}
+        self._num_works = 0
         self._rest: float | None = None  # where the slider rests while its frame is being made
         self._changed = threading.Condition()
+
+    @property
+    def num_bytes(self) -> int:
+        """What the edit and those below it take in memory, apart from the engine's caches."""
+        own = self.session.num_bytes + sum(small.nbytes for small in self._sketches.copy().values())
+        return own + sum(layer.edit.num_bytes for layer in self.below)
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether something is made of it right now."""
+        return self._num_works > 0
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Something is made of the edit meanwhile: it is not closed for its size."""
+        with self._changed:
+            self._num_works += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._num_works -= 1
+            self.last_use = time.monotonic()
 
     @property
     def sizes(self) -> str:

@@ -21,7 +21,7 @@ import gradio as gr
 from PIL import Image
 
 from ..edit import MAX_STRENGTH, EditSpec
-from ..engine.cache import cache_strength
+from ..engine.cache import ByteCache, bytes_of, cache_strength
 from ..engine.pictures import Pictures
 from ..errors import KontextSliderError, NoGpu, SessionClosed, Superseded
 from ..images import ImageLike, Photo, read_photo, working_image
@@ -38,6 +38,7 @@ START_SECONDS = 5.0  # of any loan
 LOAD_SECONDS = 16.0  # FLUX with its text encoders
 STEP_SECONDS = 0.4  # FLUX, 512 x 512 pixels
 LEAST_STEP_SECONDS = 0.03  # a model of any size
+TRANSFER_BYTES = 256 * 1024**2  # of the transfers that are remembered, of all edits
 LOAN_SECONDS = 60  # at most, unless one frame takes longer
 
 
@@ -103,6 +104,7 @@ class ZeroGpuEngine:
             yield from render(engine, strengths, source, spec)
 
         self._lend: Lend = lend
+        self._fits: ByteCache[Any] = ByteCache(TRANSFER_BYTES)
 
     def open(
         self, image: ImageLike | Photo, instruction: str, allow_extrapolation: bool = False, **settings: Any
@@ -113,14 +115,14 @@ class ZeroGpuEngine:
         source = working_image(photo.on_white(), spec.size, 2 * self.pipe.vae_scale_factor)
         highest, may_drift = MAX_STRENGTH if allow_extrapolation else 1.0, not self.pipe.defaults.anchor_source
         most = frames_of_loan(self._num_parameters, spec.steps, spec.size)
-        return ZeroGpuSession(photo, source, spec, highest, may_drift, self._lend, most)
+        return ZeroGpuSession(photo, source, spec, highest, may_drift, self._fits, self._lend, most)
 
 
 class ZeroGpuSession(Pictures):
     """What the page needs of an `EditSession`, with the same meaning and errors, and NoGpu where a loan is refused. May
     be used from several threads; one loan at a time.
 
-    lend: takes a loan. most: frames of one.
+    fits: a cache of transfers, of all edits. lend: takes a loan. most: frames of one.
     """
 
     preview_steps = 0  # a preview would be a second loan
@@ -132,15 +134,21 @@ class ZeroGpuSession(Pictures):
         spec: EditSpec,
         highest: float,
         may_drift: bool,
+        fits: ByteCache[Any],
         lend: Lend,
         most: int,
     ) -> None:
-        super().__init__(photo, source, spec, highest, may_drift)
+        super().__init__(photo, source, spec, highest, may_drift, fits, key=object())
         self._lend, self._most = lend, most
         self._lending = threading.Lock()
         self._frames: dict[float, Image.Image] = {0.0: source}
         self._wanted: float | None = None  # the strength of the newest `show`
         self._is_open = True
+
+    @property
+    def num_bytes(self) -> int:
+        """As `Pictures.num_bytes`, with the frames."""
+        return super().num_bytes + sum(map(bytes_of, self._frames.copy().values()))
 
     def has(self, strength: float) -> bool:
         self._check_open()

@@ -12,6 +12,7 @@ from PIL import Image
 
 from kontext_slider.drift import Drift
 from kontext_slider.engine import SliderEngine
+from kontext_slider.engine.cache import ByteCache
 from kontext_slider.engine.full_size import FullSize, nodes_of
 from kontext_slider.errors import InvalidInput, SessionClosed
 from kontext_slider.images import Photo, read_photo
@@ -127,7 +128,7 @@ def test_facts_are_of_the_photograph_and_the_frame(session):
 def full_size_of(frame_of, may_drift: bool = False) -> tuple[FullSize, Image.Image]:
     photograph = textured(512, 384)
     source = small(photograph)
-    return FullSize(Photo(photograph), source, may_drift), frame_of(source)
+    return FullSize(Photo(photograph), source, may_drift, ByteCache(2**24), "key"), frame_of(source)
 
 
 def test_an_edit_of_new_texture_says_so():

@@ -58,6 +58,10 @@ class FakeSession:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    @property
+    def num_bytes(self) -> int:
+        return 4 * self.photo.image.width * self.photo.image.height
+
     def has(self, strength: float) -> bool:
         return check_strength(strength, self._highest) in self._frames
 

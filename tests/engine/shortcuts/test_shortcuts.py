@@ -136,7 +136,7 @@ def test_the_second_frame_of_a_sweep_comes_early(pipe, monkeypatch, speed_name, 
 @pytest.mark.parametrize("strengths", [grid(1001), np.random.default_rng(0).permutation(grid(301)).tolist()])
 def test_a_sweep_holds_few_frames(pipe, monkeypatch, strengths):
     """A strip of a thousand frames of a large picture, held in memory until its second frame was there."""
-    engine = SliderEngine(pipe, frame_cache_bytes=20 * 3 * 32 * 32, speed="fastest")
+    engine = SliderEngine(pipe, frame_cache_bytes=20 * 4 * 32 * 32, speed="fastest")
     session, made, most = engine.open(tiny_image(), INSTRUCTION, size=32, steps=1), [], 0
     copy = Image.Image.copy
 
