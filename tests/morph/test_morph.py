@@ -1,10 +1,15 @@
 """Morphers by name."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
-from kontext_slider.errors import CheckpointError
+from kontext_slider.errors import CheckpointError, InvalidInput
+from kontext_slider.metrics import networks
+from kontext_slider.metrics.distances import rms
 from kontext_slider.morph import FADES, MORPHERS, OWN_MODELS, MorpherLoader
+from kontext_slider.morph.diffmorpher import DiffMorpher
 from kontext_slider.morph.freemorph import FreeMorph
 
 WHERE = torch.device("cpu"), torch.float32
@@ -20,9 +25,27 @@ def test_free_morph_is_loaded_with_the_captions_that_were_named(diffusion, tmp_p
     assert (morpher.sd.steps, morpher.walked, morpher.guidance) == (50, 40, 7.5)
 
 
+def test_diff_morpher_is_loaded_with_lpips(diffusion, tmp_path, monkeypatch):
+    """The paper re-spaces by LPIPS: another ruler in silence would be another method."""
+    diffusion.save_pretrained(tmp_path / "sd")
+    (tmp_path / "captions.json").write_text('{"make it snow": ["a temple", "snow"]}')
+    monkeypatch.setattr(networks, "lpips_distance", lambda device: rms)
+    morpher = MorpherLoader(*WHERE, str(tmp_path / "captions.json")).load("diff-morpher", str(tmp_path / "sd"))
+    assert isinstance(morpher, DiffMorpher) and morpher.distance is rms
+    assert (morpher.sd.steps, morpher.lora_steps) == (50, 200)
+
+
+@pytest.mark.skipif(find_spec("lpips") is not None, reason="LPIPS is there")
+def test_a_missing_package_is_named():
+    """Before models are loaded, and not another ruler."""
+    with pytest.raises(InvalidInput, match="pip install lpips"):
+        MorpherLoader(*WHERE).load("diff-morpher", "any")
+
+
 @pytest.mark.parametrize("name", OWN_MODELS)
-def test_a_model_that_is_not_there_is_a_sentence_with_its_name(name, tmp_path):
+def test_a_model_that_is_not_there_is_a_sentence_with_its_name(name, tmp_path, monkeypatch):
     """A typo in a flag."""
+    monkeypatch.setattr(networks, "lpips_distance", lambda device: rms)
     with pytest.raises(CheckpointError, match="no-such-folder"):
         MorpherLoader(*WHERE).load(name, str(tmp_path / "no-such-folder"))
 

@@ -10,12 +10,12 @@ from kontext_slider.evaluate.baselines.attention import AttentionReweighting, Gr
 from kontext_slider.evaluate.baselines.fades import LatentCrossFade, pixel_cross_fade
 from kontext_slider.evaluate.baselines.guidance import AdaOr, CfgScale, FlowSlider, GuidanceScale, VeloEdit
 from kontext_slider.evaluate.baselines.lora import LoraScale
-from kontext_slider.evaluate.baselines.method import ByScale, Method, Morpher, by_morpher, ours
+from kontext_slider.evaluate.baselines.method import ByScale, Method, by_morpher, ours
 from kontext_slider.evaluate.baselines.modulation import ModulationScale
 from kontext_slider.evaluate.baselines.text import EmbeddingSteering, PadTokens
 from kontext_slider.pipeline import KontextSliderPipeline
 
-__all__ = ["BASELINES", "Method", "Morpher", "available", "by_morpher", "ours"]
+__all__ = ["BASELINES", "Method", "available", "by_morpher", "ours"]
 
 BASELINES: dict[str, Method] = {
     "pixel-cross-fade": pixel_cross_fade,

@@ -16,12 +16,12 @@ from torch import Generator, Tensor
 from kontext_slider.base_edit import BaseEdit, edited_picture
 from kontext_slider.errors import InvalidInput
 from kontext_slider.metrics import Picture, to_image, to_picture
+from kontext_slider.morph import Morpher
 from kontext_slider.pipeline import KontextSliderPipeline
 
 Method = Callable[[KontextSliderPipeline, Image.Image, str, Sequence[float], int], list[Picture]]
 LatentsAt = Callable[[float], Tensor]  # scale -> latents
 VelocityAt = Callable[[float, Tensor, float], Tensor]  # (scale, latents, sigma) -> velocity
-Morpher = Callable[[KontextSliderPipeline, Image.Image, Image.Image, str, Sequence[float], int], list[Image.Image]]
 
 
 def ours(

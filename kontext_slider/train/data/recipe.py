@@ -83,7 +83,8 @@ class Recipe(BaseModel):
         default=None, description="the morpher's own model, a folder or hub id (default: the method's)"
     )
     captions: str = Field(
-        default=LLAVA, description=f"words for free-morph: a .json file, or LLaVA-NeXT (default: {LLAVA})"
+        default=LLAVA,
+        description=f"words for free-morph and diff-morpher: a .json file, or LLaVA-NeXT (default: {LLAVA})",
     )
     distance: Literal["ssim", "lpips"] = Field(default="ssim", description="behind scores and filter: ssim or lpips")
     size: int | None = Field(
