@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from kontext_slider.cli.morphers import add_morpher_arguments, chosen_morphers
+from kontext_slider.cli.morphers import add_morpher_arguments, add_offload_argument, chosen_morphers
 from kontext_slider.cli.options import add_model_arguments, checked, number
 from kontext_slider.edit import check_seed
 from kontext_slider.features import find_distance
@@ -64,6 +65,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         if name != "model":
             words = "+" if name == "categories" else None
             parser.add_argument(_flag(name), nargs=words, help=field.description)
+    add_offload_argument(parser)
     parser.set_defaults(work=make_data)
 
 
@@ -99,7 +101,7 @@ def make_data(args: argparse.Namespace) -> None:
     command = ["kontext-slider", "data", "run", "--out", str(args.out), "--num", str(args.num)]
     for name, value in given.items():
         command += [_flag(name), *(value if isinstance(value, list) else [value])]
-    run_stages(args.out, recipe, args.num, load(args), args.until, shlex.join(command))
+    run_stages(args.out, recipe, args.num, replace(load(args), offload=args.offload), args.until, shlex.join(command))
     print(f"The report is {args.out / 'report' / 'report.md'}.")
     if args.until == PACK:
         print(f"The data is {args.out / PACKED}: datasets.load_dataset({str(args.out / PACKED)!r}).")

@@ -151,6 +151,8 @@ def command_line(args: argparse.Namespace) -> str:
         flag = "--" + name.replace("_", "-")
         if name == "ablation":
             words += [word for pair in value for word in (flag, pair)]
-        elif name not in ("command", "module") and value is not None:
+        elif value is True:
+            words.append(flag)
+        elif name not in ("command", "module") and value is not None and value is not False:
             words += [flag, *map(str, value if isinstance(value, list) else [value])]
     return shlex.join(words)

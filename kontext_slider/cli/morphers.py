@@ -21,10 +21,18 @@ def add_morpher_arguments(parser: argparse._ActionsContainer) -> None:
         help="words for the two pictures of a morph: a .json file, or LLaVA-NeXT, a folder or hub id (default: "
         "%(default)s)",
     )
+    add_offload_argument(parser)
+
+
+def add_offload_argument(parser: argparse._ActionsContainer) -> None:
+    """How a morpher that is too large for the device runs."""
+    parser.add_argument(
+        "--offload", action="store_true", help="keep WAN in main memory, its running part on the device"
+    )
 
 
 def chosen_morphers(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> dict[str, Morpher]:
     """The morphers that the flags of `add_morpher_arguments` name, loaded, in the order of OWN_MODELS."""
-    loader = MorpherLoader(device, dtype, args.captions)
+    loader = MorpherLoader(device, dtype, args.captions, args.offload)
     models = {name: getattr(args, name.replace("-", "_")) for name in OWN_MODELS}
     return {name: loader.load(name, model) for name, model in models.items() if model is not None}

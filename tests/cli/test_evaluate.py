@@ -143,6 +143,7 @@ def test_morphers_are_baselines_on_the_models_that_were_named(model, monkeypatch
     words = ["--model", str(model / "model"), "--distance", "rms", "--free-morph", "a/b", "--captions", "c/d"]
     setup = make_setup(build_parser(["evaluate"]).parse_args(["evaluate", *words, "--baselines"]))
     ((loader, *named),) = asked
+    assert not loader.offload
     assert named == ["free-morph", "a/b"] and list(setup.baselines) == ["free-morph"]
     assert (loader.device, loader.dtype, loader.captions) == (setup.pipe.device, setup.pipe.dtype, "c/d")
     frames = setup.baselines["free-morph"](setup.pipe, tiny_image(), INSTRUCTION, (0.5,), 0)
@@ -208,9 +209,10 @@ def test_the_command_in_a_report_means_the_same_anywhere():
     """A report is reproduced from its command; flags left at their defaults, or given without a word, must be in it."""
     parser = build_parser(["evaluate"])
     words = ["evaluate", "--edits", "3", "--baselines", "--ablation", "a=b c", "--ablation", "d=e"]
-    args = parser.parse_args(words)
-    line = shlex.split(command_line(args))
-    assert line[0] == "kontext-slider" and parser.parse_args(line[1:]) == args
+    for more in ([], ["--wan", "--offload"]):
+        args = parser.parse_args([*words, *more])
+        line = shlex.split(command_line(args))
+        assert line[0] == "kontext-slider" and parser.parse_args(line[1:]) == args
 
 
 def test_the_former_name_of_the_flag_still_works():

@@ -11,6 +11,7 @@ from kontext_slider.metrics.distances import rms
 from kontext_slider.morph import FADES, MORPHERS, OWN_MODELS, MorpherLoader
 from kontext_slider.morph.diffmorpher import DiffMorpher
 from kontext_slider.morph.freemorph import FreeMorph
+from kontext_slider.morph.wan import WanMorpher
 
 WHERE = torch.device("cpu"), torch.float32
 
@@ -33,6 +34,14 @@ def test_diff_morpher_is_loaded_with_lpips(diffusion, tmp_path, monkeypatch):
     morpher = MorpherLoader(*WHERE, str(tmp_path / "captions.json")).load("diff-morpher", str(tmp_path / "sd"))
     assert isinstance(morpher, DiffMorpher) and morpher.distance is rms
     assert (morpher.sd.steps, morpher.lora_steps) == (50, 200)
+
+
+def test_wan_is_loaded_where_and_as_it_was_asked_for(monkeypatch):
+    """Fourteen billion weights in the wrong precision, or on a device that they do not fit."""
+    asked = []
+    monkeypatch.setattr(WanMorpher, "from_pretrained", lambda *args: asked.append(args) or "morpher")
+    assert MorpherLoader(torch.device("cpu"), torch.bfloat16, offload=True).load("wan") == "morpher"
+    assert asked == [("Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers", torch.device("cpu"), torch.bfloat16, True)]
 
 
 @pytest.mark.skipif(find_spec("lpips") is not None, reason="LPIPS is there")

@@ -40,6 +40,7 @@ class Models:
     name: str
     device: str | None = None
     dtype: str | None = None
+    offload: bool = False  # of the morpher's model, where it can
     loaded: KontextSliderPipeline | None = field(default=None, repr=False)
 
     @property
@@ -149,7 +150,7 @@ class Stages:
 
     @cached_property
     def _morpher(self) -> Morpher:
-        loader = MorpherLoader(*self.models.place, self.recipe.captions)
+        loader = MorpherLoader(*self.models.place, self.recipe.captions, self.models.offload)
         return loader.load(self.recipe.morpher, self.recipe.morpher_model)
 
     @cached_property
