@@ -41,6 +41,7 @@ CANVAS_SCRIPTS = (
     "scale.js",
     "tools.js",
     "canvas.js",
+    "slider.js",
     "compare.js",
     "response.js",
     "brush_shapes.js",

@@ -208,7 +208,8 @@ def wire_restoring(
     `RESTORED`."""
     photograph, saved = widgets["photograph"], widgets["saved_file"]
     quick: dict[str, Any] = {**PRIVATE, "queue": False}
-    photograph.arrived(restoring.arrived, saved, [photograph, saved], **quick)
+    arrived = photograph.arrived(restoring.arrived, saved, [photograph, saved], **quick)
+    arrived.then(None, None, None, js="() => document.dispatchEvent(new Event('arrival'))", **quick)
     looked.success(None, [photograph, saved], saved, js=GO_ON, **quick)
     saved.use(restoring.use, None, [photograph, saved], **quick)
     saved.restore(restoring.restore, [photograph, widgets["num_frames"]], restored, **PRIVATE)

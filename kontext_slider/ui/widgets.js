@@ -30,17 +30,24 @@ function photograph() {
     drop.toggleAttribute("data-waits", Boolean(sentence));
     element.querySelector(".wait").textContent = sentence;
   };
+  const edit = heldEdit(() => say("Sending the photograph, then Edit"));
+  let path = ""; // of the newest file, once it is sent
   const choose = async (file) => {
     if (!file) return;
+    path = "";
+    edit.hold();
     say("Sending " + file.name);
     try {
-      const sent = await upload(file);
-      trigger("arrived", { path: sent.path });
+      path = (await upload(file)).path;
+      trigger("arrived", { path });
     } catch (error) {
+      edit.release(false);
       trigger("refused", { name: file.name, reason: String((error && error.message) || error) });
     }
     say("");
   };
+  // The server has looked at it: it is the photograph, or a saved file that the page asks about.
+  document.addEventListener("arrival", () => path && edit.release(Boolean(props.value) && props.value.path === path));
   // Several files are a batch (batch.js).
   const take = (files) => {
     if (files.length < 2) choose(files[0]);
@@ -52,6 +59,28 @@ function photograph() {
     input.value = ""; // so that the same file can be chosen again
   });
   takeFromPage(drop, take, choose);
+}
+
+// Edit waits for a photograph that is on its way: it would be an edit of the one before. hold() begins that; release()
+// ends it, and presses Edit where somebody did meanwhile, if isThere. onPress() is called when somebody does.
+function heldEdit(onPress) {
+  let isHeld = false;
+  let isPressed = false;
+  const take = (event) => {
+    const isPress = event.type === "click" ? event.target.closest("#edit") : event.target.closest("#instruction");
+    if (!isHeld || !isPress || (event.type === "keydown" && event.key !== "Enter")) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    isPressed = true;
+    onPress();
+  };
+  for (const kind of ["click", "keydown"]) document.addEventListener(kind, take, true);
+  const release = (isThere) => {
+    const isDue = isPressed && isThere;
+    isHeld = isPressed = false;
+    if (isDue) document.querySelector("#edit").click();
+  };
+  return { hold: () => ([isHeld, isPressed] = [true, false]), release };
 }
 
 // What is dropped anywhere on the page, and what is pasted.

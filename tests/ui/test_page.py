@@ -12,7 +12,18 @@ from kontext_slider.export import read_metadata
 from kontext_slider.images import read_image
 from tests.ui.browser import Browser
 from tests.ui.fake_engine import faded
-from tests.ui.page import INSTRUCTION, READY, STAGE, UPLOAD, browser_test, open_edit, rest_at, text_of, wait_for_text
+from tests.ui.page import (
+    FILLED,
+    INSTRUCTION,
+    READY,
+    STAGE,
+    UPLOAD,
+    browser_test,
+    open_edit,
+    rest_at,
+    text_of,
+    wait_for_text,
+)
 
 pytestmark = browser_test
 
@@ -27,6 +38,13 @@ SMALL_TARGETS = """[...document.querySelectorAll('button, textarea, select, a, [
   .map((each) => [each.type === 'radio' || each.type === 'checkbox' ? each.closest('label') : each, each])
   .filter(([target]) => target.getBoundingClientRect().height < 43.5)
   .map(([target, each]) => each.tagName + ' ' + each.id + ' ' + target.textContent.trim().slice(0, 30))"""
+SLOW_UPLOADS = """(() => {
+  const real = window.fetch;
+  window.fetch = async (place, ...more) => {
+    if (String(place.url || place).includes('/upload')) await new Promise((resolve) => setTimeout(resolve, 1500));
+    return real(place, ...more);
+  };
+})()"""
 PAGE_WIDTH = "document.documentElement.scrollWidth"
 
 
@@ -123,6 +141,24 @@ def test_uploads(browser, address, portrait, tmp_path):
     browser.wait("document.querySelector('#photograph img').naturalHeight > 100")
     assert "IMG_0001.HEIC" in text_of(browser, "#photograph")
     assert not browser.run("Boolean(document.querySelector('#notice .notice'))")
+
+
+def test_edit_waits_for_a_photograph_that_is_on_its_way(browser, address, engine, photograph, portrait):
+    """Edit, pressed while a large photograph was being sent, edited the one before."""
+    browser.open(address, READY)
+    browser.upload(UPLOAD, photograph)
+    wait_for_text(browser, "#photograph", f"{photograph.name} ")
+    browser.type(INSTRUCTION, "make it night")
+    browser.run(SLOW_UPLOADS)
+    browser.upload(UPLOAD, portrait)
+    wait_for_text(browser, "#photograph", f"Sending {portrait.name}")
+    browser.click("#edit")
+    wait_for_text(browser, "#photograph", "then Edit")
+    browser.wait(f"{STAGE}.edit > 1")
+    assert [session.photo.name for session in engine.sessions] == [portrait.name]
+    browser.click("#edit")
+    browser.wait(f"{FILLED}")
+    assert len(engine.sessions) == 2, "later presses are not held"
 
 
 def test_an_example_brings_its_instruction_and_its_sizes(browser, address):
