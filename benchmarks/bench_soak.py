@@ -1,7 +1,7 @@
 """Eight people at one app for minutes: does it stay as large as it was, and does everybody get the right frames?
 
 The app runs as `app.py` starts it. Each person is a connection that does what a page does: upload, Edit, several
-positions of the slider, another photograph, a page that is closed. Up to 400 of the frames that it fetches are
+positions of the slider, another photograph, a page that is closed. Some of the frames that it fetches are
 compared with frames that an exact engine of this process renders alone: how many differ, and the lowest PSNR. One more
 page stays open: it moves its slider at half time and at the end, when its edit must still be there. A "first frame" is
 the time from Edit to the first one, a "rest" from a position to its exact frame. Memory, descriptors, threads
@@ -43,12 +43,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = sorted((ROOT / "assets" / "photos").glob("*.jpg"))
 WORDS = ("turn day into night", "make it snow", "add a sepia tone", "make it foggy", "draw it with a pencil")
 LOOK_SECONDS = 5.0
-KEPT = 400  # frames that are compared at the end
 
 
 @dataclass
 class Findings:
-    """What the people have seen, together."""
+    """What the people have seen, together. most: frames to keep."""
+
+    most: int
 
     first_seconds: list[float] = field(default_factory=list)
     rest_seconds: list[float] = field(default_factory=list)
@@ -184,7 +185,7 @@ def keep(page: Page, canvas: dict, photograph: Path, words: str, findings: Findi
         if frame["preview"] or key in findings.frames or rng.random() < 0.5:
             continue
         picture = page.fetch(frame["file"])
-        if len(findings.frames) < KEPT:
+        if len(findings.frames) < findings.most:
             findings.frames[key] = picture
 
 
@@ -217,7 +218,7 @@ def compare(findings: Findings, speed: str) -> tuple[int, float]:
     return num_other, lowest
 
 
-def soak(speed: str, minutes: float, people: int) -> dict[str, Any]:
+def soak(speed: str, minutes: float, people: int, most: int) -> dict[str, Any]:
     """One app at one speed."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "app.py"), "--speed", speed]
@@ -226,15 +227,17 @@ def soak(speed: str, minutes: float, people: int) -> dict[str, Any]:
         try:
             assert app.stdout
             address = next(line for line in app.stdout if "is at" in line).split()[-1]
-            return watch(app.pid, Path(folder), address, speed, minutes, people)
+            return watch(app.pid, Path(folder), address, speed, minutes, people, most)
         finally:
             app.terminate()
             app.wait()
 
 
-def watch(process: int, folder: Path, address: str, speed: str, minutes: float, people: int) -> dict[str, Any]:
+def watch(
+    process: int, folder: Path, address: str, speed: str, minutes: float, people: int, most: int
+) -> dict[str, Any]:
     """Let the people in, and look at the app until they are gone."""
-    findings, end = Findings(), time.monotonic() + 60 * minutes
+    findings, end = Findings(most), time.monotonic() + 60 * minutes
     threads = [threading.Thread(target=stay, args=(address, end, findings))]
     threads += [threading.Thread(target=person, args=(address, n, end, findings)) for n in range(people)]
     for thread in threads:
@@ -242,6 +245,12 @@ def watch(process: int, folder: Path, address: str, speed: str, minutes: float, 
     looks = []
     while any(thread.is_alive() for thread in threads):
         looks.append(look_at(process, folder))
+        if len(looks) % 12 == 1:  # a long run may be ended early
+            print(
+                f"{len(looks) * LOOK_SECONDS:.0f} s, {findings.num_edits} edits: {looks[-1]}",
+                file=sys.stderr,
+                flush=True,
+            )
         time.sleep(LOOK_SECONDS)
     num_other, lowest = compare(findings, speed)
     third = max(1, len(looks) // 3)
@@ -275,10 +284,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="of each speed (default: 10)")
     parser.add_argument("--people", type=int, default=8)
+    parser.add_argument("--compare", type=int, default=400, help="frames that are compared (default: 400)")
     parser.add_argument("--speeds", nargs="+", default=["exact", "fast"])
     parser.add_argument("--out", type=Path, help="a JSON file to write the line to")
     args = parser.parse_args()
-    rows = [soak(speed, args.minutes, args.people) for speed in args.speeds]
+    rows = [soak(speed, args.minutes, args.people, args.compare) for speed in args.speeds]
     for row in rows:
         print(f"{row['speed']}: {row['edits']} edits, first frame {row['first_frame_s']}, rest {row['rest_s']}")
         differ = f"{row['frames_that_differ']} of {row['frames_compared']} frames differ"
