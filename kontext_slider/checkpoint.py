@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .errors import CheckpointError
+from .files import writing
 from .hub import AUTHORS_FILE, LORA_FILE, PROJECTOR_FILE, PROJECTOR_FOLDER, download_slider
 from .lora import LoraWeights
 from .lora_file import read_lora, write_lora
@@ -97,14 +98,16 @@ def check_projector_fit(projector: StrengthProjector, transformer: nn.Module) ->
 
 
 def write_slider(folder: Path, weights: SliderWeights, card: str | None) -> None:
-    """Our layout, as an adapter folder. `card` is the text of README.md; None: as it is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights.projector.save_pretrained(folder / PROJECTOR_FOLDER)
-    write_lora(folder, weights.lora)
-    if card is not None:
-        (folder / CARD_FILE).write_text(card, encoding="utf-8")
-    forget_local_paths(folder, [PROJECTOR_FOLDER])
-    write_checksums(folder, [name for name in SLIDER_FILES if (folder / name).is_file()])
+    """Our layout, as an adapter folder. `card` is the text of README.md; None: as it is. Raises InvalidInput, DiskError
+    where the disk is full."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        weights.projector.save_pretrained(folder / PROJECTOR_FOLDER)
+        write_lora(folder, weights.lora)
+        if card is not None:
+            (folder / CARD_FILE).write_text(card, encoding="utf-8")
+        forget_local_paths(folder, [PROJECTOR_FOLDER])
+        write_checksums(folder, [name for name in SLIDER_FILES if (folder / name).is_file()])
 
 
 def has_foreign_card(folder: Path) -> bool:

@@ -1,5 +1,6 @@
-"""Files that survive a full disk, a kill and a power cut: write whole or not at all, append a JSON line, digest. Also
-the note in a run's folder, which keeps another run from going on in it. Importing this file loads no library."""
+"""Files that survive a full disk, a kill and a power cut: write whole or not at all, append a JSON line, digest. What a
+library says of a disk in an error of its own is told as ours (`writing`). Also the note in a run's folder, which keeps
+another run from going on in it. Importing this file loads no library."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .errors import DiskError, InvalidInput
+from .errors import DiskError, InvalidInput, KontextSliderError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,6 +28,7 @@ LOCAL_FACTS = frozenset(  # of a module's configuration: they depend on the way 
 )
 NEW_PART = 5  # seconds in which another process may not yet have locked the file that it has just made
 EVERY_FILE_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # full, quota used up, read-only, failing disk
+FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 
 def write_error(what: str, error: OSError) -> InvalidInput:
@@ -35,6 +37,33 @@ def write_error(what: str, error: OSError) -> InvalidInput:
     if error.errno in EVERY_FILE_FAILS:
         kind, advice = DiskError, "make room on the disk, or choose a folder on another one"
     return kind(f"{what} ({error.strerror or error}): {advice}.")
+
+
+def disk_error_in(error: BaseException) -> OSError | None:
+    """What the system said of the disk, where `error` tells of that: itself, one that it was raised after, or one whose
+    words it quotes, as the errors of safetensors and torch do. None for anything else."""
+    told: BaseException | None = error
+    while told is not None:
+        if isinstance(told, OSError) and told.errno in EVERY_FILE_FAILS + FORBIDDEN:
+            return told
+        told = told.__cause__ or told.__context__
+    quoted = [code for code in EVERY_FILE_FAILS + FORBIDDEN if os.strerror(code) in str(error)]
+    return OSError(quoted[0], os.strerror(quoted[0])) if quoted else None
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """A library writes `path`, a file or a folder, in this block: what it says of the disk is raised as InvalidInput,
+    DiskError where the next file would fail as well."""
+    try:
+        yield
+    except KontextSliderError:
+        raise
+    except Exception as error:
+        told = error if isinstance(error, OSError) else disk_error_in(error)
+        if told is None:
+            raise
+        raise write_error(f"Could not write {os.fspath(path)}", told) from error
 
 
 @contextlib.contextmanager
@@ -90,24 +119,23 @@ def read_regular(
 def open_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A new file, open for writing and reading, that takes the place of `path` when the block ends without an error.
 
-    Until then it has a hidden name in the same folder (`file.name`). After an error nothing is left of it, and `path`
-    is as it was. An OSError in the block is raised as InvalidInput (DiskError where the disk is full or read-only).
+    Until then it has a hidden name in the same folder (`file.name`), by which a library may write it. After an error
+    nothing is left of it, and `path` is as it was. Raises as `writing`.
     """
     path = Path(path)
     remove_parts(path)
     part = path.with_name(f".{_part_name(path)}.{uuid.uuid4().hex}.part")
     try:
-        with open(part, "x+b") as file:
+        with writing(path), open(part, "x+b") as file:
             _hold(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException as error:
+        with writing(path):
+            os.replace(part, path)
+    except BaseException:
         with contextlib.suppress(OSError):  # it may never have been made
             part.unlink()
-        if isinstance(error, OSError):
-            raise write_error(f"Could not write {path}", error) from error
         raise
 
 

@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .errors import CheckpointError
-from .files import read_regular
+from .files import open_whole, read_regular
 from .hub import ADAPTER_CONFIG, LORA_FILE
 from .lora import PREFIX, LoraWeights
 
@@ -111,7 +111,9 @@ def write_lora(folder: Path, lora: LoraWeights) -> None:
     """`pytorch_lora_weights.safetensors`, as diffusers writes and reads it, its configuration inside."""
     header = {"format": "pt", LORA_ADAPTER_METADATA_KEY: json.dumps(lora.config(), indent=2, sort_keys=True)}
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in lora.tensors.items()}, folder / LORA_FILE, metadata=header)
+    tensors = {name: tensor.contiguous() for name, tensor in lora.tensors.items()}
+    with open_whole(folder / LORA_FILE) as file:
+        save_file(tensors, file.name, metadata=header)
 
 
 def _open_lora(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:

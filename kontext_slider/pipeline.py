@@ -28,6 +28,7 @@ from .codec import PatchCodec
 from .drift import fit_in_place
 from .edit import MAX_STRENGTH, EditDefaults, check_strengths, check_whole
 from .errors import InvalidInput
+from .files import writing
 from .images import Photo, fitted
 from .projector import StrengthProjector
 from .slider_weights import SliderWeightsMixin, slider_on
@@ -260,7 +261,12 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
         return super().download(pretrained_model_name, **kwargs) if folder is None else folder
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
-        """As the parent; the slider's LoRA lies beside the projector and the transformer is saved without it."""
+        """As the parent; the slider's LoRA lies beside the projector and the transformer is saved without it. Raises
+        InvalidInput, DiskError where the disk is full."""
+        with writing(save_directory):
+            self._save_pretrained(save_directory, *args, **kwargs)
+
+    def _save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         self.register_modules(slider_projector=self.slider_projector)  # assigned by hand, it may not be registered
         home = Path(save_directory) / hub.PROJECTOR_FOLDER
         (home / hub.LORA_FILE).unlink(missing_ok=True)

@@ -14,8 +14,9 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNot
 from safetensors.torch import load_file, save_file
 
 from kontext_slider import KontextSliderPipeline, hub
-from kontext_slider.errors import CheckpointError, MissingSlider
+from kontext_slider.errors import CheckpointError, DiskError, MissingSlider
 from kontext_slider.lora import ADAPTER, slider_lora_parameters, take_lora
+from tests.mounts import mounted
 from tests.renders import STRENGTHS, add_style, render, state_of
 from tests.tiny import KNOWN_INSTRUCTIONS, tiny_pipeline, tiny_projector, tiny_transformer, write_authors_layout
 
@@ -66,6 +67,14 @@ FOREIGN = {
     "latin-1.json": b'{"caf\xe9": 1}',
     "README.md": b"# My project\n",
 }
+
+
+@pytest.mark.parametrize("save", ["save_slider", "save_pretrained"])
+def test_a_full_disk_is_told(pipe, tmp_path, save):
+    """At the end of a training, the library that writes safetensors ended it with an error of its own."""
+    told = pytest.raises(DiskError, match=r"Could not write .*No space left on device.*make room")
+    with mounted(tmp_path / "full", "-t", "tmpfs", "-o", "size=8k", "tmpfs") as folder, told:
+        getattr(pipe, save)(folder / "out")
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["slider", "pipeline"])

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from kontext_slider.errors import DiskError, InvalidInput
 from kontext_slider.files import (
@@ -26,6 +28,7 @@ from kontext_slider.files import (
     read_regular,
     read_run,
     write_whole,
+    writing,
 )
 from tests.mounts import mounted
 
@@ -68,6 +71,27 @@ def test_a_read_only_disk_is_told(read_only: Path) -> None:
     with pytest.raises(DiskError, match="Read-only file system"):
         make_folder(read_only / "deeper")
     assert (read_only / "old.txt").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("library", ["safetensors", "torch"])
+def test_a_full_disk_is_told_where_a_library_has_its_own_words(full: Path, library: str) -> None:
+    """A full disk ended training with SafetensorError, or torch's "unexpected pos", which names nothing."""
+    tensors = {"a": torch.zeros(64 * 1024)}
+    told = pytest.raises(DiskError, match=r"Could not write .*a\.bin \(No space left on device\): make room")
+    with told, open_whole(full / "a.bin") as file:
+        save_file(tensors, file.name) if library == "safetensors" else torch.save(tensors, file)
+    assert [path.name for path in full.iterdir()] == ["filler"]
+
+
+def test_what_says_nothing_of_a_disk_stays_as_it_is(tmp_path: Path) -> None:
+    """A bug of a library must not be told as a disk's."""
+    with pytest.raises(RuntimeError, match="sizes of tensors"), writing(tmp_path):
+        raise RuntimeError("sizes of tensors")
+    with pytest.raises(DiskError, match="Input/output error"), writing(tmp_path):
+        try:
+            raise OSError(errno.EIO, "Input/output error")
+        except OSError:
+            raise RuntimeError("unexpected pos 4") from None
 
 
 def test_a_line_on_a_full_disk(full: Path) -> None:

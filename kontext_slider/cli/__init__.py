@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import io
 import sys
 from collections.abc import Sequence
@@ -15,12 +14,11 @@ from importlib import import_module
 
 from .. import __version__
 from ..errors import DiskError, InvalidInput, KontextSliderError, UnreadableImage
-from ..files import EVERY_FILE_FAILS, write_error
+from ..files import disk_error_in, write_error
 from ..threads import limit_spinning
 
 PROGRAM = "kontext-slider"
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
-FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -56,14 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         wrong_use = isinstance(error, InvalidInput) and not isinstance(error, UnreadableImage | DiskError)
         return WRONG_USE if wrong_use else FAILED
-    except OSError as error:  # of a library that writes or reads a file itself
-        if error.errno not in EVERY_FILE_FAILS + FORBIDDEN:
-            raise
-        print(f"{PROGRAM}: {write_error(f'{error.filename or args.command} failed', error)}", file=sys.stderr)
-        return FAILED
     except KeyboardInterrupt:
         print(f"\n{PROGRAM}: stopped. Finished files are whole: the same command goes on from them.", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:  # of a library that writes or reads a file itself
+        told = disk_error_in(error)
+        if told is None:
+            raise
+        print(f"{PROGRAM}: {write_error(f'{told.filename or args.command} failed', told)}", file=sys.stderr)
+        return FAILED
 
 
 def _print_any_name() -> None:

@@ -28,7 +28,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from kontext_slider.errors import CheckpointError, InvalidInput, KontextSliderError
-from kontext_slider.files import append_json_line, cut_json_lines, file_sha256, put_in_place
+from kontext_slider.files import append_json_line, cut_json_lines, file_sha256, open_whole, put_in_place
 from kontext_slider.train.config import CHECKPOINTS, RunConfig
 
 log = logging.getLogger(__name__)
@@ -222,7 +222,8 @@ class Checkpoints:
             self.folder.mkdir(exist_ok=True)
             partial = self.folder / "newest.partial"
             states = [optimizer.state_dict() for optimizer in self._optimizers]
-            torch.save({"tensors": {k: t.detach() for k, t in self._tensors.items()}, "optimizers": states}, partial)
+            with open_whole(partial) as file:  # by an open one, the system's error is told
+                torch.save({"tensors": {k: t.detach() for k, t in self._tensors.items()}, "optimizers": states}, file)
             put_in_place(partial, self.folder / f"step-{step:06d}-{file_sha256(partial)[:16]}.pt")
             for old in self.saved()[: -self._keep]:
                 old.unlink()

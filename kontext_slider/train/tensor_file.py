@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,16 +13,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kontext_slider.errors import CheckpointError
-from kontext_slider.files import put_in_place
+from kontext_slider.files import open_whole
 
 DIGEST = "sha256"  # among the metadata: of all tensors and of the other metadata
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write contiguous tensors on the CPU, and texts by name, with a digest of both."""
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    save_file(dict(tensors), partial, metadata={**metadata, DIGEST: _digest(tensors, metadata)})
-    put_in_place(partial, path)
+    with open_whole(path) as file:
+        save_file(dict(tensors), file.name, metadata={**metadata, DIGEST: _digest(tensors, metadata)})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kontext_slider.errors import CheckpointError
+from kontext_slider.errors import CheckpointError, DiskError
 from kontext_slider.train.config import RunConfig
 from kontext_slider.train.loop import Loop, make_accelerator, make_optimizers
+from tests.mounts import mounted
 
 CONFIG = RunConfig(steps=12, rate=1e-2, warmup=3, optimiser="adamw", precision="no", checkpoint_every=4, log_every=2)
 
@@ -99,6 +100,15 @@ def test_a_corrupt_checkpoint_is_a_sentence(tmp_path):
     (tmp_path / "checkpoints" / "step-000004-0123456789abcdef.pt").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match="Delete them"):
         run(tmp_path)
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_checkpoint(tmp_path):
+    """torch's error names no file, and the half that was written kept the disk full."""
+    with mounted(tmp_path / "run", "-t", "tmpfs", "-o", "size=24k", "tmpfs") as folder:
+        (folder / "filler").write_bytes(b"x" * 16 * 1024)
+        with pytest.raises(DiskError, match=r"Could not write .*checkpoints.*No space left"):
+            run(folder)
+        assert list((folder / "checkpoints").iterdir()) == []
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):

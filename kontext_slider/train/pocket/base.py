@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kontext_slider.codec import PatchCodec
+from kontext_slider.files import put_in_place, writing
 from kontext_slider.train.config import SMALL, Count, Natural, Positive, RunConfig, open_run
 from kontext_slider.train.flow import flow_error, sample_sigmas, weighted_square
 from kontext_slider.train.loop import Loop, compile_blocks, make_accelerator, make_optimizers
@@ -69,7 +71,12 @@ def fit_codec(config: BaseConfig, folder: Path) -> PatchCodec:
     if not (folder / "config.json").exists():
         rng = np.random.default_rng(config.codec_seed)
         pictures = (to_tensor(draw_source(rng, 256, 256)[0]) for _ in range(config.codec_pictures))
-        PatchCodec().fit(pictures).save_pretrained(folder)
+        codec, new = PatchCodec().fit(pictures), folder.with_name(f".{folder.name}.partial")
+        for left in (new, folder):  # of a kill
+            shutil.rmtree(left, ignore_errors=True)
+        with writing(folder):
+            codec.save_pretrained(new)
+            put_in_place(new, folder)
     return PatchCodec.from_pretrained(folder)
 
 

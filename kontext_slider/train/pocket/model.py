@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.files import put_in_place
+from kontext_slider.files import put_in_place, writing
 from kontext_slider.train.pocket.start import start_as_copy
 
 SHIFT = 3.0  # of the noise levels: of two steps, the second starts at .75, where noise hides the faults of the first
@@ -128,9 +128,10 @@ def kept_tokenizers(folder: Path, texts: list[str], length: int) -> dict:
     if not folder.exists():
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        for name, tokenizer in build_tokenizers(texts, length).items():
-            tokenizer.save_pretrained(partial / name)
-        put_in_place(partial, folder)
+        with writing(folder):
+            for name, tokenizer in build_tokenizers(texts, length).items():
+                tokenizer.save_pretrained(partial / name)
+            put_in_place(partial, folder)
     try:
         kinds = {"tokenizer": CLIPTokenizer, "tokenizer_2": T5TokenizerFast}
         return {name: kind.from_pretrained(folder / name, local_files_only=True) for name, kind in kinds.items()}
