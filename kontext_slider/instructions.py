@@ -24,6 +24,7 @@ FILLER = frozenset(
 
 MAX_WORDS, MAX_LETTERS = 40, 24  # of an instruction, and of a word in it, that are compared with what a model knows
 MAX_TEXT = 2000  # letters of an instruction that are looked at
+MAX_NAME = 100  # letters of a folder's name
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ def whole_picture_first(known: Mapping[str, Sequence[str]]) -> dict[str, Sequenc
         return sum("the" in _words(phrase) for phrase in phrases) > len(phrases) / 2
 
     return dict(sorted(known.items(), key=lambda item: names_a_thing(item[1])))
+
+
+def folder_name(instruction: str) -> str:
+    """What belongs to an instruction is kept under this name: "Make it snow!" -> "make-it-snow"."""
+    return "-".join(_words(instruction))[:MAX_NAME]
 
 
 def _words(text: str) -> list[str]:

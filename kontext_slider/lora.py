@@ -189,6 +189,19 @@ def remove_lora(transformer: nn.Module) -> None:
 
 
 @contextmanager
+def slider_lora_kept(transformer: nn.Module) -> Iterator[None]:
+    """Whatever slider's LoRA is put on inside the block, the one that was there, or none, is there again behind it (as
+    one that is not trained further)."""
+    previous = take_lora(transformer)
+    try:
+        yield
+    finally:
+        remove_lora(transformer)
+        if previous is not None:
+            put_lora(transformer, previous)
+
+
+@contextmanager
 def without_lora_layers(transformer: nn.Module) -> Iterator[None]:
     """The plain layers in the place of peft's wrappers, so that what is saved has the base model's names."""
     children = [(parent, *named) for parent in transformer.modules() for named in parent.named_children()]

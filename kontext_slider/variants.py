@@ -50,14 +50,10 @@ def variant_method(weights: SliderWeights) -> Frames:
     ) -> list:
         transformer, generator = pipe.transformer, torch.Generator().manual_seed(seed)
         nn.Module.to(weights.projector, device=transformer.device, dtype=transformer.dtype)
-        view, previous = with_projector(pipe, weights.projector), lora.take_lora(transformer)
-        lora.put_lora(transformer, weights.lora)
-        try:
+        view = with_projector(pipe, weights.projector)
+        with lora.slider_lora_kept(transformer):
+            lora.put_lora(transformer, weights.lora)
             frames = view(image, instruction, strength=list(strengths), generator=generator, output_type="np").images
-        finally:
-            lora.remove_lora(transformer)
-            if previous is not None:
-                lora.put_lora(transformer, previous)
         return list(frames)
 
     return method

@@ -38,6 +38,7 @@ COMMANDS = (
     Command("train", "train the pocket model", "kontext_slider.cli.train"),
     Command("data", "make training data for a slider", "kontext_slider.cli.data"),
     Command("train-slider", "train a slider for any Kontext model on prepared data", "kontext_slider.cli.train_slider"),
+    Command("train-concept", "train concept sliders, to compare with", "kontext_slider.cli.train_concept"),
     Command("info", "how an exported file was made", "kontext_slider.cli.info"),
 )
 

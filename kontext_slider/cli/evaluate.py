@@ -57,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     compared.add_argument(
         "--ablation", action="append", default=[], metavar="NAME=FOLDER", help="a trained slider of any kind"
     )
+    compared.add_argument(
+        "--concept-sliders", type=Path, metavar="FOLDER", help="from train-concept, for the baseline concept-slider"
+    )
     compared.add_argument("--jobs", type=count, default=1, help="processes that share the edits (default: 1)")
     compared.add_argument("--strips", type=int, default=4, help="edits to show side by side (default: 4)")
     add_morpher_arguments(parser.add_argument_group("baselines between source and full edit, with models of their own"))
@@ -103,7 +106,7 @@ def report_pie_bench(args: argparse.Namespace) -> dict[str, Any]:
     check_matplotlib()
     cases, pipe = read_pie_bench(args.pie_bench), load(args)
     embedder = ClipEmbedder(args.clip, pipe._execution_device) if args.clip else None
-    methods = {OURS: ours, **{name: BASELINES[name] for name in args.baselines or ()}, **morpher_methods(args, pipe)}
+    methods = {OURS: ours, **available(pipe, args.baselines or (), args.concept_sliders), **morpher_methods(args, pipe)}
     distance = find_distance(args.distance, pipe, args.clip)
     results = measure_pie_bench(pipe, cases, methods, distance, embedder, args.seed)
     write_pie_report(results, args.out, command_line(args), args.distance)
@@ -115,8 +118,7 @@ def make_setup(args: argparse.Namespace) -> Setup:
     folders = parse_ablations(args.ablation)
     ablations = {name: variant_method(load_variant(folder)) for name, folder in folders.items()}
     pipe = load(args)
-    baselines = {name: BASELINES[name] for name in (available(pipe) if args.baselines is None else args.baselines)}
-    baselines |= morpher_methods(args, pipe)
+    baselines = available(pipe, args.baselines, args.concept_sliders) | morpher_methods(args, pipe)
     return Setup(pipe, find_distance(args.distance, pipe, args.clip), args.distance, baselines, ablations)
 
 

@@ -209,6 +209,11 @@ PRESETS: dict[str, SliderConfig] = {
 
 def with_settings(config: SliderConfig, settings: list[str]) -> SliderConfig:
     """The configuration with settings such as "steps=100" in place. InvalidInput for one that is not there."""
+    return config.changed(**read_settings(settings))
+
+
+def read_settings(settings: list[str]) -> dict[str, Any]:
+    """Settings such as "steps=100" by name, their values as JSON, or as text where they are none."""
     changes: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
@@ -218,7 +223,7 @@ def with_settings(config: SliderConfig, settings: list[str]) -> SliderConfig:
             changes[name] = json.loads(text)
         except ValueError:
             changes[name] = text
-    return config.changed(**changes)
+    return changes
 
 
 def open_run(folder: Path, config: RunConfig, inputs: str = "") -> None:

@@ -8,15 +8,14 @@ import pytest
 import torch
 
 from kontext_slider.base_edit import edited_picture
-from kontext_slider.errors import InvalidInput, MissingSlider
-from kontext_slider.evaluate.baselines import BASELINES, available, by_morpher, ours
+from kontext_slider.errors import InvalidInput
+from kontext_slider.evaluate.baselines import BASELINES, CONCEPT_SLIDER, available, by_morpher, ours
 from kontext_slider.evaluate.baselines.guidance import AdaOr
-from kontext_slider.evaluate.baselines.lora import lora_scaled
 from kontext_slider.evaluate.baselines.method import ByScale
-from kontext_slider.lora import ADAPTER, slider_layers
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline, tiny_transformer
 
 STRENGTHS = (0.0, 0.5, 1.0)
+METHODS = {name: method for name, method in BASELINES.items() if name != CONCEPT_SLIDER}  # see test_lora
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def from_none_to_full(name):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in BASELINES if name not in ("guidance-scale", "velo-edit", "flow-slider")]
+    "name", [name for name in METHODS if name not in ("guidance-scale", "velo-edit", "flow-slider")]
 )
 def test_the_scale_one_is_the_base_edit(pipe, name):
     """A baseline with a mistake in it is a straw man. Left out: VeloEdit keeps some of the source at any strength, and
@@ -40,7 +39,7 @@ def test_the_scale_one_is_the_base_edit(pipe, name):
     assert np.abs(frames[2] - edited_picture(pipe, tiny_image(), INSTRUCTION, 0)).max() <= 1.5 / 255
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_baseline_moves_from_strength_to_strength(pipe, name):
     """With the numbers that were chosen for it: a slider whose end is its start shows one picture."""
     frames = BASELINES[name](pipe, tiny_image(), INSTRUCTION, STRENGTHS, 0)
@@ -59,7 +58,7 @@ def test_what_a_model_cannot_do_is_told():
     """Pocket embeds no guidance: a row of seven equal frames would have looked like a measurement."""
     pipe = tiny_pipeline()
     pipe.register_modules(transformer=tiny_transformer(guidance_embeds=False))
-    assert set(BASELINES) - set(available(pipe)) == {"guidance-scale"}
+    assert set(BASELINES) - set(available(pipe)) == {"guidance-scale", CONCEPT_SLIDER}
     with pytest.raises(InvalidInput, match="embeds the guidance"):
         BASELINES["guidance-scale"](pipe, tiny_image(), INSTRUCTION, STRENGTHS, 0)
 
@@ -103,32 +102,10 @@ def test_baselines_leave_the_pipeline_as_it_was(pipe):
     """A baseline that leaves the slider off would ruin every method measured after it."""
     image = tiny_image()
     before = ours(pipe, image, INSTRUCTION, STRENGTHS, 0)
-    for method in BASELINES.values():
+    for method in METHODS.values():
         method(pipe, image, INSTRUCTION, (0.5,), 0)
     after = ours(pipe, image, INSTRUCTION, STRENGTHS, 0)
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-
-
-def test_lora_scale_starts_where_our_slider_does(pipe):
-    """Wholly on, the adapter of strength 0 is our slider at 0: made of other weights, it would be a straw man."""
-    image = tiny_image()
-    frame = BASELINES["lora-scale"](pipe, image, INSTRUCTION, (0.0,), 0)[0]
-    assert np.abs(frame - ours(pipe, image, INSTRUCTION, (0.0,), 0)[0]).max() <= 1.5 / 255
-
-
-def test_the_scale_of_the_lora_is_put_back(pipe):
-    """A scale that stays would weaken our own slider for every edit that follows."""
-    before = [layer.scaling[ADAPTER] for layer in slider_layers(pipe.transformer)]
-    with pytest.raises(RuntimeError), lora_scaled(pipe.transformer, 0.5):
-        assert slider_layers(pipe.transformer)[0].scaling[ADAPTER] == 0.5 * before[0]
-        raise RuntimeError("stopped")
-    assert [layer.scaling[ADAPTER] for layer in slider_layers(pipe.transformer)] == before
-
-
-def test_lora_scale_says_what_it_needs():
-    """An AttributeError of None, on a pipeline without slider."""
-    with pytest.raises(MissingSlider, match="Load a slider"):
-        BASELINES["lora-scale"](tiny_pipeline(slider=False), tiny_image(), INSTRUCTION, (0.5,), 0)
 
 
 def test_a_morpher_becomes_a_baseline_between_source_and_edited_picture(pipe):

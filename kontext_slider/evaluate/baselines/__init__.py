@@ -1,15 +1,18 @@
 """Other ways to get a slider out of the same base model, behind one signature, to be measured beside ours.
 
-A method is `(pipe, image, instruction, strengths, seed) -> frames`. All but `lora-scale` run the base model without the
+A method is `(pipe, image, instruction, strengths, seed) -> frames`. All run the base model without our
 slider. Sources: the method's paper, beside each; all on the same noise and guidance.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from kontext_slider.evaluate.baselines.attention import AttentionReweighting, Grag
 from kontext_slider.evaluate.baselines.fades import LatentCrossFade, pixel_cross_fade
 from kontext_slider.evaluate.baselines.guidance import AdaOr, CfgScale, FlowSlider, GuidanceScale, VeloEdit
-from kontext_slider.evaluate.baselines.lora import LoraScale
+from kontext_slider.evaluate.baselines.lora import ConceptSlider
 from kontext_slider.evaluate.baselines.method import ByScale, Method, by_morpher, ours
 from kontext_slider.evaluate.baselines.modulation import ModulationScale
 from kontext_slider.evaluate.baselines.text import EmbeddingSteering, PadTokens
@@ -17,10 +20,10 @@ from kontext_slider.pipeline import KontextSliderPipeline
 
 __all__ = ["BASELINES", "Method", "available", "by_morpher", "ours"]
 
+CONCEPT_SLIDER = "concept-slider"
 BASELINES: dict[str, Method] = {
     "pixel-cross-fade": pixel_cross_fade,
     "latent-cross-fade": LatentCrossFade(),
-    "lora-scale": LoraScale(),
     "cfg-scale": CfgScale(),
     "guidance-scale": GuidanceScale(),
     "attention-reweighting": AttentionReweighting(),
@@ -31,9 +34,19 @@ BASELINES: dict[str, Method] = {
     "velo-edit": VeloEdit(),
     "flow-slider": FlowSlider(),
     "ada-or": AdaOr(),
+    CONCEPT_SLIDER: ConceptSlider(),
 }
 
 
-def available(pipe: KontextSliderPipeline) -> list[str]:
-    """The names of the baselines that can run on a pipeline."""
-    return [name for name, made in BASELINES.items() if not (isinstance(made, ByScale) and made.unavailable(pipe))]
+def available(
+    pipe: KontextSliderPipeline, names: Sequence[str] | None = None, concept_sliders: Path | None = None
+) -> dict[str, Method]:
+    """The baselines of some names; without names, all that can run on a pipeline.
+
+    concept_sliders: the folder of CONCEPT_SLIDER."""
+    made = BASELINES | {CONCEPT_SLIDER: ConceptSlider(folder=concept_sliders)}
+    if names is not None:
+        return {name: made[name] for name in names}
+    return {
+        name: method for name, method in made.items() if not (isinstance(method, ByScale) and method.unavailable(pipe))
+    }
