@@ -36,35 +36,33 @@ NUM_LINE_ENDS = 41  # from which a line's two ends are chosen
 Numbers = dict[str, Any]
 SCALES: dict[str, tuple[float, ...]] = {  # that are rendered
     "latent-cross-fade": (0, 0.5, 1, 1.1),
-    "cfg-scale": (-0.2, 0, 0.25, 0.5, 0.75, 1, 1.25),
+    "cfg-scale": (-0.5, -0.25, 0, 0.25, 0.5, 0.75, 1, 1.25),
     "guidance-scale": (1, 2, 3, 4, 6, 10),
     "attention-reweighting": (0, 0.05, 0.15, 0.3, 0.5, 0.75, 1, 1.5),
     "grag": (0.7, 0.85, 1, 1.2, 1.45, 1.7, 2.2, 3),
     "modulation-scale": (-1, -0.5, 0, 0.5, 1, 1.5, 2),
     "pad-tokens": (0, 0.2, 0.35, 0.5, 0.65, 0.8, 1, 1.2),
     "embedding-steering": (-0.5, 0, 0.2, 0.4, 0.6, 0.8, 1, 1.2),
-    "velo-edit": (-0.25, 0, 0.25, 0.5, 0.75, 1),
-    "flow-slider": (-0.1, 0, 0.25, 0.5, 0.75, 1, 1.2),
+    "velo-edit": (-0.4, -0.2, 0, 0.25, 0.5, 0.75, 1),
+    "flow-slider": (-0.4, -0.2, 0, 0.25, 0.5, 0.75, 1, 1.2),
     "ada-or": (0, 0.1, 0.25, 0.5, 0.75, 1, 1.2),
 }
 NUMBERS: dict[str, list[Numbers]] = {  # beside the scale, that are tried
-    "cfg-scale": [{"negative": NO_EDIT}, {"negative": ""}, {"negative": NO_EDIT, "steps": 4}],
+    "cfg-scale": [{"negative": NO_EDIT}],
     "attention-reweighting": [{"before_softmax": False}, {"before_softmax": True}],
     "grag": [{"mean_scale": 1.0}, {"mean_scale": 1.15}],
     "modulation-scale": [{"mlp_only": True}, {"mlp_only": False}],
-    "pad-tokens": [{"pooled": p, "pads": q} for p, q in ((True, False), (True, True), (False, True))],
-    "embedding-steering": [{"pooled": True, "elastic": False}, {"pooled": False, "elastic": False}],
-    "velo-edit": [
-        {"agreement": 0.8, "until": 1.0},
-        {"agreement": 0.8, "until": 0.0},
-        {"agreement": 0.95, "until": 0.0},
-    ],
+    "pad-tokens": [{"pooled": True, "pads": False}, {"pooled": True, "pads": True}],
+    "embedding-steering": [{"pooled": True, "elastic": False}],
+    "velo-edit": [{"agreement": agreement, "until": 0.0} for agreement in (0.6, 0.8, 0.95)],
     "flow-slider": [{"steps": None}, {"steps": 4}],
     "ada-or": [{"guidance": 1.0}, {"guidance": 1.0, "steps": 4}],
 }
 AT_STRENGTHS: dict[str, list[Numbers]] = {  # settings whose strengths do not go to scales on a straight line
-    "embedding-steering": [{"elastic": True, "start": 0.0, "limit": limit, "pooled": True} for limit in (1.0, 0.8)]
+    "embedding-steering": [{"elastic": True, "start": start, "limit": 1.0, "pooled": True} for start in (0.0, -0.5)]
 }
+TIE = 0.03  # dB, within which lines are equal
+MOST_LOST = 1.0  # dB at strength 1, of the best scale's there: a slider that never comes to the edit is none
 
 
 def settings(name: str) -> list[tuple[Numbers, tuple[float, ...]]]:
@@ -87,14 +85,17 @@ def decibels(
 
 
 def best_line(scales: Sequence[float], table: np.ndarray) -> tuple[float, float, float]:
-    """(start, end, mean dB) of the best straight line of scales through a table (scales, strengths above 0)."""
+    """(start, end, mean dB) of the best straight line of scales through a table (scales, strengths above 0), of those
+    that lose at most MOST_LOST at strength 1; of equals, the longest."""
     ends = np.linspace(scales[0], scales[-1], NUM_LINE_ENDS)
     start, end = ends[:, None], ends[None, :]
     lines = [
         np.interp(start + strength * (end - start), scales, table[:, k]) for k, strength in enumerate(STRENGTHS[1:])
     ]
     means = np.mean(lines, axis=0)  # (starts, ends)
-    i, j = np.unravel_index(means.argmax(), means.shape)
+    means[:, lines[-1][0] < table[:, -1].max() - MOST_LOST] = -np.inf
+    length = np.where(means >= means.max() - TIE, abs(end - start), -1)
+    i, j = np.unravel_index(length.argmax(), length.shape)
     return round(float(ends[i]), 3), round(float(ends[j]), 3), float(means[i, j])
 
 

@@ -252,3 +252,39 @@ def test_a_chain_at_strength_0_is_the_photograph_in_every_way(scripts, pipe):
     assert list(scores) == list(bench_chain.WAYS)
     assert max(scores.values()) - min(scores.values()) < 0.01
     assert bench_chain.means([scores, scores])["chain_minus_composed"] == pytest.approx(0, abs=0.01)
+
+
+def test_baselines_are_tuned_by_the_best_straight_line(scripts):
+    """A line through two peaks alone would be as good at the ends and lose in between; the worst one is a wrong sign
+    away."""
+    from tune_baselines import STRENGTHS, best_line
+
+    scales, strengths = np.linspace(-1, 2, 31), np.array(STRENGTHS[1:])
+    table = 30 - 50 * (scales[:, None] - (1.4 - 0.9 * strengths)) ** 2
+    start, end, decibel = best_line(scales, table)
+    assert (start, end) == pytest.approx((1.4, 0.5), abs=0.05) and decibel == pytest.approx(30, abs=0.1)
+
+
+def test_every_baseline_with_a_scale_is_tuned_and_its_settings_exist(scripts, tmp_path):
+    """A new baseline would be compared with numbers that somebody guessed; a number that was renamed, after an hour."""
+    import tune_baselines
+
+    from kontext_slider.evaluate.baselines import BASELINES, CONCEPT_SLIDER
+    from kontext_slider.evaluate.baselines.method import ByScale
+
+    scaled = {name: method for name, method in BASELINES.items() if isinstance(method, ByScale)}
+    assert set(tune_baselines.SCALES) == set(scaled) - {CONCEPT_SLIDER}
+    for name in tune_baselines.SCALES:
+        assert all(replace(scaled[name], **numbers) for numbers, _ in tune_baselines.settings(name))
+
+
+def test_a_tuning_that_was_stopped_goes_on(scripts, pipe, tmp_path, monkeypatch):
+    """Every setting and case is an hour of rendering in all, and is kept as it comes."""
+    import tune_baselines
+
+    case = tune_baselines.balanced_case(0, 32, 0)
+    tune_baselines.measure(pipe, ["velo-edit"], [case], 0, tmp_path / "lines.jsonl")
+    monkeypatch.setattr(tune_baselines, "decibels", lambda *args: pytest.fail("measured again"))
+    tune_baselines.measure(pipe, ["velo-edit"], [case], 0, tmp_path / "lines.jsonl")
+    found = tune_baselines.choose(tune_baselines.read_json_lines(tmp_path / "lines.jsonl"))
+    assert len(found) == len(tune_baselines.settings("velo-edit")) and found[0]["db"] >= found[-1]["db"] > 0
