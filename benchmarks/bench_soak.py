@@ -210,7 +210,7 @@ def compare(findings: Findings, speed: str) -> tuple[int, float]:
             for (name, text, strength), content in findings.frames.items():
                 if (name, text) != (photograph, words):
                     continue
-                seen, alone = np.asarray(read_image(content)), np.asarray(session.show(strength))
+                seen, alone = np.asarray(read_image(content)), np.asarray(session.render(strength))
                 num_other += int((seen != alone).any())
                 lowest = min(
                     lowest, psnr(np.divide(seen, 255, dtype=np.float32), np.divide(alone, 255, dtype=np.float32))

@@ -209,7 +209,7 @@ def run_sweeps(
 
 
 def write_sweep(engine: SliderEngine, task: Task, options: SweepOptions, on_frame: Callable[[], object]) -> None:
-    """Render and write one sweep, frame by frame; strength 0 shows the untouched source."""
+    """Render and write one sweep, frame by frame."""
     settings: dict[str, Any] = {
         "seed": options.seed,
         "steps": options.steps,
@@ -243,10 +243,8 @@ def _frames(
     session: EditSession, strengths: list[float], options: SweepOptions, on_frame: Callable[[], object]
 ) -> Iterator[Frame]:
     """One by one, as the file shows them."""
-    rendered = session.frames([strength for strength in strengths if strength != 0])
     widest = None if options.full_size else options.width or MAX_WIDTH
-    for strength in strengths:
-        frame = session.source if strength == 0 else next(rendered)[1]
+    for strength, frame in session.frames(strengths):
         yield strength, session.picture(strength, width=widest) if options.from_full_size else frame
         on_frame()
 

@@ -96,6 +96,16 @@ def packed_source(pipe: Any, call: dict[str, Any]) -> Tensor | None:
     return pipe._pack_latents(call["image"], *call["image"].shape) if fits else None
 
 
+def other_size(pipe: Any, call: dict[str, Any]) -> str:
+    """The sentence for an encoded call whose frames have another size than its source, which one of them is to be."""
+    height, width = (side * pipe.vae_scale_factor for side in call["image"].shape[2:])
+    own = "" if pipe.defaults.anchor_source else ", or source_at_zero=False for the model's own frame there"
+    return (
+        f"Strength 0 is the source itself, so the frames must have its size, and not {call['width']} x "
+        f"{call['height']}: give height={height}, width={width} and max_area={height * width}{own}."
+    )
+
+
 def parent_output_size(pipe: Any, height: int | None, width: int | None, area: int) -> tuple[int, int]:
     """(height, width) that the parent renders for its arguments `height`, `width` and `max_area`."""
     default, multiple = pipe.default_sample_size * pipe.vae_scale_factor, packing(pipe)

@@ -37,9 +37,7 @@ class EditDefaults:
     steps: int = 28  # denoise steps
     guidance: float = 2.5  # distilled; ignored by transformers without a guidance input
     max_sequence_length: int = 512  # tokens of the second text encoder, at most 512
-    anchor_source: bool = (
-        False  # strength 0 is the source itself (`residual.py`), not the model's frame as in the paper
-    )
+    anchor_source: bool = False  # frames are held to the source, the more the weaker they are (`residual.py`)
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any] | None) -> EditDefaults:

@@ -110,6 +110,7 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
         strength_batch_size: int | None = None,
         allow_extrapolation: bool = False,
         full_size: bool = False,
+        source_at_zero: bool = True,
         **kwargs: Any,
     ) -> FluxPipelineOutput | tuple:
         """Edit a picture, at one strength or at several. The parent's arguments mean what they mean there.
@@ -125,9 +126,12 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
             allow_extrapolation: let strengths go on to 1.5.
             full_size: return pictures of the photograph's own size (`transfer.py`), RGB or RGBA as it is; strength 0 is
                 the photograph itself. The frames have its shape, so leave height, width and output_type out.
+            source_at_zero: strength 0 is the source itself, to the last bit of a picture (`residual.py`), and is not
+                denoised. False, for research: the model's own frame at strength 0, as in the paper.
 
         Where the model's `edit_defaults` say `anchor_source`, frames are residual corrected (`residual.py`): one more
-        frame is denoised first, for strength 0. Latents, in or out, are corrected by the source's latents.
+        frame is denoised first, for strength 0. Latents, in or out, are corrected by the source's latents, which are
+        the frame at strength 0.
 
         Returns:
             FluxPipelineOutput, or a tuple with `return_dict=False`: one frame per strength, in their order. A call
@@ -135,8 +139,8 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
 
         Raises:
             InvalidInput (a ValueError): a strength outside [0, 1], an empty instruction, several prompts or images;
-                frames of another size than the source, where they are to be held to it; `full_size` without a strength
-                or with what it does not go with.
+                frames of another size than the source, where one is to be the source or they are to be held to it;
+                `full_size` without a strength or with what it does not go with.
             MissingSlider (a ValueError): no slider is loaded.
         """
         if strength is None:
@@ -153,36 +157,49 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
         return_dict = call.pop("return_dict")
         if strength_batch_size is not None:
             check_whole("strength_batch_size", strength_batch_size, 1, sys.maxsize)
-        if self.defaults.anchor_source and min(strengths) < 1 and call["image"] is not None:
-            frames = self._corrected(call, strengths, strength_batch_size)
+        if call["image"] is not None and residual.needs_source(self.defaults.anchor_source, source_at_zero, strengths):
+            frames = self._held_to_source(call, strengths, strength_batch_size)
         else:
             frames = self._denoised(calls.encode_edit(self, call), strengths, strength_batch_size)
         if photo is not None:
             frames = self._full_size(photo, strengths, frames)
         return FluxPipelineOutput(images=frames) if return_dict else (frames,)
 
-    def _corrected(self, call: dict[str, Any], strengths: list[float], batch_size: int | None) -> Any:
-        """Residual corrected frames: by the source's pixels or, where latents go in or out, by its latents."""
+    def _held_to_source(self, call: dict[str, Any], strengths: list[float], batch_size: int | None) -> Any:
+        """Frames with the source at strength 0, the others residual corrected where the model is anchored: by pixels
+        or, where latents go in or out, by latents. If a callback interrupts, those before the first one missing."""
         source, output_type = calls.correctable_source(self, call), call["output_type"]
         encoded = calls.encode_edit(self, {**call, "output_type": "latent" if source is None else "pt"})
         tokens = calls.packed_source(self, encoded)
         if tokens is None:
-            raise InvalidInput(
-                "This model's frames are held to the source, so they have its size: leave out height, width and "
-                "max_area, or give a picture of the size that you want."
-            )
-        made = self._denoised(encoded, [0.0, *strengths], batch_size)
-        untouched, frames = made[:1], made[1:]  # fewer frames, if a callback interrupted
-        if not len(frames):
-            return [] if output_type == "pil" else frames.cpu().numpy() if output_type == "np" else frames
-        if source is not None:
-            pixels = residual.correct(frames, strengths[: len(frames)], source - untouched)
-        else:
-            frames = residual.add_residual(frames, strengths[: len(frames)], tokens.to(frames) - untouched)
-            if output_type == "latent":
-                return frames
-            pixels = self.base.decode(frames, (encoded["width"], encoded["height"]))
-        return self.image_processor.postprocess(pixels, output_type, do_denormalize=[False] * len(pixels))
+            raise InvalidInput(calls.other_size(self, encoded))
+        made = self._denoised_with_source(encoded, strengths, batch_size, tokens if source is None else source)
+        if not len(made):
+            return [] if output_type == "pil" else made.cpu().numpy() if output_type == "np" else made
+        if output_type == "latent":
+            return made
+        pixels = made if source is not None else self.base.decode(made, (encoded["width"], encoded["height"]))
+        frames = self.image_processor.postprocess(pixels, output_type, do_denormalize=[False] * len(pixels))
+        return frames.to(tokens.dtype) if output_type == "pt" else frames
+
+    def _denoised_with_source(
+        self, encoded: dict[str, Any], strengths: list[float], batch_size: int | None, source: Tensor
+    ) -> Tensor:
+        """Pixels (N, 3, H, W) in float32, or latents (N, L, C); `source` is one row of them."""
+        computed, anchored = [strength for strength in strengths if strength != 0], self.defaults.anchor_source
+        with_untouched = anchored and min(computed, default=1) < 1
+        wanted = [0.0, *computed] if with_untouched else computed
+        made = self._denoised(encoded, wanted, batch_size) if wanted else source[:0]
+        made = made.to(source.dtype)
+        if with_untouched:
+            made = residual.add_residual(made[1:], computed[: len(made) - 1], source - made[:1])
+        rest, rows = iter(made.clamp(0, 1) if source.ndim == 4 else made), list[Tensor]()
+        for strength in strengths:
+            row = source[0] if strength == 0 else next(rest, None)
+            if row is None:
+                break
+            rows.append(row)
+        return torch.stack(rows) if rows else made[:0]
 
     def _full_size(self, photo: Photo, strengths: list[float], frames: list[Image.Image]) -> list[Image.Image]:
         """The frames carried over to the photograph."""

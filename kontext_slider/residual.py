@@ -1,10 +1,13 @@
-"""Residual correction: the untouched end of the slider is the source itself.
+"""Strength 0 is the source itself, and residual correction, which leads there without a step.
 
-A model's frame at strength 0 is nearly the source: the codec and the sampling drop a little. The paper leaves it so.
-With the model setting `anchor_source`, every frame at strength s gets back 1 - s of the source residual, which is the
-source minus the model's frame at strength 0. So strength 0 is the source to the bit, and the full edit stays the
-model's. A slider may be trained on frames that are so corrected (`train/flow.py`), as pocket's is: then its own frame
-at 0 need not look like the source.
+The rule: whoever asks for a picture at strength 0 gets the source, to the last bit, whatever the model. It is applied
+where frames are made: in `pipeline.py` and in `engine/session.py`. A model's own frame at strength 0 is nearly the
+source: the codec and the sampling drop a little. The paper shows that one; `source_at_zero=False` gives it.
+
+With the model setting `anchor_source` the other frames are held to the source as well: the one at strength s gets back
+1 - s of the source residual, which is the source minus the model's frame at strength 0. So nothing leaps at 0, and the
+full edit stays the model's. Such a model has no other frame at 0. A slider may be trained on frames that are so
+corrected (`train/flow.py`), as pocket's is: then its own frame at 0 need not look like the source.
 
 Legend: N frames, H and W their sides; pictures in [0, 1]; L packed tokens of C channels.
 """
@@ -15,6 +18,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+
+def needs_source(is_anchored: bool, source_at_zero: bool, strengths: Sequence[float]) -> bool:
+    """Whether frames at `strengths` are the source, or are corrected by it."""
+    return (is_anchored and min(strengths) < 1) or (source_at_zero and 0 in strengths)
 
 
 def correct(frames: Tensor, strengths: Sequence[float], residual: Tensor) -> Tensor:

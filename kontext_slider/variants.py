@@ -53,7 +53,8 @@ def variant_method(weights: SliderWeights) -> Frames:
         view = with_projector(pipe, weights.projector)
         with lora.slider_lora_kept(transformer):
             lora.put_lora(transformer, weights.lora)
-            frames = view(image, instruction, strength=list(strengths), generator=generator, output_type="np").images
+            how = {"generator": generator, "output_type": "np", "source_at_zero": False}
+            frames = view(image, instruction, strength=list(strengths), **how).images
         return list(frames)
 
     return method

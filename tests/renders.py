@@ -41,7 +41,8 @@ def add_style(pipe: KontextSliderPipeline) -> None:
 
 
 def render(pipe, strength=None, **changes):
-    settings = {"generator": seeded(), "output_type": "latent", **PLAIN, **changes}
+    """The model's own frames, as latents."""
+    settings = {"generator": seeded(), "output_type": "latent", "source_at_zero": False, **PLAIN, **changes}
     return pipe(tiny_image(), INSTRUCTION, strength=strength, **settings).images
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import re
 import shlex
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kontext_slider.cli import build_parser
+from kontext_slider.cli import COMMANDS, build_parser
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -69,6 +70,53 @@ def test_every_command_in_the_documents_parses():
             commands += 1
             assert args.command == words[1], f"{name(path)}: {line}"
     assert commands > 10
+
+
+def flags_of(command: str) -> set[str]:
+    """The flags of a command, those of its sub-commands included."""
+    outer = build_parser([command])._subparsers._group_actions[0].choices[command]._actions
+    inner = [parser for action in outer if action.nargs == argparse.PARSER for parser in action.choices.values()]
+    actions = [*outer, *(action for parser in inner for action in parser._actions)]
+    return {word for action in actions for word in action.option_strings} | {"--version"}
+
+
+FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+OURS = {command.name: flags_of(command.name) for command in COMMANDS}
+SCRIPTS = {
+    path: set(FLAG.findall(path.read_text(encoding="utf-8")))
+    for path in [*ROOT.glob("benchmarks/*.py"), ROOT / "kontext_slider" / "space.py", ROOT / "tests/hostile/fuzz.py"]
+}
+
+
+def known_flags(code: str) -> set[str] | None:
+    """The flags that a piece of code may have: those of the command or script of ours that it runs, of all where it
+    runs none; None for other programs."""
+    for script, flags in SCRIPTS.items():
+        if script.name in code or f"{script.parent.name}.{script.stem}" in code:
+            return flags
+    if "app.py" in code:
+        return OURS["app"]
+    if code.startswith("--"):
+        return set().union(*OURS.values(), *SCRIPTS.values())
+    command = re.search(r"(?:kontext-slider|-m kontext_slider|make) ([\w-]+)", code) or re.match(r"([\w-]+) ", code)
+    return OURS.get(command[1]) if command else None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*(p for p in DOCUMENTS if p.name not in ("LOG.md", "CHANGELOG.md", "decisions.md")), *ROOT.glob("weights/*/*.md")],
+    ids=name,
+)
+def test_every_flag_that_is_named_exists(path):
+    """README named a flag that the program does not have; whoever followed it got an error. (The log, the changelog and
+    the decisions tell of flags that are gone.)"""
+    text = path.read_text(encoding="utf-8")
+    lines = [line for language, block in BLOCK.findall(text) if language == "bash" for line in block.splitlines()]
+    for piece in [*lines, *re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))]:
+        code = re.sub(r'#.*|PIP_ARGS="[^"]*"', "", piece).strip()
+        known = known_flags(code)
+        missing = set(FLAG.findall(code)) - known if known is not None else set()
+        assert not missing, f"{piece}: there is no {', '.join(sorted(missing))}"
 
 
 def test_python_in_the_documents_compiles_and_imports_what_is_there():

@@ -35,8 +35,9 @@ def test_matches_an_independent_implementation(plain_pipe, tmp_path):
     edit, shape = reference_edit(plain_pipe), reference.Shape(heads=2, axes=(4, 6, 6))
     settings = {**PLAIN, "width": 48, "max_area": 48 * 32, "num_inference_steps": 3, "guidance_scale": 2.5}
     latents = plain_pipe(
-        tiny_image(48, 32), INSTRUCTION, strength=STRENGTHS, generator=seeded(), output_type="latent", **settings
-    ).images
+        tiny_image(48, 32), INSTRUCTION, strength=STRENGTHS, generator=seeded(), output_type="latent",
+        source_at_zero=False, **settings,
+    ).images  # fmt: skip
     for strength, frame in zip(STRENGTHS, latents, strict=True):
         offsets = reference.project(projector, strength, edit.pooled)
         torch.testing.assert_close(frame, reference.denoise(weights, shape, edit, offsets)[0], rtol=0, atol=1e-5)
@@ -134,7 +135,8 @@ def test_tensors_of_batch_one_serve_all_strengths(pipe, monkeypatch):
     with torch.no_grad():
         edit = encoded_edit(pipe)
     counts = count_calls(monkeypatch, pipe.text_encoder, pipe.text_encoder_2, pipe.vae.encoder)
-    frames = pipe(strength=STRENGTHS, strength_batch_size=3, output_type="latent", **{**PLAIN, **edit}).images
+    given = {**PLAIN, **edit, "output_type": "latent", "source_at_zero": False}
+    frames = pipe(strength=STRENGTHS, strength_batch_size=3, **given).images
     torch.testing.assert_close(frames, expected, rtol=0, atol=1e-4)
     assert counts == [0, 0, 0]
 

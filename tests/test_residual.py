@@ -46,7 +46,7 @@ def test_strength_zero_is_the_source_and_full_strength_the_models(pipe):
     """What a codec loses must not look like an edit, and the edit must not change because of it."""
     frames = sweep(pipe, [0.0, 0.5, 1.0], output_type="np")
     pipe.register_to_config(edit_defaults=DEFAULTS)
-    plain = sweep(pipe, [0.0, 0.5, 1.0], output_type="np")
+    plain = sweep(pipe, [0.0, 0.5, 1.0], output_type="np", source_at_zero=False)
     source = np.asarray(picture(), dtype=np.float32) / 255
     assert np.abs(frames[0] - source).max() < 1e-5 and np.abs(plain[0] - source).max() > 0.01
     assert np.abs(frames[2] - plain[2]).max() < 1e-5
@@ -62,6 +62,42 @@ def test_batches_and_kinds_of_output_agree(pipe, size):
     images = sweep(pipe, [0.2, 0.7])
     assert len(images) == 2
     assert np.abs(np.asarray(images[1]) / 255 - together[1].permute(1, 2, 0).numpy()).max() < 0.51 / 255 + 1e-4
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_strength_zero_is_the_source_to_the_bit_with_and_without_anchor(pipe, anchored, dtype):
+    """Without an anchor a call showed what the model makes of 0; with one, bfloat16 rounded the source."""
+    pipe.register_to_config(edit_defaults={**DEFAULTS, "anchor_source": anchored})
+    pipe.to(dtype)
+    frames, alone = (sweep(pipe, s, strength_batch_size=1) for s in ([0.4, 0.0, 1.0, 0.0], [0.4, 1.0]))
+    assert [frame.tobytes() == picture().tobytes() for frame in frames] == [False, True, False, True]
+    assert [frame.tobytes() for frame in frames[::2]] == [frame.tobytes() for frame in alone]
+    assert sweep(pipe, [0.0], output_type="pt").dtype == dtype
+
+
+def test_the_source_is_not_denoised_without_anchor(pipe, monkeypatch):
+    """A frame that is thrown away costs as much as one that is shown."""
+    pipe.register_to_config(edit_defaults=DEFAULTS)
+    asked: list[float] = []
+    pipe.slider_projector.register_forward_pre_hook(lambda _, args: asked.extend(args[0].tolist()))
+    assert len(sweep(pipe, [0.0, 0.5])) == 2 and asked == [0.5]
+    assert np.abs(sweep(pipe, [0.0, 0.0], output_type="np")[1] * 255 - np.asarray(picture())).max() < 1e-3
+    assert asked == [0.5]
+
+
+def test_a_source_of_another_size_is_refused_at_zero_with_the_size_to_give(pipe):
+    """FLUX's own default sizes are square: a wide source would come back squeezed, or somebody's list of strengths
+    would fail without a way out."""
+    pipe.register_to_config(edit_defaults=None)
+    call = {"num_inference_steps": 1, "max_sequence_length": 16, "generator": torch.Generator().manual_seed(0)}
+    given = {**call, "_auto_resize": False, "strength": [0.0, 1.0]}
+    small = {"height": 32, "width": 32, "max_area": 1024}
+    with pytest.raises(InvalidInput, match="give height=32, width=48 and max_area=1536, or source_at_zero=False"):
+        pipe(picture(48, 32), "make it snow", **given, **small)
+    assert len(pipe(picture(48, 32), "make it snow", **given, **small, source_at_zero=False).images) == 2
+    frames = pipe(picture(48, 32), "make it snow", **given, height=32, width=48, max_area=1536).images
+    assert frames[0].tobytes() == picture(48, 32).tobytes()
 
 
 def encoded_source(pipe) -> torch.Tensor:
@@ -80,7 +116,7 @@ def test_latents_are_held_to_the_sources(pipe):
     """A slider that is trained as it is shown makes of strength 0 what only the correction turns into the source."""
     latents = sweep(pipe, [0.0, 0.7, 1.0], output_type="latent")
     pipe.register_to_config(edit_defaults=DEFAULTS)
-    plain = sweep(pipe, [0.0, 0.7, 1.0], output_type="latent")
+    plain = sweep(pipe, [0.0, 0.7, 1.0], output_type="latent", source_at_zero=False)
     source = packed(encoded_source(pipe))
     assert (plain[:1] - source).abs().max() > 0.01
     torch.testing.assert_close(latents[:1], source, rtol=0, atol=1e-5)

@@ -35,9 +35,9 @@ KINDS = ["text-space", "no-pooled", "embedding"]
 
 
 def own(pipe, picture) -> list:
-    """The pipeline's own frames."""
-    generator = torch.Generator().manual_seed(5)
-    return list(pipe(picture, INSTRUCTION, strength=STRENGTHS, generator=generator, output_type="np").images)
+    """The pipeline's own frames, of the model's making at strength 0 too."""
+    how = {"generator": torch.Generator().manual_seed(5), "output_type": "np", "source_at_zero": False}
+    return list(pipe(picture, INSTRUCTION, strength=STRENGTHS, **how).images)
 
 
 def fresh(kind: str) -> torch.nn.Module:

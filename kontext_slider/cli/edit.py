@@ -134,7 +134,7 @@ def _picture(
 ) -> Image.Image:
     """What is written."""
     if is_working_size:
-        return session.show(edit.strength, on_step)
+        return session.render(edit.strength, on_step)
     return session.picture(_strength(edit, share), on_step)
 
 

@@ -115,6 +115,7 @@ class SliderEngine:
         guidance: float | None = None,
         size: int | None = None,
         allow_extrapolation: bool = False,
+        source_at_zero: bool = True,
     ) -> EditSession:
         """Encode a source and an instruction, each only where no session did so before.
 
@@ -127,15 +128,22 @@ class SliderEngine:
             size: side in pixels of a square of the same area as the frames; they keep the source's aspect ratio.
                 What is None comes from `pipe.defaults`.
             allow_extrapolation: let the session's strengths go on to 1.5.
+            source_at_zero: the frame at strength 0 is the source itself (`residual.py`). False, for research: the
+                model's own, as in the paper.
 
         Raises InvalidInput, UnreadableImage, or MissingSlider when the pipeline has no slider weights.
         """
         spec = EditSpec.from_defaults(self.pipe.defaults, instruction, seed, steps, guidance, size)
         photo = image if isinstance(image, Photo) else read_photo(image)
-        return self.open_spec(photo, spec, MAX_STRENGTH if allow_extrapolation else 1.0)
+        return self.open_spec(photo, spec, MAX_STRENGTH if allow_extrapolation else 1.0, source_at_zero=source_at_zero)
 
     def open_spec(
-        self, photo: Photo, spec: EditSpec, highest: float = 1.0, source: Image.Image | None = None
+        self,
+        photo: Photo,
+        spec: EditSpec,
+        highest: float = 1.0,
+        source: Image.Image | None = None,
+        source_at_zero: bool = True,
     ) -> EditSession:
         """As `open`, with settings that are put together already.
 
@@ -146,7 +154,7 @@ class SliderEngine:
         if source is None:
             source = working_image(photo.on_white(), spec.size, self.pipe.vae_scale_factor * 2)
         settings = EditSettings(digest(source), source.size, spec, self.speed)
-        return self._session(photo, source, settings, self.caches.frames, highest)
+        return self._session(photo, source, settings, self.caches.frames, highest, source_at_zero)
 
     def open_chain(
         self,
@@ -183,6 +191,7 @@ class SliderEngine:
         settings: EditSettings,
         frames: ByteCache[Image.Image] | FrameCache,
         highest: float,
+        source_at_zero: bool,
     ) -> EditSession:
         """Put a session together of its parts."""
         pipe, edit = self.pipe, self._encode(source, settings)
@@ -192,7 +201,7 @@ class SliderEngine:
 
         def open_preview(steps: int) -> EditSession:
             fewer = replace(settings, spec=replace(settings.spec, steps=steps))
-            return self._session(photo, source, fewer, self.caches.previews, highest)
+            return self._session(photo, source, fewer, self.caches.previews, highest, source_at_zero)
 
         return EditSession(
             photo,
@@ -205,8 +214,9 @@ class SliderEngine:
             shortcuts=shortcuts,
             highest=highest,
             source_is_frame=pipe.defaults.anchor_source,
+            source_at_zero=source_at_zero,
             open_preview=open_preview,
-            open_next=partial(self.open_spec, highest=highest),
+            open_next=partial(self.open_spec, highest=highest, source_at_zero=source_at_zero),
         )
 
     def _shortcuts(self, edit: Conditioning, settings: EditSettings) -> Shortcuts | None:

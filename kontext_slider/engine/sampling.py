@@ -80,7 +80,7 @@ class Sampler:
     Args:
         pipe: the pipeline, with a slider.
         edit: the encoded source, instruction and noise.
-        source: the working image; it is the frame at strength 0 where the model says `anchor_source`.
+        source: the working image, to which frames are held where the model says `anchor_source`.
         settings: the key of this edit in caches.
         queue, batch: of the engine.
         residuals: a cache, for all edits, of what frames at strength 0 lack of their sources.
@@ -109,14 +109,9 @@ class Sampler:
 
     @torch.no_grad()
     def render(self, strengths: Sequence[float], turn: Turn, on_step: OnStep | None) -> list[Image.Image]:
-        """The frames, residual corrected where the model says `anchor_source`: at strength 0 that is the source."""
-        computed = [strength for strength in strengths if not (self._corrects and strength == 0)]
-        frames = {0.0: self._source.copy()} if len(computed) < len(strengths) else {}
-        if computed:
-            make = self._corrected if self._corrects and min(computed) < 1 else self._pixels
-            pixels = make(computed, turn, on_step)
-            frames |= zip(computed, map(self._base.to_picture, pixels.split(1)), strict=True)
-        return [frames[strength] for strength in strengths]
+        """The model's frames, residual corrected where it says `anchor_source`."""
+        make = self._corrected if self._corrects and min(strengths) < 1 else self._pixels
+        return list(map(self._base.to_picture, make(list(strengths), turn, on_step).split(1)))
 
     def _corrected(self, strengths: list[float], turn: Turn, on_step: OnStep | None) -> Tensor:
         """Frames with their share of the source residual, (B, 3, H, W). The residual is found once for an edit, in one

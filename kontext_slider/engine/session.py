@@ -35,7 +35,8 @@ class EditSession(Pictures):
         sampler: renders frames of this edit. shortcuts: those that it uses, or None.
         frames, fits: caches of finished frames and of transfers, of all edits. queue, batch: of the engine.
         highest: strength that may be rendered.
-        source_is_frame: whether strength 0 is the source itself.
+        source_is_frame: whether the model's frames are held to the source, which they approach at 0 (`residual.py`).
+        source_at_zero: whether the frame at strength 0 is the source itself, as it always is where they are.
         open_preview: opens the same edit with so many steps.
         open_next: opens another edit of another photograph.
     """
@@ -53,12 +54,14 @@ class EditSession(Pictures):
         shortcuts: Shortcuts | None = None,
         highest: float = 1.0,
         source_is_frame: bool = False,
+        source_at_zero: bool = True,
         open_preview: Callable[[int], EditSession] | None = None,
         open_next: Callable[[Photo, EditSpec], EditSession] | None = None,
     ):
         super().__init__(photo, source, settings.spec, highest, not source_is_frame, fits, settings)
         self.settings, self._frame_cache, self._queue, self._batch = settings, frames, queue, batch
         self.shortcuts, self._source_is_frame = shortcuts, source_is_frame
+        self._source_at_zero = source_at_zero or source_is_frame
         self._sampler: Sampler | None = sampler  # None once the session is closed
         self._open_preview, self._open_next = open_preview, open_next
         self._preview: EditSession | None = None
@@ -83,10 +86,12 @@ class EditSession(Pictures):
     def has(self, strength: float) -> bool:
         """Whether the frame is there already, so that `render` would answer at once."""
         self._check_open()
-        return self._key(self._check_strength(strength)) in self._frame_cache
+        strength = self._check_strength(strength)
+        return self._is_source(strength) or self._key(strength) in self._frame_cache
 
     def render(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
         """The frame at `strength` in [0, 1] (to 1.5 where the session extrapolates), a PIL image, the caller's to keep.
+        At 0 it is the source, unless the session was opened with `source_at_zero=False`.
 
         At the speed "exact" it is what the pipeline's own call makes of this session's source, instruction, seed,
         steps, guidance and size, up to the rounding of a channel to the level beside; other speeds say what they
@@ -114,14 +119,6 @@ class EditSession(Pictures):
         if self._preview is None:
             self._preview = self._open_preview(self.preview_steps)
         return self._preview._frame(strength, urgent=True, check=check, on_step=on_step)
-
-    def show(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
-        """What a person is shown: the untouched source at exactly 0, `render(strength)` elsewhere."""
-        strength = self._check_strength(strength)
-        if strength != 0:
-            return self.render(strength, on_step)
-        self._want(strength)
-        return self.source.copy()
 
     def then(
         self,
@@ -211,6 +208,9 @@ class EditSession(Pictures):
             raise SessionClosed("This edit session is closed. Open the image again with engine.open(...).")
         return self._sampler
 
+    def _is_source(self, strength: float) -> bool:
+        return self._source_at_zero and cache_strength(strength) == 0
+
     def _key(self, strength: float) -> Hashable:
         return self.settings, cache_strength(strength)
 
@@ -221,6 +221,11 @@ class EditSession(Pictures):
         self, strengths: list[float], urgent: bool, check: Callable[[], object], on_step: OnStep | None
     ) -> dict[float, Image.Image]:
         """Frames by strength, the caller's to keep: found, interpolated, or rendered together."""
+        if any(map(self._is_source, strengths)):
+            check()
+            others = [strength for strength in strengths if not self._is_source(strength)]
+            made = self._make(others, urgent, check, on_step) if others else {}
+            return made | {0.0: self.source.copy()}
         cache, keys = self._frame_cache, {strength: self._key(strength) for strength in strengths}
         with self._queue.claim(list(keys.values()), urgent, check) as turn:
             generation = cache.generation

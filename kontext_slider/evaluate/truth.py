@@ -107,7 +107,8 @@ def _render(pipe: KontextSliderPipeline, case: Case, strengths: Sequence[float],
     """Frames at the source's own size, beyond strength 1 too."""
     source, generator = to_image(case.source), torch.Generator().manual_seed(seed)
     call = {"width": source.width, "height": source.height, "output_type": "np", "allow_extrapolation": True}
-    return list(pipe(source, case.instruction, strength=list(strengths), generator=generator, **call).images)
+    call |= {"strength": list(strengths), "generator": generator, "source_at_zero": False}
+    return list(pipe(source, case.instruction, **call).images)
 
 
 def score_sizes(

@@ -133,7 +133,7 @@ class Batch:
             if self._is_cancelled:
                 raise SessionClosed("The batch was cancelled.")
             try:
-                for _ in session.frames([recipe.strength] if recipe.strength else [], on_step):
+                for _ in session.frames([recipe.strength], on_step):
                     pass
                 written, left_out, warning = write_picture(
                     session, folder, recipe.strength, recipe.suffix, self.origin, **recipe.options

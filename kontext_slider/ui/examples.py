@@ -98,8 +98,7 @@ def render_opening(photograph: Path, instruction: str, path: Path = OPENING, mod
         listed = []
         for strength, frame in session.sweep(11):
             name = f"strength-{strength:.2f}.webp"
-            shown = session.source if strength == 0 else frame
-            shown.save(path.parent / name, "WEBP", lossless=strength == 0, quality=QUALITY, method=6)
+            frame.save(path.parent / name, "WEBP", lossless=strength == 0, quality=QUALITY, method=6)
             listed.append({"strength": strength, "file": name})
         facts = {"model": model, "instruction": instruction, "seed": session.seed, "steps": session.steps}
     place = Path("..", photograph.parent.name, photograph.name).as_posix()

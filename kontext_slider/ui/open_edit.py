@@ -1,8 +1,8 @@
 """One open edit on the server: its session, and its finished frames as files that the browser fetches.
 
-Two kinds of work need frames. A slider at rest uses `session.preview` and `session.show`: the newest position wins, and
-the render of an older one ends with `Superseded`. The strip and the exports use `session.frames`, which lets the slider
-go first and loses nothing; `next_strength` gives their order.
+Two kinds of work need frames. A slider at rest uses `session.preview` and `session.render`: the newest position wins,
+and the render of an older one ends with `Superseded`. The strip and the exports use `session.frames`, which lets the
+slider go first and loses nothing; `next_strength` gives their order.
 
 Frames are lossless PNG files in a folder of gradio's cache, and beside each lies its transfer (`transfer.py`), by which
 the browser draws the edit at the size of its screen. Strength 0 is the photograph and has none. Each file is fetched
@@ -167,7 +167,7 @@ class OpenEdit:
             if preview:
                 image = self.session.preview(strength, lambda done, total: on_step(done, total + self.session.steps))
                 self._previews[round(strength, 4)] = self._write(f"preview-{strength:.4f}.png", image, "PNG")
-            image = self.session.show(strength, lambda done, total: on_step(preview + done, preview + total))
+            image = self.session.render(strength, lambda done, total: on_step(preview + done, preview + total))
             self.keep(strength, image)
 
     def transfers(self) -> dict[float, Path]:
@@ -238,8 +238,7 @@ class OpenEdit:
         self.last_use = time.monotonic()
         if self.has(strength):
             return
-        untouched = [(0.0, self.session.source)]
-        for _, image in untouched if strength == 0 else self.session.frames([strength], on_step):
+        for _, image in self.session.frames([strength], on_step):
             self.keep(strength, image)
 
     def close(self, but: Collection[OpenEdit] = ()) -> None:

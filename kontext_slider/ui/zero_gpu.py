@@ -142,7 +142,7 @@ class ZeroGpuSession(Pictures):
         self._lend, self._most = lend, most
         self._lending = threading.Lock()
         self._frames: dict[float, Image.Image] = {0.0: source}
-        self._wanted: float | None = None  # the strength of the newest `show`
+        self._wanted: float | None = None  # the strength of the newest `render`
         self._is_open = True
 
     @property
@@ -157,7 +157,7 @@ class ZeroGpuSession(Pictures):
     def want(self, strength: float) -> None:
         self._wanted = cache_strength(self._check_strength(strength))
 
-    def show(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
+    def render(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
         self.want(strength)
 
         def check() -> None:

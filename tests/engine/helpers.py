@@ -19,7 +19,7 @@ from kontext_slider.projector import ModulationOffsets
 TIMEOUT = 60  # seconds; only a test that fails waits that long
 
 
-def reference(pipe, session, strength: float) -> Image.Image:
+def reference(pipe, session, strength: float, **how) -> Image.Image:
     """The pipeline's own call, which knows nothing of the engine."""
     width, height = session.size
     return pipe(
@@ -34,6 +34,7 @@ def reference(pipe, session, strength: float) -> Image.Image:
         max_area=height * width,
         _auto_resize=False,
         max_sequence_length=pipe.defaults.max_sequence_length,
+        **how,
     ).images[0]
 
 

@@ -13,7 +13,7 @@ from kontext_slider.engine import SliderEngine, ends_first
 from kontext_slider.errors import InvalidInput, MissingSlider, SessionClosed, UnreadableImage
 from kontext_slider.modulation import offsets_attached
 from kontext_slider.projector import ModulationOffsets
-from tests.engine.helpers import alike, counted, other_settings, reference, same
+from tests.engine.helpers import alike, counted, note_renders, other_settings, reference, same
 from tests.tiny import INSTRUCTION, shake, tiny_image, tiny_transformer
 
 STRENGTHS = [0.0, 0.35, 1 / 3, 1.0]
@@ -96,7 +96,7 @@ def test_a_slider_move_runs_the_denoiser_and_the_decoder_and_nothing_else(pipe, 
         session.render(0.4)
         assert calls == {"transformer": 3, "vae.decode": 1}
         list(session.sweep(3))
-        assert calls == {"transformer": 12, "vae.decode": 4}
+        assert calls == {"transformer": 9, "vae.decode": 3}  # strength 0 is the source
         calls.clear()
         session.render(0.4)
         session.render(0.40004)
@@ -140,7 +140,7 @@ def test_frames_belong_to_the_caller(engine):
     """Drawing on a frame, or on the source as shown, changes what is shown next."""
     session = open_edit(engine)
     source = session.source.tobytes()
-    for take in (lambda: session.render(0.5), lambda: session.show(0), lambda: next(session.sweep(2))[1]):
+    for take in (lambda: session.render(0.5), lambda: session.render(0), lambda: next(session.sweep(2))[1]):
         frame = take()
         before = frame.tobytes()
         frame.paste("red", (0, 0, *frame.size))
@@ -148,12 +148,26 @@ def test_frames_belong_to_the_caller(engine):
     assert session.source.tobytes() == source
 
 
-def test_show_is_the_untouched_source_at_zero(engine):
-    """At 0 the picture is already different, or shifts by a pixel."""
-    session = open_edit(engine)
-    assert same(session.show(0), session.source) and not same(session.render(0), session.source)
-    assert same(session.show(0.5), session.render(0.5))
-    assert session.show(1e-3).tobytes() != session.source.tobytes()
+def test_strength_zero_is_the_untouched_source(engine, monkeypatch):
+    """At 0 the page showed the source, and a sweep what the model made of it: two meanings of one number."""
+    session, rendered = open_edit(engine), note_renders(monkeypatch)
+    frames = dict(session.sweep(3))
+    for frame in (session.render(0), session.preview(0), session.picture(0), frames[0.0]):
+        assert same(frame, session.source)
+    assert session.has(0) and 0 not in rendered
+    assert not same(session.render(1e-3), session.source)
+    further = session.then("make it snow", 0)
+    assert same(further.source, session.source) and same(further.render(0), session.source)
+
+
+def test_the_models_own_frame_at_zero_is_there_for_research(pipe, engine):
+    """What the paper shows at 0 could be had no more; or it got into the cache of those who want the source."""
+    with open_edit(engine, source_at_zero=False) as research:
+        own, strip = research.render(0), dict(research.sweep(3))
+        assert same(own, strip[0.0]) and not same(own, research.source)
+        assert alike(own, reference(pipe, research, 0, source_at_zero=False))
+    with open_edit(engine) as session:
+        assert same(session.render(0), session.source)
 
 
 def test_steps_are_reported_from_one_to_total(engine):
@@ -166,7 +180,7 @@ def test_steps_are_reported_from_one_to_total(engine):
     assert len(steps) == 3
     steps.clear()
     list(session.sweep(3, lambda *step: steps.append(step)))
-    assert steps == [(step, 6) for step in range(1, 7)]
+    assert steps == [(step, 3) for step in range(1, 4)], "0 is the source, 0.5 is there"
 
 
 def test_what_on_step_raises_comes_out_and_leaves_the_engine_usable(pipe, engine):
@@ -222,7 +236,7 @@ def test_bad_settings_are_refused_before_anything_is_encoded(engine, name, value
 def test_bad_strengths_are_refused_with_a_sentence(engine, strength):
     """A negative strength quietly means something."""
     session = open_edit(engine)
-    for ask in (session.render, session.show, session.has, lambda value: list(session.frames([value]))):
+    for ask in (session.render, session.has, lambda value: list(session.frames([value]))):
         with pytest.raises(InvalidInput, match="strength"):
             ask(strength)
 
@@ -256,7 +270,7 @@ def test_a_closed_session_answers_with_a_sentence(engine):
         sweep = session.sweep(3)
         next(sweep)
     session.close()
-    for ask in (lambda: session.render(0.5), lambda: session.render(0), lambda: session.show(0), lambda: next(sweep),
+    for ask in (lambda: session.render(0.5), lambda: session.render(0), lambda: next(sweep),
                 lambda: session.sweep(3), lambda: session.has(0.5)):  # fmt: skip
         with pytest.raises(SessionClosed, match="Open the image again"):
             ask()

@@ -37,7 +37,7 @@ def faded(source: Image.Image, strength: float) -> Image.Image:
 
 
 class FakeSession:
-    """`steps` steps of `step_seconds` per frame; a newer `show` supersedes an older one between two steps."""
+    """`steps` steps of `step_seconds` per frame; a newer `render` supersedes an older one between two steps."""
 
     def __init__(
         self, engine: FakeEngine, photo: Photo, spec: EditSpec, highest: float, source: Image.Image | None
@@ -63,16 +63,14 @@ class FakeSession:
         return 4 * self.photo.image.width * self.photo.image.height
 
     def has(self, strength: float) -> bool:
-        return check_strength(strength, self._highest) in self._frames
+        return check_strength(strength, self._highest) in {0.0, *self._frames}
 
     def want(self, strength: float) -> None:
         self._wanted = check_strength(strength, self._highest)
 
-    def show(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
+    def render(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
         self.want(strength)
-        return (
-            self.source.copy() if strength == 0 else self._render(strength, on_step, lambda: self._wanted == strength)
-        )
+        return self._render(strength, on_step, lambda: self._wanted == strength)
 
     def preview(self, strength: float, on_step: OnStep | None = None) -> Image.Image:
         """All grey, so that nobody takes it for the frame."""
@@ -114,6 +112,8 @@ class FakeSession:
         self._open = False
 
     def _render(self, strength: float, on_step: OnStep | None, is_wanted: Callable[[], bool]) -> Image.Image:
+        if strength == 0:
+            return self.source.copy()
         with self._engine.lock:
             if not self.has(strength):
                 self._step(strength, self.steps, on_step, is_wanted)

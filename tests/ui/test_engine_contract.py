@@ -71,10 +71,10 @@ def test_wrong_settings_are_refused_when_an_edit_is_opened(engine, photograph, w
 
 def test_a_frame_is_the_same_however_it_is_made(session):
     steps: list[tuple[int, int]] = []
-    shown = session.show(0.5, lambda done, total: steps.append((done, total)))
+    shown = session.render(0.5, lambda done, total: steps.append((done, total)))
     assert steps == [(1, 2), (2, 2)] and session.has(0.5) and not session.has(0.25)
     assert shown.size == session.source.size and not same(shown, session.source)
-    assert same(session.show(0), session.source), "strength 0 is the untouched source"
+    assert same(session.render(0), session.source), "strength 0 is the untouched source"
     [(strength, frame)] = session.frames([0.5], lambda done, total: steps.append((done, total)))
     assert strength == 0.5 and same(frame, shown) and len(steps) == 2, "a finished frame costs nothing"
 
@@ -86,7 +86,7 @@ def test_a_preview_is_no_frame(session):
     preview = session.preview(0.25, lambda done, total: steps.append((done, total)))
     assert steps == [(1, 1)] and preview.size == session.source.size
     assert not session.has(0.25)
-    assert not same(preview, session.show(0.25))
+    assert not same(preview, session.render(0.25))
 
 
 def test_a_picture_has_the_photographs_own_size(session):
@@ -107,26 +107,26 @@ def test_a_picture_has_the_photographs_own_size(session):
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan"), "0.5", None])
 def test_a_strength_that_is_none_is_refused(session, strength):
-    for use in (session.show, session.want, session.has):
+    for use in (session.render, session.want, session.has):
         with pytest.raises(InvalidInput):
             use(strength)
 
 
-@pytest.mark.parametrize("newer", ["show", "want"])
+@pytest.mark.parametrize("newer", ["render", "want"])
 def test_a_newer_strength_ends_the_render_of_an_older_one(session, newer):
     def move_on(done: int, total: int) -> None:
-        mover = threading.Thread(target=session.want if newer == "want" else session.show, args=(0.0,))
+        mover = threading.Thread(target=session.want if newer == "want" else session.render, args=(0.0,))
         mover.start()
         mover.join(TIMEOUT)
 
     with pytest.raises(Superseded):
-        session.show(0.5, move_on)
+        session.render(0.5, move_on)
     assert not session.has(0.5)
 
 
 def test_closing_ends_a_render(session):
     with pytest.raises(SessionClosed):
-        session.show(0.5, lambda done, total: session.close())
+        session.render(0.5, lambda done, total: session.close())
     with pytest.raises(SessionClosed):
         list(session.frames([0.25]))
     session.close()  # twice is fine
@@ -141,4 +141,4 @@ def test_the_handlers_show_the_frames_of_the_engine(engine, photograph, tmp_path
     with engine.open(photograph, "make it night", seed=5, steps=own.steps, guidance=own.guidance) as session:
         for strength, path in visitor.opened.files():
             with Image.open(path) as frame:
-                assert np.array_equal(np.asarray(frame.convert("RGB")), np.asarray(session.show(strength)))
+                assert np.array_equal(np.asarray(frame.convert("RGB")), np.asarray(session.render(strength)))

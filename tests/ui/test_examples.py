@@ -40,7 +40,7 @@ def test_the_shipped_frames_are_those_of_the_recipe():
     with SliderEngine(load_pipeline("pocket", device="cpu")).open(opening.photograph, **opening.settings) as session:
         for strength in (0.0, 0.5, 1.0):
             shipped = np.asarray(read_image(opening.frames[strength]), dtype=float)
-            error = np.abs(shipped - np.asarray(session.show(strength), dtype=float)).mean()
+            error = np.abs(shipped - np.asarray(session.render(strength), dtype=float)).mean()
             assert error <= (0 if strength == 0 else 3), f"strength {strength}: {error:.2f} of 255 levels off"
 
 

@@ -219,7 +219,7 @@ def test_there_is_no_preview_where_it_does_not_pay(visitor, engine, photograph, 
     visitor.edit(photograph, num_frames=2, steps=steps)
     for strength in (0.37, 0.0, 1.0):
         visitor.commit(strength)
-    visitor.opened.session.show(0.44)  # in the engine's cache, not yet in the strip
+    visitor.opened.session.render(0.44)  # in the engine's cache, not yet in the strip
     visitor.commit(0.44)
     assert engine.previewed == previewed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_folder_that_somebody_deletes_is_made_again(tmp_path):
 
 
 class LateSession:
-    """`show` waits until it may answer, as a render that takes long."""
+    """`render` waits until it may answer, as a render that takes long."""
 
     preview_steps = 0
     steps = 2
@@ -64,10 +65,13 @@ class LateSession:
         self.source = source
         self.is_called, self.may_answer = threading.Event(), threading.Event()
 
-    def show(self, strength: float, on_step: object = None) -> Image.Image:
+    def render(self, strength: float, on_step: object = None) -> Image.Image:
         self.is_called.set()
         assert self.may_answer.wait(TIMEOUT)
         return self.source.copy()
+
+    def frames(self, strengths: list[float], on_step: object = None) -> Iterator[tuple[float, Image.Image]]:
+        yield from ((strength, self.source.copy()) for strength in strengths)
 
 
 def test_a_frame_that_was_announced_never_changes(tmp_path):

@@ -65,12 +65,12 @@ def test_every_frame_is_made_inside_a_loan(spaces, engine, session, monkeypatch)
 
 def test_what_is_there_already_takes_no_loan(spaces, session, tmp_path):
     """Each loan costs the visitor seconds of a few minutes a day: the source and finished frames cost nothing."""
-    assert session.show(0).tobytes() == session.source.tobytes()
+    assert session.render(0).tobytes() == session.source.tobytes()
     assert session.picture(0).tobytes() == session.photo.image.tobytes()
     assert [strength for strength, _ in session.frames([0])] == [0] and spaces.loans == []
-    shown = session.show(0.5)
+    shown = session.render(0.5)
     assert [loan.strengths for loan in spaces.loans] == [[0.5]]
-    assert session.show(0.5).tobytes() == shown.tobytes() and session.picture(0.5).size == session.photo.image.size
+    assert session.render(0.5).tobytes() == shown.tobytes() and session.picture(0.5).size == session.photo.image.size
     assert session.transfer(0.5) and session.full_size_facts(0.5)["size"] == [320, 240]
     path, _, _ = write_picture(session, tmp_path, 0.5, "png", {})
     assert read_metadata(path)["instruction"] == "make it night"
@@ -80,7 +80,7 @@ def test_what_is_there_already_takes_no_loan(spaces, session, tmp_path):
 def test_several_frames_are_one_loan(spaces, session):
     """A loan for each of them waits for a GPU, and loads the model, each time."""
     steps: list[tuple[int, int]] = []
-    session.show(0.5)
+    session.render(0.5)
     frames = dict(session.frames([0, 0.25, 0.5, 0.25, 1], lambda done, total: steps.append((done, total))))
     assert sorted(frames) == [0, 0.25, 0.5, 1]
     assert [loan.strengths for loan in spaces.loans] == [[0.5], [0.25, 1]]
@@ -107,7 +107,7 @@ def test_a_painted_picture_is_made_here(spaces, session):
 
 def test_a_loan_is_as_long_as_its_work(spaces, session):
     """Sixty seconds for any frame: more than is left of a visitor's quota, and a place far back in the queue."""
-    session.show(0.5)
+    session.render(0.5)
     short = spaces.loans[0].seconds
     assert short < 10
     one, four = loan_seconds(FLUX, 1, 28, 512), loan_seconds(FLUX, 4, 28, 512)
@@ -127,12 +127,12 @@ def test_a_newer_position_ends_the_loan_of_an_older_one(spaces, engine, session)
     engine.step_seconds = 0.2
 
     def move_on(done: int, total: int) -> None:
-        mover = threading.Thread(target=session.show, args=(0.0,))
+        mover = threading.Thread(target=session.render, args=(0.0,))
         mover.start()
         mover.join(TIMEOUT)
 
     with pytest.raises(Superseded):
-        session.show(0.5, move_on)
+        session.render(0.5, move_on)
     assert spaces.loans[0].was_closed and engine.rendered == []
 
 
@@ -151,32 +151,32 @@ def test_a_loan_that_is_refused_is_a_sentence(spaces, session):
     """ "The render failed ('You have exceeded ...')", and a traceback in the log for each visitor without quota."""
     spaces.refusal = gr.Error("You have exceeded your quota. Try again in 1:00:00", title="ZeroGPU quota exceeded")
     with pytest.raises(NoGpu, match="ZeroGPU quota exceeded: You have exceeded your quota. Try again in 1:00:00"):
-        session.show(0.5)
+        session.render(0.5)
     spaces.refusal = None
-    assert session.show(0.5).size == session.source.size, "the session goes on where a loan is granted"
+    assert session.render(0.5).size == session.source.size, "the session goes on where a loan is granted"
 
 
 def test_an_error_of_the_engine_keeps_its_sentence(spaces, photograph):
     """`spaces` tells the name of an error's class and no more."""
     session = ZeroGpuEngine(FakeEngine(fails_at=0.5)).open(photograph, "make it night", steps=1)
     with pytest.raises(InvalidInput, match="cannot render this strength"):
-        session.show(0.5)
+        session.render(0.5)
 
 
 @pytest.mark.parametrize("size", [(671, 1000), (4000, 417), (320, 240)], ids=str)
 def test_frames_of_a_loan_fit_the_photograph(spaces, engine, size):
     """Only the small source is sent, and a working image of a working image may have another size."""
     session = ZeroGpuEngine(engine).open(Image.new("RGB", size, "teal"), "make it night", size=512)
-    assert session.show(0.5).size == session.source.size
+    assert session.render(0.5).size == session.source.size
 
 
 def test_a_frame_of_a_loan_is_the_engines_own(spaces, pipe, photograph):
     """The real engine, on the tiny model."""
     engine = SliderEngine(pipe)
     settings = {"seed": 5, "steps": 2, "guidance": 2.0}
-    lent = ZeroGpuEngine(engine).open(photograph, "make it night", **settings).show(0.5)
+    lent = ZeroGpuEngine(engine).open(photograph, "make it night", **settings).render(0.5)
     with SliderEngine(pipe).open(photograph, "make it night", **settings) as session:
-        assert lent.tobytes() == session.show(0.5).tobytes()
+        assert lent.tobytes() == session.render(0.5).tobytes()
 
 
 def test_the_page_asks_for_loans_in_the_visitors_name(spaces, engine, photograph, tmp_path):

@@ -68,7 +68,7 @@ class Shortcuts:
         steps: of a frame.
         offsets_at: the slider's offsets at strengths (B,).
         is_smooth: whether they are polynomial in s.
-        source_is_frame: whether strength 0 is the source itself, which then counts as a finished frame.
+        source_is_frame: whether frames are held to the source, which then counts as a finished frame at strength 0.
     """
 
     def __init__(

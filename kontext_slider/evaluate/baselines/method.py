@@ -27,9 +27,9 @@ VelocityAt = Callable[[float, Tensor, float], Tensor]  # (scale, latents, sigma)
 def ours(
     pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
 ) -> list[Picture]:
-    """The slider of this pipeline."""
-    generator = Generator().manual_seed(seed)
-    return list(pipe(image, instruction, strength=list(strengths), generator=generator, output_type="np").images)
+    """The slider of this pipeline; its own frame at strength 0, not the source in its place."""
+    how = {"generator": Generator().manual_seed(seed), "output_type": "np", "source_at_zero": False}
+    return list(pipe(image, instruction, strength=list(strengths), **how).images)
 
 
 @dataclass(frozen=True, kw_only=True)
