@@ -14,6 +14,7 @@ PACKAGE = "kontext_slider"
 ROOT = Path(__file__).parents[1]
 LEAVES = {"world": (), "metrics": ("errors",)}  # and what of the package each may import
 APART = ("train", "evaluate")
+ABOVE_MORPH = ("train", "evaluate", "engine", "cli", "ui")
 
 IMPORTED_BY_LEAVES: set[tuple[str, str]] = set()
 IN_CIRCLES: set[str] = set()
@@ -78,6 +79,13 @@ def test_train_and_evaluate_never_import_each_other():
         if {layer_of(name), layer_of(other)} == set(APART)
     }
     assert not found
+
+
+def test_morphers_import_nothing_of_those_that_use_them():
+    """Data and evaluation share them; one that needs either would bring it into the other."""
+    used = {name: reachable(imports(), name) for name in imports() if layer_of(name) == "morph"}
+    found = {(name, other) for name, others in used.items() for other in others if layer_of(other) in ABOVE_MORPH}
+    assert used and not found
 
 
 def test_no_circle_of_files():

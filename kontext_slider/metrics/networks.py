@@ -105,10 +105,10 @@ def dreamsim_distance(device: str | torch.device = "cpu") -> Distance:
     return cosine_distance(embed)
 
 
-def lpips_distance(device: str | torch.device = "cpu") -> Distance:
-    """LPIPS with VGG (Zhang et al. 2018), pictures in [-1, 1]. It has no call that embeds one picture: all pairs go in
-    together."""
-    model = import_package("lpips", "lpips torchvision").LPIPS(net="vgg", verbose=False).to(device).eval()
+def lpips_distance(device: str | torch.device = "cpu", net: str = "vgg") -> Distance:
+    """LPIPS (Zhang et al. 2018) with VGG or another of its networks ("alex"), pictures in [-1, 1]. It has no call that
+    embeds one picture: all pairs go in together."""
+    model = import_package("lpips", "lpips torchvision").LPIPS(net=net, verbose=False).to(device).eval()
 
     @torch.no_grad()
     def distance(pictures: Sequence[Picture]) -> Matrix:

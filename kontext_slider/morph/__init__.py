@@ -75,7 +75,7 @@ def _diff_morpher(loader: MorpherLoader, model: str) -> Morpher:
     from kontext_slider.morph.diffmorpher import STEPS, DiffMorpher
     from kontext_slider.morph.stable_diffusion import StableDiffusion
 
-    distance = lpips_distance(loader.device)  # first, as a missing package is told at once
+    distance = lpips_distance(loader.device, "alex")  # first, as a missing package is told at once
     return DiffMorpher(StableDiffusion.from_pretrained(model, loader.device, STEPS), loader.captioner, distance)
 
 

@@ -6,7 +6,8 @@ great circle between the two with their mixed mean and deviation in every channe
 part of the steps its self-attention, in the UNet's up blocks, attends to the mix of what the ends attended to there.
 Frames at even mixtures are then rendered again, at mixtures with even perceptual distances between them.
 
-The steps are DDIM's, as in the paper; its code takes those of the model's own scheduler.
+The steps are DDIM's, as in the paper; its code takes those of the model's own scheduler. A sweep has as many frames as
+there are strengths, 0 and 1; pictures keep their aspect ratio, and LPIPS gets them in its own range.
 
 Legend: latents z (1, C, h, w); a the share of the last end, 0 to 1; N tokens of width D.
 """

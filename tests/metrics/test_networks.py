@@ -10,7 +10,7 @@ import torch
 from kontext_slider.errors import InvalidInput
 from kontext_slider.features import find_distance
 from kontext_slider.metrics import to_picture
-from kontext_slider.metrics.networks import ClipEmbedder, clip_direction, identity_curve
+from kontext_slider.metrics.networks import ClipEmbedder, clip_direction, identity_curve, lpips_distance
 from tests.metrics.networks import fake_dreamsim, fake_lpips, save_tiny_clip
 from tests.tiny import tiny_image
 
@@ -68,7 +68,8 @@ def test_lpips_gets_all_pairs_at_once_in_its_own_range(pictures, monkeypatch):
     calls = []
     monkeypatch.setitem(sys.modules, "lpips", fake_lpips(calls))
     check_distance(find_distance("lpips")(pictures))
-    assert calls == ["vgg", 3]
+    check_distance(lpips_distance("cpu", "alex")(pictures))
+    assert calls == ["vgg", 3, "alex", 3]
 
 
 def test_dreamsim_embeds_every_picture_once(pictures, monkeypatch):

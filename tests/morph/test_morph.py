@@ -30,8 +30,10 @@ def test_diff_morpher_is_loaded_with_lpips(diffusion, tmp_path, monkeypatch):
     """The paper re-spaces by LPIPS: another ruler in silence would be another method."""
     diffusion.save_pretrained(tmp_path / "sd")
     (tmp_path / "captions.json").write_text('{"make it snow": ["a temple", "snow"]}')
-    monkeypatch.setattr(networks, "lpips_distance", lambda device: rms)
+    asked = []
+    monkeypatch.setattr(networks, "lpips_distance", lambda *args: asked.append(args) or rms)
     morpher = MorpherLoader(*WHERE, str(tmp_path / "captions.json")).load("diff-morpher", str(tmp_path / "sd"))
+    assert asked == [(WHERE[0], "alex")]
     assert isinstance(morpher, DiffMorpher) and morpher.distance is rms
     assert (morpher.sd.steps, morpher.lora_steps) == (50, 200)
 
@@ -54,7 +56,7 @@ def test_a_missing_package_is_named():
 @pytest.mark.parametrize("name", OWN_MODELS)
 def test_a_model_that_is_not_there_is_a_sentence_with_its_name(name, tmp_path, monkeypatch):
     """A typo in a flag."""
-    monkeypatch.setattr(networks, "lpips_distance", lambda device: rms)
+    monkeypatch.setattr(networks, "lpips_distance", lambda device, net: rms)
     with pytest.raises(CheckpointError, match="no-such-folder"):
         MorpherLoader(*WHERE).load(name, str(tmp_path / "no-such-folder"))
 
