@@ -164,6 +164,7 @@ class Endpoints:
         edit = self._open(page, image, settings)
         try:
             with edit.at_work():
+                yield None  # gradio can end what has yielded once, and the device may be long in coming
                 for _ in messages.render(make, "", end=edit.close):
                     yield None
         finally:

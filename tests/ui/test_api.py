@@ -287,6 +287,17 @@ def test_a_client_that_goes_away_leaves_no_work(client, api_site, photograph, ho
     assert engine.rendered == []
 
 
+def test_a_call_can_be_ended_before_its_first_step(address, engine, client, photograph):
+    """A call that waits for the device had yielded nothing, and gradio ends no such call: a cancelled one went on."""
+    engine.step_seconds = 0.5
+    with engine.lock:  # somebody else has the device
+        job = client.submit(handle_file(photograph), "make it night", 0.5, api_name="/edit")
+        wait_until(lambda: job.status().code.name == "ITERATING")
+    job.cancel()
+    wait_until(lambda: is_closed(engine.sessions[0]))
+    assert engine.rendered == []
+
+
 def test_tools_for_mcp_clients(address, engine, photograph, tmp_path):
     """The same three, with what a model needs to know to call them, and the picture itself in the answer."""
     tools = {tool.name: tool for tool in ask(address, lambda session: session.list_tools()).tools}
