@@ -13,19 +13,46 @@ from kontext_slider.cli.morphers import add_morpher_arguments, chosen_morphers
 from kontext_slider.cli.options import add_model_arguments, checked, number
 from kontext_slider.edit import check_seed
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.baselines import BASELINES, Method, available, by_morpher, ours
-from kontext_slider.evaluate.compare import CEILING, OURS, Setup, compare_all
+from kontext_slider.evaluate.ablations import ablation_method
+from kontext_slider.evaluate.baselines import BASELINES, CONCEPT_SLIDER, Method, available, by_morpher, ours
+from kontext_slider.evaluate.compare import compare_all
 from kontext_slider.evaluate.pie_bench import measure_pie_bench, read_pie_bench
+from kontext_slider.evaluate.pie_report import pie_figures, write_pie_report
 from kontext_slider.evaluate.plots import check_matplotlib
-from kontext_slider.evaluate.report import figures, pie_figures, write_pie_report, write_report, write_truth
+from kontext_slider.evaluate.report import figures, write_report, write_truth
+from kontext_slider.evaluate.rows import ANCHOR, CEILING, OURS, PARTS, Setup
 from kontext_slider.evaluate.truth import find_photos, score_truth, summary
-from kontext_slider.features import DEFAULT_RULERS, DISTANCES, find_distance
+from kontext_slider.features import DEFAULT_RULERS, DISTANCES, find_rulers
 from kontext_slider.files import make_folder, write_json
 from kontext_slider.metrics.networks import CLIP, ClipEmbedder
 from kontext_slider.morph import OWN_MODELS
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import load_pipeline
-from kontext_slider.variants import load_variant, variant_method
+from kontext_slider.world.cases import CHOOSING_SEEDS, REPORTING_SEED
+
+TRUTH, COMPARISON, PIE = "without --edits and --pie-bench", "with --edits", "with --pie-bench"  # the three modes
+USED = {  # flags that not every mode uses -> those that do
+    "scenes_per_edit": (TRUTH,),
+    "photos": (TRUTH,),
+    "seeds": (COMPARISON,),
+    "ablation": (COMPARISON,),
+    "jobs": (COMPARISON,),
+    "strips": (COMPARISON,),
+    "edits": (COMPARISON,),
+    "pie_bench": (PIE,),
+    **dict.fromkeys(
+        (
+            "baselines",
+            "distance",
+            "clip",
+            "concept_sliders",
+            "captions",
+            "offload",
+            *(name.replace("-", "_") for name in OWN_MODELS),
+        ),
+        (COMPARISON, PIE),
+    ),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +61,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="the report's folder")
     parser.add_argument("--json", type=Path, help="write all means as one JSON object")
-    parser.add_argument("--seed", type=checked(int, check_seed), default=0, help="draws scenes and noise (default: 0)")
     parser.add_argument(
-        "--distance", choices=DISTANCES, default=DEFAULT_RULERS[0], help="of smoothness (default: %(default)s)"
+        "--seed",
+        type=checked(int, check_seed),
+        default=REPORTING_SEED,
+        help="draws scenes and noise; those below %(default)s have chosen what a model offers (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--distance",
+        nargs="+",
+        choices=DISTANCES,
+        default=list(DEFAULT_RULERS),
+        metavar="NAME",
+        help=f"rulers of smoothness, side by side: {', '.join(DISTANCES)} (default: {' '.join(DEFAULT_RULERS)})",
     )
     parser.add_argument("--clip", help=f"CLIP, a folder or hub id, for CLIP-dir and --distance clip; {CLIP}")
     truth = parser.add_argument_group("against the truth, edit by edit (without --edits and --pie-bench)")
@@ -55,7 +92,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=argparse.SUPPRESS,
     )
     compared.add_argument(
-        "--ablation", action="append", default=[], metavar="NAME=FOLDER", help="a trained slider of any kind"
+        "--ablation",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="a trained slider of any kind; the same NAME again for another training run of it",
     )
     compared.add_argument(
         "--concept-sliders", type=Path, metavar="FOLDER", help="from train-concept, for the baseline concept-slider"
@@ -68,8 +109,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, write the report, print the means as JSON. Raises InvalidInput or DiskError where there is no room for
-    the results, before hours are spent."""
+    """Measure, write the report, print the means as JSON. Raises InvalidInput or DiskError for flags that would not be
+    used and where there is no room for the results, before hours are spent."""
+    refuse_unused(args)
     make_folder(args.out)
     if args.json:
         make_folder(args.json.parent)
@@ -96,6 +138,11 @@ def report_comparison(args: argparse.Namespace) -> dict[str, Any]:
     """`report.md`, `edits.csv` and plots; returns the means."""
     check_matplotlib()
     seeds = range(args.seed, args.seed + args.seeds)
+    if args.seed in CHOOSING_SEEDS and seeds[-1] not in CHOOSING_SEEDS:
+        raise InvalidInput(
+            f"Seeds {seeds[0]} to {seeds[-1]} are for choosing and for reporting. Begin at {REPORTING_SEED}, or end "
+            f"below it."
+        )
     comparison = compare_all(partial(make_setup, args), args.edits, seeds, args.jobs, args.strips)
     write_report(comparison, args.out, command_line(args))
     return figures(comparison)
@@ -107,19 +154,19 @@ def report_pie_bench(args: argparse.Namespace) -> dict[str, Any]:
     cases, pipe = read_pie_bench(args.pie_bench), load(args)
     embedder = ClipEmbedder(args.clip, pipe._execution_device) if args.clip else None
     methods = {OURS: ours, **available(pipe, args.baselines or (), args.concept_sliders), **morpher_methods(args, pipe)}
-    distance = find_distance(args.distance, pipe, args.clip)
-    results = measure_pie_bench(pipe, cases, methods, distance, embedder, args.seed)
-    write_pie_report(results, args.out, command_line(args), args.distance)
-    return pie_figures(results, args.distance)
+    rulers = find_rulers(args.distance, pipe, args.clip)
+    results = measure_pie_bench(pipe, cases, methods, rulers, embedder, args.seed)
+    write_pie_report(results, args.out, command_line(args))
+    return pie_figures(results)
 
 
 def make_setup(args: argparse.Namespace) -> Setup:
-    """The model, the methods and the distance that the flags name. Every process of a run makes its own."""
+    """The model, the methods and the rulers that the flags name. Every process of a run makes its own."""
     folders = parse_ablations(args.ablation)
-    ablations = {name: variant_method(load_variant(folder)) for name, folder in folders.items()}
+    ablations = {name: [ablation_method(folder) for folder in runs] for name, runs in folders.items()}
     pipe = load(args)
     baselines = available(pipe, args.baselines, args.concept_sliders) | morpher_methods(args, pipe)
-    return Setup(pipe, find_distance(args.distance, pipe, args.clip), args.distance, baselines, ablations)
+    return Setup(pipe, find_rulers(args.distance, pipe, args.clip), baselines, ablations)
 
 
 def morpher_methods(args: argparse.Namespace, pipe: KontextSliderPipeline) -> dict[str, Method]:
@@ -133,28 +180,54 @@ def load(args: argparse.Namespace) -> KontextSliderPipeline:
     return load_pipeline(args.model, slider=args.slider, device=args.device, dtype=args.dtype)
 
 
-def parse_ablations(words: list[str]) -> dict[str, Path]:
-    """ "NAME=FOLDER" -> {NAME: FOLDER}. Raises InvalidInput for other words and for names that are taken."""
-    folders: dict[str, Path] = {}
+def parse_ablations(words: list[str]) -> dict[str, list[Path]]:
+    """ "NAME=FOLDER" -> {NAME: its folders}, one for each training run. Raises InvalidInput for other words, names of
+    other rows, and a folder that is given twice."""
+    folders: dict[str, list[Path]] = {}
     for word in words:
         name, _, folder = word.partition("=")
         if not name or not folder:
             raise InvalidInput(f"--ablation takes NAME=FOLDER, not '{word}'.")
-        if name in (*folders, OURS, CEILING, *OWN_MODELS, *BASELINES):
+        if name.removesuffix(ANCHOR) in (*PARTS, CEILING, CONCEPT_SLIDER, *OWN_MODELS, *BASELINES):
             raise InvalidInput(f"The name '{name}' is taken. Give every --ablation a name of its own.")
-        folders[name] = Path(folder)
+        runs = folders.setdefault(name, [])
+        if Path(folder) in runs:
+            raise InvalidInput(f"The --ablation {word} is given twice. Another training run is in another folder.")
+        runs.append(Path(folder))
     return folders
 
 
+def mode_of(args: argparse.Namespace) -> str:
+    """What is measured: TRUTH, COMPARISON or PIE. InvalidInput where the flags name two."""
+    if args.pie_bench is not None and args.edits is not None:
+        raise InvalidInput("--edits draws synthetic scenes and --pie-bench reads real pictures. Give one of them.")
+    return PIE if args.pie_bench is not None else TRUTH if args.edits is None else COMPARISON
+
+
+def refuse_unused(args: argparse.Namespace) -> None:
+    """Raise InvalidInput for a flag that would have no effect, rather than measure something else than was asked."""
+    parser, mode = argparse.ArgumentParser(), mode_of(args)
+    add_arguments(parser)
+    defaults = vars(parser.parse_args([]))
+    for name, modes in USED.items():
+        if mode not in modes and getattr(args, name) != defaults[name]:
+            flag = name.replace("_", "-")
+            raise InvalidInput(f"--{flag} is used {' or '.join(modes)} only. Leave it out, or say what it belongs to.")
+    if args.clip and mode == COMPARISON and "clip" not in args.distance:
+        raise InvalidInput("With --edits, --clip is used by --distance clip only. Add clip there, or leave --clip out.")
+
+
 def command_line(args: argparse.Namespace) -> str:
-    """The command with every flag spelled out, so that it means the same when defaults change."""
-    words = ["kontext-slider", "evaluate"]
+    """The command with every flag that was used spelled out, so that it means the same when defaults change."""
+    words, mode = ["kontext-slider", "evaluate"], mode_of(args)
     for name, value in vars(args).items():
         flag = "--" + name.replace("_", "-")
+        if name in ("command", "module") or value is None or value is False or mode not in USED.get(name, (mode,)):
+            continue
         if name == "ablation":
             words += [word for pair in value for word in (flag, pair)]
         elif value is True:
             words.append(flag)
-        elif name not in ("command", "module") and value is not None and value is not False:
+        else:
             words += [flag, *map(str, value if isinstance(value, list) else [value])]
     return shlex.join(words)

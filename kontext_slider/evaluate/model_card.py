@@ -15,6 +15,7 @@ from kontext_slider.images import read_image, working_image
 from kontext_slider.instructions import whole_picture_first
 from kontext_slider.metrics import to_image
 from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.world.cases import choosing_seed
 from kontext_slider.world.edits import EDITS, family, known_instructions
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)  # of the contact sheet
@@ -26,7 +27,7 @@ def measure(out: Path, photos: Path, scenes_per_edit: int, training: str) -> Non
     `training`: the card's section about how they were made. What the model offers is written last. Raises
     KontextSliderError, and leaves that as it was, where nothing works."""
     pipe = KontextSliderPipeline.from_pretrained(out)
-    scores = score_truth(pipe, scenes_per_edit, find_photos(photos))
+    scores = score_truth(pipe, scenes_per_edit, find_photos(photos), choosing_seed(0))
     command = f"kontext-slider train --only measure --out MODEL --scenes-per-edit {scenes_per_edit}"
     write_truth(scores, out / "measured", command)
     working = working_edits(scores)

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,11 @@ from tqdm import tqdm
 from kontext_slider.base_edit import coded
 from kontext_slider.errors import InvalidInput, UnreadableImage
 from kontext_slider.evaluate.baselines import Method
-from kontext_slider.evaluate.compare import STRENGTHS, MeasuredEdit, Result
+from kontext_slider.evaluate.results import STRENGTHS, MeasuredEdit, Result, smoothness_of
 from kontext_slider.images import read_image, working_image
 from kontext_slider.metrics import Picture, to_picture, trajectory
-from kontext_slider.metrics.distances import Distance, psnr
+from kontext_slider.metrics.distances import Rulers, psnr
 from kontext_slider.metrics.networks import ClipEmbedder, clip_direction, identity_curve
-from kontext_slider.metrics.trajectory import Smoothness
 from kontext_slider.pipeline import KontextSliderPipeline
 
 SIDE = 512
@@ -146,7 +145,7 @@ def _checked(what: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class PieMeasures(Smoothness):
+class PieMeasures:
     """One method on one edit."""
 
     clip_dir: float | None  # None without CLIP
@@ -158,12 +157,13 @@ def measure_pie_bench(
     pipe: KontextSliderPipeline,
     cases: Iterable[PieCase],
     methods: Mapping[str, Method],
-    distance: Distance,
+    rulers: Rulers,
     embedder: ClipEmbedder | None,
     seed: int,
 ) -> list[MeasuredEdit]:
-    """All methods on all cases, at the model's working size; `seed` draws the noise. Curves are the "distance" to y_0
-    as a share of y_N's and, with CLIP, the "identity" (see `identity_curve`). InvalidInput for no cases."""
+    """All methods on all cases, at the model's working size; `seed` draws the noise. Curves are, by ruler, the
+    distance to y_0 as a share of y_N's and, with CLIP, the "identity" (see `identity_curve`). InvalidInput for no
+    cases."""
     pipe.set_progress_bar_config(disable=True)
     edits = []
     for case in tqdm(cases, unit="edit"):
@@ -173,15 +173,15 @@ def measure_pie_bench(
         results = {}
         for name, method in methods.items():
             sweep = [source, *method(pipe, image, case.instruction, STRENGTHS[1:], seed)]
-            matrix, captions = distance(sweep), (case.source_prompt, case.target_prompt)
+            matrices, captions = rulers(sweep), (case.source_prompt, case.target_prompt)
             measures = PieMeasures(
-                **asdict(trajectory.smoothness(matrix)),
                 clip_dir=clip_direction(embedder, sweep, captions) if embedder else None,
                 background_psnr=outside_psnr(sweep[1:], source, background),
                 background_codec=codec,
             )
+            curves = {name: trajectory.progress(matrix).tolist() for name, matrix in matrices.items()}
             identity = {"identity": identity_curve(embedder.embed_images, sweep).tolist()} if embedder else {}
-            results[name] = Result(measures, {"distance": trajectory.progress(matrix).tolist(), **identity})
+            results[name] = Result(measures, smoothness_of(matrices), {**curves, **identity})
         edits.append(MeasuredEdit({"id": case.id, "kind": case.kind}, results))
     if not edits:
         raise InvalidInput("PIE-Bench has none of the edits that the paper measures on here. Download all of it.")

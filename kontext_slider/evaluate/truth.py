@@ -48,13 +48,11 @@ class Score:
     true_progress: float
 
 
-def score_truth(
-    pipe: KontextSliderPipeline, scenes_per_edit: int, photos: Sequence[Path], seed: int = 0
-) -> list[Score]:
+def score_truth(pipe: KontextSliderPipeline, scenes_per_edit: int, photos: Sequence[Path], seed: int) -> list[Score]:
     """Score held-out scenes for every edit, and every picture edit on every photograph, at STRENGTHS.
 
-    `seed` draws scenes and noise. `model_card.measure` chooses on seed 0's scenes which edits a model offers: what is
-    said of the offered edits as such needs another seed, or it is tested on what chose it."""
+    `seed` draws scenes and noise. `model_card.measure` chooses on a choosing seed's scenes which edits a model offers:
+    what is said of the offered edits as such needs a reporting seed, or it is tested on what chose it."""
     size, multiple = pipe.defaults.size, 2 * pipe.vae_scale_factor
     scenes = draw_cases(scenes_per_edit * len(EDITS), size, HELD_OUT_SEED + seed)
     pipe.set_progress_bar_config(disable=True)

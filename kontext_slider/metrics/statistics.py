@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, t
 
 Values = NDArray[np.float64]
 
@@ -39,6 +39,13 @@ def interval(values: Values, num_draws: int = 2000) -> tuple[float, float]:
         return float(values[0]), float(values[0])
     drawn = bootstrap((values,), np.mean, n_resamples=num_draws, method="percentile", rng=np.random.default_rng(0))
     return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+
+
+def interval_over_runs(means: Sequence[float]) -> tuple[float, float]:
+    """Interval at 95 % of the mean of a few runs, each a mean itself, by Student's t; two runs or more."""
+    values = np.array(means, dtype=np.float64)
+    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return round(float(values.mean()) - half, 4), round(float(values.mean()) + half, 4)
 
 
 def half_width(values: Values) -> float:

@@ -38,10 +38,10 @@ def report(model, tmp_path_factory):
     """A run with everything: two seeds, a baseline of each kind, an ablation, two distances, strips."""
     out = tmp_path_factory.mktemp("report")
     code = main([
-        "evaluate", "--model", str(model / "model"), "--edits", "2", "--seed", "1", "--seeds", "2", "--out", str(out),
-        "--baselines", "pixel-cross-fade", "cfg-scale", "--ablation", f"other={model / 'other'}", "--strips", "1",
-        "--ablation", f"no-filtering={model / 'other'}",
-        "--json", str(out / "figures.json"), "--distance", "rms",
+        "evaluate", "--model", str(model / "model"), "--edits", "2", "--seed", "101", "--seeds", "2",
+        "--out", str(out), "--baselines", "pixel-cross-fade", "cfg-scale", "--ablation", f"other={model / 'other'}",
+        "--strips", "1", "--ablation", f"no-filtering={model / 'other'}",
+        "--json", str(out / "figures.json"), "--distance", "ssim", "rms",
     ])  # fmt: skip
     assert not code
     return out
@@ -51,27 +51,32 @@ def test_the_json_is_one_flat_object_with_the_baselines_beside_it(report):
     """Whoever reads it takes figures by these names."""
     figures = json.loads((report / "figures.json").read_text())
     assert set(figures) >= DEMANDED | {"phrasing_gap", "distance", "full_psnr", "beyond"}
-    assert set(figures["rivals"]) == {"pixel-cross-fade", "cfg-scale"}
+    assert set(figures) >= {"slider_gain_over_crossfade_db", "slider_gain_over_crossfade_db_interval"}
+    assert set(figures["rivals"]) == {"cfg-scale", "cfg-scale + anchor"}
+    assert set(figures["parts"]) == {
+        "ours + anchor", "cross-fade of our full edit", "anchor alone", "pixel-cross-fade",
+    }  # fmt: skip
     assert set(figures["ablations"]) == {"other", "no-filtering"}
-    assert all(set(row) >= DEMANDED for row in (*figures["rivals"].values(), figures["ceiling"]))
-    assert figures["num_edits"] == 4 and set(figures["intervals"]) >= DEMANDED and figures["distance"] == "rms"
+    rows = (*figures["parts"].values(), *figures["rivals"].values(), figures["ceiling"])
+    assert all(set(row) >= DEMANDED and set(row["by_ruler"]) == {"ssim", "rms"} for row in rows)
+    assert figures["num_edits"] == 4 and set(figures["intervals"]) >= DEMANDED and figures["distance"] == "ssim"
 
 
 @pytest.mark.slow
 def test_edits_shared_out_are_the_same_edits(model, report, tmp_path):
     """Rows of one process under the edits of another, or an edit measured twice."""
     code = main([
-        "evaluate", "--model", str(model / "model"), "--edits", "3", "--seed", "1", "--out", str(tmp_path),
+        "evaluate", "--model", str(model / "model"), "--edits", "3", "--seed", "101", "--out", str(tmp_path),
         "--rivals", "cfg-scale", "--ablation", f"other={model / 'other'}", "--strips", "1", "--distance", "rms",
         "--jobs", "2",
     ])  # fmt: skip
     shared, alone = (list(csv.DictReader((out / "edits.csv").read_text().splitlines())) for out in (tmp_path, report))
-    assert not code and len(shared) == 3 * 4
+    assert not code and len(shared) == 3 * (5 + 2 + 1 + 1)
     column = {method: [row["edit"] for row in shared if row["method"] == method] for method in ("ours", "cfg-scale")}
     assert column["ours"] == column["cfg-scale"] and len(set(column["ours"])) == 3
     for method in ("ours", "other", "cfg-scale"):
         found, before = (
-            [row for row in rows if row["method"] == method and row["seed"] == "1"][:2] for rows in (shared, alone)
+            [row for row in rows if row["method"] == method and row["seed"] == "101"][:2] for rows in (shared, alone)
         )
         for a, b in zip(found, before, strict=True):
             assert a["edit"] == b["edit"] and float(a["truth_psnr"]) == pytest.approx(float(b["truth_psnr"]), abs=1e-3)
@@ -81,31 +86,33 @@ def test_an_ablation_is_another_slider_and_ours_comes_back(report):
     """A table whose every row is the same slider says that nothing matters; one that is not put back ruins ours."""
     rows = list(csv.DictReader((report / "edits.csv").read_text().splitlines()))
     column = {name: [row["truth_psnr"] for row in rows if row["method"] == name] for name in ("ours", "other")}
-    assert len(rows) == 4 * 6 and all(a != b for a, b in zip(column["ours"], column["other"], strict=True))
-    assert {row["seed"] for row in rows} == {"1", "2"}
+    assert len(rows) == 4 * (5 + 2 + 2 + 1) and all(
+        a != b for a, b in zip(column["ours"], column["other"], strict=True)
+    )
+    assert {row["seed"] for row in rows} == {"101", "102"}
 
 
 def test_the_page_has_its_tables_and_pictures(report):
     """Tables of baselines and ablations, the command that made them, and every picture that is named; a row called
     "unfiltered" says nothing to who has not read the code, and of another's slider there is nothing to say."""
     page = (report / "report.md").read_text()
-    assert all(words in page for words in ("`kontext-slider evaluate", "--edits 2", "--seed 1", "--seeds 2"))
-    for part in ("## Baselines", "## Ablations", "the distance rms", "edit by edit"):
+    assert all(words in page for words in ("`kontext-slider evaluate", "--edits 2", "--seed 101", "--seeds 2"))
+    for part in ("## What the slider adds", "## Ablations", "judged by ssim", "edit by edit"):
         assert part in page
     ablations = page.split("## Ablations")[1].split("##")[0]
     assert "| other | " in ablations and "| no-filtering | " in ablations
     assert "- no-filtering: the same, trained on" in ablations and "- other:" not in ablations
     pictures = [line.split("](")[1].rstrip(")") for line in page.splitlines() if line.startswith("![")]
-    assert len(pictures) == 2 and all(read_image(report / name).width > 300 for name in pictures)
+    assert len(pictures) == 3 and all(read_image(report / name).width > 300 for name in pictures)
 
 
 def test_edits_that_the_model_offers_have_a_table_of_their_own(report):
     """Means that edits nobody can ask for are hidden in, or the only means there are."""
     figures, page = json.loads((report / "figures.json").read_text()), (report / "report.md").read_text()
-    assert "## Baselines, on the 2 edits that the model offers" in page and "The other 2 are" in page
+    assert "on the 2 edits that the model offers" in page and "the other 2:" in page
     rows = list(csv.DictReader((report / "edits.csv").read_text().splitlines()))
     mine = [float(row["truth_psnr"]) for row in rows if row["method"] == "ours" and row["edit"] == "night"]
-    assert figures["offered"]["truth_psnr"] == pytest.approx(sum(mine) / 2, abs=1e-3)
+    assert figures["offered"]["ours"]["truth_psnr"] == pytest.approx(sum(mine) / 2, abs=1e-3)
 
 
 def test_pie_bench_from_folder_to_figures(model, tmp_path):
@@ -124,9 +131,18 @@ def test_pie_bench_from_folder_to_figures(model, tmp_path):
 
 
 def test_ablations_are_named_folders():
-    """A slip in the flag must not cost an hour of rendering before it is found."""
-    assert {name: str(folder) for name, folder in parse_ablations(["a=b", "c=d=e"]).items()} == {"a": "b", "c": "d=e"}
-    for words in (["nothing"], ["=folder"], ["name="], ["a=b", "a=c"], ["ours=b"], ["cfg-scale=b"]):
+    """A slip in the flag must not cost an hour of rendering before it is found. The same name again is another run."""
+    folders = parse_ablations(["a=b", "c=d=e", "a=f"])
+    assert {name: list(map(str, runs)) for name, runs in folders.items()} == {"a": ["b", "f"], "c": ["d=e"]}
+    for words in (
+        ["nothing"],
+        ["=folder"],
+        ["name="],
+        ["a=b", "a=b"],
+        ["ours=b"],
+        ["cfg-scale=b"],
+        ["ours + anchor=b"],
+    ):
         with pytest.raises(InvalidInput, match="ablation"):
             parse_ablations(words)
 
@@ -221,3 +237,23 @@ def test_the_former_name_of_the_flag_still_works():
     args = parser.parse_args(["evaluate", "--rivals", "velo-edit"])
     assert args.baselines == ["velo-edit"] and parser.parse_args(["evaluate"]).baselines is None
     assert "--rivals" not in parser.format_help()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--jobs", "2"], "--jobs is used with --edits only"),
+        (["--distance", "ssim"], "--distance is used with --edits or with --pie-bench only"),
+        (["--edits", "1", "--photos", "folder"], "--photos is used without --edits"),
+        (["--edits", "1", "--scenes-per-edit", "2"], "--scenes-per-edit is used without --edits"),
+        (["--edits", "1", "--clip", "folder"], "--clip is used by --distance clip only"),
+        (["--pie-bench", "folder", "--seeds", "3"], "--seeds is used with --edits only"),
+        (["--pie-bench", "folder", "--edits", "3"], "Give one of them"),
+        (["--edits", "1", "--seed", "99", "--seeds", "2"], "for choosing and for reporting"),
+    ],
+)
+def test_a_flag_that_would_have_no_effect_is_refused(tmp_path, monkeypatch, capsys, flags, words):
+    """`--scenes-per-edit 20 --edits 5` measured five edits, and its command said twenty scenes."""
+    monkeypatch.setattr("kontext_slider.cli.evaluate.load", lambda args: pytest.fail("work was begun"))
+    assert main(["evaluate", *flags, "--out", str(tmp_path / "out")]) == 2
+    assert words in capsys.readouterr().err

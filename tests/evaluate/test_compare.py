@@ -7,18 +7,9 @@ import pytest
 
 from kontext_slider.evaluate import compare
 from kontext_slider.evaluate.baselines import BASELINES, ours
-from kontext_slider.evaluate.compare import (
-    CEILING,
-    NUM_LEVELS,
-    OURS,
-    STRENGTHS,
-    Reference,
-    Result,
-    Setup,
-    compare_all,
-    measure_edit,
-    measure_sweep,
-)
+from kontext_slider.evaluate.compare import NUM_LEVELS, Reference, compare_all, measure_edit, measure_sweep
+from kontext_slider.evaluate.results import STRENGTHS, Result
+from kontext_slider.evaluate.rows import ANCHOR, ANCHOR_ALONE, CEILING, CROSS_FADE, OURS, OWN_FADE, Setup
 from kontext_slider.metrics.distances import psnr, rms
 from kontext_slider.world.cases import Case, draw_cases
 from kontext_slider.world.edits import EDITS
@@ -36,30 +27,37 @@ def cases():
 
 
 def setup_of(pipe, **others) -> Setup:
-    return Setup(pipe, rms, "rms", **others)
+    return Setup(pipe, rulers, **others)
+
+
+def rulers(pictures):
+    return {"rms": rms(pictures), "twice": 2 * rms(pictures)}
 
 
 def test_measures_of_one_edit(pipe, cases):
-    """Every measure is a finite number, for ours and for a baseline, against one reference."""
-    setup = setup_of(pipe, baselines={"fade": BASELINES["pixel-cross-fade"]})
+    """Every measure is a finite number, for ours, its parts and a baseline, against one reference."""
+    setup = setup_of(pipe, baselines={"fade": BASELINES["latent-cross-fade"]})
     rows = measure_edit(setup, cases["smaller"], seed=0, keep=True).results
-    fade = rows["fade"]
-    assert fade.measures.delta_smooth < 0.05, "a cross-fade is straight in pixels"
+    fade = rows[CROSS_FADE]
+    assert fade.smoothness["rms"].delta_smooth < 0.05, "a cross-fade is straight in pixels"
     assert fade.measures.full_psnr_gap == pytest.approx(0, abs=0.1)
-    assert set(rows) == {"ours", "fade", CEILING}
+    own = (OURS, OURS + ANCHOR, OWN_FADE, ANCHOR_ALONE, CROSS_FADE)
+    assert list(rows) == [*own, "fade", "fade" + ANCHOR, CEILING]
     for row in rows.values():
-        assert all(value is not None and np.isfinite(value) for value in vars(row.measures).values())
-        curve = row.curves["distance"]
-        assert len(row.frames) == len(curve) == len(STRENGTHS) and curve[0] == 0
+        numbers = [*vars(row.measures).values(), *vars(row.smoothness["rms"]).values()]
+        assert all(value is not None and np.isfinite(value) for value in numbers)
+        assert vars(row.smoothness["rms"]) == pytest.approx(vars(row.smoothness["twice"]))
+        assert row.curves["rms"] == pytest.approx(row.curves["twice"])
+        assert len(row.frames) == len(row.curves["rms"]) == len(STRENGTHS) and row.curves["rms"][0] == 0
 
 
 def test_the_truth_itself_is_perfect_but_for_the_codec(pipe, cases, monkeypatch):
     """Measures by which the truth does not score best measure something else."""
     monkeypatch.setattr(compare, "coded", lambda pipe, picture: picture)
     row = measure_edit(setup_of(pipe), cases["recolour-red"], seed=0).results[CEILING]
-    assert row.measures.truth_psnr == row.measures.full_psnr == 99 and row.curves["distance"][-1] == pytest.approx(1)
+    assert row.measures.truth_psnr == row.measures.full_psnr == 99 and row.curves["rms"][-1] == pytest.approx(1)
     assert row.measures.calibration_error < 0.01 and row.measures.leakage < 0.002 and row.measures.right_object == 1
-    assert row.measures.monotonicity == pytest.approx(1)
+    assert row.smoothness["rms"].monotonicity == pytest.approx(1)
 
 
 def grey(value: float) -> np.ndarray:
@@ -71,10 +69,14 @@ def off_by_a_tenth() -> Result:
     """Black that goes to .6: frames are .1 too light, that at strength 0 is .01 too light; the codec has 50 dB."""
     case = Case("scene", "lighter", "make it lighter", grey(0), lambda strength: grey(0.6 * strength))
     reference = Reference(
-        case, [case.truth(level / NUM_LEVELS) for level in range(NUM_LEVELS + 1)], zero=50.0, full=23.0, whole=0.6
+        case,
+        [case.truth(level / NUM_LEVELS) for level in range(NUM_LEVELS + 1)],
+        zero=50.0,
+        full=23.0,
+        whole={"rms": 0.6, "twice": 1.2},
     )
     frames = [grey(0.01), *(grey(0.6 * strength + 0.1) for strength in STRENGTHS[1:])]
-    return measure_sweep(reference, frames, rms, keep=False)
+    return measure_sweep(reference, frames, rulers, keep=False)
 
 
 def test_gaps_are_what_is_lost(off_by_a_tenth):
@@ -91,7 +93,7 @@ def test_the_mean_to_the_truth_leaves_strength_0_out(off_by_a_tenth):
 
 def test_a_sweep_starts_at_the_source_and_not_at_the_frame_of_strength_0(off_by_a_tenth):
     """From its own frame at 0, what a method loses there is free: .19 of .6 for the first step, and not .2."""
-    assert off_by_a_tenth.curves["distance"][:2] == pytest.approx([0, 0.2 / 0.6], abs=1e-4)
+    assert off_by_a_tenth.curves["rms"][:2] == pytest.approx([0, 0.2 / 0.6], abs=1e-4)
 
 
 def test_the_loss_of_other_words_is_in_decibels_of_the_full_edit(pipe, cases):
@@ -110,7 +112,7 @@ def test_strips_are_spread_over_the_edits_of_the_first_seed(pipe, monkeypatch):
     """The first four edits are all of the sky."""
     kept = []
     monkeypatch.setattr(compare, "measure_edit", lambda setup, case, seed, keep: kept.append((seed, keep)))
-    monkeypatch.setattr(compare, "held_out_case", lambda *which: None)
+    monkeypatch.setattr(compare, "balanced_case", lambda *which: None)
     for num_strips, expected in ((4, [0, 25, 50, 75]), (0, []), (200, list(range(100)))):
         kept.clear()
         compare_all(lambda: setup_of(pipe), 100, (3, 4), num_strips=num_strips)

@@ -19,7 +19,7 @@ from kontext_slider.evaluate.pie_bench import (
     read_pie_bench,
     resized_mask,
 )
-from kontext_slider.evaluate.report import pie_figures
+from kontext_slider.evaluate.pie_report import pie_figures
 from kontext_slider.metrics.distances import rms
 from tests.evaluate.pie import hub_folder, original_folder
 from tests.tiny import tiny_pipeline
@@ -186,23 +186,27 @@ class Brightness:
         return torch.tensor([[1.0, 0.0], [0.0, 1.0]])
 
 
+def rulers(pictures):
+    return {"rms": rms(pictures)}
+
+
 def test_measures_start_at_the_source(folder):
     """The paper's y_0 is the source itself: with the frame at 0 in its place, what strength 0 loses is free."""
     edits = measure_pie_bench(
         tiny_pipeline(),
         read_pie_bench(folder),
         {"ours": ours, "fade": BASELINES["pixel-cross-fade"]},
-        rms,
+        rulers,
         Brightness(),
         seed=0,
     )
     for row in (row for edit in edits for row in edit.results.values()):
-        assert row.curves["distance"][0] == 0 and row.curves["distance"][-1] == 1
+        assert row.curves["rms"][0] == 0 and row.curves["rms"][-1] == 1
         assert row.curves["identity"][0] == pytest.approx(1)
         assert all(np.isfinite(value) for value in vars(row.measures).values())
-    fade = edits[0].results["fade"].measures
+    fade = edits[0].results["fade"].smoothness["rms"]
     assert fade.delta_smooth < 0.02 and fade.linearity_error < 0.02
-    figures = pie_figures(edits, "rms")
+    figures = pie_figures(edits)
     assert figures["rivals"]["fade"]["background_psnr"] > 0 and len(figures["identity"]) == 7
 
 
@@ -231,7 +235,7 @@ def test_the_background_is_measured_outside_the_mask():
         frame[:, :16] = 0
         return [frame] * len(strengths)
 
-    (edit,) = measure_pie_bench(tiny_pipeline(), [case], {"ours": darken_left}, rms, None, seed=0)
+    (edit,) = measure_pie_bench(tiny_pipeline(), [case], {"ours": darken_left}, rulers, None, seed=0)
     assert edit.results["ours"].measures.background_psnr == pytest.approx(20, abs=1e-3)
 
 
