@@ -196,8 +196,11 @@ class ZeroGpuSession(Pictures):
                         on_step(before + done, total)
 
                 self._borrow(group, check, count)
+            frame = self._frames.get(cache_strength(strength))
             self._check_open()
-            yield strength, self._frames[cache_strength(strength)].copy()
+            if frame is None:
+                raise NoGpu("ZeroGPU ended a loan before its frame was finished. Try again.")
+            yield strength, frame.copy()
 
     def _borrow(self, strengths: list[float], check: Callable[[], None], on_step: OnStep) -> None:
         """Make frames in one loan, which ends between two steps once `check` raises."""

@@ -25,10 +25,12 @@ class Loan:
 
 @dataclass
 class FakeSpaces:
-    """refusal: raised in place of the next loans. is_lent: whether code runs in a loan now."""
+    """refusal: raised in place of the next loans. is_cut: loans end before their work. is_lent: whether code runs in a
+    loan now."""
 
     loans: list[Loan] = field(default_factory=list)
     refusal: Exception | None = None
+    is_cut: bool = False
     is_lent: bool = False
 
     def module(self) -> ModuleType:
@@ -43,6 +45,8 @@ class FakeSpaces:
                     raise self.refusal
                 loan = Loan(arguments[0], duration(*arguments), LocalContext.request.get(None))
                 self.loans.append(loan)
+                if self.is_cut:
+                    return
                 self.is_lent = True
                 try:
                     with closing(task(*moved(arguments))) as items:

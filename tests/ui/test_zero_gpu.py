@@ -156,6 +156,13 @@ def test_a_loan_that_is_refused_is_a_sentence(spaces, session):
     assert session.render(0.5).size == session.source.size, "the session goes on where a loan is granted"
 
 
+def test_a_loan_that_is_cut_short_is_a_sentence(spaces, session):
+    """ "The render failed (0.5)": the frame that is not there, looked up by its strength."""
+    spaces.is_cut = True
+    with pytest.raises(NoGpu, match="Try again"):
+        session.render(0.5)
+
+
 def test_an_error_of_the_engine_keeps_its_sentence(spaces, photograph):
     """`spaces` tells the name of an error's class and no more."""
     session = ZeroGpuEngine(FakeEngine(fails_at=0.5)).open(photograph, "make it night", steps=1)
