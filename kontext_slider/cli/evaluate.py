@@ -9,25 +9,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kontext_slider.cli.morphers import add_morpher_arguments, chosen_morphers
-from kontext_slider.cli.options import add_model_arguments, checked, number
+from kontext_slider.cli.evaluate_setup import described_methods, load, make_pie_setup, make_setup
+from kontext_slider.cli.morphers import add_morpher_arguments
+from kontext_slider.cli.options import add_model_arguments, check_share, checked, number, share_of
 from kontext_slider.edit import check_seed
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.ablations import ablation_method
-from kontext_slider.evaluate.baselines import BASELINES, CONCEPT_SLIDER, Method, available, by_morpher, ours
+from kontext_slider.evaluate.baselines import BASELINES, CONCEPT_SLIDER
 from kontext_slider.evaluate.compare import compare_all
-from kontext_slider.evaluate.pie_bench import measure_pie_bench, read_pie_bench
 from kontext_slider.evaluate.pie_report import pie_figures, write_pie_report
+from kontext_slider.evaluate.pie_run import PieRun, measure_pie_bench, measured_edits
 from kontext_slider.evaluate.plots import check_matplotlib
 from kontext_slider.evaluate.report import figures, write_report, write_truth
-from kontext_slider.evaluate.rows import ANCHOR, CEILING, OURS, PARTS, Setup
 from kontext_slider.evaluate.truth import find_photos, score_truth, summary
-from kontext_slider.features import DEFAULT_RULERS, DISTANCES, find_rulers
+from kontext_slider.features import DEFAULT_RULERS, DISTANCES
 from kontext_slider.files import make_folder, write_json
-from kontext_slider.metrics.networks import CLIP, ClipEmbedder
+from kontext_slider.metrics.networks import CLIP
 from kontext_slider.morph import OWN_MODELS
-from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.presets import load_pipeline
 from kontext_slider.world.cases import CHOOSING_SEEDS, REPORTING_SEED
 
 TRUTH, COMPARISON, PIE = "without --edits and --pie-bench", "with --edits", "with --pie-bench"  # the three modes
@@ -35,13 +32,14 @@ USED = {  # flags that not every mode uses -> those that do
     "scenes_per_edit": (TRUTH,),
     "photos": (TRUTH,),
     "seeds": (COMPARISON,),
-    "ablation": (COMPARISON,),
-    "jobs": (COMPARISON,),
     "strips": (COMPARISON,),
     "edits": (COMPARISON,),
     "pie_bench": (PIE,),
+    "share": (PIE,),
     **dict.fromkeys(
         (
+            "ablation",
+            "jobs",
             "baselines",
             "distance",
             "clip",
@@ -106,6 +104,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_morpher_arguments(parser.add_argument_group("baselines between source and full edit, with models of their own"))
     pie = parser.add_argument_group("on PIE-Bench, the paper's 540 edits")
     pie.add_argument("--pie-bench", type=Path, help="its folder, in its original layout or the hub's (parquet)")
+    pie.add_argument(
+        "--share",
+        type=checked(str, check_share),
+        metavar="K/N",
+        help="measure each N-th edit from K on, as one of N machines; the report comes from a run without it",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -149,52 +153,18 @@ def report_comparison(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def report_pie_bench(args: argparse.Namespace) -> dict[str, Any]:
-    """`pie-bench.md`, `pie-bench.csv` and plots; returns the means."""
+    """Measure what is not measured yet. Writes `pie-bench.md`, `pie-bench.csv` and plots, and returns the means; with
+    --share it returns how much is measured in all."""
     check_matplotlib()
-    cases, pipe = read_pie_bench(args.pie_bench), load(args)
-    embedder = ClipEmbedder(args.clip, pipe._execution_device) if args.clip else None
-    methods = {OURS: ours, **available(pipe, args.baselines or (), args.concept_sliders), **morpher_methods(args, pipe)}
-    rulers = find_rulers(args.distance, pipe, args.clip)
-    results = measure_pie_bench(pipe, cases, methods, rulers, embedder, args.seed)
-    write_pie_report(results, args.out, command_line(args))
-    return pie_figures(results)
-
-
-def make_setup(args: argparse.Namespace) -> Setup:
-    """The model, the methods and the rulers that the flags name. Every process of a run makes its own."""
-    folders = parse_ablations(args.ablation)
-    ablations = {name: [ablation_method(folder) for folder in runs] for name, runs in folders.items()}
-    pipe = load(args)
-    baselines = available(pipe, args.baselines, args.concept_sliders) | morpher_methods(args, pipe)
-    return Setup(pipe, find_rulers(args.distance, pipe, args.clip), baselines, ablations)
-
-
-def morpher_methods(args: argparse.Namespace, pipe: KontextSliderPipeline) -> dict[str, Method]:
-    """The morphers with models of their own that the flags name, as methods, beside the pipeline under test."""
-    chosen = chosen_morphers(args, pipe._execution_device, pipe.transformer.dtype)
-    return {name: by_morpher(morpher) for name, morpher in chosen.items()}
-
-
-def load(args: argparse.Namespace) -> KontextSliderPipeline:
-    """The model under test."""
-    return load_pipeline(args.model, slider=args.slider, device=args.device, dtype=args.dtype)
-
-
-def parse_ablations(words: list[str]) -> dict[str, list[Path]]:
-    """ "NAME=FOLDER" -> {NAME: its folders}, one for each training run. Raises InvalidInput for other words, names of
-    other rows, and a folder that is given twice."""
-    folders: dict[str, list[Path]] = {}
-    for word in words:
-        name, _, folder = word.partition("=")
-        if not name or not folder:
-            raise InvalidInput(f"--ablation takes NAME=FOLDER, not '{word}'.")
-        if name.removesuffix(ANCHOR) in (*PARTS, CEILING, CONCEPT_SLIDER, *OWN_MODELS, *BASELINES):
-            raise InvalidInput(f"The name '{name}' is taken. Give every --ablation a name of its own.")
-        runs = folders.setdefault(name, [])
-        if Path(folder) in runs:
-            raise InvalidInput(f"The --ablation {word} is given twice. Another training run is in another folder.")
-        runs.append(Path(folder))
-    return folders
+    facts = {"rulers": args.distance, "clip": args.clip}
+    run = PieRun(args.out / "pie-bench", args.pie_bench, described_methods(args), args.seed, facts)
+    share = share_of(args.share) if args.share else (0, 1)
+    measure_pie_bench(run, partial(make_pie_setup, args), share, args.jobs)
+    if args.share:
+        return {"share": args.share, "num_measured": len(run.results())}
+    edits = measured_edits(run)
+    write_pie_report(edits, args.out, command_line(args))
+    return pie_figures(edits)
 
 
 def mode_of(args: argparse.Namespace) -> str:
@@ -215,6 +185,13 @@ def refuse_unused(args: argparse.Namespace) -> None:
             raise InvalidInput(f"--{flag} is used {' or '.join(modes)} only. Leave it out, or say what it belongs to.")
     if args.clip and mode == COMPARISON and "clip" not in args.distance:
         raise InvalidInput("With --edits, --clip is used by --distance clip only. Add clip there, or leave --clip out.")
+    chosen = {name for name in OWN_MODELS if getattr(args, name.replace("-", "_")) is not None}
+    if args.captions != defaults["captions"] and not chosen - {"wan"}:
+        raise InvalidInput("--captions is used by --free-morph and --diff-morpher only. Add one, or leave it out.")
+    if args.offload and "wan" not in chosen:
+        raise InvalidInput("--offload is used by --wan only. Add it, or leave --offload out.")
+    if args.concept_sliders and mode == PIE and CONCEPT_SLIDER not in (args.baselines or ()):
+        raise InvalidInput(f"On PIE-Bench, --concept-sliders is used by --baselines {CONCEPT_SLIDER} only. Add it.")
 
 
 def command_line(args: argparse.Namespace) -> str:

@@ -122,6 +122,20 @@ def checked(kind: Callable[[str], Any], check: Callable[[Any], Value]) -> Callab
     return parse
 
 
+def check_share(text: str) -> str:
+    """ "K/N", the K-th of N shares of the work, K from 0 to N - 1. `share_of` reads it."""
+    first, slash, step = text.partition("/")
+    if not (slash and first.isdecimal() and step.isdecimal() and int(first) < int(step)):
+        raise InvalidInput(f"a share is K/N with K from 0 to N - 1, such as 0/4, not {text!r}")
+    return text
+
+
+def share_of(text: str) -> tuple[int, int]:
+    """ "K/N" as numbers."""
+    first, step = map(int, text.split("/"))
+    return first, step
+
+
 def number(kind: Callable[[str], Number], low: Number, high: Number) -> Callable[[str], Number]:
     """The type of a numeric flag from `low` to `high`."""
 

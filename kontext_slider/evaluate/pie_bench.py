@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -22,12 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from kontext_slider.base_edit import coded
 from kontext_slider.errors import InvalidInput, UnreadableImage
 from kontext_slider.evaluate.baselines import Method
-from kontext_slider.evaluate.results import STRENGTHS, MeasuredEdit, Result, smoothness_of
+from kontext_slider.evaluate.results import STRENGTHS, Result, smoothness_of
 from kontext_slider.images import read_image, working_image
 from kontext_slider.metrics import Picture, to_picture, trajectory
 from kontext_slider.metrics.distances import Rulers, psnr
@@ -153,39 +152,44 @@ class PieMeasures:
     background_codec: float | None  # dB that the codec alone leaves there
 
 
-def measure_pie_bench(
-    pipe: KontextSliderPipeline,
-    cases: Iterable[PieCase],
-    methods: Mapping[str, Method],
-    rulers: Rulers,
-    embedder: ClipEmbedder | None,
-    seed: int,
-) -> list[MeasuredEdit]:
-    """All methods on all cases, at the model's working size; `seed` draws the noise. Curves are, by ruler, the
-    distance to y_0 as a share of y_N's and, with CLIP, the "identity" (see `identity_curve`). InvalidInput for no
-    cases."""
+@dataclass(frozen=True)
+class PieSetup:
+    """What is measured, and by what. embedder: CLIP; without one nothing is said of direction and identity."""
+
+    pipe: KontextSliderPipeline
+    methods: Mapping[str, Method]
+    rulers: Rulers
+    embedder: ClipEmbedder | None = None
+
+
+def measure_case(setup: PieSetup, case: PieCase, names: Sequence[str], seed: int) -> Iterator[tuple[str, Result]]:
+    """Some of the methods on one edit, one after the other, at the model's working size; `seed` draws the noise.
+
+    Curves are, by ruler, the distance to y_0 as a share of y_N's and, with CLIP, the "identity" (see `identity_curve`).
+    InvalidInput for frames that are no pictures."""
+    pipe = setup.pipe
     pipe.set_progress_bar_config(disable=True)
-    edits = []
-    for case in tqdm(cases, unit="edit"):
-        image = working_image(case.image, pipe.defaults.size, 2 * pipe.vae_scale_factor)
-        source, background = to_picture(image), ~resized_mask(case.mask, image.size)
-        codec = outside_psnr([coded(pipe, source)], source, background)
-        results = {}
-        for name, method in methods.items():
-            sweep = [source, *method(pipe, image, case.instruction, STRENGTHS[1:], seed)]
-            matrices, captions = rulers(sweep), (case.source_prompt, case.target_prompt)
-            measures = PieMeasures(
-                clip_dir=clip_direction(embedder, sweep, captions) if embedder else None,
-                background_psnr=outside_psnr(sweep[1:], source, background),
-                background_codec=codec,
+    image = working_image(case.image, pipe.defaults.size, 2 * pipe.vae_scale_factor)
+    source, background = to_picture(image), ~resized_mask(case.mask, image.size)
+    codec = outside_psnr([coded(pipe, source)], source, background)
+    for name in names:
+        frames = setup.methods[name](pipe, image, case.instruction, STRENGTHS[1:], seed)
+        if not all(np.isfinite(frame).all() for frame in frames):
+            raise InvalidInput(
+                f"'{name}' makes frames of the edit {case.id} that are no pictures: they have values that are no "
+                "numbers. Try it with --dtype float32, or leave it out."
             )
-            curves = {name: trajectory.progress(matrix).tolist() for name, matrix in matrices.items()}
-            identity = {"identity": identity_curve(embedder.embed_images, sweep).tolist()} if embedder else {}
-            results[name] = Result(measures, smoothness_of(matrices), {**curves, **identity})
-        edits.append(MeasuredEdit({"id": case.id, "kind": case.kind}, results))
-    if not edits:
-        raise InvalidInput("PIE-Bench has none of the edits that the paper measures on here. Download all of it.")
-    return edits
+        matrices, embedder = setup.rulers([source, *frames]), setup.embedder
+        captions = case.source_prompt, case.target_prompt
+        measures = PieMeasures(
+            clip_dir=clip_direction(embedder, [source, *frames], captions) if embedder else None,
+            background_psnr=outside_psnr(frames, source, background),
+            background_codec=codec,
+        )
+        curves = {ruler: trajectory.progress(matrix).tolist() for ruler, matrix in matrices.items()}
+        if embedder:
+            curves["identity"] = identity_curve(embedder.embed_images, [source, *frames]).tolist()
+        yield name, Result(measures, smoothness_of(matrices), curves)
 
 
 def outside_psnr(frames: Sequence[Picture], source: Picture, background: NDArray[np.bool_]) -> float | None:

@@ -8,7 +8,8 @@ strengths i/N.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from kontext_slider.metrics import Picture, to_image
 from kontext_slider.metrics.distances import Distance, Matrix
 
 CLIP = "openai/clip-vit-base-patch32"  # the paper's for CLIP-dir
+PACKAGES = {"dreamsim": "dreamsim torchvision", "lpips": "lpips torchvision"}  # distance -> what to install for it
 
 Embed = Callable[[Sequence[Picture]], Tensor]  # n pictures -> (n, F), of unit length, on the CPU
 
@@ -92,10 +94,9 @@ def cosine_distance(embed: Embed) -> Distance:
 
 def dreamsim_distance(device: str | torch.device = "cpu") -> Distance:
     """DreamSim's default ensemble (Fu et al. 2023), the paper's choice: 1 - cosine of its embeddings."""
-    cache = str(Path(torch.hub.get_dir()) / "dreamsim")
-    model, preprocessing = import_package("dreamsim", "dreamsim torchvision").dreamsim(
-        pretrained=True, device=str(device), cache_dir=cache
-    )
+    package, cache = import_package("dreamsim", PACKAGES["dreamsim"]), Path(torch.hub.get_dir()) / "dreamsim"
+    with _weights_of("dreamsim", cache):
+        model, preprocessing = package.dreamsim(pretrained=True, device=str(device), cache_dir=str(cache))
 
     @torch.no_grad()
     def embed(pictures: Sequence[Picture]) -> Tensor:
@@ -108,7 +109,9 @@ def dreamsim_distance(device: str | torch.device = "cpu") -> Distance:
 def lpips_distance(device: str | torch.device = "cpu", net: str = "vgg") -> Distance:
     """LPIPS (Zhang et al. 2018) with VGG or another of its networks ("alex"), pictures in [-1, 1]. It has no call that
     embeds one picture: all pairs go in together."""
-    model = import_package("lpips", "lpips torchvision").LPIPS(net=net, verbose=False).to(device).eval()
+    package = import_package("lpips", PACKAGES["lpips"])
+    with _weights_of("lpips", Path(torch.hub.get_dir()) / "checkpoints"):
+        model = package.LPIPS(net=net, verbose=False).to(device).eval()
 
     @torch.no_grad()
     def distance(pictures: Sequence[Picture]) -> Matrix:
@@ -123,6 +126,24 @@ def lpips_distance(device: str | torch.device = "cpu", net: str = "vgg") -> Dist
 
 def _unit(embeddings: Tensor) -> Tensor:
     return normalize(embeddings.float().cpu(), dim=-1)
+
+
+def check_packages(distances: Sequence[str]) -> None:
+    """Raise InvalidInput where the package of a distance is not installed, before a model is loaded for it."""
+    for name in PACKAGES.keys() & set(distances):
+        import_package(name, PACKAGES[name])
+
+
+@contextmanager
+def _weights_of(name: str, cache: Path) -> Iterator[None]:
+    """Weights that cannot be downloaded or read in the block become a sentence."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise InvalidInput(
+            f"The weights of {name} cannot be fetched or read here ({error}). Use {name} once where there is internet, "
+            f"and copy its files to {cache}, or choose another --distance."
+        ) from error
 
 
 def import_package(name: str, install: str) -> Any:

@@ -3,19 +3,23 @@
 import csv
 import json
 import shlex
+import sys
 
 import pytest
 
 from kontext_slider.cli import build_parser, main
-from kontext_slider.cli.evaluate import command_line, make_setup, parse_ablations
+from kontext_slider.cli.evaluate import command_line
+from kontext_slider.cli.evaluate_setup import make_setup, parse_ablations
 from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.truth import Score
 from kontext_slider.images import read_image
 from kontext_slider.morph import OWN_MODELS
+from kontext_slider.projector import TextSpaceProjector
+from kontext_slider.variants import save_variant
 from tests.cli.helpers import status_of
 from tests.evaluate.pie import original_folder
 from tests.metrics.networks import save_tiny_clip
-from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
+from tests.tiny import HIDDEN_DIM, INSTRUCTION, POOLED_DIM, TEXT_DIM, shake, tiny_image, tiny_pipeline
 
 DEMANDED = {
     "delta_smooth", "delta_first", "linearity_error", "calibration_error", "monotonicity", "truth_psnr",
@@ -116,18 +120,47 @@ def test_edits_that_the_model_offers_have_a_table_of_their_own(report):
 
 
 def test_pie_bench_from_folder_to_figures(model, tmp_path):
-    """The whole way: pictures of 512 on a model of 32, masks and captions with them."""
-    code = main([
+    """The whole way: pictures of 512 on a model of 32, masks and captions with them; a share first, then the rest. A
+    slider that is a text token could not be measured here."""
+    token = TextSpaceProjector(POOLED_DIM, HIDDEN_DIM, TEXT_DIM)
+    pipe = tiny_pipeline()
+    save_variant(tmp_path / "token", shake(token.parameters(), 0.6) or token, pipe.transformer)
+    command = [
         "evaluate", "--pie-bench", str(original_folder(tmp_path / "pie")),
         "--model", str(model / "model"), "--json", str(tmp_path / "figures.json"), "--out", str(tmp_path / "out"),
-        "--distance", "pocket", "--clip", str(save_tiny_clip(tmp_path / "clip")),
-    ])  # fmt: skip
+        "--distance", "pocket", "rms", "--clip", str(save_tiny_clip(tmp_path / "clip")),
+        "--baselines", "pixel-cross-fade", "--ablation", f"text-space={tmp_path / 'token'}",
+    ]  # fmt: skip
+    assert not main([*command, "--share", "1/2"])
+    assert json.loads((tmp_path / "figures.json").read_text()) == {"share": "1/2", "num_measured": 3}
+    assert not main(command)
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert not code and figures["num_edits"] == 2 and len(figures["identity"]) == 7 and figures["identity"][0] == 1
+    assert figures["num_edits"] == 2 and set(figures["rivals"]) == {"pixel-cross-fade", "text-space"}
     wanted = {"delta_smooth", "delta_first", "linearity_error", "monotonicity", "clip_dir", "background_psnr"}
-    assert wanted <= set(figures)
+    for row in (figures, *figures["rivals"].values()):
+        assert wanted <= set(row) and set(row["by_ruler"]) == {"pocket", "rms"}
+        assert len(row["identity"]) == 7 and row["identity"][0] == pytest.approx(1, abs=1e-4)
+    assert figures["delta_smooth"] != figures["rivals"]["text-space"]["delta_smooth"]
     page = (tmp_path / "out" / "pie-bench.md").read_text()
-    assert "| style | " in page and (tmp_path / "out" / "pie-identity.png").is_file()
+    assert "| style | " in page and "- text-space: the same, with the strength as one more text token" in page
+    assert "| text-space | 1.000 | " in page and (tmp_path / "out" / "pie-identity.png").is_file()
+
+
+@pytest.mark.parametrize("share", ["2/2", "1", "-1/2", "a/b", "1/0"])
+def test_a_share_is_one_of_several(share, capsys):
+    """A share that is none measures nothing and ends as if it had."""
+    assert status_of(["evaluate", "--pie-bench", "PIE", "--share", share]) == 2
+    assert "K/N with K from 0 to N - 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("package", "name"), [("dreamsim", "dreamsim"), ("lpips", "lpips")])
+def test_a_missing_package_is_named_and_no_other_ruler_is_taken(model, tmp_path, monkeypatch, capsys, package, name):
+    """Where DreamSim was missing, another distance was measured and looked like the paper's."""
+    monkeypatch.setitem(sys.modules, package, None)
+    command = ["evaluate", "--pie-bench", str(original_folder(tmp_path / "pie")), "--model", str(model / "model")]
+    assert main([*command, "--out", str(tmp_path / "out"), "--distance", name]) == 2
+    assert f"pip install {package}" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/**/*.jsonl"))
 
 
 def test_ablations_are_named_folders():
@@ -242,7 +275,17 @@ def test_the_former_name_of_the_flag_still_works():
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--jobs", "2"], "--jobs is used with --edits only"),
+        (["--jobs", "2"], "--jobs is used with --edits or with --pie-bench only"),
+        (["--ablation", "a=b"], "--ablation is used with --edits or with --pie-bench only"),
+        (["--share", "0/2"], "--share is used with --pie-bench only"),
+        (["--edits", "1", "--share", "0/2"], "--share is used with --pie-bench only"),
+        (["--pie-bench", "folder", "--photos", "folder"], "--photos is used without --edits and --pie-bench only"),
+        (["--pie-bench", "folder", "--scenes-per-edit", "2"], "--scenes-per-edit is used"),
+        (["--pie-bench", "folder", "--strips", "1"], "--strips is used with --edits only"),
+        (["--pie-bench", "folder", "--captions", "words.json"], "--captions is used by"),
+        (["--edits", "1", "--wan", "--captions", "words.json"], "--captions is used by"),
+        (["--edits", "1", "--free-morph", "--offload"], "--offload is used by --wan only"),
+        (["--pie-bench", "folder", "--concept-sliders", "folder"], "--baselines concept-slider only"),
         (["--distance", "ssim"], "--distance is used with --edits or with --pie-bench only"),
         (["--edits", "1", "--photos", "folder"], "--photos is used without --edits"),
         (["--edits", "1", "--scenes-per-edit", "2"], "--scenes-per-edit is used without --edits"),
@@ -253,7 +296,8 @@ def test_the_former_name_of_the_flag_still_works():
     ],
 )
 def test_a_flag_that_would_have_no_effect_is_refused(tmp_path, monkeypatch, capsys, flags, words):
-    """`--scenes-per-edit 20 --edits 5` measured five edits, and its command said twenty scenes."""
+    """`--scenes-per-edit 20 --edits 5` measured five edits, and its command said twenty scenes; ablations that were
+    named on PIE-Bench were left out of its table without a word."""
     monkeypatch.setattr("kontext_slider.cli.evaluate.load", lambda args: pytest.fail("work was begun"))
     assert main(["evaluate", *flags, "--out", str(tmp_path / "out")]) == 2
     assert words in capsys.readouterr().err

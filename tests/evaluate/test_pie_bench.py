@@ -12,14 +12,16 @@ from kontext_slider.errors import InvalidInput, UnreadableImage
 from kontext_slider.evaluate.baselines import BASELINES, ours
 from kontext_slider.evaluate.pie_bench import (
     PieCase,
+    PieSetup,
     decode_mask,
     difference,
-    measure_pie_bench,
+    measure_case,
     outside_psnr,
     read_pie_bench,
     resized_mask,
 )
 from kontext_slider.evaluate.pie_report import pie_figures
+from kontext_slider.evaluate.results import MeasuredEdit
 from kontext_slider.metrics.distances import rms
 from tests.evaluate.pie import hub_folder, original_folder
 from tests.tiny import tiny_pipeline
@@ -90,13 +92,6 @@ def test_masks_are_runs_over_rows():
 def test_instructions_come_from_what_differs(source, target, words):
     """A prompt handed on as an instruction asks for the whole picture anew."""
     assert difference(source, target) == words
-
-
-def test_a_folder_without_edits_of_the_paper_is_said(folder):
-    """Means of nothing, after a model was loaded."""
-    (folder / "mapping_file.json").write_text("{}")
-    with pytest.raises(InvalidInput, match="Download all of it"):
-        measure_pie_bench(tiny_pipeline(), read_pie_bench(folder), {"ours": ours}, rms, None, seed=0)
 
 
 @pytest.mark.parametrize("break_it", ["empty", "picture"])
@@ -186,28 +181,37 @@ class Brightness:
         return torch.tensor([[1.0, 0.0], [0.0, 1.0]])
 
 
-def rulers(pictures):
-    return {"rms": rms(pictures)}
+def measured(cases, methods, embedder=None) -> list[dict]:
+    """By edit: the results by method."""
+    setup = PieSetup(tiny_pipeline(), methods, lambda pictures: {"rms": rms(pictures)}, embedder)
+    return [dict(measure_case(setup, case, list(methods), seed=0)) for case in cases]
 
 
 def test_measures_start_at_the_source(folder):
     """The paper's y_0 is the source itself: with the frame at 0 in its place, what strength 0 loses is free."""
-    edits = measure_pie_bench(
-        tiny_pipeline(),
-        read_pie_bench(folder),
-        {"ours": ours, "fade": BASELINES["pixel-cross-fade"]},
-        rulers,
-        Brightness(),
-        seed=0,
-    )
-    for row in (row for edit in edits for row in edit.results.values()):
+    edits = measured(read_pie_bench(folder), {"ours": ours, "fade": BASELINES["pixel-cross-fade"]}, Brightness())
+    assert len(edits) == 2
+    for row in (row for edit in edits for row in edit.values()):
         assert row.curves["rms"][0] == 0 and row.curves["rms"][-1] == 1
         assert row.curves["identity"][0] == pytest.approx(1)
-        assert all(np.isfinite(value) for value in vars(row.measures).values())
-    fade = edits[0].results["fade"].smoothness["rms"]
+        numbers = vars(row.measures) | vars(row.smoothness["rms"])
+        assert all(np.isfinite(value) for value in numbers.values())
+    fade = edits[0]["fade"].smoothness["rms"]
     assert fade.delta_smooth < 0.02 and fade.linearity_error < 0.02
-    figures = pie_figures(edits)
-    assert figures["rivals"]["fade"]["background_psnr"] > 0 and len(figures["identity"]) == 7
+    figures = pie_figures([MeasuredEdit({"id": "0", "kind": "random"}, results) for results in edits])
+    assert figures["rivals"]["fade"]["background_psnr"] > 0
+    assert len(figures["identity"]) == len(figures["rivals"]["fade"]["identity"]) == 7
+
+
+def test_frames_that_are_no_numbers_are_named(folder):
+    """A PSNR of not-a-number came out as 99 dB and a smoothness as 0: frames of a precision that is too low were the
+    best of all."""
+
+    def empty(pipe, image, instruction, strengths, seed):
+        return [np.full((image.height, image.width, 3), np.nan, dtype=np.float32) for _ in strengths]
+
+    with pytest.raises(InvalidInput, match="'empty' makes frames of the edit 000 that are no pictures"):
+        measured(read_pie_bench(folder), {"empty": empty})
 
 
 def test_the_background_is_what_the_mask_leaves():
@@ -235,8 +239,8 @@ def test_the_background_is_measured_outside_the_mask():
         frame[:, :16] = 0
         return [frame] * len(strengths)
 
-    (edit,) = measure_pie_bench(tiny_pipeline(), [case], {"ours": darken_left}, rulers, None, seed=0)
-    assert edit.results["ours"].measures.background_psnr == pytest.approx(20, abs=1e-3)
+    (edit,) = measured([case], {"ours": darken_left})
+    assert edit["ours"].measures.background_psnr == pytest.approx(20, abs=1e-3)
 
 
 def test_a_single_pixel_of_a_mask_is_no_background():
