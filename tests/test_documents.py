@@ -17,7 +17,14 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("ben
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"`([\w-]+(?:/[\w.-]*)+|\w+\.py)`")
 PLACEHOLDER = re.compile("NAME|DATE|PATH|FOLDER|[A-Z]/[A-Z]")
-ELSEWHERE = ("slider_projector", "runs", "annotation_images")  # folders of a model, of a run, of a data set
+ELSEWHERE = (
+    "slider_projector",
+    "runs",
+    "annotation_images",
+    "pie-bench",
+    "model_weights",
+    "OUT",
+)  # of a model, a run, data
 
 
 def blocks(language: str) -> list[tuple[Path, str]]:

@@ -23,7 +23,7 @@ from kontext_slider.evaluate.report import figures, write_report, write_truth
 from kontext_slider.evaluate.truth import find_photos, score_truth, summary
 from kontext_slider.features import DEFAULT_RULERS, DISTANCES
 from kontext_slider.files import make_folder, write_json
-from kontext_slider.metrics.networks import CLIP
+from kontext_slider.metrics.networks import CLIP, check_packages
 from kontext_slider.morph import OWN_MODELS
 from kontext_slider.world.cases import CHOOSING_SEEDS, REPORTING_SEED
 
@@ -114,8 +114,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure, write the report, print the means as JSON. Raises InvalidInput or DiskError for flags that would not be
-    used and where there is no room for the results, before hours are spent."""
+    used, where a package is missing and where there is no room for the results, before hours are spent."""
     refuse_unused(args)
+    check_packages(args.distance)
     make_folder(args.out)
     if args.json:
         make_folder(args.json.parent)

@@ -15,7 +15,7 @@ from kontext_slider.evaluate.pie_bench import PieSetup
 from kontext_slider.evaluate.rows import ANCHOR, CEILING, OURS, PARTS, Setup, run_names
 from kontext_slider.features import find_rulers
 from kontext_slider.files import folder_sha256
-from kontext_slider.metrics.networks import ClipEmbedder, check_packages
+from kontext_slider.metrics.networks import ClipEmbedder
 from kontext_slider.morph import OWN_MODELS
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import load_pipeline
@@ -23,7 +23,6 @@ from kontext_slider.presets import load_pipeline
 
 def make_setup(args: argparse.Namespace) -> Setup:
     """The model, the methods and the rulers that the flags name. Every process of a run makes its own."""
-    check_packages(args.distance)
     folders = parse_ablations(args.ablation)
     ablations = {name: [ablation_method(folder) for folder in runs] for name, runs in folders.items()}
     pipe = load(args)

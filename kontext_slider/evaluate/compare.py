@@ -8,25 +8,22 @@ compared with what the codec alone makes of the source.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from kontext_slider.base_edit import coded, edited_picture
 from kontext_slider.evaluate.baselines import ours
-from kontext_slider.evaluate.results import NUM_STEPS, STRENGTHS, MeasuredEdit, Result, smoothness_of
+from kontext_slider.evaluate.processes import share_out
+from kontext_slider.evaluate.results import NUM_STEPS, STRENGTHS, MeasuredEdit, Result, check_frames, smoothness_of
 from kontext_slider.evaluate.rows import CEILING, OURS, Rows, Setup, render_rows, rows_of
 from kontext_slider.evaluate.truth import score_beyond
 from kontext_slider.metrics import Picture, to_image, trajectory
 from kontext_slider.metrics.distances import Rulers, psnr
 from kontext_slider.metrics.trajectory import edited_mask, right_object
-from kontext_slider.threads import end_with_parent
 from kontext_slider.world.cases import CHOOSING_SEEDS, HELD_OUT_SEED, Case, balanced_case, is_object_edit
 
 NUM_LEVELS = 42  # of the truth, to read strengths from
@@ -78,27 +75,21 @@ def compare_all(
     num_kept = min(num_strips, num_edits)
     kept = {k * num_edits // num_kept for k in range(num_kept)}
     tasks = [(seed, number, seed == seeds[0] and number in kept) for seed in seeds for number in range(num_edits)]
-    own_threads = torch.get_num_threads()
-    work = partial(compare_some, make, max(1, own_threads // num_processes))
     shares = [tasks[k::num_processes] for k in range(num_processes)]
-    if num_processes == 1:
-        return work(tasks)
-    with ProcessPoolExecutor(num_processes - 1, get_context("spawn"), end_with_parent) as pool:
-        others = [pool.submit(work, share) for share in shares[1:]]
-        done = [work(shares[0]), *(other.result() for other in others)]
-    torch.set_num_threads(own_threads)
+    done = share_out(partial(compare_some, make, shares), num_processes)
     edits = [done[n % num_processes].edits[n // num_processes] for n in range(len(tasks))]
     return replace(done[0], edits=edits)
 
 
-def compare_some(make: Callable[[], Setup], num_threads: int, tasks: Sequence[tuple[int, int, bool]]) -> Comparison:
-    """`compare_all` of some (seed, number of the edit, whether its frames are kept), with so many threads."""
-    torch.set_num_threads(num_threads)
+def compare_some(
+    make: Callable[[], Setup], shares: Sequence[Sequence[tuple[int, int, bool]]], number: int
+) -> Comparison:
+    """`compare_all` of one of the shares: of some (seed, number of the edit, whether its frames are kept)."""
     setup = make()
     setup.pipe.set_progress_bar_config(disable=True)
     edits = []
-    for seed, number, keep in tqdm(tasks, unit="edit"):
-        case = balanced_case(number, setup.pipe.defaults.size, HELD_OUT_SEED + seed)
+    for seed, edit, keep in tqdm(shares[number], unit="edit"):
+        case = balanced_case(edit, setup.pipe.defaults.size, HELD_OUT_SEED + seed)
         edits.append(measure_edit(setup, case, seed, keep))
     pipe = setup.pipe
     return Comparison(edits, rows_of(setup), pipe.defaults.anchor_source, frozenset(pipe.known_instructions))
@@ -124,6 +115,8 @@ def measure_edit(setup: Setup, case: Case, seed: int, keep: bool = False) -> Mea
     whole = {name: matrix[0, 1] for name, matrix in setup.rulers([case.source, levels[-1]]).items()}
     reference = Reference(case, levels, zero, full, whole)
     sweeps = render_rows(setup, image, case.instruction, seed)
+    for row, frames in sweeps.items():
+        check_frames(row, frames, case.instruction)
     sweeps[CEILING] = [np.clip(coded(pipe, truth), 0, 1) for truth in levels[:: NUM_LEVELS // NUM_STEPS]]
     results = {name: measure_sweep(reference, frames, setup.rulers, keep) for name, frames in sweeps.items()}
     (other,) = ours(pipe, image, case.held_out_instruction, (1.0,), seed)

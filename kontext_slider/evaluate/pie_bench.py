@@ -26,7 +26,7 @@ from PIL import Image
 from kontext_slider.base_edit import coded
 from kontext_slider.errors import InvalidInput, UnreadableImage
 from kontext_slider.evaluate.baselines import Method
-from kontext_slider.evaluate.results import STRENGTHS, Result, smoothness_of
+from kontext_slider.evaluate.results import STRENGTHS, Result, check_frames, smoothness_of
 from kontext_slider.images import read_image, working_image
 from kontext_slider.metrics import Picture, to_picture, trajectory
 from kontext_slider.metrics.distances import Rulers, psnr
@@ -174,11 +174,7 @@ def measure_case(setup: PieSetup, case: PieCase, names: Sequence[str], seed: int
     codec = outside_psnr([coded(pipe, source)], source, background)
     for name in names:
         frames = setup.methods[name](pipe, image, case.instruction, STRENGTHS[1:], seed)
-        if not all(np.isfinite(frame).all() for frame in frames):
-            raise InvalidInput(
-                f"'{name}' makes frames of the edit {case.id} that are no pictures: they have values that are no "
-                "numbers. Try it with --dtype float32, or leave it out."
-            )
+        check_frames(name, frames, case.id)
         matrices, embedder = setup.rulers([source, *frames]), setup.embedder
         captions = case.source_prompt, case.target_prompt
         measures = PieMeasures(

@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
-from kontext_slider.metrics import trajectory
+from kontext_slider.errors import InvalidInput
+from kontext_slider.metrics import Picture, trajectory
 from kontext_slider.metrics.distances import Matrix
 from kontext_slider.metrics.trajectory import Smoothness
 
@@ -45,6 +47,16 @@ class MeasuredEdit:
     results: dict[str, Result]
     phrasing_loss: float = 0.0
     beyond: dict[str, list[float]] | None = None
+
+
+def check_frames(row: str, frames: Sequence[Picture], edit: str) -> None:
+    """Raise InvalidInput for frames with values that are no numbers, as a precision that is too low makes them: they
+    would measure as the smoothest of all."""
+    if not all(np.isfinite(frame).all() for frame in frames):
+        raise InvalidInput(
+            f"'{row}' makes frames of the edit '{edit}' that are no pictures: they have values that are no numbers. "
+            "Try it with --dtype float32, or leave it out."
+        )
 
 
 def smoothness_of(matrices: Mapping[str, Matrix]) -> dict[str, Smoothness]:

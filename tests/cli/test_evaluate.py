@@ -146,7 +146,7 @@ def test_pie_bench_from_folder_to_figures(model, tmp_path):
     assert "| text-space | 1.000 | " in page and (tmp_path / "out" / "pie-identity.png").is_file()
 
 
-@pytest.mark.parametrize("share", ["2/2", "1", "-1/2", "a/b", "1/0"])
+@pytest.mark.parametrize("share", ["2/2", "1", "a/b", "1/0", "0/"])
 def test_a_share_is_one_of_several(share, capsys):
     """A share that is none measures nothing and ends as if it had."""
     assert status_of(["evaluate", "--pie-bench", "PIE", "--share", share]) == 2
@@ -160,7 +160,7 @@ def test_a_missing_package_is_named_and_no_other_ruler_is_taken(model, tmp_path,
     command = ["evaluate", "--pie-bench", str(original_folder(tmp_path / "pie")), "--model", str(model / "model")]
     assert main([*command, "--out", str(tmp_path / "out"), "--distance", name]) == 2
     assert f"pip install {package}" in capsys.readouterr().err
-    assert not list(tmp_path.glob("out/**/*.jsonl"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_ablations_are_named_folders():

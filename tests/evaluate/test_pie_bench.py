@@ -210,7 +210,7 @@ def test_frames_that_are_no_numbers_are_named(folder):
     def empty(pipe, image, instruction, strengths, seed):
         return [np.full((image.height, image.width, 3), np.nan, dtype=np.float32) for _ in strengths]
 
-    with pytest.raises(InvalidInput, match="'empty' makes frames of the edit 000 that are no pictures"):
+    with pytest.raises(InvalidInput, match="'empty' makes frames of the edit '000' that are no pictures"):
         measured(read_pie_bench(folder), {"empty": empty})
 
 
