@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .edit import DTYPES
+from .edit import DTYPES, EditDefaults
 from .errors import CheckpointError, InvalidInput, KontextSliderError, MissingSlider
 from .files import shipped
 from .hub import advice_for
@@ -102,6 +103,36 @@ def load_base(model: str, dtype: torch.dtype, **settings: Any) -> KontextSliderP
     except Exception as error:  # libraries raise anything for a damaged file
         advice = advice_for(source, error) or f"{error} Check that the files are complete."
         raise CheckpointError(f"{source!r} cannot be loaded. {advice}") from error
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """What training data must know of a base model, of which its weights say nothing."""
+
+    size: int  # side in pixels of a square of a working picture's area
+    multiple: int  # of a working picture's sides, pixels
+    known_instructions: Mapping[str, Sequence[str]]  # edit -> phrasings; empty for a model that takes any instruction
+
+
+def read_base_facts(model: str) -> BaseFacts:
+    """The facts of a model, from its configurations alone: no weights are read. Raises as `load_base`."""
+    from diffusers import AutoencoderKL
+
+    from .pipeline import KontextSliderPipeline
+
+    preset = find_preset(model)
+    source = _existing_source(preset.model if preset else str(model))
+    try:
+        index = KontextSliderPipeline.load_config(source)
+        codec = AutoencoderKL.load_config(source, subfolder="vae")
+        defaults = EditDefaults.from_config(index.get("edit_defaults"))
+        multiple = 2 * 2 ** (len(codec["block_out_channels"]) - 1)  # latents are packed two by two
+    except KontextSliderError:
+        raise
+    except Exception as error:  # libraries raise anything for a damaged file
+        advice = advice_for(source, error) or f"{error} Check that the files are complete."
+        raise CheckpointError(f"{source!r} cannot be read. {advice}") from error
+    return BaseFacts(defaults.size, multiple, index.get("known_instructions") or {})
 
 
 def find_preset(model: str) -> Preset | None:

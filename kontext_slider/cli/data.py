@@ -16,13 +16,15 @@ from kontext_slider.files import write_whole
 from kontext_slider.metrics import statistics
 from kontext_slider.morph import FADES
 from kontext_slider.train.config import parse
+from kontext_slider.train.data.kept import kept_items
 from kontext_slider.train.data.measure_morphers import measure_morphers
-from kontext_slider.train.data.pack import kept_rows, write_dataset
-from kontext_slider.train.data.recipe import Recipe
+from kontext_slider.train.data.object_size import SizeRecipe, sized_items
+from kontext_slider.train.data.pack import Packed, write_dataset
+from kontext_slider.train.data.recipe import Recipe, complete
 from kontext_slider.train.data.scores import calibrated, measure_drawn
 from kontext_slider.train.data.stages import PACK, PACKED, Models, run_stages, title
 from kontext_slider.train.data.strips import open_strips
-from kontext_slider.train.data.workspace import STAGES, reopen
+from kontext_slider.train.data.workspace import SAVED_AS, STAGES, reopen
 from kontext_slider.world.cases import HELD_OUT_SEED, draw_cases
 from kontext_slider.world.edits import EDITS
 
@@ -48,11 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pack.add_argument("folders", nargs="+", type=Path, help="folders given to 'data run' as --out")
     pack.add_argument("--out", type=Path, required=True, help="the data set's folder")
     pack.add_argument("--unfiltered", action="store_true", help="as many, drawn from all that the filter saw")
+    _add_processes(pack)
     pack.set_defaults(work=pack_folders)
+    _add_sizes(add("object-size", help="objects on black that grow or shrink, as the paper adds them"))
     strips = add("import-strips", help="data in the authors' format (PNG strips of nine tiles)")
     strips.add_argument("folder", type=Path, help="folder of the strips and their JSON list")
     strips.add_argument("--list", type=Path, dest="listing", help="the JSON list (default: the folder's only one)")
     strips.add_argument("--out", type=Path, required=True, help="the data set's folder")
+    _add_processes(strips)
     strips.set_defaults(work=import_strips)
 
 
@@ -67,6 +72,29 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(_flag(name), nargs=words, help=field.description)
     add_offload_argument(parser)
     parser.set_defaults(work=make_data)
+
+
+def _add_sizes(parser: argparse.ArgumentParser) -> None:
+    defaults, count = SizeRecipe(), number(int, 1, 10**7)
+    parser.add_argument(
+        "--cutouts",
+        required=True,
+        help="a folder of objects, PNG with transparency, each named by what it shows (red-car_03.png); or scenes, "
+        "which are drawn",
+    )
+    parser.add_argument("--masks", type=Path, help="masks of the same names, white where the object is")
+    parser.add_argument("--out", type=Path, required=True, help="the data set's folder")
+    parser.add_argument("--num", type=count, default=10_000, help="sequences (default: 10000, as in the paper)")
+    parser.add_argument("--size", type=number(int, 64, 2048), default=defaults.size, help="pixels (default: 512)")
+    parser.add_argument("--num-steps", type=number(int, 2, 100), default=defaults.num_steps, help="N (default: 6)")
+    parser.add_argument("--seed", type=checked(int, check_seed), default=0, help="draws all of it (default: 0)")
+    parser.add_argument("--pictures", choices=SAVED_AS, default=defaults.pictures, help="default: jpeg")
+    _add_processes(parser)
+    parser.set_defaults(work=make_sizes)
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--processes", type=number(int, 1, 1024), help="that write at a time (default: one per core)")
 
 
 def _add_measuring(parser: argparse.ArgumentParser, count: str, default: int, what: str) -> None:
@@ -97,11 +125,12 @@ def load(args: argparse.Namespace) -> Models:
 def make_data(args: argparse.Namespace) -> None:
     """All stages, or some. Prints where the result is."""
     given = {name: getattr(args, name) for name in Recipe.model_fields if getattr(args, name) is not None}
-    recipe = parse(Recipe, given)
+    models = replace(load(args), offload=args.offload)
+    recipe = parse(Recipe, complete({"model": args.model, **given}, not models.facts.known_instructions))
     command = ["kontext-slider", "data", "run", "--out", str(args.out), "--num", str(args.num)]
     for name, value in given.items():
         command += [_flag(name), *(value if isinstance(value, list) else [value])]
-    run_stages(args.out, recipe, args.num, replace(load(args), offload=args.offload), args.until, shlex.join(command))
+    run_stages(args.out, recipe, args.num, models, args.until, shlex.join(command))
     print(f"The report is {args.out / 'report' / 'report.md'}.")
     if args.until == PACK:
         print(f"The data is {args.out / PACKED}: datasets.load_dataset({str(args.out / PACKED)!r}).")
@@ -132,18 +161,31 @@ def print_thresholds(args: argparse.Namespace) -> None:
         print(f'    "{category}": Threshold({limit.least_edit:.2f}, {limit.most_loss:.2f}),')
 
 
-def pack_folders(args: argparse.Namespace) -> None:
+def pack_folders(args: argparse.Namespace) -> int:
     """Kept items of several runs, or as many of all, as one data set."""
     workspaces = [reopen(folder) for folder in args.folders]
-    rows = (row for workspace in workspaces for row in kept_rows(workspace, args.unfiltered))
-    print(f"{write_dataset(rows, args.out, title(workspaces[0].recipe))} edits in {args.out}.")
+    items = kept_items(workspaces, args.unfiltered)
+    return report(write_dataset(items, args.out, title(workspaces[0].recipe), processes=args.processes), args.out)
+
+
+def make_sizes(args: argparse.Namespace) -> int:
+    """The object-size set, packed."""
+    recipe = SizeRecipe(args.size, args.num_steps, args.seed, args.pictures)
+    items = sized_items(args.cutouts, args.masks, args.num, recipe)
+    packed = write_dataset(items, args.out, "Objects of a size that changes", processes=args.processes)
+    return report(packed, args.out)
 
 
 def import_strips(args: argparse.Namespace) -> int:
-    """The authors' strips as a data set. Returns 1 where some could not be used, with a sentence for each."""
-    strips = open_strips(args.folder, args.listing)
-    count = write_dataset(strips.rows(), args.out, f"Edits at 7 strengths, from {args.folder.name}")
-    for problem in strips.problems:
+    """The authors' strips as a data set."""
+    strips, problems = open_strips(args.folder, args.listing)
+    packed = write_dataset(strips, args.out, f"Edits at 7 strengths, from {args.folder.name}", processes=args.processes)
+    return report(Packed(packed.count, problems + packed.problems), args.out)
+
+
+def report(packed: Packed, out: Path) -> int:
+    """Print what a data set holds. 1 where some could not be used, with a sentence for each; else 0."""
+    for problem in packed.problems:
         print(f"kontext-slider: {problem}", file=sys.stderr)
-    print(f"{count} edits in {args.out}; {len(strips.problems)} could not be used.")
-    return 1 if strips.problems else 0
+    print(f"{packed.count} edits in {out}; {len(packed.problems)} could not be used.")
+    return 1 if packed.problems else 0

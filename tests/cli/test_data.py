@@ -1,5 +1,7 @@
 """`kontext-slider data` as a person runs it, on a tiny real-class pipeline."""
 
+import json
+
 from kontext_slider.cli import main
 from kontext_slider.train.data.recipe import CATEGORIES
 from tests.cli.helpers import status_of
@@ -23,7 +25,7 @@ def test_the_run_command_makes_a_report_that_says_how(plain_pipe, tmp_path, caps
     one that repeats it."""
     plain_pipe.save_pretrained(tmp_path / "model")
     flags = ["--model", str(tmp_path / "model"), "--num", "2", "--seed", "4", "--size", "48"]
-    flags += ["--morpher", "latent-fade"]
+    flags += ["--morpher", "latent-fade", "--distance", "ssim", "--sources", "scenes", "--writer", "grammar"]
     assert not main(["data", "run", "--out", str(tmp_path / "out"), *flags, "--max-kl", "1.5"])
     assert "load_dataset" in capsys.readouterr().out
     report = (tmp_path / "out" / "report" / "report.md").read_text()
@@ -33,6 +35,21 @@ def test_the_run_command_makes_a_report_that_says_how(plain_pipe, tmp_path, caps
     assert main(["data", "run", "--out", str(tmp_path / "out"), "--share", "one"]) == 2
     assert main(["data", "run", "--out", str(tmp_path / "new"), "--model", str(tmp_path / "none")]) == 2
     assert "There is no model" in capsys.readouterr().err
+
+
+def test_a_model_that_takes_any_instruction_is_given_its_sources_and_writer(tmp_path, capsys):
+    """A week of FLUX edits of drawn scenes by the grammar's forty instructions, filtered by another ruler's thresholds:
+    nobody had asked for any of them."""
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    flags = ["data", "run", "--out", str(tmp_path / "out"), "--model", str(tmp_path / "model"), "--num", "1"]
+    assert main([*flags, "--sources", "scenes"]) == 2
+    assert "--writer Qwen" in capsys.readouterr().err
+    assert main([*flags, "--sources", "scenes", "--writer", "grammar"]) == 2
+    assert "needs the package lpips and torchvision" in capsys.readouterr().err, "the paper's distance, said at once"
+    assert not (tmp_path / "out").exists()
+    assert not main([*flags, "--sources", "scenes", "--writer", "grammar", "--until", "edit"])
+    recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    assert [recipe[name] for name in ("morpher", "distance", "pictures")] == ["free-morph", "lpips", "jpeg"]
 
 
 def test_the_thresholds_command_prints_lines_of_the_table(tmp_path, capsys):

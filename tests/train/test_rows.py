@@ -26,6 +26,7 @@ from kontext_slider.train.rows import (
     read_table,
 )
 from tests.tiny import tiny_image, tiny_pipeline, tiny_transformer
+from tests.train.data.helpers import Ready
 from tests.train.data_set import CONFIG, SENTENCES, SIZES, STRENGTHS, sequence, tiny_rows, write_data
 
 
@@ -73,7 +74,7 @@ def test_what_the_data_stages_write_is_read(plain_pipe, tmp_path, accelerator):
             "stylization", "pixel-fade", "ssim", scores)
         for k in range(2)
     ]  # fmt: skip
-    write_dataset(made, tmp_path / "packed", "a test")
+    write_dataset([Ready(row) for row in made], tmp_path / "packed", "a test")
     rows = encode_rows(plain_pipe, CONFIG, tmp_path / "packed", tmp_path / "cache", accelerator)
     assert len(rows) == 2 and rows[1]["strengths"].tolist() == STRENGTHS and rows.instruction(1) == SENTENCES[1]
     with torch.no_grad():
@@ -125,9 +126,8 @@ def test_a_damaged_data_set_is_refused(plain_pipe, tmp_path, accelerator):
     """A bit of a picture: the run went on, with other losses."""
     tiles = [tiny_image(seed=k) for k in range(4)]
     scores = Scores(1.0, 0.0, 0.0, (1.0,), 0.0, None)
-    write_dataset(
-        [Row("0000000", tiles, [0.0, 1.0], "add fog", "fog", "fade", "lpips", scores)], tmp_path / "data", "T"
-    )
+    row = Row("0000000", tiles, [0.0, 1.0], "add fog", "fog", "fade", "lpips", scores)
+    write_dataset([Ready(row)], tmp_path / "data", "T")
     [shard] = (tmp_path / "data" / "data").iterdir()
     flip_a_bit(shard)
     with pytest.raises(CheckpointError, match=shard.name):

@@ -1,71 +1,24 @@
-"""What an item begins with: a source picture and an instruction for it. Writers of instructions stand behind one
-protocol; the one here is a grammar, `vision` has the one that sees the source.
+"""An instruction for a source picture. Writers stand behind one protocol; the one here is a grammar, `vision` has the
+one that sees the source.
 
 Everything is drawn from the generator that is given, so that an item is a function of the recipe and its number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
-from PIL import Image
 
-from kontext_slider.batch import find_images, listed_results
-from kontext_slider.errors import InvalidInput
-from kontext_slider.images import read_image, working_image
-from kontext_slider.metrics import to_image
 from kontext_slider.train.data.recipe import Rejected
-from kontext_slider.train.pocket.pairs import draw_source
+from kontext_slider.train.data.sources import Source
 from kontext_slider.world.edits import EDITS, Edit
-from kontext_slider.world.scene import Scene
 
-UNREADABLE, NOTHING_FITS = "unreadable source", "no edit fits"
+NOTHING_FITS = "no edit fits"
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A picture at working size. `origin` names where it is from; `scene` is what a drawn one shows."""
-
-    image: Image.Image
-    origin: str
-    scene: Scene | None = None
-
-
-Sources = Callable[[int], Source]  # picture number i of an endless row, always the same for the same number
-
-
-def drawn_sources(size: int, multiple: int, seed: int) -> Sources:
-    """Square synthetic pictures, each a function of the seed and its number. `multiple`: of the sides, pixels."""
-
-    def source(index: int) -> Source:
-        side = size // multiple * multiple
-        picture, scene = draw_source(np.random.default_rng((seed, index, 0)), side, side)
-        return Source(to_image(picture), f"drawn/{seed}/{index}", scene)
-
-    return source
-
-
-def folder_sources(folder: Path, size: int, multiple: int) -> Sources:
-    """The pictures of a folder in the order of their names, over and over; leave it alone while a run lasts.
-    InvalidInput for a folder without any."""
-    paths, problems = find_images([str(folder)], listed_results(folder))
-    if not paths:
-        raise InvalidInput(problems[0])
-
-    def source(index: int) -> Source:
-        path = paths[index % len(paths)]
-        try:
-            return Source(working_image(read_image(path), size, multiple), path.name)
-        except InvalidInput as error:  # no picture, or a strip too narrow to edit
-            raise Rejected(UNREADABLE, str(error)) from error
-
-    return source
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,18 @@ stops anywhere.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from kontext_slider.errors import InvalidInput
 from kontext_slider.morph import LLAVA, MORPHERS
 
 GRAMMAR = "grammar"
+SCENES, SUBJECTS = "scenes", "subjects200k"  # sources besides folders of pictures
 
 
 class Rejected(Exception):
@@ -71,13 +74,21 @@ class Recipe(BaseModel):
     model: str = Field(
         default="pocket", description="the editing model: pocket, kontext-dev, a model folder or a hub id"
     )
-    sources: str | None = Field(default=None, description="a folder of pictures (default: drawn ones)")
-    writer: str = Field(default=GRAMMAR, description="grammar, or a vision-language model: a folder or hub id")
+    sources: str = Field(
+        default=SCENES,
+        description="subjects200k, subjects200k:FOLDER, a folder of pictures, or scenes, which are drawn (default: "
+        "scenes for pocket, none for others)",
+    )
+    writer: str = Field(
+        default=GRAMMAR,
+        description="a vision-language model, a folder or hub id such as Qwen/Qwen2.5-VL-7B-Instruct, or grammar "
+        "(default: grammar for pocket, none for others)",
+    )
     categories: Annotated[tuple[str, ...], AfterValidator(_known)] = Field(
         default=tuple(CATEGORIES), description="kinds of edits (default: all seven)"
     )
     morpher: Annotated[str, AfterValidator(_morpher)] = Field(
-        default="warp-fade", description=f"one of {', '.join(MORPHERS)} (default: warp-fade)"
+        default="warp-fade", description=f"one of {', '.join(MORPHERS)} (default: warp-fade for pocket, else free-morph)"
     )
     morpher_model: str | None = Field(
         default=None, description="the morpher's own model, a folder or hub id (default: the method's)"
@@ -86,7 +97,14 @@ class Recipe(BaseModel):
         default=LLAVA,
         description=f"words for free-morph and diff-morpher: a .json file, or LLaVA-NeXT (default: {LLAVA})",
     )
-    distance: Literal["ssim", "lpips"] = Field(default="ssim", description="behind scores and filter: ssim or lpips")
+    distance: Literal["ssim", "lpips"] = Field(
+        default="ssim", description="behind scores and filter: ssim or lpips (default: ssim for pocket, else lpips)"
+    )
+    pictures: Literal["png", "jpeg"] = Field(
+        default="png",
+        description="format of strips and packed data: png, or jpeg of quality 95, which takes a third (default: png "
+        "for pocket, else jpeg)",
+    )
     size: int | None = Field(
         default=None,
         ge=16,
@@ -106,3 +124,25 @@ class Recipe(BaseModel):
     def strengths(self) -> list[float]:
         """k / N, k = 0..N."""
         return [k / self.num_steps for k in range(self.num_steps + 1)]
+
+
+PAPERS_TOOLS = {"morpher": "free-morph", "distance": "lpips", "pictures": "jpeg"}
+
+
+def complete(values: Mapping[str, Any], takes_any_instruction: bool) -> dict[str, Any]:
+    """The settings of a recipe with those that its base model wants where they are not given: the defaults of `Recipe`
+    are for a model that knows a closed list of edits, as pocket does; others get the paper's tools.
+
+    InvalidInput where such a model is given no sources or no writer: synthetic scenes and the grammar's edits would
+    teach it nothing, and nobody would see it before the end."""
+    if not takes_any_instruction:
+        return dict(values)
+    missing = [f"--{name}" for name in ("sources", "writer") if name not in values]
+    if missing:
+        raise InvalidInput(
+            f"The model {values.get('model', 'pocket')} takes any instruction, so its data needs "
+            f"{' and '.join(missing)}. Give --sources subjects200k (the paper's, from the hub), subjects200k:FOLDER "
+            "(downloaded) or a folder of pictures, and --writer Qwen/Qwen2.5-VL-7B-Instruct or another vision-language "
+            "model. --sources scenes and --writer grammar, the defaults for pocket, can be given too."
+        )
+    return {**PAPERS_TOOLS, **values}

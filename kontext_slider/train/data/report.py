@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kontext_slider.files import write_whole
 from kontext_slider.metrics.statistics import markdown
-from kontext_slider.train.data.workspace import STAGES, Outcome, Workspace, join_strip, png_bytes
+from kontext_slider.train.data.workspace import STAGES, Outcome, Workspace, join_strip, picture_bytes
 
 ROWS_PER_SHEET = 24
 TILE, GAP, TEXT = 96, 4, 14  # pixels: a tile's height, between rows, a line of words
@@ -31,7 +31,7 @@ def write_report(workspace: Workspace, command: str) -> Path:
         if shown:
             numbers = np.linspace(0, len(shown) - 1, min(len(shown), ROWS_PER_SHEET))
             sheet = contact_sheet(workspace, [shown[round(number)] for number in numbers])
-            write_whole(folder / f"{name}.png", png_bytes(sheet))
+            write_whole(folder / f"{name}.png", picture_bytes(sheet))
             parts.append(f"## {name.capitalize()}\n\n![{name}]({name}.png)")
     write_whole(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
     return folder

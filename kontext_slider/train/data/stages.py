@@ -1,13 +1,16 @@
 """The stages of a run, in order: instruct, edit, morph, score, filter, and then pack.
 
-A stage goes over all items before the next begins, so that large models come one at a time. Random numbers are
-functions of the recipe's seed and the item's number, so an item that is done again comes out the same.
+A stage goes over all items before the next begins, so that large models come one at a time: the editing model is let
+go before the writer, FreeMorph or LPIPS is loaded. Random numbers are functions of the recipe's seed and the item's
+number, so an item that is done again comes out the same.
 """
 
 from __future__ import annotations
 
+import gc
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +21,18 @@ from PIL import Image
 from kontext_slider.errors import InvalidInput
 from kontext_slider.features import find_distance
 from kontext_slider.files import alone_in
+from kontext_slider.metrics import networks
 from kontext_slider.metrics.distances import Distance
-from kontext_slider.morph import Morpher, MorpherLoader
+from kontext_slider.morph import OWN_MODELS, Morpher, MorpherLoader
 from kontext_slider.pipeline import KontextSliderPipeline
-from kontext_slider.presets import choose_device, choose_dtype, load_base
-from kontext_slider.train.data.instruct import GrammarWriter, Sources, Writer, drawn_sources, folder_sources
-from kontext_slider.train.data.pack import check_place, kept_rows, write_dataset
+from kontext_slider.presets import BaseFacts, choose_device, choose_dtype, load_base, read_base_facts
+from kontext_slider.train.data.instruct import GrammarWriter, Writer
+from kontext_slider.train.data.kept import kept_items
+from kontext_slider.train.data.pack import check_place, write_dataset
 from kontext_slider.train.data.recipe import GRAMMAR, Recipe, Rejected
 from kontext_slider.train.data.report import write_report
 from kontext_slider.train.data.scores import check_scores, on_release_scale, score_tiles, scores_of
+from kontext_slider.train.data.sources import Sources, open_sources
 from kontext_slider.train.data.workspace import STAGES, Item, Workspace, join_strip, open_workspace
 
 PACK, PACKED = "pack", "packed"
@@ -52,6 +58,21 @@ class Models:
         return self.loaded
 
     @property
+    def facts(self) -> BaseFacts:
+        """Sizes and known instructions of the editing model, which is not loaded for them."""
+        if self.loaded is None:
+            return read_base_facts(self.name)
+        pipe = self.loaded
+        return BaseFacts(pipe.defaults.size, 2 * pipe.vae_scale_factor, pipe.known_instructions)
+
+    def let_go(self) -> None:
+        """Free the memory of the editing model, so that another one has room; it is loaded again when it is needed."""
+        self.loaded = None
+        gc.collect()  # modules and their hooks refer to each other
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    @property
     def place(self) -> tuple[torch.device, torch.dtype]:
         device = choose_device(self.device)
         return device, choose_dtype(self.dtype, device)
@@ -64,6 +85,7 @@ def run_stages(out: Path, recipe: Recipe, num_items: int, models: Models, until:
     Raises InvalidInput for a folder that was begun with another recipe."""
     if num_items < 1:
         raise InvalidInput(f"At least 1 item is needed, not {num_items}: --num.")
+    check_packages(recipe, until)
     with alone_in(out):
         workspace = open_workspace(out, recipe)
         if until == PACK:
@@ -74,8 +96,20 @@ def run_stages(out: Path, recipe: Recipe, num_items: int, models: Models, until:
             items = workspace.run_stage(name, items, getattr(Stages(workspace, models), name))
         write_report(workspace, command)
         if until == PACK:
-            write_dataset(kept_rows(workspace), out / PACKED, title(recipe))
+            packed = write_dataset(kept_items([workspace]), out / PACKED, title(recipe))
+            if packed.problems:
+                raise InvalidInput(f"{len(packed.problems)} edits could not be packed. The first: {packed.problems[0]}")
     return workspace
+
+
+def check_packages(recipe: Recipe, until: str) -> None:
+    """InvalidInput where a later stage needs a package that is not installed: said before the first hour of work."""
+    missing = [name for name in ("lpips", "torchvision") if find_spec(name) is None]
+    if recipe.distance == "lpips" and until in ("score", "filter", PACK) and missing:
+        raise InvalidInput(
+            f"The distance 'lpips' needs the package {' and '.join(missing)}: pip install lpips torchvision. Or do the "
+            "stages before it, with --until morph."
+        )
 
 
 def title(recipe: Recipe) -> str:
@@ -112,8 +146,9 @@ class Stages:
     def morph(self, item: Item) -> dict[str, Any]:
         """The frames between source and edit, as a strip."""
         source, edited = (self.workspace.load(kind, item.id) for kind in ("sources", "edits"))
-        words, seed = item.facts["instruction"], item.facts["noise_seed"]
-        frames = self._morpher(self.models.pipe, source, edited, words, self.recipe.strengths, seed)
+        words, seed, morpher = item.facts["instruction"], item.facts["noise_seed"], self._morpher
+        pipe: Any = None if self.recipe.morpher in OWN_MODELS else self.models.pipe  # has a model of its own
+        frames = morpher(pipe, source, edited, words, self.recipe.strengths, seed)
         self.workspace.save("strips", item.id, join_strip([source, *frames, edited]))
         return {}
 
@@ -132,31 +167,33 @@ class Stages:
 
     @cached_property
     def _sources(self) -> Sources:
-        recipe, pipe = self.recipe, self.models.pipe
-        size, multiple = recipe.size or pipe.defaults.size, 2 * pipe.vae_scale_factor
-        if recipe.sources is None:
-            return drawn_sources(size, multiple, recipe.seed)
-        return folder_sources(Path(recipe.sources), size, multiple)
+        facts = self.models.facts
+        return open_sources(self.recipe.sources, self.recipe.size or facts.size, facts.multiple, self.recipe.seed)
 
     @cached_property
     def _writer(self) -> Writer:
         """The grammar, or a vision-language model by name, which takes the editing model's place in memory."""
         if self.recipe.writer == GRAMMAR:
-            return GrammarWriter(frozenset(self.models.pipe.known_instructions))
-        self.models.loaded = None
+            return GrammarWriter(frozenset(self.models.facts.known_instructions))
+        self.models.let_go()
         from kontext_slider.train.data.vision import VisionModel, VisionWriter
 
         return VisionWriter(VisionModel.from_pretrained(self.recipe.writer, *self.models.place))
 
     @cached_property
     def _morpher(self) -> Morpher:
+        if self.recipe.morpher in OWN_MODELS:
+            self.models.let_go()
         loader = MorpherLoader(*self.models.place, self.recipe.captions, self.models.offload)
         return loader.load(self.recipe.morpher, self.recipe.morpher_model)
 
     @cached_property
     def _distance(self) -> Distance:
-        distance = find_distance(self.recipe.distance, self.models.pipe)
-        return on_release_scale(distance) if self.recipe.distance == "lpips" else distance
+        """SSIM needs no network. LPIPS takes the editing model's place."""
+        if self.recipe.distance != "lpips":
+            return find_distance(self.recipe.distance)
+        self.models.let_go()
+        return on_release_scale(networks.lpips_distance(self.models.place[0]))
 
 
 def full_edit(pipe: KontextSliderPipeline, source: Image.Image, instruction: str, seed: int) -> Image.Image:

@@ -7,7 +7,6 @@ The list's fields that are not in `Entry` are not needed here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,24 +38,30 @@ class Entry(BaseModel):
 
 
 @dataclass(frozen=True)
-class Strips:
-    """A folder in the authors' format: its entries, and a sentence for each entry that could not be used so far."""
+class Strip:
+    """An entry of a folder in the authors' format."""
 
     folder: Path
-    entries: list[Any]
-    problems: list[str]
+    number: int  # in the list
+    entry: Entry
 
-    def rows(self) -> Iterator[Row]:
-        """The usable entries as rows; the others add to `problems`."""
-        for number, entry in enumerate(self.entries):
-            try:
-                yield _row(self.folder, parse(Entry, entry))
-            except InvalidInput as error:
-                self.problems.append(f"entry {number}: {error}")
+    @property
+    def id(self) -> str:
+        return Path(self.entry.image_name).stem.removesuffix(SUFFIX)
+
+    def facts(self) -> Any:
+        return [str(self.folder), self.entry.model_dump(mode="json")]
+
+    def row(self) -> Row:
+        try:
+            return _row(self.folder, self.id, self.entry)
+        except InvalidInput as error:
+            raise InvalidInput(f"entry {self.number}: {error}") from error
 
 
-def open_strips(folder: Path, listing: Path | None = None) -> Strips:
-    """A folder of strips. `listing`: its JSON list, where the folder does not hold just one. InvalidInput without."""
+def open_strips(folder: Path, listing: Path | None = None) -> tuple[list[Strip], list[str]]:
+    """The strips of a folder, and a sentence for each entry that cannot be used. `listing`: the JSON list, where the
+    folder does not hold just one. InvalidInput without."""
     found = [listing] if listing is not None else sorted(folder.glob("*.json"))
     if len(found) != 1:
         raise InvalidInput(f"{folder} holds {len(found)} JSON files where one is wanted. Name it with --list.")
@@ -66,11 +71,19 @@ def open_strips(folder: Path, listing: Path | None = None) -> Strips:
         raise InvalidInput(f"{found[0]} cannot be read as JSON ({error}). Check the file.") from error
     if not isinstance(entries, list) or not entries:
         raise InvalidInput(f"{found[0]} holds no list of edits. Name the list that belongs to the strips.")
-    return Strips(folder, entries, [])
+    strips, problems = dict[str, Strip](), list[str]()
+    for number, entry in enumerate(entries):
+        try:
+            strip = Strip(folder.resolve(), number, parse(Entry, entry))
+        except InvalidInput as error:
+            problems.append(f"entry {number}: {error}")
+            continue
+        if strips.setdefault(strip.id, strip) is not strip:
+            problems.append(f"entry {number}: {strip.id} is in the list twice. The first counts.")
+    return list(strips.values()), problems
 
 
-def _row(folder: Path, entry: Entry) -> Row:
-    stem = Path(entry.image_name).stem.removesuffix(SUFFIX)
+def _row(folder: Path, stem: str, entry: Entry) -> Row:
     strip = read_image(folder / f"{stem}{SUFFIX}.png")
     if strip.width != NUM_TILES * strip.height:
         raise InvalidInput(f"{stem}{SUFFIX}.png is {strip.width} x {strip.height}, not {NUM_TILES} square tiles.")

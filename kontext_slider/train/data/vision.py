@@ -11,22 +11,25 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from kontext_slider.errors import CheckpointError
-from kontext_slider.train.data.instruct import Source, Written, draw_one
+from kontext_slider.train.data.instruct import Written, draw_one
 from kontext_slider.train.data.recipe import CATEGORIES, Category, Rejected
+from kontext_slider.train.data.sources import Source
 
 REFUSED, UNUSABLE = "the writer refused", "the writer's answer is unusable"
 NUM_EXAMPLES = 4
 MAX_TRIES = 3
 MAX_NEW_TOKENS = 128
 MAX_WORDS = 24
+VIDEOS = "video_processor"
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 
 
@@ -97,6 +100,18 @@ def parse_answer(answer: str) -> str:
     return instruction
 
 
+def load_processor(name: str) -> Any:
+    """The processor of a model, a folder or a hub id, without its part for videos: that one needs torchvision, and
+    Qwen2.5-VL and Qwen3-VL could not be loaded without it."""
+    kind: Any = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(name)), None)
+    parts = kind.get_attributes() if kind is not None else []
+    if VIDEOS not in parts:
+        return AutoProcessor.from_pretrained(name)
+    without = {"get_attributes": classmethod(lambda cls: [part for part in parts if part != VIDEOS])}
+    of_pictures: Any = type(kind.__name__, (kind,), without)
+    return of_pictures.from_pretrained(name)
+
+
 class VisionModel:
     """A `ChatModel` made of a transformers processor and model."""
 
@@ -107,7 +122,7 @@ class VisionModel:
     def from_pretrained(cls, name: str, device: torch.device, dtype: torch.dtype) -> VisionModel:
         """From a folder or a hub id. CheckpointError where that is no such model, or cannot be fetched."""
         try:
-            processor = AutoProcessor.from_pretrained(name)
+            processor = load_processor(name)
             model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
         except (OSError, ValueError, ImportError) as error:
             raise CheckpointError(

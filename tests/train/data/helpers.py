@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
 from PIL import Image
 
 from kontext_slider.train.config import parse
+from kontext_slider.train.data.pack import Row
 from kontext_slider.train.data.recipe import CATEGORIES, Recipe
 from kontext_slider.train.data.scores import Threshold
 from kontext_slider.train.data.stages import Models, run_stages
@@ -27,6 +29,23 @@ def run_tiny(out: Path, num: int, until: str = "pack", **changes) -> Workspace:
     """A run on a tiny pipeline, always the same one."""
     recipe = tiny_recipe(**changes)
     return run_stages(out, recipe, num, Models(recipe.model, loaded=tiny_pipeline()), until, "a test")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A row that is there, to be packed."""
+
+    made: Row
+
+    @property
+    def id(self) -> str:
+        return self.made.id
+
+    def facts(self) -> str:
+        return self.made.id
+
+    def row(self) -> Row:
+        return self.made
 
 
 CATEGORY = "environment_change"

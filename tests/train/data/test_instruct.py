@@ -13,12 +13,17 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from kontext_slider.errors import CheckpointError
-from kontext_slider.train.data.instruct import NOTHING_FITS, GrammarWriter, Source, drawn_sources
+from kontext_slider.train.data.instruct import NOTHING_FITS, GrammarWriter
 from kontext_slider.train.data.recipe import CATEGORIES, Rejected
+from kontext_slider.train.data.sources import Source, drawn_sources
 from kontext_slider.train.data.vision import (
     MAX_TRIES,
     NUM_EXAMPLES,
@@ -77,7 +82,7 @@ def test_the_grammar_keeps_to_what_the_model_knows():
 def test_prompts_and_examples(name):
     """Four different examples each time, none of which is broken by its own check."""
     category = CATEGORIES[name]
-    assert len(set(category.examples)) == len(category.examples) >= 16
+    assert len(set(category.examples)) == len(category.examples) >= 50
     request = draw_request(category, rng())
     drawn = [json.loads(line)["instruction"] for line in request.splitlines() if line.startswith("{")]
     assert len(set(drawn)) == NUM_EXAMPLES and set(drawn) <= set(category.examples)
@@ -149,14 +154,60 @@ def test_refusals_and_hopeless_answers_are_rejects_with_what_was_said():
     assert unusable.value.reason == UNUSABLE
 
 
-@pytest.fixture(scope="module")
-def llava() -> VisionModel:
-    """LLaVA's classes with random weights; its tokenizer spells bytes."""
+def byte_tokenizer(special: list[str], **roles: str) -> PreTrainedTokenizerFast:
+    """It spells bytes; `special` tokens are one number each."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={letter: k for k, letter in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>", bos_token="<s>")
-    fast.add_tokens(["<image>"], special_tokens=True)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **roles)
+    fast.add_tokens(special, special_tokens=True)
+    return fast
+
+
+QWEN_TOKENS = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<|im_start|>"]
+QWEN_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}{% if c.type == 'image' %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def write_tiny_qwen(folder, version: str) -> None:
+    """Qwen2.5-VL or Qwen3-VL with random weights, in the files of the hub's folders."""
+    tokenizer = byte_tokenizer(QWEN_TOKENS, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    start, end, image, video, _ = map(tokenizer.convert_tokens_to_ids, QWEN_TOKENS)
+    small = {"hidden_size": 32, "intermediate_size": 32}
+    text = {
+        **small, "vocab_size": len(tokenizer), "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 16,
+        "num_key_value_heads": 2, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}, "bos_token_id": None,
+    }  # fmt: skip
+    vision = {**small, "depth": 2, "num_heads": 2, "out_hidden_size": 32}
+    if version == "3":
+        kinds: tuple = (Qwen3VLConfig, Qwen3VLForConditionalGeneration)
+        vision |= {"deepstack_visual_indexes": [0], "num_position_embeddings": 64}
+    else:
+        kinds = (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration)
+        vision |= {"fullatt_block_indexes": [1], "window_size": 56}
+    torch.manual_seed(0)
+    numbers = {"image_token_id": image, "video_token_id": video, "vision_start_token_id": start}
+    config = kinds[0](text_config=text, vision_config=vision, vision_end_token_id=end, **numbers)
+    kinds[1](config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    processing = {
+        "patch_size": 16 if version == "3" else 14, "temporal_patch_size": 2, "merge_size": 2, "min_pixels": 3136,
+        "max_pixels": 12845056, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+        "image_processor_type": "Qwen2VLImageProcessorFast" if version == "3" else "Qwen2VLImageProcessor",
+        "processor_class": "Qwen3VLProcessor" if version == "3" else "Qwen2_5_VLProcessor",
+    }  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(processing))
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": QWEN_TEMPLATE}))
+
+
+@pytest.fixture(scope="module")
+def llava() -> VisionModel:
+    """LLaVA's classes with random weights; its tokenizer spells bytes."""
+    fast = byte_tokenizer(["<image>"], eos_token="</s>", pad_token="</s>", bos_token="<s>")
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessorPil(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8}),
         tokenizer=fast,
@@ -204,6 +255,20 @@ def test_a_real_models_nonsense_is_a_reject(llava):
     """Random weights never speak JSON; the item has to end as a reject, not as an exception of the parser."""
     with pytest.raises(Rejected) as rejected:
         VisionWriter(llava).write(Source(tiny_image(), "a.png"), ALL, rng())
+    assert rejected.value.reason == UNUSABLE
+
+
+@pytest.mark.parametrize("version", ["2.5", "3"])
+def test_qwen_needs_no_torchvision(version, tmp_path):
+    """The paper's writer: its processor asks for its part for videos, and that for torchvision, which nothing here
+    needs. A folder in the layout of the hub's, answered through the real processor and the real model."""
+    write_tiny_qwen(tmp_path, version)
+    model = VisionModel.from_pretrained(str(tmp_path), torch.device("cpu"), torch.float32)
+    model.max_new_tokens = 6
+    first, again, other = (model.answer("You write.", "Write one.", tiny_image(84, 56), seed) for seed in (3, 3, 4))
+    assert first == again != other
+    with pytest.raises(Rejected) as rejected:
+        VisionWriter(model).write(Source(tiny_image(), "a.png"), ALL, rng())
     assert rejected.value.reason == UNUSABLE
 
 

@@ -4,13 +4,19 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.train.data.stages import Models, full_edit, run_stages
+from kontext_slider.metrics.distances import ssim
+from kontext_slider.train.data.instruct import Written
+from kontext_slider.train.data.kept import kept_items
+from kontext_slider.train.data.stages import Models, Stages, full_edit, run_stages
+from kontext_slider.train.data.workspace import Item, Workspace
 from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
 from tests.train.data.helpers import run_tiny, tiny_recipe
 
@@ -97,6 +103,56 @@ def test_a_stage_that_is_done_loads_no_model(tmp_path, monkeypatch):
     monkeypatch.setattr("kontext_slider.train.data.stages.load_base", lambda *how: pytest.fail("loaded"))
     recipe = tiny_recipe()
     run_stages(tmp_path, recipe, 1, Models(recipe.model), "edit", "a test")
+
+
+def test_the_editing_model_is_let_go_before_another_is_loaded(tmp_path, monkeypatch):
+    """FLUX and a writer of seven billion weights at once: 24 GB and 17, on a GPU that had room for one of them. Nothing
+    is loaded for its size alone, either."""
+    events = []
+
+    class Writer:
+        def write(self, source, categories, rng):
+            return Written("make it snow", categories[0])
+
+    def load_writer(name, *place):
+        events.append("writer")
+        assert models.loaded is None and alive() is None, "something still refers to it"
+
+    def load_pipe(*how):
+        events.append("pipe")
+        return tiny_pipeline()
+
+    recipe = tiny_recipe(writer="vision", sources="scenes", model=str(tmp_path / "model"))
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    monkeypatch.setattr("kontext_slider.train.data.stages.load_base", load_pipe)
+    monkeypatch.setattr("kontext_slider.train.data.vision.VisionModel.from_pretrained", load_writer)
+    monkeypatch.setattr("kontext_slider.train.data.vision.VisionWriter", lambda model: Writer())
+    models = Models(recipe.model)
+    alive = weakref.ref(models.pipe)
+    run_stages(tmp_path / "out", recipe, 1, models, "instruct", "a test")
+    assert events == ["pipe", "writer"]
+    run_stages(tmp_path / "out", recipe, 1, models, "edit", "a test")
+    assert events == ["pipe", "writer", "pipe"]
+    alive = weakref.ref(models.pipe.transformer)
+
+    def lpips(device):
+        assert alive() is None, "LPIPS beside FLUX"
+        return ssim
+
+    monkeypatch.setattr("kontext_slider.metrics.networks.lpips_distance", lpips)
+    workspace = run_stages(tmp_path / "out", recipe, 1, models, "morph", "a test")
+    lpips_recipe = Workspace(workspace.root, recipe.model_copy(update={"distance": "lpips"}))
+    assert Stages(lpips_recipe, models).score(Item(0))["kl"] >= 0
+
+
+def test_a_large_models_strips_take_a_third_of_the_room(tmp_path, lenient):
+    """1.1 TB for the paper's 110,000 sequences; and pictures that are not those that were scored."""
+    recipe = {"pictures": "jpeg", "size": 64}
+    workspace = run_tiny(tmp_path / "out", 1, **recipe)
+    assert workspace.picture("strips", "0000000").suffix == ".jpg"
+    assert Image.open(workspace.picture("strips", "0000000")).format == "JPEG"
+    (row,) = kept_items([workspace])
+    assert row.row().columns()["frames"][0]["bytes"][:2] == b"\xff\xd8"
 
 
 def test_strips_hold_source_frames_and_edit(tmp_path):

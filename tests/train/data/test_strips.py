@@ -18,6 +18,16 @@ def no_shared_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
+def refused(folder) -> str:
+    """The sentences for a folder whose entries are all refused."""
+    strips, problems = open_strips(folder)
+    for strip in strips:
+        with pytest.raises(InvalidInput) as error:
+            strip.row()
+        problems.append(str(error.value))
+    return " ".join(problems)
+
+
 def test_the_authors_strips_become_rows(tmp_path, capsys):
     """Off by one tile, and frame 0 is the source where the paper trains on its reconstruction."""
     tiles = write_strips(tmp_path / "strips")
@@ -45,16 +55,21 @@ def test_the_authors_strips_become_rows(tmp_path, capsys):
 def test_an_entry_that_cannot_be_used_is_named(tmp_path, changes, words):
     """One bad entry of 64,000 must neither stop the import nor get in."""
     write_strips(tmp_path / "strips", **changes)
-    strips = open_strips(tmp_path / "strips")
-    assert list(strips.rows()) == [] and words in strips.problems[0]
+    assert words in refused(tmp_path / "strips")
 
 
 def test_a_strip_of_other_tiles_is_refused(tmp_path):
     """A strip of 7 squares cut into 9 gives rows that look almost right."""
     write_strips(tmp_path / "strips")
     tiny_image(7 * 18, 18).save(tmp_path / "strips" / "cat_01_nsamples_7.png")
-    strips = open_strips(tmp_path / "strips")
-    assert list(strips.rows()) == [] and "not 9 square tiles" in strips.problems[0]
+    assert "not 9 square tiles" in refused(tmp_path / "strips")
+
+
+def test_an_entry_that_is_listed_twice_counts_once(tmp_path):
+    """Two rows of one name and one picture; or an import of 64,000 that is refused for one of them."""
+    write_strips(tmp_path / "strips", image_name="lost.png")
+    strips, problems = open_strips(tmp_path / "strips")
+    assert [strip.id for strip in strips] == ["lost"] and "entry 1: lost is in the list twice" in problems[0]
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]"])
