@@ -180,7 +180,8 @@ def write_tiny_qwen(folder, version: str) -> None:
     text = {
         **small, "vocab_size": len(tokenizer), "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 16,
         "num_key_value_heads": 2, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}, "bos_token_id": None,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
+        "bos_token_id": None,
     }  # fmt: skip
     vision = {**small, "depth": 2, "num_heads": 2, "out_hidden_size": 32}
     if version == "3":
