@@ -285,10 +285,11 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; the system lifts the lock even after a kill. InvalidInput if one is in there, or
-    the folder cannot be made."""
+    """Keep other runs out of a folder; the system lifts the lock even after a kill. A run that fails before it writes
+    anything leaves no new folder. InvalidInput if one is in there, or the folder cannot be made."""
     from filelock import FileLock, Timeout
 
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     make_folder(folder)
     try:
         lock = FileLock(folder / ".lock", blocking=False).acquire()
@@ -297,7 +298,15 @@ def alone_in(folder: Path) -> Iterator[None]:
             f"Another run is at work in {folder}. Wait for it to end, or choose another folder."
         ) from error
     with lock:
-        yield
+        try:
+            yield
+        except BaseException:
+            if made and os.listdir(folder) == [".lock"]:
+                with contextlib.suppress(OSError):
+                    (folder / ".lock").unlink()
+                    for path in made:
+                        path.rmdir()
+            raise
 
 
 def file_sha256(path: Path) -> str:

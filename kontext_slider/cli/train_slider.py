@@ -9,13 +9,17 @@ import torch
 
 from kontext_slider.presets import load_base
 from kontext_slider.train.config import PRESETS, RUN_FILE, SliderConfig, read_run, with_settings
-from kontext_slider.train.slider import train_slider
+from kontext_slider.train.slider import check_start, train_slider
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `train-slider`."""
     parser.add_argument(
-        "--data", type=Path, help="folder of Parquet files from the data stages (default: synthetic pairs, for pocket)"
+        "--data",
+        type=Path,
+        action="append",
+        help="folder of Parquet files from the data stages; may be given several times (default: synthetic pairs, for "
+        "pocket)",
     )
     parser.add_argument("--out", dest="folder", type=Path, required=True, help="the run; one that is there goes on")
     parser.add_argument("--preset", choices=PRESETS, help="settings to start from (default: pocket)")
@@ -28,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train to the end, or go on; the slider is in the run's folder `slider`."""
     config = chosen_config(args)
+    check_start(config, args.folder, args.data)
     halved = config.precision == "bf16" and torch.cuda.is_available()
     pipe = load_base(config.model, torch.bfloat16 if halved else torch.float32)
     train_slider(pipe, config, args.folder, args.data, args.cache)

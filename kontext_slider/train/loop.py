@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, is_initialized
-from accelerate.utils import send_to_device
+from accelerate.utils import InitProcessGroupKwargs, send_to_device
 from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 STEP = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")  # steps done, first digits of the file's SHA-256
 LOG = "log.jsonl"
 BETA1 = 0.9  # of AdamW
+# Processes encode equal shares of a data set, for hours, and then wait for the slowest. NCCL would give up after ten
+# minutes; a process that dies ends the others at once all the same.
+LONGEST_WAIT = timedelta(hours=6)
 KEPT = 2  # checkpoints: the newest, and the one before it should that be corrupt
 MOST_SIZES = 32  # of pictures, that one compiled block is made for
 
@@ -44,15 +48,18 @@ OnStep = Callable[[int, float], object]  # (steps done, loss)
 
 
 def make_accelerator(config: RunConfig) -> Accelerator:
-    """accelerate for this run. InvalidInput for a precision that accelerate, which has one for each process, does not
-    have in this one."""
+    """accelerate for this run, whose processes wait up to LONGEST_WAIT for each other. InvalidInput for a precision
+    that accelerate, which has one for each process, does not have in this one."""
     if is_initialized() and AcceleratorState().mixed_precision != config.precision:
         raise InvalidInput(
             f"An earlier run in this process has precision {AcceleratorState().mixed_precision!r}: train with "
             f"{config.precision!r} in a process of its own."
         )
     return Accelerator(
-        cpu=config.device == "cpu", gradient_accumulation_steps=config.accumulation, mixed_precision=config.precision
+        cpu=config.device == "cpu",
+        gradient_accumulation_steps=config.accumulation,
+        mixed_precision=config.precision,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
     )
 
 
@@ -77,14 +84,19 @@ def _adamw(parameters: list[nn.Parameter], config: RunConfig) -> Optimizer:
     betas, decay = (BETA1, config.beta2), config.weight_decay
     if config.optimiser == "adamw":
         return torch.optim.AdamW(parameters, config.rate, betas=betas, weight_decay=decay, fused=True)
-    if find_spec("bitsandbytes") is None:
+    check_optimiser(config)
+    from bitsandbytes.optim import AdamW8bit
+
+    return AdamW8bit(parameters, config.rate, betas=betas, weight_decay=decay)
+
+
+def check_optimiser(config: RunConfig) -> None:
+    """InvalidInput where the optimiser's package is not installed."""
+    if config.optimiser == "adamw8bit" and find_spec("bitsandbytes") is None:
         raise InvalidInput(
             "The 8-bit optimiser needs bitsandbytes, which is not installed: pip install bitsandbytes, or set "
             "optimiser=adamw, which takes 6 more bytes for each trained weight."
         )
-    from bitsandbytes.optim import AdamW8bit
-
-    return AdamW8bit(parameters, config.rate, betas=betas, weight_decay=decay)
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:

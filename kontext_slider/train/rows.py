@@ -17,27 +17,27 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import gather_object
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from kontext_slider.calls import packing
 from kontext_slider.errors import InvalidInput
-from kontext_slider.files import file_sha256, json_sha256, weights_sha256, write_json
+from kontext_slider.files import json_sha256, weights_sha256, write_json
 from kontext_slider.images import read_image, working_image
-from kontext_slider.model_folder import check_files
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.config import SliderConfig
+from kontext_slider.train.dataset import DataSet
 from kontext_slider.train.flow import SliderBatch, sample_sigmas
-from kontext_slider.train.tensor_file import read_tensors, write_tensors
+from kontext_slider.train.tensor_file import read_shape, read_tensors, write_tensors
 
 INDEX = "index.json"
 ENCODED_BY = ("size", "max_sequence_length", "highest_strength")  # of a run's settings
@@ -63,32 +63,34 @@ class EncodedRows:
 
 
 def encode_rows(
-    pipe: KontextSliderPipeline, config: SliderConfig, data: Path, cache: Path, accelerator: Accelerator
+    pipe: KontextSliderPipeline, config: SliderConfig, data: DataSet, cache: Path, accelerator: Accelerator
 ) -> EncodedRows:
-    """The data set at `data` as a complete cache in `cache`; every process encodes its share of what is missing.
+    """A data set as a complete cache in `cache`; every process encodes its share of what is missing.
 
-    Raises InvalidInput for a folder that is no data set of ours, and for rows that cannot be trained on, and
-    CheckpointError for a data set whose files are not those that were packed.
+    Processes wait for each other twice, for digests and at the end, and no longer than their shares differ.
+
+    Raises InvalidInput for rows that cannot be trained on, and CheckpointError for a data set whose files are not those
+    that were packed.
     """
-    files, main = parquet_files(data), accelerator.is_main_process
-    folder = cache / broadcast_object_list([cache_key(pipe, config, files) if main else ""])[0]
+    part, num_parts, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
+    folder = cache / cache_key(pipe, config, gathered(data.digests(part, num_parts)))
     if read_index(folder) is None:
-        if main:
-            check_files(data)
         folder.mkdir(parents=True, exist_ok=True)
-        with accelerator.main_process_first():
-            table = read_table(files, cache / "datasets")
-        numbers = range(accelerator.process_index, len(table), accelerator.num_processes)
-        for number in tqdm(numbers, desc="encode", unit="row", disable=not main):
+        first, last = (len(data) * k // num_parts for k in (part, part + 1))
+        for number in tqdm(range(first, last), desc="encode", unit="row", disable=not main):
             if not row_path(folder, number).exists():
-                write_row(pipe, config, table, number, row_path(folder, number))
+                write_row(pipe, config, data, number, row_path(folder, number))
         accelerator.wait_for_everyone()
         if main:
-            rows = (read_tensors(row_path(folder, number))[0] for number in range(len(table)))
-            shapes = [list(row["source"].shape) for row in rows]
+            shapes = [list(read_shape(row_path(folder, number), "source")) for number in range(len(data))]
             write_json(folder / INDEX, {"shapes": shapes, "sha256": json_sha256(shapes)})
         accelerator.wait_for_everyone()
     return EncodedRows(folder, read_index(folder) or [])
+
+
+def gathered(digests: list[tuple[int, str]]) -> list[str]:
+    """The digests that all processes have taken, in the order of their numbers, the same in each process."""
+    return [digest for _, digest in sorted(gather_object(digests))]
 
 
 def read_index(folder: Path) -> list[tuple[int, ...]] | None:
@@ -103,40 +105,11 @@ def read_index(folder: Path) -> list[tuple[int, ...]] | None:
     return shapes if all(row_path(folder, number).exists() for number in range(len(shapes))) else None
 
 
-def parquet_files(data: Path) -> list[Path]:
-    """The data set's files in order. Of several splits (`train-*`, `test-*`), the training one."""
-    files = sorted(data.rglob("*.parquet")) if data.is_dir() else []
-    training = [file for file in files if "train" in (file.stem.split("-")[0], file.parent.name)]
-    if not files:
-        raise InvalidInput(f"There are no Parquet files in {str(data)!r}: give the folder that the data stages wrote.")
-    return training or files
-
-
-def read_table(files: list[Path], cache: Path) -> Any:
-    """The rows as a `datasets.Dataset`. Raises InvalidInput when a file is no Parquet, columns are missing or there are
-    no rows."""
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-
-    names = [str(file) for file in files]
-    try:
-        table = load_dataset("parquet", data_files=names, split="train", cache_dir=str(cache))
-    except (OSError, ValueError, DatasetsError) as error:
-        raise InvalidInput(
-            f"The data set at {str(files[0].parent)!r} cannot be read ({error}): give one that the data stages wrote."
-        ) from error
-    missing = {"frames", "strengths", "instruction"} - set(table.column_names)
-    if missing or not len(table):
-        what = f"has no column {', '.join(sorted(missing))}" if missing else "has no rows"
-        raise InvalidInput(f"The data set at {str(files[0].parent)!r} {what}: give one that the data stages wrote.")
-    return table
-
-
-def cache_key(pipe: KontextSliderPipeline, config: SliderConfig, files: list[Path]) -> str:
-    """Digest of all that the encoded rows depend on."""
+def cache_key(pipe: KontextSliderPipeline, config: SliderConfig, digests: Sequence[str]) -> str:
+    """Digest of all that the encoded rows depend on. digests: of the data set's files, hexadecimal."""
     digest = hashlib.sha256(json.dumps([getattr(config, name) for name in ENCODED_BY]).encode())
-    for file in files:
-        digest.update(bytes.fromhex(file_sha256(file)))
+    for file in digests:
+        digest.update(bytes.fromhex(file))
     for module in (pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
         digest.update(bytes.fromhex(weights_sha256(module)))
     for tokenizer in (pipe.tokenizer, pipe.tokenizer_2):
@@ -149,10 +122,10 @@ def row_path(folder: Path, number: int) -> Path:
 
 
 @torch.no_grad()
-def write_row(pipe: KontextSliderPipeline, config: SliderConfig, table: Any, number: int, path: Path) -> None:
+def write_row(pipe: KontextSliderPipeline, config: SliderConfig, data: DataSet, number: int, path: Path) -> None:
     """Encode a row into a file. InvalidInput for one that cannot be trained on."""
     try:
-        row = table[number]
+        row = data[number]
     except OSError as error:
         raise _unusable(number, f"frames that cannot be opened ({error})") from error
     problem = find_problem(row, config.highest_strength)

@@ -6,7 +6,7 @@ our layout in `slider/`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import NoPooledProjector, Projector, StrengthProjector, TextSpaceProjector
 from kontext_slider.slider_weights import slider_on
 from kontext_slider.train.config import SliderConfig, check_run, open_run
+from kontext_slider.train.dataset import DataSet
 from kontext_slider.train.flow import (
     SliderBatch,
     corrected_error,
@@ -32,10 +33,18 @@ from kontext_slider.train.flow import (
     relative_weights,
     weighted_square,
 )
-from kontext_slider.train.loop import Loop, OnStep, compile_blocks, make_accelerator, make_optimizers, trained
-from kontext_slider.train.pocket.batches import SliderPairs, channel_weights
+from kontext_slider.train.loop import (
+    Loop,
+    OnStep,
+    check_optimiser,
+    compile_blocks,
+    make_accelerator,
+    make_optimizers,
+    trained,
+)
+from kontext_slider.train.pocket.batches import SliderPairs, channel_weights, check_draws
 from kontext_slider.train.preview import write_strips
-from kontext_slider.train.rows import RowBatches, encode_rows
+from kontext_slider.train.rows import RowBatches, encode_rows, held_out_rows
 from kontext_slider.variants import save_variant
 
 PROJECTOR = ("hidden_dim", "strength_dim", "strength_encoding", "highest_strength", "degree")
@@ -45,7 +54,7 @@ def train_slider(
     pipe: KontextSliderPipeline,
     config: SliderConfig,
     folder: Path,
-    data: Path | None = None,
+    data: Path | Sequence[Path] | None = None,
     cache: Path | None = None,
     on_step: OnStep = lambda step, loss: None,
 ) -> None:
@@ -56,8 +65,8 @@ def train_slider(
     Args:
         pipe: the base; a slider that is on it is replaced.
         folder: the run; where one with the same settings is there, it is resumed.
-        data: folder of Parquet files with `frames`, `strengths` and `instruction`; without one, synthetic pairs of
-            `config.sizes` are drawn.
+        data: folder of Parquet files with `frames`, `strengths` and `instruction`, or several; without one, synthetic
+            pairs of `config.sizes` are drawn.
         cache: where encoded rows are kept, for several runs to share; `folder/cache` by default.
         on_step: called after every step.
 
@@ -65,10 +74,26 @@ def train_slider(
 
     Raises InvalidInput for settings that do not fit the machine, the data or the run in the folder.
     """
-    check_run(folder, config)
+    rows = check_start(config, folder, data)
     accelerator = make_accelerator(config)
+    if rows is not None:
+        config.rows_per_part(accelerator.num_processes)
     with alone_in(folder) if accelerator.is_main_process else nullcontext():
-        _train(pipe, config, folder, accelerator, data, cache or folder / "cache", on_step)
+        _train(pipe, config, folder, accelerator, rows, cache or folder / "cache", on_step)
+
+
+def check_start(config: SliderConfig, folder: Path, data: Path | Sequence[Path] | None) -> DataSet | None:
+    """Refuse what can be refused before a model is loaded or a row encoded, with InvalidInput or CheckpointError:
+    another run in the folder, a package that is not installed, a data set that cannot be read or is too small. Nothing
+    is written. Returns the data set."""
+    check_run(folder, config)
+    check_optimiser(config)
+    if data is None:
+        check_draws(config)
+        return None
+    rows = DataSet([data] if isinstance(data, Path) else data)
+    held_out_rows(len(rows), config.held_out)
+    return rows
 
 
 def _train(
@@ -76,7 +101,7 @@ def _train(
     config: SliderConfig,
     folder: Path,
     accelerator: Accelerator,
-    data: Path | None,
+    data: DataSet | None,
     cache: Path,
     on_step: OnStep,
 ) -> None:
@@ -87,7 +112,6 @@ def _train(
     if data is None:
         source = SliderPairs(pipe, config, folder)
     else:
-        config.rows_per_part(accelerator.num_processes)
         source = RowBatches(encode_rows(pipe, config, data, cache, accelerator), config)
     inputs = f"{source.key}-{weights_sha256(pipe.transformer)[:16]}"
     with accelerator.main_process_first():

@@ -37,6 +37,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
+def read_shape(path: Path, name: str) -> tuple[int, ...]:
+    """The shape of a tensor, from the file's header alone. CheckpointError where it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return tuple(file.get_slice(name).get_shape())
+    except Exception as error:  # damaged bytes break the reader in any way
+        raise CheckpointError(f"{path} cannot be read ({error}). Delete it: it is made again.") from error
+
+
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):

@@ -16,14 +16,13 @@ from kontext_slider.files import weights_sha256
 from kontext_slider.train import rows as encoding
 from kontext_slider.train.data.pack import Row, write_dataset
 from kontext_slider.train.data.scores import Scores
+from kontext_slider.train.dataset import DataSet, parquet_files
 from kontext_slider.train.rows import (
     RowBatches,
     cache_key,
     draw_row,
     encode_rows,
     held_out_rows,
-    parquet_files,
-    read_table,
 )
 from tests.tiny import tiny_image, tiny_pipeline, tiny_transformer
 from tests.train.data.helpers import Ready
@@ -37,7 +36,7 @@ def accelerator():
 
 @pytest.fixture
 def rows(plain_pipe, data, tmp_path, accelerator):
-    return encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
+    return encode_rows(plain_pipe, CONFIG, DataSet([data]), tmp_path, accelerator)
 
 
 def test_rows_are_what_the_pipeline_would_encode(plain_pipe, rows):
@@ -59,7 +58,7 @@ def test_the_source_is_the_sources_own_column(plain_pipe, tmp_path, accelerator)
     """With reconstructed ends, frame 0 is not the picture that a person will hand over."""
     photo = tiny_image(seed=99)
     data = write_data(tmp_path / "data", source=[photo.resize(size) for size in SIZES])
-    rows = encode_rows(plain_pipe, CONFIG, data, tmp_path / "cache", accelerator)
+    rows = encode_rows(plain_pipe, CONFIG, DataSet([data]), tmp_path / "cache", accelerator)
     with torch.no_grad():
         latents = plain_pipe._encode_vae_image(source_pixels(plain_pipe, photo, False), None)
     torch.testing.assert_close(rows[0]["source"], latents[0])
@@ -75,13 +74,50 @@ def test_what_the_data_stages_write_is_read(plain_pipe, tmp_path, accelerator):
         for k in range(2)
     ]  # fmt: skip
     write_dataset([Ready(row) for row in made], tmp_path / "packed", "a test")
-    rows = encode_rows(plain_pipe, CONFIG, tmp_path / "packed", tmp_path / "cache", accelerator)
+    rows = encode_rows(plain_pipe, CONFIG, DataSet([tmp_path / "packed"]), tmp_path / "cache", accelerator)
     assert len(rows) == 2 and rows[1]["strengths"].tolist() == STRENGTHS and rows.instruction(1) == SENTENCES[1]
     with torch.no_grad():
         pixels = [source_pixels(plain_pipe, tile, False) for tile in made[1].tiles[:-1]]
         expected = [plain_pipe._encode_vae_image(frame, None)[0] for frame in pixels]
     for latents, wanted in zip([rows[1]["source"], *(rows[1]["latents"][k] for k in range(3))], expected, strict=True):
         torch.testing.assert_close(latents, wanted)
+
+
+def test_rows_of_several_folders_are_read_where_they_lie(data, tmp_path):
+    """`load_dataset` copies all of it, a hundred gigabytes, while the other processes wait; and the object-size set
+    lies in a folder of its own."""
+    tiles = [tiny_image(seed=k) for k in range(4)]
+    made = [Row(str(k), tiles, [0.0, 1.0], f"make it {k}", "x", "pasted", "none", None) for k in range(25)]
+    write_dataset([Ready(row) for row in made], tmp_path / "sizes", "T", rows_per_shard=12)
+    rows = DataSet([data, tmp_path / "sizes"])
+    assert len(rows) == len(SIZES) + 25
+    for number in (len(SIZES), len(SIZES) + 24, 0, len(SIZES) + 11, len(SIZES) + 12):
+        words = SENTENCES[0] if number == 0 else f"make it {number - len(SIZES)}"
+        assert rows[number]["instruction"] == words
+    assert rows[len(SIZES)]["source"].size == tiles[0].size and not list(tmp_path.glob("**/*.arrow"))
+    digests = dict(digest for part in range(3) for digest in rows.digests(part, 3))
+    assert digests == dict(rows.digests()) and len(digests) == 4
+    next((tmp_path / "sizes" / "data").iterdir()).unlink()
+    with pytest.raises(CheckpointError, match="is missing"):
+        DataSet([tmp_path / "sizes"])
+
+
+def test_every_process_encodes_its_own_rows(plain_pipe, data, tmp_path, monkeypatch):
+    """One process that encodes all, while seven wait."""
+
+    class OneOf:
+        is_main_process, num_processes = False, 3
+
+        def __init__(self, number):
+            self.process_index = number
+
+        def wait_for_everyone(self):
+            pass
+
+    for number in range(3):
+        encode_rows(plain_pipe, CONFIG, DataSet([data]), tmp_path, OneOf(number))
+        (folder,) = tmp_path.iterdir()
+        assert len(list(folder.glob("*.safetensors"))) == 3 * (number + 1)
 
 
 def test_nothing_is_encoded_twice(plain_pipe, data, tmp_path, accelerator, monkeypatch):
@@ -96,10 +132,10 @@ def test_nothing_is_encoded_twice(plain_pipe, data, tmp_path, accelerator, monke
 
     monkeypatch.setattr(encoding, "encode_row", encode_or_die)
     with pytest.raises(KeyboardInterrupt):
-        encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
-    rows = encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
+        encode_rows(plain_pipe, CONFIG, DataSet([data]), tmp_path, accelerator)
+    rows = encode_rows(plain_pipe, CONFIG, DataSet([data]), tmp_path, accelerator)
     assert calls == [SENTENCES[number % 3] for number in (0, 1, 2, 3, 4, 5, 5, 6, 7, 8)]
-    encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
+    encode_rows(plain_pipe, CONFIG, DataSet([data]), tmp_path, accelerator)
     assert len(calls) == 10 and not list(rows.folder.glob("*.partial"))
 
 
@@ -112,13 +148,13 @@ def flip_a_bit(file: Path) -> None:
 
 def test_a_damaged_row_is_named_and_encoded_again(plain_pipe, data, tmp_path, accelerator):
     """A flipped bit in a cache of a terabyte: a run that goes on with another loss and says nothing."""
-    rows = encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
+    rows = encode_rows(plain_pipe, CONFIG, DataSet([data]), tmp_path, accelerator)
     whole, path = rows[2], rows.folder / "0000002.safetensors"
     flip_a_bit(path)
     with pytest.raises(CheckpointError, match="0000002.safetensors is damaged"):
         rows[2]
     path.unlink()
-    again = encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)[2]
+    again = encode_rows(plain_pipe, CONFIG, DataSet([data]), tmp_path, accelerator)[2]
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
 
 
@@ -131,32 +167,36 @@ def test_a_damaged_data_set_is_refused(plain_pipe, tmp_path, accelerator):
     [shard] = (tmp_path / "data" / "data").iterdir()
     flip_a_bit(shard)
     with pytest.raises(CheckpointError, match=shard.name):
-        encode_rows(plain_pipe, CONFIG, tmp_path / "data", tmp_path / "cache", accelerator)
+        encode_rows(plain_pipe, CONFIG, DataSet([tmp_path / "data"]), tmp_path / "cache", accelerator)
 
 
 @pytest.mark.parametrize("content", ["{", "[[4, 2, 2]]", '{"shapes": [[4, 2, 2]], "sha256": "0"}', "[" * 100_000])
 def test_a_damaged_index_is_made_again(plain_pipe, data, tmp_path, accelerator, content):
     """A cut file, an older version's, or another list: rows that are never trained on."""
-    rows = encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator)
+    rows = encode_rows(plain_pipe, CONFIG, DataSet([data]), tmp_path, accelerator)
     (rows.folder / "index.json").write_text(content)
-    assert encode_rows(plain_pipe, CONFIG, data, tmp_path, accelerator).shapes == rows.shapes
+    assert encode_rows(plain_pipe, CONFIG, DataSet([data]), tmp_path, accelerator).shapes == rows.shapes
 
 
 def test_the_key_is_made_of_values(plain_pipe, data, tmp_path):
     """Latents of other weights, another size or other pictures, or a cache that a moved folder does not find."""
-    files = parquet_files(data)
-    key = cache_key(plain_pipe, CONFIG, files)
-    moved = tmp_path / "elsewhere" / files[0].name
+    (file,) = parquet_files(data)
+
+    def key_of(pipe, config, folder=data) -> str:
+        return cache_key(pipe, config, [digest for _, digest in DataSet([folder]).digests()])
+
+    key = key_of(plain_pipe, CONFIG)
+    moved = tmp_path / "elsewhere" / file.name
     moved.parent.mkdir()
-    moved.write_bytes(files[0].read_bytes())
-    assert cache_key(tiny_pipeline(), CONFIG.changed(rate=0.5, seed=3), [moved]) == key
-    others = [cache_key(tiny_pipeline(), CONFIG.changed(size=24), files)]
-    others.append(cache_key(tiny_pipeline(), CONFIG.changed(max_sequence_length=8), files))
-    moved.write_bytes(files[0].read_bytes() + b" ")
-    others.append(cache_key(tiny_pipeline(), CONFIG, [moved]))
+    moved.write_bytes(file.read_bytes())
+    assert key_of(tiny_pipeline(), CONFIG.changed(rate=0.5, seed=3), moved.parent) == key
+    others = [key_of(tiny_pipeline(), CONFIG.changed(size=24))]
+    others.append(key_of(tiny_pipeline(), CONFIG.changed(max_sequence_length=8)))
+    write_data(moved.parent, instruction=["make it rain"] * len(SIZES))
+    others.append(key_of(tiny_pipeline(), CONFIG, moved.parent))
     with torch.no_grad():
         next(plain_pipe.vae.parameters())[0] += 1
-    others.append(cache_key(plain_pipe, CONFIG, files))
+    others.append(key_of(plain_pipe, CONFIG))
     assert len({key, *others}) == 5
 
 
@@ -173,9 +213,9 @@ def test_a_digest_is_the_same_in_every_process():
 def test_a_shared_cache_is_held_against_each_runs_own_strengths(plain_pipe, tmp_path, accelerator):
     """Encoded for a run up to 1.5 and trained on by one up to 1, whose slider says that it knows no more."""
     data = write_data(tmp_path / "data", strengths=[[0.0, 0.5, 1.5 if k == 4 else 1.0] for k in range(len(SIZES))])
-    encode_rows(plain_pipe, CONFIG.changed(highest_strength=1.5), data, tmp_path / "cache", accelerator)
+    encode_rows(plain_pipe, CONFIG.changed(highest_strength=1.5), DataSet([data]), tmp_path / "cache", accelerator)
     with pytest.raises(InvalidInput, match="Row 4 .* stay below 1"):
-        encode_rows(plain_pipe, CONFIG, data, tmp_path / "cache", accelerator)
+        encode_rows(plain_pipe, CONFIG, DataSet([data]), tmp_path / "cache", accelerator)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +239,7 @@ def test_a_row_that_cannot_be_trained_on_is_named(plain_pipe, tmp_path, accelera
     column_values = tiny_rows()[column]
     data = write_data(tmp_path / "data", **{column: [column_values[0], value, *column_values[2:]]})
     with pytest.raises(InvalidInput, match=f"Row 1 of .*{problem}"):
-        encode_rows(plain_pipe, CONFIG, data, tmp_path / "cache", accelerator)
+        encode_rows(plain_pipe, CONFIG, DataSet([data]), tmp_path / "cache", accelerator)
 
 
 def test_frames_that_are_kept_as_bytes_are_named(plain_pipe, tmp_path, accelerator):
@@ -207,7 +247,7 @@ def test_frames_that_are_kept_as_bytes_are_named(plain_pipe, tmp_path, accelerat
     columns = {"frames": [[b"1", b"2"]], "strengths": [[0.0, 1.0]], "instruction": ["make it snow"]}
     Dataset.from_dict(columns).to_parquet(tmp_path / "train-0.parquet")
     with pytest.raises(InvalidInput, match="Row 0 .* no pictures"):
-        encode_rows(plain_pipe, CONFIG, tmp_path, tmp_path / "cache", accelerator)
+        encode_rows(plain_pipe, CONFIG, DataSet([tmp_path]), tmp_path / "cache", accelerator)
 
 
 @pytest.mark.parametrize("cut", [7, 1000])
@@ -215,7 +255,7 @@ def test_a_file_that_is_no_parquet_is_a_sentence(data, tmp_path, cut):
     """A download that was cut short."""
     (tmp_path / "train-0.parquet").write_bytes(parquet_files(data)[0].read_bytes()[:cut])
     with pytest.raises(InvalidInput, match="cannot be read"):
-        read_table(parquet_files(tmp_path), tmp_path / "cache")
+        DataSet([tmp_path])
 
 
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path):

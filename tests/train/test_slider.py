@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import socket
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -307,7 +308,8 @@ def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path, monkeypatch):
 def test_what_is_not_there_is_named(monkeypatch):
     """An ImportError after an hour of encoding, or accelerate's own advice to restart."""
     monkeypatch.setattr(loop, "find_spec", lambda name: None)
-    make_accelerator(CONFIG)
+    handler = make_accelerator(CONFIG).init_handler
+    assert handler is not None and handler.timeout >= timedelta(hours=1), "shares of an encoding differ by minutes"
     with pytest.raises(InvalidInput, match="process of its own"):
         make_accelerator(CONFIG.changed(precision="bf16"))
     with pytest.raises(InvalidInput, match="bitsandbytes"):
@@ -351,6 +353,29 @@ def test_the_command_trains_and_goes_on(data, tmp_path, capsys):
     for wrong, problem in ((["stepz=4"], "stepz"), (["--preset", "pocket"], "another")):
         assert cli.main([*words, *wrong]) == 2
         assert problem in capsys.readouterr().err
+
+
+def test_a_start_that_is_refused_costs_nothing_and_leaves_nothing(data, tmp_path, monkeypatch, capsys):
+    """An hour of encoding, or of loading twelve billion weights, before the sentence about a package; and a folder with
+    a lock in it that looks like a run."""
+    monkeypatch.setattr("kontext_slider.cli.train_slider.load_base", lambda *how: pytest.fail("loaded"))
+    monkeypatch.setattr(loop, "find_spec", lambda name: None)
+    out, plain = tmp_path / "runs" / "one", ["--preset", "kontext-dev", "optimiser=adamw", "held_out=1"]
+    for words, problem in (
+        (["--data", str(data), "--preset", "kontext-dev"], "needs bitsandbytes"),
+        (["--data", str(data), *plain, "held_out=9"], "none is left to train on"),
+        (["--data", str(tmp_path / "none"), *plain], "no Parquet files"),
+        (["--data", str(data), "--data", str(tmp_path / "none"), *plain], "no Parquet files"),
+        (plain, "Give a data set"),
+    ):
+        assert cli.main(["train-slider", "--out", str(out), *words]) == 2
+        assert problem in capsys.readouterr().err and not out.parent.exists()
+    with pytest.raises(InvalidInput, match="multiple of 4"):  # known once the processes are
+        train(data, out, CONFIG.changed(batch_size=2, accumulation=4))
+    monkeypatch.setattr("kontext_slider.train.slider.RowBatches", lambda *how: pytest.fail("later"))
+    with pytest.raises(pytest.fail.Exception):
+        train_slider(tiny_pipeline(slider=False), CONFIG, out, data, tmp_path / "cache")
+    assert not out.parent.exists(), "nothing was written"
 
 
 def train_as_one_of_two(rank: int, port: int, words: list[str]) -> None:

@@ -37,6 +37,7 @@ SMALLER = (
 )  # fmt: skip
 SMALLEST, LARGEST = 0.12, 0.9  # of the picture's side: the object's longest side
 RATIO = (1.6, 4.0)  # of the larger size to the smaller
+MARGIN = 0.03  # of the picture's side, that stays black
 LEAST = 48  # pixels of an object's longest side in its own picture
 SHOWN = 128  # of a mask's 255, from which a pixel counts as the object's
 
@@ -150,7 +151,7 @@ def draw_sizes(rng: np.random.Generator, largest: float) -> tuple[float, float]:
 
 def draw_centre(rng: np.random.Generator, thing: Image.Image, most: float) -> tuple[float, float]:
     """Where the object's centre is, in shares of the picture's sides, so that it is whole at its largest."""
-    halves = [most * side / max(thing.size) / 2 for side in thing.size]
+    halves = [most * side / max(thing.size) / 2 + MARGIN for side in thing.size]
     return float(rng.uniform(halves[0], 1 - halves[0])), float(rng.uniform(halves[1], 1 - halves[1]))
 
 

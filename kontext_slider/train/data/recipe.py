@@ -88,7 +88,8 @@ class Recipe(BaseModel):
         default=tuple(CATEGORIES), description="kinds of edits (default: all seven)"
     )
     morpher: Annotated[str, AfterValidator(_morpher)] = Field(
-        default="warp-fade", description=f"one of {', '.join(MORPHERS)} (default: warp-fade for pocket, else free-morph)"
+        default="warp-fade",
+        description=f"one of {', '.join(MORPHERS)} (default: warp-fade for pocket, else free-morph)",
     )
     morpher_model: str | None = Field(
         default=None, description="the morpher's own model, a folder or hub id (default: the method's)"

@@ -117,6 +117,12 @@ def load_batches(prefix: Path, config: Any, codec: PatchCodec, parts: dict, whol
     return Batches(shards, config.sizes, words, config.practised)
 
 
+def check_draws(config: SliderConfig) -> None:
+    """InvalidInput for settings without sizes of pictures to draw."""
+    if not config.sizes:
+        raise InvalidInput("These settings draw no pictures of their own. Give a data set: --data FOLDER.")
+
+
 class SliderPairs:
     """A slider's batches of synthetic pairs at any strength; the batch of a step is a function of the step.
 
@@ -124,8 +130,7 @@ class SliderPairs:
     """
 
     def __init__(self, pipe: KontextSliderPipeline, config: SliderConfig, folder: Path) -> None:
-        if not config.sizes:
-            raise InvalidInput("These settings draw no pictures of their own. Give a data set: --data FOLDER.")
+        check_draws(config)
         self.config = config
         encoders = (pipe.vae, pipe.text_encoder, pipe.text_encoder_2)
         self.key = json_sha256([weights_sha256(part) for part in encoders])[:16]
