@@ -288,3 +288,17 @@ def test_a_tuning_that_was_stopped_goes_on(scripts, pipe, tmp_path, monkeypatch)
     tune_baselines.measure(pipe, ["velo-edit"], [case], 0, tmp_path / "lines.jsonl")
     found = tune_baselines.choose(tune_baselines.read_json_lines(tmp_path / "lines.jsonl"))
     assert len(found) == len(tune_baselines.settings("velo-edit")) and found[0]["db"] >= found[-1]["db"] > 0
+
+
+def test_the_sizes_on_paper_add_up(scripts, monkeypatch):
+    """A sum that leaves out a stage: somebody rents half of the disk that it takes."""
+    import size_on_paper
+
+    monkeypatch.setattr(size_on_paper, "photographs", lambda: [tiny_image(32, 32)])
+    monkeypatch.setattr(size_on_paper, "operations", lambda *how, **named: 1e12)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in size_on_paper.table().splitlines()[2:]]
+    *stages, total = rows
+    assert len(stages) == 8 and total[0] == "all"
+    for column in (-1, -2):
+        assert sum(float(row[column]) for row in stages) == pytest.approx(float(total[column]), abs=4)
+    assert size_on_paper.encoded_kilobytes() == 2 * (8 * 16 * 64 * 64 + 512 * 4096 + 768) / 1e3

@@ -176,8 +176,8 @@ def reopen(root: Path) -> Workspace:
     return open_workspace(root, parse(Recipe, read_run(root / RECIPE)))
 
 
-# JPEG of quality 95 without chroma subsampling: 110 kB at 512 pixels where PNG has 370, at 45.4 dB (least 42.7), 45.3
-# when it is written twice (`benchmarks/size_on_paper.py --formats`). A codec of FLUX loses ten times as much.
+# JPEG of quality 95 without chroma subsampling: 109 kB at 512 pixels where PNG has 367, at 45.4 dB (least 42.7), 45.3
+# when it is written twice (`benchmarks/size_on_paper.py --formats`).
 SAVED_AS: dict[str, dict[str, Any]] = {
     "png": {"format": "PNG"},
     "jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
