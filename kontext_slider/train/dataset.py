@@ -52,6 +52,7 @@ class DataSet:
         try:
             found = pyarrow.parquet.ParquetFile(file)
         except (OSError, pyarrow.ArrowException) as error:
+            self._check(file)
             raise InvalidInput(f"The data set at {str(file.parent)!r} cannot be read ({error}): {WANTED}") from error
         missing = set(NEEDED) - set(found.schema_arrow.names)
         if missing:
@@ -75,12 +76,14 @@ class DataSet:
 
         file, group = self._groups[number]
         if file not in self._checked:
-            root = self._root[file]
-            check_files(root, [file.relative_to(root).as_posix()])
+            self._check(file)
             self._checked.add(file)
         found = pyarrow.parquet.ParquetFile(file)
         names = [name for name in COLUMNS if name in found.schema_arrow.names]
         return Dataset(found.read_row_group(group, columns=names))
+
+    def _check(self, file: Path) -> None:
+        check_files(self._root[file], [file.relative_to(self._root[file]).as_posix()])
 
     def noted_digest(self, file: Path) -> str | None:
         """The SHA-256 of a file as it was noted when it was packed; None where it was not."""

@@ -204,8 +204,9 @@ def write_shards(shards: Sequence[Shard], processes: int | None) -> None:
             shard.write()
             bar.update()
         return
-    # forks of a process with threads can hang
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool:
+    context = get_context("forkserver")  # forks of a process with threads can hang; it imports the libraries once
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
         try:
             for done in as_completed([pool.submit(shard.write) for shard in shards]):
                 done.result()

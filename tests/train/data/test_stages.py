@@ -150,7 +150,8 @@ def test_a_large_models_strips_take_a_third_of_the_room(tmp_path, lenient):
     recipe = {"pictures": "jpeg", "size": 64}
     workspace = run_tiny(tmp_path / "out", 1, **recipe)
     assert workspace.picture("strips", "0000000").suffix == ".jpg"
-    assert Image.open(workspace.picture("strips", "0000000")).format == "JPEG"
+    with Image.open(workspace.picture("strips", "0000000")) as strip:
+        assert strip.format == "JPEG"
     (row,) = kept_items([workspace])
     assert row.row().columns()["frames"][0]["bytes"][:2] == b"\xff\xd8"
 
