@@ -154,9 +154,9 @@ def formats() -> str:
     """Kilobytes and dB of every format, written once and twice."""
     rows = []
     for name, how in FORMATS.items():
-        sizes, once, twice = [], [], []
+        sizes, once, twice = list[float](), list[float](), list[float]()
         for photo in photographs():
-            files, seen = [], photo
+            files, seen = list[io.BytesIO](), photo
             for _ in range(2):
                 files.append(io.BytesIO())
                 seen.save(files[-1], **how)

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -197,15 +197,15 @@ def plan_shards(items: Sequence[Packable], folder: Path, rows_per_shard: int) ->
 
 def write_shards(shards: Sequence[Shard], processes: int | None) -> None:
     """Write them, by several processes where that pays."""
-    workers = min(processes or len(os.sched_getaffinity(0)), len(shards))
+    workers = min(processes or num_cores(), len(shards))
     bar = tqdm(total=len(shards), desc="pack", unit="shard", leave=False)
     if workers < 2 or (processes is None and len(shards) < WORTH_PROCESSES):
         for shard in shards:
             shard.write()
             bar.update()
         return
-    context = get_context("forkserver")  # forks of a process with threads can hang; it imports the libraries once
-    context.set_forkserver_preload([__name__])
+    context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")  # forks can hang
+    context.set_forkserver_preload([__name__])  # the libraries are imported once for all
     with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
         try:
             for done in as_completed([pool.submit(shard.write) for shard in shards]):
@@ -219,6 +219,11 @@ def write_shards(shards: Sequence[Shard], processes: int | None) -> None:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def num_cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def name_in_order(shards: Sequence[Path]) -> None:
