@@ -89,9 +89,9 @@ def pair_sources(rows: Iterable[Mapping[str, Any]], size: int, multiple: int) ->
     def source(index: int) -> Source:
         number, right = divmod(index, 2)
         row = pairs[number]
-        marks = row.get("quality_assessment") or {}
-        if (marks.get("imageQuality") or GOOD) < GOOD:
-            raise Rejected(LOW_QUALITY, f"{marks['imageQuality']} of {GOOD}")
+        mark = (row.get("quality_assessment") or {}).get("imageQuality")  # many have none
+        if mark is not None and mark < GOOD:
+            raise Rejected(LOW_QUALITY, f"{mark} of {GOOD}")
         return _source(half_of(row["image"]["bytes"], bool(right)), f"{HUB_ID}/{number}/{right}", size, multiple)
 
     return source
