@@ -29,6 +29,8 @@ NUM_EXAMPLES = 4
 MAX_TRIES = 3
 MAX_NEW_TOKENS = 128
 MAX_WORDS = 24
+# Qwen3-VL's own. Qwen2.5-VL's files say top_k 1, with which every seed gives one answer (QwenLM/Qwen3-VL #722).
+SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20}
 VIDEOS = "video_processor"
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 
@@ -144,6 +146,6 @@ class VisionModel:
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
-            tokens = self.model.generate(**inputs, do_sample=True, max_new_tokens=self.max_new_tokens)
+            tokens = self.model.generate(**inputs, **SAMPLING, max_new_tokens=self.max_new_tokens)
         new = tokens[:, inputs["input_ids"].shape[1] :]
         return self.processor.batch_decode(new, skip_special_tokens=True)[0].strip()
