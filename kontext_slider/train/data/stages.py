@@ -68,9 +68,7 @@ class Models:
     def let_go(self) -> None:
         """Free the memory of the editing model, so that another one has room; it is loaded again when it is needed."""
         self.loaded = None
-        gc.collect()  # modules and their hooks refer to each other
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
     @property
     def place(self) -> tuple[torch.device, torch.dtype]:
@@ -94,12 +92,20 @@ def run_stages(out: Path, recipe: Recipe, num_items: int, models: Models, until:
         items = [Item(index) for index in range(first, num_items, step)]
         for name in STAGES[: STAGES.index(until) + 1 if until != PACK else len(STAGES)]:
             items = workspace.run_stage(name, items, getattr(Stages(workspace, models), name))
+            free_memory()  # of what the stage has loaded
         write_report(workspace, command)
         if until == PACK:
             packed = write_dataset(kept_items([workspace]), out / PACKED, title(recipe))
             if packed.problems:
                 raise InvalidInput(f"{len(packed.problems)} edits could not be packed. The first: {packed.problems[0]}")
     return workspace
+
+
+def free_memory() -> None:
+    """Give back what nothing refers to any more: modules and their hooks refer to each other."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def check_packages(recipe: Recipe, until: str) -> None:

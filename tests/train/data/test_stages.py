@@ -108,7 +108,7 @@ def test_a_stage_that_is_done_loads_no_model(tmp_path, monkeypatch):
 def test_the_editing_model_is_let_go_before_another_is_loaded(tmp_path, monkeypatch):
     """FLUX and a writer of seven billion weights at once: 24 GB and 17, on a GPU that had room for one of them. Nothing
     is loaded for its size alone, either."""
-    events = []
+    events, writers = [], []
 
     class Writer:
         def write(self, source, categories, rng):
@@ -117,22 +117,27 @@ def test_the_editing_model_is_let_go_before_another_is_loaded(tmp_path, monkeypa
     def load_writer(name, *place):
         events.append("writer")
         assert models.loaded is None and alive() is None, "something still refers to it"
+        writer = Writer()
+        writer.itself = writer  # as modules do
+        writers.append(weakref.ref(writer))
+        return writer
 
     def load_pipe(*how):
         events.append("pipe")
+        assert not any(writer() for writer in writers), "the writer beside FLUX"
         return tiny_pipeline()
 
     recipe = tiny_recipe(writer="vision", sources="scenes", model=str(tmp_path / "model"))
     tiny_pipeline().save_pretrained(tmp_path / "model")
     monkeypatch.setattr("kontext_slider.train.data.stages.load_base", load_pipe)
     monkeypatch.setattr("kontext_slider.train.data.vision.VisionModel.from_pretrained", load_writer)
-    monkeypatch.setattr("kontext_slider.train.data.vision.VisionWriter", lambda model: Writer())
+    monkeypatch.setattr("kontext_slider.train.data.vision.VisionWriter", lambda model: model)
     models = Models(recipe.model)
     alive = weakref.ref(models.pipe)
     run_stages(tmp_path / "out", recipe, 1, models, "instruct", "a test")
     assert events == ["pipe", "writer"]
-    run_stages(tmp_path / "out", recipe, 1, models, "edit", "a test")
-    assert events == ["pipe", "writer", "pipe"]
+    run_stages(tmp_path / "out", recipe, 2, models, "edit", "a test")
+    assert events == ["pipe", "writer", "writer", "pipe"]
     alive = weakref.ref(models.pipe.transformer)
 
     def lpips(device):
