@@ -90,7 +90,6 @@ def test_an_anchored_run_is_trained_on_what_it_shows():
     torch.testing.assert_close(loss, plain(dropped))
 
 
-@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # torch's rms_norm under autocast
 def test_errors_of_weak_edits_may_count_more():
     """A slider trained on squared errors alone is least exact where a cross-fade is best: at small strengths."""
     config = CONFIG.changed(gradient_checkpointing=False, relative=True)
@@ -117,6 +116,7 @@ def test_a_run_goes_on_from_a_smaller_rank(data, tmp_path):
         SliderModel(tiny_pipeline(slider=False), wide.changed(rank=1))
 
 
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # torch's rms_norm under autocast
 def test_self_conditioned_all_weights_are_still_trained():
     """Weights that autocast caches for the prediction have no gradient: nothing would be learned, and nothing said."""
     reached, losses = [], []
