@@ -1,17 +1,20 @@
 """Morphers by name."""
 
+import json
 from importlib.util import find_spec
 
 import pytest
 import torch
 
+from kontext_slider.cli import main
 from kontext_slider.errors import CheckpointError, InvalidInput
 from kontext_slider.metrics import networks
 from kontext_slider.metrics.distances import rms
-from kontext_slider.morph import FADES, MORPHERS, OWN_MODELS, MorpherLoader
+from kontext_slider.morph import FADES, MORPHERS, OWN_MODELS, MorpherLoader, freemorph
 from kontext_slider.morph.diffmorpher import DiffMorpher
 from kontext_slider.morph.freemorph import FreeMorph
 from kontext_slider.morph.wan import WanMorpher
+from tests.tiny import tiny_pipeline
 
 WHERE = torch.device("cpu"), torch.float32
 
@@ -65,3 +68,18 @@ def test_every_name_is_a_cross_fade_or_has_a_default_model():
     """A name that no loader knows would be a KeyError after hours of editing."""
     assert set(MORPHERS) == FADES.keys() | OWN_MODELS.keys()
     assert all(MorpherLoader(*WHERE).load(name) is FADES[name] for name in FADES)
+
+
+@pytest.mark.slow
+def test_a_system_with_a_model_of_its_own_is_measured_from_the_command_line(diffusion, llava, tmp_path, monkeypatch):
+    """Every part was tested and nothing ran through: flags, loader, captions by LLaVA, frames, report."""
+    monkeypatch.setattr(freemorph, "STEPS", 4)
+    diffusion.save_pretrained(tmp_path / "sd")
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    code = main([
+        "evaluate", "--model", str(tmp_path / "model"), "--edits", "1", "--baselines", "--distance", "rms",
+        "--free-morph", str(tmp_path / "sd"), "--captions", llava, "--out", str(tmp_path / "out"),
+        "--json", str(tmp_path / "figures.json"),
+    ])  # fmt: skip
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert not code and figures["rivals"]["free-morph"]["delta_smooth"] > 0
