@@ -59,8 +59,12 @@ NUMBERS: dict[str, list[Numbers]] = {  # beside the scale, that are tried
     "ada-or": [{"guidance": 1.0}, {"guidance": 1.0, "steps": 4}],
 }
 AT_STRENGTHS: dict[str, list[Numbers]] = {  # settings whose strengths do not go to scales on a straight line
-    "embedding-steering": [{"elastic": True, "start": start, "limit": 1.0, "pooled": True} for start in (0.0, -0.5)]
+    "embedding-steering": [{"elastic": True, "start": start, "limit": 1.0, "pooled": True} for start in (0.0,)]
 }
+# scales at which nothing is edited: below them is the opposite of the edit, and at strength 0 that is no slider
+LOWEST_START = dict.fromkeys(
+    ("cfg-scale", "pad-tokens", "embedding-steering", "velo-edit", "flow-slider", "ada-or"), 0.0
+)
 TIE = 0.03  # dB, within which lines are equal
 MOST_LOST = 1.0  # dB at strength 1, of the best scale's there: a slider that never comes to the edit is none
 
@@ -84,15 +88,16 @@ def decibels(
     return [[psnr(frame, truth) for truth in truths] for frame in frames]
 
 
-def best_line(scales: Sequence[float], table: np.ndarray) -> tuple[float, float, float]:
+def best_line(scales: Sequence[float], table: np.ndarray, lowest: float = -np.inf) -> tuple[float, float, float]:
     """(start, end, mean dB) of the best straight line of scales through a table (scales, strengths above 0), of those
-    that lose at most MOST_LOST at strength 1; of equals, the longest."""
+    that start at `lowest` or above and lose at most MOST_LOST at strength 1; of equals, the longest."""
     ends = np.linspace(scales[0], scales[-1], NUM_LINE_ENDS)
     start, end = ends[:, None], ends[None, :]
     lines = [
         np.interp(start + strength * (end - start), scales, table[:, k]) for k, strength in enumerate(STRENGTHS[1:])
     ]
     means = np.mean(lines, axis=0)  # (starts, ends)
+    means[ends < lowest] = -np.inf
     means[:, lines[-1][0] < table[:, -1].max() - MOST_LOST] = -np.inf
     length = np.where(means >= means.max() - TIE, abs(end - start), -1)
     i, j = np.unravel_index(length.argmax(), length.shape)
@@ -124,7 +129,7 @@ def choose(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         numbers = dict(group[0]["numbers"])
         decibel = float(table.mean())
         if scales := group[0]["scales"]:
-            numbers["start"], numbers["end"], decibel = best_line(scales, table)
+            numbers["start"], numbers["end"], decibel = best_line(scales, table, LOWEST_START.get(name, -np.inf))
         found.append({"baseline": name, **numbers, "db": round(decibel, 2), "cases": len(group)})
     return sorted(found, key=lambda row: -row["db"])
 

@@ -61,7 +61,8 @@ class AttentionReweighting(ByVelocity):
     before_softmax: the scale's logarithm is added to the logits instead, so that weights still sum to 1.
     """
 
-    before_softmax: bool = False
+    end: float = 1.5
+    before_softmax: bool = True
 
     def velocity_at(self, edit: BaseEdit) -> VelocityAt:
         num_text, num_target = edit.text.embeds.shape[1], edit.noise.latents.shape[1]
@@ -98,9 +99,9 @@ class Grag(ByVelocity):
 
     mean_scale: lambda."""
 
-    start: float = 1.7
-    end: float = 0.8
-    mean_scale: float = 1.0
+    start: float = 1.28
+    end: float = 1.05
+    mean_scale: float = 1.15
 
     def velocity_at(self, edit: BaseEdit) -> VelocityAt:
         num_source = edit.source.latents.shape[1]

@@ -51,10 +51,11 @@ class VeloEdit(ByVelocity):
     """VeloEdit (arXiv 2603.13388): in the first steps, keep the source's velocity where both agree, else mix.
 
     agreement: from which on the source's velocity is kept.
-    until: the noise level down to which that is done; 1 is the first step alone."""
+    until: the noise level down to which that is done; 1 is the first step alone. The authors have .8 and the first
+        steps."""
 
-    agreement: float = 0.8
-    until: float = 1.0
+    agreement: float = 0.95
+    until: float = 0.0
 
     def velocity_at(self, edit: BaseEdit) -> VelocityAt:
         with_text = edit.velocity_under(edit.text)

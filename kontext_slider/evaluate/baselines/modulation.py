@@ -24,6 +24,8 @@ class ModulationScale(ByVelocity):
     mlp_only: the MLP's shift and scale alone, the place of the slider's offsets; else the attention's and all gates
         too."""
 
+    start: float = -1.0
+    end: float = 2.0
     mlp_only: bool = True
 
     def velocity_at(self, edit: BaseEdit) -> VelocityAt:

@@ -30,6 +30,7 @@ class PadTokens(ByVelocity):
     pooled: the pooled text goes to that of the empty instruction in the same way.
     pads: so do the pads behind the instruction, which the encoder has let see it."""
 
+    start: float = 0.27
     pooled: bool = True
     pads: bool = False
 
