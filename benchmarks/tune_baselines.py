@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from kontext_slider.evaluate.baselines import BASELINES, available
 from kontext_slider.evaluate.baselines.method import ByScale
-from kontext_slider.evaluate.compare import STRENGTHS
+from kontext_slider.evaluate.results import STRENGTHS
 from kontext_slider.files import append_json_line, read_json_lines
 from kontext_slider.instructions import NO_EDIT
 from kontext_slider.metrics import to_image

@@ -13,7 +13,7 @@ from kontext_slider.images import read_image, working_image
 from kontext_slider.presets import load_pipeline
 from kontext_slider.train.concept_slider import ConceptConfig, train_concept_sliders
 from kontext_slider.train.config import parse, read_settings
-from kontext_slider.world.cases import HELD_OUT_SEED, balanced_case
+from kontext_slider.world.cases import HELD_OUT_SEED, REPORTING_SEED, balanced_case
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="may be given again",
     )  # fmt: skip
     parser.add_argument("--edits", type=number(int, 1, 10**6), help="the instructions of `evaluate --edits N --seed S`")
-    parser.add_argument("--seed", type=checked(int, check_seed), default=0, help="of those edits (default: 0)")
+    parser.add_argument("--seed", type=checked(int, check_seed), default=REPORTING_SEED, help="of those edits")
     sources = parser.add_mutually_exclusive_group(required=True)
     sources.add_argument("--images", type=Path, help="a folder of pictures to train on")
     sources.add_argument("--drawn-scenes", action="store_true", help="train on synthetic scenes, for pocket")

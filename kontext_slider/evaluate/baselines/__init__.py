@@ -1,7 +1,7 @@
 """Other ways to get a slider out of the same base model, behind one signature, to be measured beside ours.
 
-A method is `(pipe, image, instruction, strengths, seed) -> frames`. All run the base model without our
-slider. Sources: the method's paper, beside each; all on the same noise and guidance.
+A method is `(pipe, image, instruction, strengths, seed) -> frames`. All run the base model without our slider,
+on the same noise and guidance. Sources: the method's paper, beside each.
 """
 
 from __future__ import annotations
