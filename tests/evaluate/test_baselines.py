@@ -24,9 +24,9 @@ def pipe():
 
 
 def from_none_to_full(name):
-    """The baseline with its scale from 0 to 1, whatever was chosen for it."""
-    method = BASELINES[name]
-    return replace(method, start=0.0, end=1.0, steps=None) if isinstance(method, ByScale) else method
+    """The baseline with its scale from 0 to 1 and neutral numbers beside it, whatever was chosen for it."""
+    method, numbers = BASELINES[name], {"mean_scale": 1.0} if name == "grag" else {}
+    return replace(method, start=0.0, end=1.0, steps=None, **numbers) if isinstance(method, ByScale) else method
 
 
 @pytest.mark.parametrize(

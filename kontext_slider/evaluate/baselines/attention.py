@@ -95,7 +95,8 @@ def reweighted(
 @dataclass(frozen=True, kw_only=True)
 class Grag(ByVelocity):
     """Group-relative attention guidance (arXiv 2510.24657): source keys k' = lambda mean(k) + delta (k - mean(k)).
-    The scale is delta; 1 is the base model's edit, more keeps more of the source. The authors use .8 to 1.7.
+    The scale is delta; more keeps more of the source. With both at 1 it is the base model's edit. The authors use .8 to
+    1.7.
 
     mean_scale: lambda."""
 
