@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kontext_slider.evaluate.anchor import under_anchor
-from kontext_slider.evaluate.baselines import Method
+from kontext_slider.evaluate.anchor import UnderAnchor
 from kontext_slider.evaluate.compare import Comparison
 from kontext_slider.evaluate.headline import psnr_of
 from kontext_slider.evaluate.results import MeasuredEdit, rulers_of
@@ -25,13 +24,12 @@ from kontext_slider.variants import VARIANTS, load_variant, variant_method
 RUN_FILE = "run.json"  # of the training, beside the slider or in the folder above it
 
 
-def ablation_method(folder: Path) -> Method:
+def ablation_method(folder: Path) -> UnderAnchor:
     """The slider of a folder, run as it was trained: with the anchor where its run says `anchored`, without it where
     that says not, and as the model has it where no run is noted.
 
     Raises CheckpointError for a folder without a slider, InvalidInput for a note that cannot be read."""
-    method, anchored = variant_method(load_variant(folder)), trained_with_anchor(folder)
-    return method if anchored is None else under_anchor(method, anchored)
+    return UnderAnchor(variant_method(load_variant(folder)), trained_with_anchor(folder))
 
 
 def trained_with_anchor(folder: Path) -> bool | None:
@@ -70,7 +68,7 @@ def ablation_figures(comparison: Comparison) -> dict[str, dict[str, Any]]:
     for name, runs in comparison.rows.ablations.items():
         values = {head: run_means(comparison.edits, runs, score) for head, score in scores.items()}
         means = {head: round(float(np.mean(each)), 4) for head, each in values.items()}
-        found[name] = {"num_runs": len(runs), "means": means, "intervals": None}
+        found[name] = {"num_runs": len(runs), "anchor": anchor_of(comparison, name), "means": means, "intervals": None}
         if len(runs) > 1:
             found[name]["intervals"] = {head: interval_over_runs(each) for head, each in values.items()}
     return found
@@ -82,14 +80,23 @@ def ablation_section(comparison: Comparison) -> list[str]:
     if not figures:
         return []
     heads = list(scores_of(rulers_of(comparison.edits)))
-    lines = [(name, runs_of(row), *(_cell(row, head) for head in heads)) for name, row in figures.items()]
+    lines = [
+        (name, runs_of(row), anchor_of(comparison, name), *(_cell(row, head) for head in heads))
+        for name, row in figures.items()
+    ]
     text = "Means over training runs, with their interval at 95 % over runs (Student's t). One run is no claim."
     known = [f"- {name}: {VARIANTS[name]}" for name in figures if name in VARIANTS]
-    return ["## Ablations", text, markdown(("ablation", "runs", *heads), lines), *known]
+    return ["## Ablations", text, markdown(("ablation", "runs", "anchor", *heads), lines), *known]
 
 
 def runs_of(row: dict[str, Any]) -> str:
     return "one run, no claim" if row["num_runs"] == 1 else str(row["num_runs"])
+
+
+def anchor_of(comparison: Comparison, name: str) -> str:
+    """Whether an ablation's runs have the anchor, as a word."""
+    words = {True: "yes", False: "no", None: "as the model"}
+    return ", ".join(dict.fromkeys(words[comparison.rows.anchors[run]] for run in comparison.rows.ablations[name]))
 
 
 def _cell(row: dict[str, Any], head: str) -> str:

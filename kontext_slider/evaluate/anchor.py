@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,15 +38,18 @@ def with_anchor(pipe: KontextSliderPipeline, on: bool) -> KontextSliderPipeline:
     return view
 
 
-def under_anchor(method: Method, on: bool) -> Method:
-    """A trained slider's method, run on any pipeline with the anchor or without it."""
+@dataclass(frozen=True)
+class UnderAnchor:
+    """A slider's method, run with the anchor or without it, whatever the pipeline has; None: as the pipeline has it."""
 
-    def run(
-        pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
+    method: Method
+    on: bool | None
+
+    def __call__(
+        self, pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
     ) -> list[Picture]:
-        return method(with_anchor(pipe, on), image, instruction, strengths, seed)
-
-    return run
+        view = pipe if self.on is None else with_anchor(pipe, self.on)
+        return self.method(view, image, instruction, strengths, seed)
 
 
 def untrained(

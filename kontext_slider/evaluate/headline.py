@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from kontext_slider.evaluate.compare import Comparison
-from kontext_slider.evaluate.results import MeasuredEdit
-from kontext_slider.evaluate.rows import CROSS_FADE, OURS
+from kontext_slider.evaluate.results import MeasuredEdit, rulers_of, smoothness_by
+from kontext_slider.evaluate.rows import CEILING, CROSS_FADE, OURS
+from kontext_slider.features import FITTED
 from kontext_slider.metrics.statistics import interval, markdown
 
 ALL = "all edits"
@@ -23,7 +24,7 @@ GROUPS = {ALL: ("object", "whole picture"), "objects": ("object",), "whole pictu
 
 @dataclass(frozen=True)
 class Gain:
-    """Mean dB over the cross-fade, with its bootstrap interval at 95 % over edits."""
+    """The mean of a difference, paired by edit, with its bootstrap interval at 95 % over edits."""
 
     mean: float
     low: float
@@ -36,9 +37,22 @@ class Gain:
 
 def gain(edits: Sequence[MeasuredEdit], row: str) -> Gain:
     """A row's mean PSNR to the truth at strengths above 0 minus the cross-fade's, over these edits."""
-    differences = np.array([psnr_of(edit, row) - psnr_of(edit, CROSS_FADE) for edit in edits])
-    low, high = interval(differences)
-    return Gain(round(float(differences.mean()), 3), round(low, 3), round(high, 3), len(edits))
+    return _mean([psnr_of(edit, row) - psnr_of(edit, CROSS_FADE) for edit in edits])
+
+
+def roughness(edits: Sequence[MeasuredEdit], row: str) -> dict[str, Gain]:
+    """A row's delta_smooth minus the truth's own (through the codec), by ruler; below 0 it is smoother."""
+    found = {}
+    for ruler in rulers_of(edits):
+        pairs = zip(smoothness_by(edits, row, ruler), smoothness_by(edits, CEILING, ruler), strict=True)
+        found[ruler] = _mean([ours.delta_smooth - truth.delta_smooth for ours, truth in pairs])
+    return found
+
+
+def _mean(differences: Sequence[float]) -> Gain:
+    values = np.array(differences, dtype=np.float64)
+    low, high = interval(values)
+    return Gain(round(float(values.mean()), 3), round(low, 3), round(high, 3), len(values))
 
 
 def psnr_of(edit: MeasuredEdit, row: str) -> float:
@@ -58,6 +72,7 @@ def headline_figures(comparison: Comparison) -> dict[str, Any]:
     return {
         "slider_gain_over_crossfade_db": mean.mean,
         "slider_gain_over_crossfade_db_interval": [mean.low, mean.high],
+        "delta_smooth_minus_truth": {ruler: asdict(each) for ruler, each in roughness(comparison.edits, OURS).items()},
         "gain_over_crossfade_db": {
             row: {name: asdict(gain) for name, gain in groups.items()} for row, groups in rows.items()
         },
@@ -72,6 +87,9 @@ def headline(comparison: Comparison) -> str:
         f"**The slider adds {found[ALL]} dB to the cross-fade of the same base's edit**, over {found[ALL].num_edits} "
         f"edits; {parts}. In brackets the interval at 95 %, by bootstrap, paired by edit."
     )
+    rough = [f"{each} by {ruler}" for ruler, each in roughness(comparison.edits, OURS).items() if ruler not in FITTED]
+    if rough:
+        text += f" Its delta_smooth minus the truth's own: {', '.join(rough)}; below 0 it is smoother than the truth."
     if comparison.anchored:
         text += (
             " This model's frames are held to the source by an anchor, and its slider is trained with it. FLUX.1 "

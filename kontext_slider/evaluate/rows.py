@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from kontext_slider.evaluate.anchor import anchored, under_anchor, untrained
+from kontext_slider.evaluate.anchor import UnderAnchor, anchored, untrained
 from kontext_slider.evaluate.baselines import BASELINES, Method, ours
 from kontext_slider.evaluate.results import STRENGTHS
 from kontext_slider.metrics import Picture, to_picture
@@ -36,12 +36,12 @@ PARTS = {  # what ours is made of -> its line in the report
 class Setup:
     """The model under test and what is measured on it.
 
-    ablations: name -> one trained slider per training run, each run with the anchor or without it as it was trained."""
+    ablations: name -> one trained slider per training run, each with the anchor or without it as it was trained."""
 
     pipe: KontextSliderPipeline
     rulers: Rulers
     baselines: Mapping[str, Method] = field(default_factory=dict)
-    ablations: Mapping[str, Sequence[Method]] = field(default_factory=dict)
+    ablations: Mapping[str, Sequence[UnderAnchor]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Rows:
     parts: tuple[str, ...]
     baselines: tuple[str, ...]
     ablations: dict[str, tuple[str, ...]]  # name -> its runs
+    anchors: dict[str, bool | None] = field(default_factory=dict)  # of the runs; None: as the model has it
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -61,11 +62,14 @@ class Rows:
 def rows_of(setup: Setup) -> Rows:
     """The rows of a setup."""
     other = NO_ANCHOR if setup.pipe.defaults.anchor_source else OURS + ANCHOR
+    runs = {name: run_names(name, len(sliders)) for name, sliders in setup.ablations.items()}
+    sliders = [slider for each in setup.ablations.values() for slider in each]
     named = [name for name in setup.baselines if name != CROSS_FADE]
     return Rows(
         parts=(OURS, other, OWN_FADE, ANCHOR_ALONE, CROSS_FADE),
         baselines=tuple(row for name in named for row in (name, name + ANCHOR)),
-        ablations={name: run_names(name, len(runs)) for name, runs in setup.ablations.items()},
+        ablations=runs,
+        anchors={run: slider.on for run, slider in zip(sum(runs.values(), ()), sliders, strict=True)},
     )
 
 
@@ -81,7 +85,7 @@ def render_rows(setup: Setup, image: Image.Image, instruction: str, seed: int) -
     for name, runs in setup.ablations.items():
         methods |= zip(run_names(name, len(runs)), runs, strict=True)
     if setup.pipe.defaults.anchor_source:
-        methods[NO_ANCHOR] = under_anchor(ours, False)
+        methods[NO_ANCHOR] = UnderAnchor(ours, on=False)
     source = to_picture(image)
     sweeps = {name: method(setup.pipe, image, instruction, STRENGTHS, seed) for name, method in methods.items()}
     sweeps[OWN_FADE] = [(1 - s) * source + s * sweeps[OURS][-1] for s in STRENGTHS]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kontext_slider.evaluate.anchor import anchored, under_anchor, untrained, with_anchor
+from kontext_slider.evaluate.anchor import UnderAnchor, anchored, untrained, with_anchor
 from kontext_slider.evaluate.baselines import BASELINES, ours
 from kontext_slider.metrics import to_picture
 from kontext_slider.metrics.distances import psnr
@@ -61,7 +61,7 @@ def test_a_view_leaves_the_pipeline_as_it_is(pipe):
 
 def test_a_slider_is_run_as_it_was_trained(pipe):
     """The paper's method with an anchor is not the paper's."""
-    with_it, without = (frames_of(under_anchor(ours, on), pipe) for on in (True, False))
+    with_it, without = (frames_of(UnderAnchor(ours, on), pipe) for on in (True, False))
     source = to_picture(tiny_image())
     assert psnr(with_it[0], source) > 45 > psnr(without[0], source)
     assert torch.equal(torch.tensor(with_it[2]), torch.tensor(without[2]))

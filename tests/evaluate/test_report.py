@@ -25,7 +25,9 @@ def comparison(offered: str = "night", *beyond: float, seed: int = 100, ablation
     """Of a night, a fog and a smaller ball: the slider has 2, 2 and 5 dB more than the cross-fade. `beyond`: dB there,
     a night for each. `ablations`: name -> the dB of its runs."""
     runs = {name: [f"{name}, run {n}" for n in range(len(values))] for name, values in (ablations or {}).items()}
-    rows = Rows((OURS, CROSS_FADE), ("cfg-scale", "cfg-scale" + ANCHOR), {n: tuple(r) for n, r in runs.items()})
+    names = {name: tuple(each) for name, each in runs.items()}
+    anchors = {run: False for each in names.values() for run in each}
+    rows = Rows((OURS, CROSS_FADE), ("cfg-scale", "cfg-scale" + ANCHOR), names, anchors)
     edits = []
     for (edit, kind), gain in ((NIGHT, 2.0), (FOG, 2.0), (SMALLER, 5.0)):
         results = {OURS: result(30 + gain), CROSS_FADE: result(30.0), CEILING: result(47.0, 0.02)}
@@ -53,6 +55,7 @@ def test_the_headline_is_the_gain_over_the_cross_fade():
     assert (
         by_kind["objects"]["num_edits"] == 1 and found["gain_over_crossfade_db"]["cfg-scale"]["all edits"]["mean"] == -2
     )
+    assert found["delta_smooth_minus_truth"]["ssim"] == {"mean": 0.08, "low": 0.08, "high": 0.08, "num_edits": 3}
     lines = page(comparison()).splitlines()
     assert "+3.00" in lines[1] and "+5.00" in lines[1] and "released weights has no anchor" in lines[1]
     assert "released weights" not in page(comparison(anchored=False))
@@ -101,7 +104,7 @@ def test_an_ablation_of_one_run_makes_no_claim():
     assert (32 - low, high - 32) == pytest.approx((4.3027 / 3**0.5,) * 2, abs=1e-3)  # Student's t of two degrees
     assert rows["no-pooled"]["intervals"] is None
     (line,) = [line for line in page(found).splitlines() if line.startswith("| no-pooled |")]
-    assert "one run, no claim" in line and "(" not in line
+    assert "| one run, no claim | no |" in line and "(" not in line
 
 
 def test_the_report_of_the_truth_has_the_command_and_every_frame(tmp_path):
