@@ -1,6 +1,6 @@
 """PIE-Bench in shares over processes and machines. Results are kept line by line, so that a killed run goes on.
 
-run.json                what all results here are made by: weights, seed, rulers, edits
+run.json                what all results here are made by: model (`model_hash`), seed, rulers, edits
 K-of-N/process-J.jsonl  a line for each edit and method of share K of N
 
 Machines with one disk work in one folder; the shares of others are copied into one. A line that was cut short counts
@@ -135,7 +135,7 @@ def _measure_some(
     if not pending:
         return
     setup = make(number)
-    open_run(run.note, {**facts, "edit_defaults": asdict(setup.pipe.defaults), "weights": model_hash(setup.pipe)})
+    open_run(run.note, {**facts, "edit_defaults": asdict(setup.pipe.defaults), "model": model_hash(setup.pipe)})
     path = run.folder / f"{share[0]}-of-{share[1]}" / f"process-{number}.jsonl"
     for case, methods in tqdm(pending, unit="edit", position=number):
         for method, result in measure_case(setup, case, methods, run.seed):

@@ -156,7 +156,7 @@ def test_other_weights_are_refused_in_the_folder_of_a_run(tmp_path):
     """The model's folder has the same name after it was trained further."""
     original_folder(tmp_path / "pie")
     measure_pie_bench(run_in(tmp_path), make, share=(0, 2))
-    with pytest.raises(InvalidInput, match="another weights"):
+    with pytest.raises(InvalidInput, match="another model"):
         measure_pie_bench(run_in(tmp_path), lambda number: make(number, seed=1))
 
 
