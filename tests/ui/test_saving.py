@@ -66,7 +66,7 @@ def test_an_export_holds_no_preview(visitor, photograph, monkeypatch):
         raise Superseded("after the preview")
 
     visitor.edit(photograph, num_frames=2, steps=8)
-    monkeypatch.setattr(visitor.opened.session, "show", superseded)
+    monkeypatch.setattr(visitor.opened.session, "render", superseded)
     visitor.commit(0.5)
     assert not visitor.opened.has(0.5) and [strength for strength, _ in visitor.opened.previews()] == [0.5]
     visitor.sweep("zip", num_frames=3)
