@@ -109,7 +109,7 @@ def test_a_render_goes_first_between_two_steps_of_a_sweep_which_goes_on(pipe, en
     """A drag waits for the whole strip, or kills it: of the same session (seed 0) or of another (seed 1)."""
     session, gate = open_edit(engine), Gate(at=2)
     other = open_edit(engine, seed=seed)
-    sweep = Call(lambda: list(session.sweep(3, gate)))
+    sweep = Call(lambda: list(session.sweep(4, gate)))  # three frames and the source
     gate.wait()
     seen: list[int] = []
     render = Call(other.render, 0.7, lambda *_: seen.append(len(gate.steps)))
@@ -133,9 +133,9 @@ def test_a_render_of_the_frame_a_sweep_is_making_waits_for_it(pipe, engine, monk
     """The frame under way is thrown away and made again."""
     session, gate = open_edit(engine), Gate(at=1)
     with counted(pipe, monkeypatch) as calls:
-        sweep = Call(lambda: list(session.sweep(2, gate)))
+        sweep = Call(lambda: list(session.frames([0.1, 1.0], gate)))
         gate.wait()
-        render = Call(session.render, 0.0)
+        render = Call(session.render, 0.1)
         gate.opened.set()
         assert same(render.result(), sweep.result()[0][1])
     assert calls == {"transformer": 8, "vae.decode": 2}
@@ -144,9 +144,9 @@ def test_a_render_of_the_frame_a_sweep_is_making_waits_for_it(pipe, engine, monk
 def test_a_sweeps_frame_is_urgent_while_somebody_waits_for_it(engine):
     """The pointer rests on the frame that the strip is making, and everybody else's frames go before it."""
     session, other, gate = open_edit(engine), open_edit(engine, seed=1), Gate(at=1)
-    sweep = Call(lambda: next(session.sweep(2, gate)))
+    sweep = Call(lambda: next(session.frames([0.1, 1.0], gate)))
     gate.wait()
-    mine = Call(session.render, 0.0)
+    mine = Call(session.render, 0.1)
     [turn] = engine.queue.claims
     until(lambda: turn.urgent)
     steps_before: list[int] = []
@@ -161,9 +161,9 @@ def test_a_sweeps_frame_is_urgent_while_somebody_waits_for_it(engine):
 def test_a_pointer_that_leaves_a_sweeps_frame_lets_others_pass(engine):
     """The frame stays urgent for a pointer that has long left, and its new place waits."""
     session, gate = open_edit(engine), Gate(at=1)
-    sweep = Call(lambda: next(session.sweep(2, gate)))
+    sweep = Call(lambda: next(session.frames([0.1, 1.0], gate)))
     gate.wait()
-    old = Call(session.render, 0.0)
+    old = Call(session.render, 0.1)
     [turn] = engine.queue.claims
     until(lambda: turn.urgent)
     steps_before: list[int] = []
@@ -198,7 +198,7 @@ def test_a_sweeps_own_thread_may_render_between_its_frames(pipe, engine):
 def test_an_abandoned_sweep_leaves_the_device_free(engine):
     """Leaving the loop early locks everybody else out."""
     session = open_edit(engine)
-    for _ in session.sweep(3):
+    for _ in session.frames([0.1, 0.5, 1.0]):
         break
     assert Call(open_edit(engine, seed=1).render, 0.5).result()
 
