@@ -3,6 +3,7 @@
 # make check   known faults of packages, formatting, lint, types and tests
 # make bench   run the benchmarks
 # make train   train a pocket model into runs/pocket/model; resumes after a kill
+# make reproduce   the paper's three tables on the pocket model, into runs/reproduce; resumes after a kill
 # make clean   remove the virtual environment and caches
 #
 # PYTHON=...    the interpreter to build .venv from (3.11 or newer; found by itself when not given)
@@ -13,7 +14,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help app test check audit bench train clean install install-dev browser
+.PHONY: help app test check audit bench train reproduce clean install install-dev browser
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -89,6 +90,9 @@ bench: install
 
 train: $(VENV)/.installed-train
 	$(BIN)/python -m kontext_slider.train.pocket $(ARGS)
+
+reproduce: $(VENV)/.installed-train
+	$(BIN)/python benchmarks/reproduce.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

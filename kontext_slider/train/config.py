@@ -149,7 +149,7 @@ SMALL: dict[str, Any] = {  # of the pocket model's base and slider, whose pictur
     "compiled": True, "rate": 1e-3, "warmup": 100, "decay": "linear", "optimiser": "adamw", "beta2": 0.99,
     "weight_decay": 0.01, "checkpoint_every": 200,
 }  # fmt: skip
-POCKET = SliderConfig(  # the run that made the shipped slider
+POCKET = SliderConfig(  # from nothing; the shipped slider had such settings, but went on from earlier ones
     **SMALL,
     model="pocket",
     seed=2,
@@ -174,6 +174,10 @@ POCKET = SliderConfig(  # the run that made the shipped slider
     gradient_checkpointing=False,
     preview_every=500,
 )
+AS_THE_PAPER: dict[str, Any] = {  # the slider as the paper has it, in pocket's sizes, over pocket's base and codec
+    "place": "text_stream", "anchored": False, "self_conditioning": 0.0, "slider_drop": 0.1, "strength_dim": 128,
+    "strength_encoding": "sinusoidal", "highest_strength": 1.0, "degree": None,
+}  # fmt: skip
 ABLATIONS: dict[str, dict[str, Any]] = {  # the paper's (section 4, table 2); "full" is the preset without a suffix
     "": {},
     "-text-space": {"kind": "text-space"},
@@ -202,7 +206,7 @@ def _plain(value: Any) -> Any:
 
 PRESETS: dict[str, SliderConfig] = {
     f"{name}{suffix}": full.changed(**changes)
-    for name, full in (("pocket", POCKET), ("kontext-dev", PAPER))
+    for name, full in (("pocket", POCKET), ("pocket-paper", POCKET.changed(**AS_THE_PAPER)), ("kontext-dev", PAPER))
     for suffix, changes in ABLATIONS.items()
 }
 

@@ -36,7 +36,7 @@ class BaseConfig(RunConfig):
     muon_rate: Positive = 2e-3
 
 
-BASE = BaseConfig(**SMALL, seed=1, device="cpu", steps=4200)  # the run that made the shipped weights
+BASE = BaseConfig(**SMALL, seed=1, device="cpu", steps=4200)  # the shipped base went on from earlier ones
 
 
 class BaseBatch(NamedTuple):

@@ -83,8 +83,9 @@ def training_section(folder: Path) -> str:
     origin = "everything from nothing; it resumes after a kill."
     if start is not None:
         origin = (
-            f"which goes on from an earlier model, `{start}`, its codec included; it resumes after a kill. Pictures "
-            "are drawn, and one in seven is a crop of scikit-image's samples."
+            f"the last of several runs, each of which went on from the model before it (here `{start}`, its codec "
+            "included). The table has this run alone. `make train` makes another model, from nothing. Pictures are "
+            "drawn, and one in seven is a crop of scikit-image's samples."
         )
     pictures = "as it was" if start is not None else f"{base['codec_pictures']} drawn, closed form"
     return f"""## Training
