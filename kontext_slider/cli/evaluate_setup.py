@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -37,8 +38,12 @@ def morpher_methods(args: argparse.Namespace, pipe: KontextSliderPipeline) -> di
 
 
 def load(args: argparse.Namespace) -> KontextSliderPipeline:
-    """The model under test."""
-    return load_pipeline(args.model, slider=args.slider, device=args.device, dtype=args.dtype)
+    """The model under test, with settings in its configuration. A model that names none (FLUX.1 Kontext) would render
+    its slider at the parent pipeline's size and guidance, and everything that it is compared with at `EditDefaults`."""
+    pipe = load_pipeline(args.model, slider=args.slider, device=args.device, dtype=args.dtype)
+    if not pipe.config.edit_defaults:
+        pipe.register_to_config(edit_defaults=asdict(pipe.defaults))
+    return pipe
 
 
 def parse_ablations(words: list[str]) -> dict[str, list[Path]]:

@@ -32,7 +32,8 @@ class Gain:
     num_edits: int
 
     def __str__(self) -> str:
-        return f"{self.mean:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
+        span = f"{self.low:+.2f} to {self.high:+.2f}" if self.num_edits > 1 else "one edit, no interval"
+        return f"{self.mean:+.2f} ({span})"
 
 
 def gain(edits: Sequence[MeasuredEdit], row: str) -> Gain:
@@ -82,10 +83,10 @@ def headline_figures(comparison: Comparison) -> dict[str, Any]:
 def headline(comparison: Comparison) -> str:
     """The first lines of the report: what the slider adds, and for which models that says something."""
     found = gains(comparison.edits, OURS)
-    parts = ", ".join(f"{gain} dB on {gain.num_edits} of {name}" for name, gain in list(found.items())[1:])
+    groups = [f"{name} {gain}" for name, gain in found.items() if name != ALL]
     text = (
-        f"**The slider adds {found[ALL]} dB to the cross-fade of the same base's edit**, over {found[ALL].num_edits} "
-        f"edits; {parts}. In brackets the interval at 95 %, by bootstrap, paired by edit."
+        f"**Gain of the slider over the cross-fade of the same base's edit, in dB to the truth: {found[ALL]}**, "
+        f"{found[ALL].num_edits} edits; {', '.join(groups)}. In brackets: 95 % by bootstrap, paired by edit."
     )
     rough = [f"{each} by {ruler}" for ruler, each in roughness(comparison.edits, OURS).items() if ruler not in FITTED]
     if rough:

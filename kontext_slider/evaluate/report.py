@@ -98,7 +98,7 @@ def report(comparison: Comparison, command: str) -> list[str]:
     shown = [*rows.parts, *rows.baselines]
     parts = ["# Sliders compared", headline(comparison), f"`{command}`", _preface(comparison), LEGEND]
     parts += ["## What the slider adds", gain_table(comparison, rows.all)]
-    parts += [f"- {row}: {PARTS[row]}" for row in rows.parts]
+    parts += ["\n".join(f"- {row}: {PARTS[row]}" for row in rows.parts)]
     parts += ["## Smoothness, by every ruler", *smoothness_tables(edits, [*shown, CEILING])]
     parts += ["## Against the truth", table({row: measures_of(edits, row) for row in (*shown, CEILING)})]
     parts += [_differences(comparison, [*shown[1:], CEILING])]
@@ -127,7 +127,7 @@ def _preface(comparison: Comparison) -> str:
     )
     if fitted:
         text += (
-            f" {', '.join(fitted)}: only shown. The synthetic edits were spaced evenly by the mean of the model's own "
+            f" Only shown: {', '.join(fitted)}. The synthetic edits were spaced evenly by the mean of the model's own "
             "features and RMS, so by these whoever learned the spacing looks smooth."
         )
     if not is_for_reporting(comparison):

@@ -9,8 +9,9 @@ import pytest
 
 from kontext_slider.cli import build_parser, main
 from kontext_slider.cli.evaluate import command_line
-from kontext_slider.cli.evaluate_setup import make_setup, parse_ablations
+from kontext_slider.cli.evaluate_setup import load, make_setup, parse_ablations
 from kontext_slider.errors import InvalidInput
+from kontext_slider.evaluate.anchor import with_anchor
 from kontext_slider.evaluate.truth import Score
 from kontext_slider.images import read_image
 from kontext_slider.morph import OWN_MODELS
@@ -301,3 +302,16 @@ def test_a_flag_that_would_have_no_effect_is_refused(tmp_path, monkeypatch, caps
     monkeypatch.setattr("kontext_slider.cli.evaluate.load", lambda args: pytest.fail("work was begun"))
     assert main(["evaluate", *flags, "--out", str(tmp_path / "out")]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_model_without_settings_of_its_own_is_compared_at_one_size(tmp_path):
+    """FLUX.1 Kontext names none: its slider came out at the parent pipeline's 1024 pixels and guidance, the base's edit
+    beside it at 512, and the first edit ended in a traceback about shapes."""
+    pipe = tiny_pipeline()
+    pipe.register_to_config(edit_defaults=None)
+    pipe.save_pretrained(tmp_path / "model")
+    args = build_parser(["evaluate"]).parse_args(["evaluate", "--model", str(tmp_path / "model")])
+    found = load(args)
+    assert found.config.edit_defaults["size"] == found.defaults.size == 512
+    with_it = with_anchor(found, True).config.edit_defaults
+    assert with_it == {**found.config.edit_defaults, "anchor_source": True}

@@ -57,7 +57,8 @@ def test_the_headline_is_the_gain_over_the_cross_fade():
     )
     assert found["delta_smooth_minus_truth"]["ssim"] == {"mean": 0.08, "low": 0.08, "high": 0.08, "num_edits": 3}
     lines = page(comparison()).splitlines()
-    assert "+3.00" in lines[1] and "+5.00" in lines[1] and "released weights has no anchor" in lines[1]
+    assert "+3.00 (+2.00 to" in lines[1] and "objects +5.00 (one edit, no interval)" in lines[1]
+    assert "released weights has no anchor" in lines[1]
     assert "released weights" not in page(comparison(anchored=False))
 
 
