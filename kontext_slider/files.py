@@ -26,6 +26,7 @@ LOCAL_FACTS = frozenset(  # of a module's configuration: they depend on the way 
     ("_name_or_path", "name_or_path", "transformers_version", "_diffusers_version", "dtype", "torch_dtype")
     + ("_use_default_values",)
 )
+MAX_NOTE, MAX_LINES = 2**24, 2**32  # bytes of a run's note, and of a file of JSON lines
 NEW_PART = 5  # seconds in which another process may not yet have locked the file that it has just made
 EVERY_FILE_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # full, quota used up, read-only, failing disk
 FORBIDDEN = (errno.EACCES, errno.EPERM)
@@ -216,8 +217,8 @@ def other_run(note: Path, differences: list[str]) -> InvalidInput:
 def read_run(note: Path) -> dict[str, Any]:
     """What a run is made of. InvalidInput where its note cannot be read."""
     try:
-        return dict(json.loads(note.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        return dict(json.loads(read_regular(note, MAX_NOTE)))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InvalidInput(
             f"{note}, which says what run the folder holds, cannot be read ({error}). Where you know the run's "
             "settings, delete the file and give them all again; else choose another folder."
@@ -246,15 +247,12 @@ def append_json_line(path: Path, value: Any) -> None:
 
 
 def read_json_lines(path: Path) -> list[Any]:
-    """The values of a file of JSON lines; none where there is no file. A line that was cut short is left out."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
+    """The values of a file of JSON lines; none where there is no file. A line that was cut short is left out.
+    InvalidInput for what is no file, or cannot be read."""
+    if not path.exists():
         return []
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read ({error.strerror}): check what it is, and its rights.") from error
     values = []
-    for line in lines:
+    for line in read_regular(path, MAX_LINES).decode("utf-8", "replace").splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             values.append(json.loads(line, parse_constant=_refuse))
     return values
@@ -267,8 +265,9 @@ def _refuse(constant: str) -> None:
 def cut_json_lines(path: Path, step: int) -> None:
     """Drop the lines of a log that are cut short or about later steps than `step`, which a resumed run writes again."""
     if path.exists():
-        steps = [value for value in read_json_lines(path) if isinstance(value, dict)]
-        kept = [json.dumps(value) + "\n" for value in steps if value.get("step", step + 1) <= step]
+        lines = [value for value in read_json_lines(path) if isinstance(value, dict)]
+        steps = [value for value in lines if isinstance(value.get("step"), int)]
+        kept = [json.dumps(value) + "\n" for value in steps if value["step"] <= step]
         write_whole(path, "".join(kept).encode())
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -68,11 +69,15 @@ def write_checksums(folder: Path, files: Iterable[str]) -> None:
     write_json(folder / CHECKSUMS, kept | {name: file_sha256(folder / name) for name in sorted(files)})
 
 
-def check_files(folder: Path, wanted: Iterable[str] | None = None, leave_out: Collection[str] = ()) -> set[str]:
+def check_files(folder: Path, wanted: Collection[str] | None = None, leave_out: Collection[str] = ()) -> set[str]:
     """Compare the files of a folder with its checksums: those of `wanted` that are listed, or all but those of the
     parts (folders in it) to `leave_out`. Returns the names that are listed, none where the folder has no checksums.
 
-    Raises CheckpointError, which names the file."""
+    Raises CheckpointError, which names the file, also for a device, a pipe or a link that leads nowhere: whoever reads
+    one may wait for ever."""
+    for path in folder.rglob("*") if wanted is None else (folder / name for name in wanted):
+        if os.path.lexists(path) and not (path.is_file() or path.is_dir()):
+            raise CheckpointError(f"{path} is no file that can be read. Download or copy the folder again.")
     if not (folder / CHECKSUMS).exists():
         return set()
     noted = read_json_object(folder / CHECKSUMS)

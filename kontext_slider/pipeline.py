@@ -273,9 +273,12 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs: Any) -> str | Path:
-        """As the parent, which refuses hub repositories with a component class of another package, as ours is."""
+        """As the parent, which refuses hub repositories with a component class of another package, as ours is. What is
+        in the hub's cache is checked as any folder: CheckpointError."""
         folder = hub.download_pipeline(pretrained_model_name, **kwargs)
-        return super().download(pretrained_model_name, **kwargs) if folder is None else folder
+        folder = folder or Path(super().download(pretrained_model_name, **kwargs))
+        model_folder.check_model(folder, kwargs.keys())
+        return folder
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """As the parent; the slider's LoRA lies beside the projector and the transformer is saved without it. Raises

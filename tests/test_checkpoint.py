@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 import torch
-from diffusers import FluxTransformer2DModel
+from diffusers import FluxKontextPipeline, FluxTransformer2DModel
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
@@ -332,6 +332,20 @@ def test_whole_pipeline_from_the_hub(pipe, monkeypatch, tmp_path):
 
 
 # ---- whole pipelines
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_pipeline_in_the_hubs_cache_is_checked_as_a_folder(pipe, plain_pipe, monkeypatch, tmp_path, is_ours):
+    """A configuration that was changed in the cache asked for all memory, as it was compared with the tensors only in
+    folders."""
+    (pipe if is_ours else plain_pipe).save_pretrained(tmp_path)
+    (tmp_path / hub.CHECKSUMS).unlink()
+    config = tmp_path / "transformer" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_layers": 10**6}))
+    monkeypatch.setattr(hub, "download_pipeline", lambda name, **options: tmp_path if is_ours else None)
+    monkeypatch.setattr(FluxKontextPipeline, "download", classmethod(lambda cls, name, **options: str(tmp_path)))
+    with pytest.raises(CheckpointError, match=r"transformer.config\.json.*num_layers is 1000000"):
+        KontextSliderPipeline.from_pretrained("somebody/pocket")
 
 
 def test_pipeline_survives_saving(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -197,6 +198,22 @@ def test_a_raw_photograph_that_is_too_large_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr(limits, "MAX_PIXELS", 96 * 64 - 1)
     with pytest.raises(UnreadableImage, match="megapixels"):
         read_photo(dng())
+
+
+def test_a_raw_photograph_that_takes_too_much_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LibRaw takes four times the memory of a JPEG: raw photographs were outside of the limit."""
+    pytest.importorskip("rawpy")
+    monkeypatch.setattr(limits, "MAX_DECODED", 14 * 96 * 64)
+    with pytest.raises(UnreadableImage, match="raw photograph of .* GB of memory to develop. Export it"):
+        read_photo(dng())
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"GIF", b"P5 hello", b"hello, this is a text"])
+def test_a_text_that_is_called_a_picture_is_told_in_our_words(content: bytes) -> None:
+    """Its sentence quoted a line of a library: "unpack_from requires a buffer of at least 4 bytes"."""
+    with pytest.raises(UnreadableImage) as caught:
+        read_photo(content)
+    assert not re.search("unpack|literal|buffer|index|list", str(caught.value))
 
 
 RAW_FILES = {

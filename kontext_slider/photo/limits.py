@@ -20,6 +20,7 @@ MAX_MEMORY = 1_250_000_000  # the same with the file's own bytes
 # Bytes for a pixel while a format is decoded, as measured (docs/reliability.md). Pillow keeps four of them.
 _DECODING = {"WEBP": 16, "AVIF": 10, "HEIF": 8} | dict.fromkeys(("JPEG", "MPO", "PNG", "TIFF", "GIF", "BMP", "TGA"), 4)
 _OTHER_FORMATS = 20
+_RAW = 14.5  # of a camera's sensor data, while LibRaw develops it
 _one_at_a_time = threading.Lock()
 
 
@@ -33,13 +34,29 @@ def check_cost(image: Image.Image, num_bytes: int, name: str, is_turned: bool) -
     afterwards = max(8 * deep, 5 * (image.mode != "RGB"), 4 * is_turned)  # what is made of the decoded pixels
     per_pixel = _DECODING.get(image.format or "", _OTHER_FORMATS) + afterwards
     needed = per_pixel * image.width * image.height
-    allowed = min(MAX_DECODED, MAX_MEMORY - num_bytes)
+    allowed = _allowed(num_bytes)
     if needed > allowed:
         megapixels = allowed / per_pixel / 1e6
         raise UnreadableImage(
             f"{name} is {image.format} of {image.width} x {image.height} pixels, which takes {needed / 1e9:.1f} GB of "
             f"memory to open. Scale it down to {max(megapixels, 1):.0f} megapixels, or save it as JPEG, and try again."
         )
+
+
+def check_raw_cost(num_pixels: int, num_bytes: int, name: str) -> None:
+    """As `check_cost`, for a raw photograph of so many pixels."""
+    check_pixels(num_pixels, name)
+    needed = _RAW * num_pixels
+    if needed > _allowed(num_bytes):
+        raise UnreadableImage(
+            f"{name} is a raw photograph of {num_pixels / 1e6:.0f} megapixels, which takes {needed / 1e9:.1f} GB of "
+            "memory to develop. Export it as JPEG or TIFF with the program of its camera and try again."
+        )
+
+
+def _allowed(num_bytes: int) -> int:
+    """Bytes of memory for the pixels of a file of `num_bytes`."""
+    return min(MAX_DECODED, MAX_MEMORY - num_bytes)
 
 
 def check_pixels(num_pixels: int, name: str) -> None:
@@ -70,7 +87,8 @@ def decoding(name: str) -> Iterator[None]:
 def _what_broke(name: str, error: Exception) -> str:
     if _out_of_memory(error):
         return f"{name} needs more memory than is free. Close other programs, or scale it down, and try again."
-    reason = f" ({error})" if str(error).strip() else ""
+    is_told = isinstance(error, OSError | SyntaxError)  # by a decoder; other errors speak of its inside
+    reason = f" ({error})" if is_told and str(error).strip() else ""
     return f"{name} is damaged or incomplete{reason}. Save or download it again and retry."
 
 

@@ -17,7 +17,7 @@ import pillow_heif
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..errors import UnreadableImage
-from .limits import check_pixels
+from .limits import check_raw_cost
 
 _COMMON = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "GIF")
 RAW_SUFFIXES = (
@@ -39,7 +39,10 @@ def open_unlimited(content: bytes | BinaryIO) -> ImageFile.ImageFile:
     prefix = file.read(16)
     for name in (*_COMMON, *(name for name in Image.ID if name not in _COMMON)):
         factory, accept = Image.OPEN[name]
-        if accept is not None and accept(prefix) is not True:  # a text says that Pillow was built without it
+        try:
+            if accept is not None and accept(prefix) is not True:  # a text says that Pillow was built without it
+                continue
+        except struct.error:  # of fewer bytes than a plugin looks at
             continue
         file = BytesIO(content) if isinstance(content, bytes) else content  # a plugin that refuses may have closed it
         file.seek(0)
@@ -66,7 +69,7 @@ def develop(content: bytes, name: str) -> Image.Image:
     """The photograph as the camera meant it: its white balance, upright, RGB in sRGB.
 
     Raises UnreadableImage, which begins with `name`, without the package rawpy, for too many pixels, also for the bytes
-    that are there, and for a file that cannot be developed.
+    that are there, or too much memory, and for a file that cannot be developed.
     """
     try:
         rawpy: Any = importlib.import_module("rawpy")
@@ -79,7 +82,7 @@ def develop(content: bytes, name: str) -> Image.Image:
     try:
         raw.open_buffer(BytesIO(content))  # reads the tags, decodes nothing
         num_pixels = raw.sizes.raw_width * raw.sizes.raw_height
-        check_pixels(num_pixels, name)
+        check_raw_cost(num_pixels, len(content), name)
         if num_pixels > 1e6 and 8 * len(content) < num_pixels:  # no camera writes less than a bit for a pixel
             raise UnreadableImage(f"{name} is too short for its {num_pixels / 1e6:.0f} megapixels. Copy it again.")
         raw.unpack()

@@ -29,7 +29,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from kontext_slider.errors import CheckpointError, InvalidInput, KontextSliderError
-from kontext_slider.files import append_json_line, cut_json_lines, file_sha256, open_whole, put_in_place
+from kontext_slider.files import append_json_line, cut_json_lines, file_sha256, open_whole, put_in_place, writing
 from kontext_slider.train.config import CHECKPOINTS, RunConfig
 
 log = logging.getLogger(__name__)
@@ -236,9 +236,11 @@ class Checkpoints:
             states = [optimizer.state_dict() for optimizer in self._optimizers]
             with open_whole(partial) as file:  # by an open one, the system's error is told
                 torch.save({"tensors": {k: t.detach() for k, t in self._tensors.items()}, "optimizers": states}, file)
-            put_in_place(partial, self.folder / f"step-{step:06d}-{file_sha256(partial)[:16]}.pt")
+            with writing(self.folder):
+                put_in_place(partial, self.folder / f"step-{step:06d}-{file_sha256(partial)[:16]}.pt")
             for old in self.saved()[: -self._keep]:
-                old.unlink()
+                if old.is_file():
+                    old.unlink()
         self._accelerator.wait_for_everyone()
 
     def resume(self) -> int:
@@ -281,12 +283,14 @@ def _step_of(checkpoint: Path) -> int:
 def _read(checkpoint: Path) -> dict[str, Any]:
     """The state in a checkpoint. CheckpointError where its bytes are not those that were written, or hold no state."""
     try:
-        digest = file_sha256(checkpoint)
+        is_whole = checkpoint.is_file() and file_sha256(checkpoint).startswith(checkpoint.stem.split("-")[2])
+    except OSError as error:
+        raise CheckpointError(f"{checkpoint.name} cannot be read ({error}).") from error
+    if not is_whole:  # before it is loaded: a few bytes may ask for all memory
+        raise CheckpointError(f"{checkpoint.name} is damaged: its bytes are not those that were written.")
+    try:
         # tensors and plain values alone: a file from elsewhere cannot run code
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        found = {"tensors": dict(state["tensors"]), "optimizers": list(state["optimizers"])}
+        return {"tensors": dict(state["tensors"]), "optimizers": list(state["optimizers"])}
     except Exception as error:  # damaged bytes break the reader in any way
         raise CheckpointError(f"{checkpoint.name} cannot be read ({error}).") from error
-    if not digest.startswith(checkpoint.stem.split("-")[2]):
-        raise CheckpointError(f"{checkpoint.name} is damaged: its bytes are not those that were written.")
-    return found

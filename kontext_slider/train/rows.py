@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from kontext_slider.calls import packing
 from kontext_slider.errors import InvalidInput
-from kontext_slider.files import json_sha256, weights_sha256, write_json
+from kontext_slider.files import MAX_NOTE, json_sha256, read_regular, weights_sha256, write_json
 from kontext_slider.images import read_image, working_image
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.train.config import SliderConfig
@@ -96,7 +96,7 @@ def gathered(digests: list[tuple[int, str]]) -> list[str]:
 def read_index(folder: Path) -> list[tuple[int, ...]] | None:
     """The rows' shapes; None where the cache is not complete: no index, a damaged one, or a row that is missing."""
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = json.loads(read_regular(folder / INDEX, MAX_NOTE))
         if index["sha256"] != json_sha256(index["shapes"]):
             return None
         shapes = [tuple(shape) for shape in index["shapes"]]

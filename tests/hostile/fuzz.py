@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -24,6 +25,11 @@ from kontext_slider.errors import KontextSliderError
 from tests.hostile.targets import Targets
 
 MAX_SECONDS, MAX_BYTES = 10.0, 1.5e9
+HANGS = 120  # seconds by the clock, after which a case is ended
+
+
+class Hangs(BaseException):
+    """A case waits for something."""
 
 
 @dataclass
@@ -45,16 +51,22 @@ def peak_bytes() -> int:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
 
-def run(cases: range, seed: int, folder: Path) -> dict[str, Outcome]:
-    """The outcome by target."""
+def run(cases: range, seed: int, folder: Path, target: str | None = None) -> dict[str, Outcome]:
+    """The outcome by target; `target`: all cases are of that one."""
+
+    def end(number: int, frame: object) -> None:
+        raise Hangs
+
+    signal.signal(signal.SIGALRM, end)
     targets, outcomes = Targets(folder), {}
     names, weights = list(targets.weights), list(targets.weights.values())
     for number in cases:
         rng = random.Random(f"{seed} {number}")
-        name = rng.choices(names, weights)[0]
+        name = target or rng.choices(names, weights)[0]
         outcome = outcomes.setdefault(name, Outcome())
         start, before = time.process_time(), peak_bytes()
         try:
+            signal.alarm(HANGS)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 getattr(targets, name)(rng)
@@ -70,6 +82,8 @@ def run(cases: range, seed: int, folder: Path) -> dict[str, Outcome]:
             outcome.failures.append(
                 f"case {number}: {last[-1][:200]} | {last[-3].strip()[:150] if len(last) > 2 else ''}"
             )
+        finally:
+            signal.alarm(0)
         seconds = time.process_time() - start
         outcome.slowest = max(outcome.slowest, seconds)
         if seconds > MAX_SECONDS:
@@ -84,11 +98,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--target", help="all cases are of this target")
     parser.add_argument("--only", type=int, help="the number of one case")
     args = parser.parse_args()
     cases = range(args.cases) if args.only is None else range(args.only, args.only + 1)
     with tempfile.TemporaryDirectory() as folder:
-        outcomes = run(cases, args.seed, Path(folder))
+        outcomes = run(cases, args.seed, Path(folder), args.target)
     print("| target | cases | taken | refused with a sentence | failed | slowest |\n|---|---|---|---|---|---|")
     for name, outcome in sorted(outcomes.items()):
         counts = (outcome.taken, outcome.refused, len(outcome.failures))

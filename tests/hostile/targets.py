@@ -28,7 +28,8 @@ from kontext_slider.picture_file import save_picture
 from kontext_slider.presets import load_pipeline
 from kontext_slider.strength_map import read_map
 from kontext_slider.transfer import check_strength_map
-from tests.hostile.mutate import ODD_VALUES, damaged, damaged_json
+from tests.hostile.mutate import ODD_VALUES, damage_folder, damaged, damaged_json
+from tests.hostile.training import TrainingTargets
 from tests.tiny import KNOWN_INSTRUCTIONS, tiny_image, tiny_pipeline, write_authors_layout
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "HEIF", "AVIF", "ICO", "TGA", "PPM", "JPEG2000", "PCX", "SGI")
@@ -86,12 +87,13 @@ RECIPE = {
 }  # fmt: skip
 
 
-class Targets:
+class Targets(TrainingTargets):
     """Methods by name in `weights`, how often each is drawn. They take a random generator; an error of ours is fine."""
 
     weights = {
         **{"picture": 30, "bomb": 3, "mask": 8, "array": 12, "image": 4, "value": 14, "recipe": 12, "result": 12},
         **{"manifest": 6, "instruction": 3, "model": 3, "slider": 3},
+        **TrainingTargets.weights,
     }
 
     def __init__(self, folder: Path) -> None:
@@ -224,7 +226,7 @@ class Targets:
         shutil.copytree(self.model_folder, copy)
         if rng.random() < 0.8:
             (copy / CHECKSUMS).unlink()
-        self._damage(copy, rng)
+        damage_folder(copy, rng)
         load_pipeline(str(copy), device="cpu")
 
     def slider(self, rng: random.Random) -> None:
@@ -232,18 +234,8 @@ class Targets:
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(rng.choice(self.sliders), copy)
         (copy / CHECKSUMS).unlink(missing_ok=True)
-        self._damage(copy, rng)
+        damage_folder(copy, rng)
         self.pipe.load_slider(copy)
-
-    def _damage(self, folder: Path, rng: random.Random) -> None:
-        files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix != ".md")
-        for file in rng.sample(files, rng.choice((1, 1, 2))):
-            if rng.random() < 0.1:
-                file.unlink()
-            elif file.suffix == ".json" and rng.random() < 0.8:
-                file.write_bytes(damaged_json(json.loads(file.read_bytes()), rng))
-            else:
-                file.write_bytes(damaged(file.read_bytes(), rng))
 
 
 def png(width: int, height: int, depth: int, colour: int, text: bytes = b"") -> bytes:

@@ -18,7 +18,7 @@ from PIL import Image
 from kontext_slider import cli
 from kontext_slider.errors import CheckpointError, InvalidInput, KontextSliderError
 from kontext_slider.export import read_metadata
-from kontext_slider.files import alone_in
+from kontext_slider.files import alone_in, file_sha256
 from kontext_slider.slider_weights import slider_on
 from kontext_slider.train import loop
 from kontext_slider.train.flow import SliderBatch, flow_error
@@ -253,6 +253,7 @@ def test_a_checkpoint_cannot_run_code(data, tmp_path):
     [checkpoint] = (tmp_path / "run" / "checkpoints").glob("step-000002-*.pt")
     state = torch.load(checkpoint, weights_only=True)
     torch.save(state | {"optimizers": Evil(tmp_path / "mark")}, checkpoint)
+    checkpoint.rename(checkpoint.with_name(f"step-000002-{file_sha256(checkpoint)[:16]}.pt"))
     with pytest.raises(CheckpointError, match="Delete them") as refused:
         train(data, tmp_path / "run")
     assert isinstance(refused.value.__cause__.__cause__, pickle.UnpicklingError)
@@ -270,8 +271,8 @@ def flip_a_bit(file: Path) -> None:
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize(("damage", "said"), [(cut, "cannot be read"), (flip_a_bit, "is damaged")])
-def test_a_corrupt_checkpoint_costs_the_steps_since_the_one_before(data, tmp_path, caplog, damage, said):
+@pytest.mark.parametrize("damage", [cut, flip_a_bit])
+def test_a_corrupt_checkpoint_costs_the_steps_since_the_one_before(data, tmp_path, caplog, damage):
     """A power cut, and a run of days that does not start again though an older checkpoint is whole; or one that goes on
     with half of the corrupt one's weights."""
     config = CONFIG.changed(ema=0.9)
@@ -286,7 +287,7 @@ def test_a_corrupt_checkpoint_costs_the_steps_since_the_one_before(data, tmp_pat
     with open(tmp_path / "run" / "log.jsonl", "a") as losses:
         losses.write('{"step": 6, "lo}\n')
     train(data, tmp_path / "run", config)
-    assert f"{file.name} {said}" in caplog.text
+    assert f"{file.name} is damaged" in caplog.text
     assert read_losses(tmp_path / "run") == read_losses(tmp_path / "whole")
 
 

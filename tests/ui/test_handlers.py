@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -19,6 +20,9 @@ from kontext_slider.engine import ends_first
 from kontext_slider.images import read_image
 from kontext_slider.ui.edits import MOST_JOBS_OF_ONE
 from kontext_slider.ui.handlers import AGAIN, BACK, Handlers
+from kontext_slider.ui.restore import Restoring
+from kontext_slider.ui.saving import Saving
+from kontext_slider.ui.sources import Sources
 from tests.ui import fake_engine
 from tests.ui.fake_engine import FakeEngine, faded
 from tests.ui.visitor import Visitor, strengths
@@ -446,3 +450,22 @@ def test_the_curve_is_measured_as_frames_arrive(visitor, photograph):
     assert last.curve.strengths == [0, 0.25, 0.5, 0.75, 1]
     assert last.curve.distances == pytest.approx(last.curve.changes, rel=0.02), "a fade is a straight line"
     assert last.curve.dead == last.curve.jumps == [] and last.curve.stops is last.curve.breaks is None
+
+
+def test_no_handler_answers_to_a_page_that_does_not_show_the_edit(engine, photograph, tmp_path):
+    """The number of an edit is a time, which can be guessed: whoever sends another page's must get nothing of it."""
+    handlers = Handlers(engine, str(tmp_path))
+    owner, other = Visitor(handlers), Visitor(handlers, "other page")
+    owner.edit(photograph)
+    edit, rendered = owner.opened, list(engine.rendered)
+    place = {**owner.place(0.4), "box": [0, 0, 8, 8], "on": True, "path": str(photograph)}
+    event: Any = gr.EventData(None, {**place, "layers": [{"instruction": "make it night"}]})
+    saving, restoring = Saving(handlers), Restoring(handlers, {})
+    page_handlers = [handlers.commit, handlers.draw, handlers.complete, handlers.beyond, handlers.tile, handlers.chain]
+    page_handlers += [Sources(handlers).use, restoring.another]
+    sent = [message for handler in page_handlers for message in handler(event, other.request)]
+    sent += saving.picture(place, "png", 90, False, False, other.request)
+    sent += saving.sweep("gif")(place, 3, 640, other.request)
+    assert len(sent) >= len(page_handlers) and str(edit.folder) not in repr(sent) and edit.key not in repr(sent)
+    assert engine.rendered == rendered and len(engine.opened) == 1 and edit.highest == 1 and not edit.layers
+    assert handlers.edits.of("other page") is None and owner.opened is edit

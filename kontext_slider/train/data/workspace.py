@@ -140,7 +140,7 @@ class Workspace:
 class Record(BaseModel):
     """What every stage writes of an item, besides its facts."""
 
-    id: str = Field(pattern=r"^\d{7,}$")
+    id: str = Field(pattern=r"^[0-9]{7,12}$")
     state: Literal["done", "rejected"]
     reason: str | None = None
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kontext_slider.codec import PatchCodec
 from kontext_slider.files import put_in_place, writing
+from kontext_slider.model_folder import check_files, check_part, loading, write_checksums
 from kontext_slider.train.config import SMALL, Count, Natural, Positive, RunConfig, open_run
 from kontext_slider.train.flow import flow_error, sample_sigmas, weighted_square
 from kontext_slider.train.loop import Loop, compile_blocks, make_accelerator, make_optimizers
@@ -65,7 +66,8 @@ class TrainedBase(nn.Module):
 
 
 def fit_codec(config: BaseConfig, folder: Path) -> PatchCodec:
-    """The codec of this run: the start's own, or fitted on drawn pictures once and kept in `folder`."""
+    """The codec of this run: the start's own, or fitted on drawn pictures once and kept in `folder`. CheckpointError
+    where it is damaged there."""
     if config.start is not None:
         return PatchCodec.from_pretrained(config.start / "vae", torch_dtype=torch.float32)
     if not (folder / "config.json").exists():
@@ -76,8 +78,12 @@ def fit_codec(config: BaseConfig, folder: Path) -> PatchCodec:
             shutil.rmtree(left, ignore_errors=True)
         with writing(folder):
             codec.save_pretrained(new)
+            write_checksums(new, [file.name for file in new.iterdir()])
             put_in_place(new, folder)
-    return PatchCodec.from_pretrained(folder)
+    check_files(folder)
+    check_part(folder, PatchCodec)
+    with loading(folder):
+        return PatchCodec.from_pretrained(folder)
 
 
 def train_base(config: BaseConfig, folder: Path, sizes: PocketSizes | None = None) -> dict:

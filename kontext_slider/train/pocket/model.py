@@ -17,6 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config,
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.files import put_in_place, writing
+from kontext_slider.model_folder import check_files, check_part, write_checksums
 from kontext_slider.train.pocket.start import start_as_copy
 
 SHIFT = 3.0  # of the noise levels: of two steps, the second starts at .75, where noise hides the faults of the first
@@ -131,9 +132,13 @@ def kept_tokenizers(folder: Path, texts: list[str], length: int) -> dict:
         with writing(folder):
             for name, tokenizer in build_tokenizers(texts, length).items():
                 tokenizer.save_pretrained(partial / name)
+            write_checksums(partial, (file.relative_to(partial).as_posix() for file in partial.glob("*/*")))
             put_in_place(partial, folder)
+    kinds = {"tokenizer": CLIPTokenizer, "tokenizer_2": T5TokenizerFast}
     try:
-        kinds = {"tokenizer": CLIPTokenizer, "tokenizer_2": T5TokenizerFast}
+        check_files(folder)
+        for name, kind in kinds.items():
+            check_part(folder / name, kind)
         return {name: kind.from_pretrained(folder / name, local_files_only=True) for name, kind in kinds.items()}
     except Exception as error:  # the readers raise bare exceptions as well
         raise InvalidInput(
