@@ -100,7 +100,7 @@ class DataSet:
 
 def parquet_files(data: Path) -> list[Path]:
     """A folder's files in order. Of several splits (`train-*`, `test-*`), the training one."""
-    files = sorted(data.rglob("*.parquet")) if data.is_dir() else []
+    files = sorted(file for file in data.rglob("*.parquet") if file.is_file()) if data.is_dir() else []
     training = [file for file in files if "train" in (file.stem.split("-")[0], file.parent.name)]
     if not files:
         raise InvalidInput(f"There are no Parquet files in {str(data)!r}: give the folder that the data stages wrote.")

@@ -27,9 +27,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of `write_tensors`. CheckpointError where they are not what was written."""
     try:
-        if not path.is_file():
-            raise ValueError("it is no file")
-        with safe_open(path, framework="pt") as file:
+        with safe_open(_regular(path), framework="pt") as file:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
     except Exception as error:  # damaged bytes break the reader in any way
@@ -42,10 +40,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def read_shape(path: Path, name: str) -> tuple[int, ...]:
     """The shape of a tensor, from the file's header alone. CheckpointError where it cannot be read."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(_regular(path), framework="pt") as file:
             return tuple(file.get_slice(name).get_shape())
     except Exception as error:  # damaged bytes break the reader in any way
         raise CheckpointError(f"{path} cannot be read ({error}). Delete it: it is made again.") from error
+
+
+def _regular(path: Path) -> Path:
+    """A file, and no pipe, which would be waited for."""
+    if not path.is_file():
+        raise ValueError("it is no file")
+    return path
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
