@@ -51,8 +51,8 @@ METHOD = "the paper's method as the paper has it, trained here"
 TABLES: dict[str, tuple[Row, ...]] = {
     "Table 1: systems": (
         Row(OURS, "this model's own slider, as shipped"),
-        Row(PAPERS, METHOD, "0.329 / 0.241 (beside ConceptSliders 0.098 / 0.382, beside MARBLE 0.350 / 0.101)"),
         Row(NO_ANCHOR, "the same without its anchor"),
+        Row(PAPERS, METHOD, "0.329 / 0.241 (beside ConceptSliders 0.098 / 0.382, beside MARBLE 0.350 / 0.101)"),
         Row(ANCHOR_ALONE, "the anchor alone: an untrained slider with it"),
         Row(CROSS_FADE, "pixel cross-fade of the base's edit, which that is"),
         Row(OWN_FADE, "pixel cross-fade of the slider's full edit"),
