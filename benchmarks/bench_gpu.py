@@ -70,11 +70,11 @@ class Way:
     computed: int | None = None
 
     def open(self, photo: Image.Image, size: int, steps: int | None = None) -> EditSession:
-        """A session that interpolates no frame."""
+        """A session that interpolates no frame, and computes the one at strength 0 as well."""
         skip_error = None if self.computed is None else 1.0
         bounds = None if skip_error is None else Bounds(skip_error=skip_error)
         self.engine.speed = replace(self.engine.speed, shortcuts=bounds)
-        return self.engine.open(photo, INSTRUCTION, self.seed, steps, size=size)
+        return self.engine.open(photo, INSTRUCTION, self.seed, steps, size=size, source_at_zero=False)
 
     def skip(self, session: EditSession) -> None:
         """From now on: spaced evenly, the first and the last among them."""

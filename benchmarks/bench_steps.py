@@ -59,10 +59,10 @@ def steps_of(pipe, speed: str, source: Image.Image, instruction: str) -> list[in
     engine.speed = replace(preset("gpu, large model", speed), dtype=None, compiled=False)
     engine.batch = BatchSize(engine.speed.batch)
     found = []
-    with engine.open(source, instruction, seed=0) as session, counted() as seen:
+    with engine.open(source, instruction, seed=0, source_at_zero=False) as session, counted() as seen:
         list(session.sweep(FRAMES))
         found.append(sum(seen))
-    with engine.open(source, instruction, seed=1) as session:
+    with engine.open(source, instruction, seed=1, source_at_zero=False) as session:
         session.render(1.0)
         with counted() as seen:
             session.render(0.4)

@@ -25,11 +25,12 @@ from tests.tiny import (
 )
 
 
-def test_signature_is_the_parents_and_four_more():
+def test_signature_is_the_parents_and_five_more():
     """Tools that read signatures, and callers that pass positions, must find the parent's parameters in place."""
     parent = list(inspect.signature(FluxKontextPipeline.__call__).parameters)
     own = inspect.signature(KontextSliderPipeline.__call__).parameters
-    assert list(own) == [*parent, "strength", "strength_batch_size", "allow_extrapolation", "full_size"]
+    more = ["strength", "strength_batch_size", "allow_extrapolation", "full_size", "source_at_zero"]
+    assert list(own) == [*parent, *more]
     assert own["strength"].default is None and own["num_inference_steps"].default == 28
     assert "strength_batch_size" in KontextSliderPipeline.__call__.__doc__
 

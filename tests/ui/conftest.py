@@ -16,6 +16,14 @@ from tests.ui.page import NO_WEBGL, EngineOfTest, served
 from tests.ui.visitor import Visitor
 
 
+@pytest.fixture(autouse=True, scope="session")
+def uploads_of_this_process(tmp_path_factory):
+    """An app that closes deletes its uploads, and the same picture has the same path in every process."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
+        yield
+
+
 @pytest.fixture
 def photograph(tmp_path) -> Path:
     """A photograph drawn on the spot, 320 x 240: sky, hills, a ball, some grain."""
