@@ -199,7 +199,7 @@ def test_a_manifest_that_is_no_file(photos: Path, tmp_path: Path, model: str, ca
     """Without it, nobody knows which pictures of the folder are results: nothing is rendered."""
     (tmp_path / "out" / "manifest.jsonl").mkdir(parents=True)
     assert sweep(photos, tmp_path / "out", model) == 2
-    assert "manifest.jsonl cannot be read" in capsys.readouterr().err
+    assert "manifest.jsonl' is a folder. Give the path of one file" in capsys.readouterr().err
 
 
 def test_a_folder_in_a_results_place(photos: Path, tmp_path: Path, model: str, capsys) -> None:
