@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kontext_slider.evaluate.paper_tables import FIGURES, REPORT
-from kontext_slider.files import alone_in, file_sha256, write_json
+from kontext_slider.files import file_sha256, write_json
 from kontext_slider.presets import PRESETS
+from kontext_slider.run_folder import alone_in
 from kontext_slider.world.cases import REPORTING_SEED
 
 ROOT = Path(__file__).resolve().parents[1]

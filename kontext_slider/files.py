@@ -1,6 +1,5 @@
 """Files that survive a full disk, a kill and a power cut: write whole or not at all, append a JSON line, digest. What a
-library says of a disk in an error of its own is told as ours (`writing`). Also the note in a run's folder, which keeps
-another run from going on in it. Importing this file loads no library."""
+library says of a disk in an error of its own is told as ours (`writing`). Importing this file loads no library."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ import stat
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -26,7 +25,7 @@ LOCAL_FACTS = frozenset(  # of a module's configuration: they depend on the way 
     ("_name_or_path", "name_or_path", "transformers_version", "_diffusers_version", "dtype", "torch_dtype")
     + ("_use_default_values",)
 )
-MAX_NOTE, MAX_LINES = 2**24, 2**32  # bytes of a run's note, and of a file of JSON lines
+MAX_LINES = 2**32  # bytes of a file of JSON lines
 NEW_PART = 5  # seconds in which another process may not yet have locked the file that it has just made
 EVERY_FILE_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # full, quota used up, read-only, failing disk
 FORBIDDEN = (errno.EACCES, errno.EPERM)
@@ -186,50 +185,6 @@ def put_in_place(partial: Path, path: Path) -> None:
     os.replace(partial, path)
 
 
-def open_run(note: Path, facts: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Write into a run's folder what the run is made of (JSON values by name), or compare `facts` with the `note` that
-    is there; `extra` is not compared. Returns the note. InvalidInput for another run, or a note that is not readable.
-    """
-    if note.exists():
-        return check_run(note, facts)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    noted = _as_json({**facts, **(extra or {})})
-    write_json(note, noted)
-    return noted
-
-
-def check_run(note: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The note of a run that is there, whose `facts` must be these; InvalidInput as `open_run`."""
-    noted, wanted = read_run(note), _as_json(facts)
-    if other := [name for name in wanted if noted.get(name) != wanted[name]]:
-        raise other_run(note, [f"{name} ({noted.get(name)!r:.60}, not {wanted[name]!r:.60})" for name in other])
-    return noted
-
-
-def other_run(note: Path, differences: list[str]) -> InvalidInput:
-    """The sentence for a folder that holds another run."""
-    return InvalidInput(
-        f"The run in {str(note.parent)!r} has another {', '.join(differences)}. Use its own settings again "
-        f"({note.name}), or choose another folder."
-    )
-
-
-def read_run(note: Path) -> dict[str, Any]:
-    """What a run is made of. InvalidInput where its note cannot be read."""
-    try:
-        return dict(json.loads(read_regular(note, MAX_NOTE)))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise InvalidInput(
-            f"{note}, which says what run the folder holds, cannot be read ({error}). Where you know the run's "
-            "settings, delete the file and give them all again; else choose another folder."
-        ) from error
-
-
-def _as_json(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The same as it is read back: tuples as lists, paths as text."""
-    return json.loads(json.dumps(dict(facts), default=str))
-
-
 def append_json_line(path: Path, value: Any) -> None:
     """Add `value` as one line of JSON, in one write, so that two batches do not mix their lines. A last line that is
     cut short is closed first. Raises InvalidInput or DiskError; ValueError for NaN and infinity, which are no JSON."""
@@ -280,32 +235,6 @@ def make_folder(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise write_error(problem, error) from error
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; the system lifts the lock even after a kill. A run that fails before it writes
-    anything leaves no new folder. InvalidInput if one is in there, or the folder cannot be made."""
-    from filelock import FileLock, Timeout
-
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    make_folder(folder)
-    try:
-        lock = FileLock(folder / ".lock", blocking=False).acquire()
-    except Timeout as error:
-        raise InvalidInput(
-            f"Another run is at work in {folder}. Wait for it to end, or choose another folder."
-        ) from error
-    with lock:
-        try:
-            yield
-        except BaseException:
-            if made and os.listdir(folder) == [".lock"]:
-                with contextlib.suppress(OSError):
-                    (folder / ".lock").unlink()
-                    for path in made:
-                        path.rmdir()
-            raise
 
 
 def file_sha256(path: Path) -> str:

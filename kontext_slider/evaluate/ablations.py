@@ -17,8 +17,8 @@ from kontext_slider.evaluate.compare import Comparison
 from kontext_slider.evaluate.headline import psnr_of
 from kontext_slider.evaluate.results import MeasuredEdit, rulers_of
 from kontext_slider.evaluate.rows import CROSS_FADE
-from kontext_slider.files import read_run
 from kontext_slider.metrics.statistics import interval_over_runs, markdown
+from kontext_slider.run_folder import read_run
 from kontext_slider.variants import VARIANTS, load_variant, variant_method
 
 RUN_FILE = "run.json"  # of the training, beside the slider or in the folder above it

@@ -23,8 +23,9 @@ from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.pie_bench import PieCase, PieMeasures, PieSetup, measure_case, read_pie_bench
 from kontext_slider.evaluate.processes import share_out
 from kontext_slider.evaluate.results import STRENGTHS, MeasuredEdit, Result
-from kontext_slider.files import alone_in, append_json_line, check_run, json_sha256, open_run, read_json_lines
+from kontext_slider.files import append_json_line, json_sha256, read_json_lines
 from kontext_slider.metrics.trajectory import Smoothness
+from kontext_slider.run_folder import alone_in, check_run, open_run
 
 NOTE = "run.json"
 Key = tuple[str, str]  # of an edit, name of a method

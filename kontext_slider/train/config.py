@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kontext_slider import files
+from kontext_slider import files, run_folder
 from kontext_slider.base import Place
 from kontext_slider.edit import MAX_STRENGTH
 from kontext_slider.errors import InvalidInput
@@ -237,19 +237,19 @@ def open_run(folder: Path, config: RunConfig, inputs: str = "") -> None:
     which nothing is noted."""
     note, facts = folder / RUN_FILE, {INPUTS: inputs}
     if not note.exists() and (folder / CHECKPOINTS).exists():
-        files.read_run(note)
+        run_folder.read_run(note)
     if config.start is not None:
         facts[START] = files.folder_sha256(config.start)
-    files.open_run(note, config.facts() | facts, {name: getattr(config, name) for name in MACHINE})
+    run_folder.open_run(note, config.facts() | facts, {name: getattr(config, name) for name in MACHINE})
 
 
 def check_run(folder: Path, config: RunConfig) -> None:
     """Raise InvalidInput when a run is in the folder and was begun with other settings."""
     if (folder / RUN_FILE).exists():
-        files.check_run(folder / RUN_FILE, config.facts())
+        run_folder.check_run(folder / RUN_FILE, config.facts())
 
 
 def read_run(folder: Path) -> SliderConfig:
     """The settings of a slider's run. InvalidInput where the file cannot be read."""
-    noted = files.read_run(folder / RUN_FILE)
+    noted = run_folder.read_run(folder / RUN_FILE)
     return parse(SliderConfig, {name: value for name, value in noted.items() if name not in (INPUTS, START)})

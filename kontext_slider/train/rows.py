@@ -31,9 +31,10 @@ from tqdm import tqdm
 
 from kontext_slider.calls import packing
 from kontext_slider.errors import InvalidInput
-from kontext_slider.files import MAX_NOTE, json_sha256, read_regular, weights_sha256, write_json
+from kontext_slider.files import json_sha256, read_regular, weights_sha256, write_json
 from kontext_slider.images import read_image, working_image
 from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.run_folder import MAX_NOTE
 from kontext_slider.train.config import SliderConfig
 from kontext_slider.train.dataset import DataSet
 from kontext_slider.train.flow import SliderBatch, sample_sigmas

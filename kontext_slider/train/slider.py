@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from kontext_slider import lora
 from kontext_slider.base import family_of
 from kontext_slider.checkpoint import read_slider
-from kontext_slider.files import alone_in, weights_sha256
+from kontext_slider.files import weights_sha256
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.projector import NoPooledProjector, Projector, StrengthProjector, TextSpaceProjector
+from kontext_slider.run_folder import alone_in
 from kontext_slider.slider_weights import slider_on
 from kontext_slider.train.config import SliderConfig, check_run, open_run
 from kontext_slider.train.dataset import DataSet

@@ -18,7 +18,8 @@ from PIL import Image
 from kontext_slider import cli
 from kontext_slider.errors import CheckpointError, InvalidInput, KontextSliderError
 from kontext_slider.export import read_metadata
-from kontext_slider.files import alone_in, file_sha256
+from kontext_slider.files import file_sha256
+from kontext_slider.run_folder import alone_in
 from kontext_slider.slider_weights import slider_on
 from kontext_slider.train import loop
 from kontext_slider.train.flow import SliderBatch, flow_error

@@ -20,12 +20,12 @@ from PIL import Image
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.features import find_distance
-from kontext_slider.files import alone_in
 from kontext_slider.metrics import networks
 from kontext_slider.metrics.distances import Distance
 from kontext_slider.morph import OWN_MODELS, Morpher, MorpherLoader
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.presets import BaseFacts, choose_device, choose_dtype, load_base, read_base_facts
+from kontext_slider.run_folder import alone_in
 from kontext_slider.train.data.instruct import GrammarWriter, Writer
 from kontext_slider.train.data.kept import kept_items
 from kontext_slider.train.data.pack import check_place, write_dataset

@@ -24,8 +24,9 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.files import append_json_line, open_run, read_json_lines, read_run, write_whole
+from kontext_slider.files import append_json_line, read_json_lines, write_whole
 from kontext_slider.images import read_image
+from kontext_slider.run_folder import open_run, read_run
 from kontext_slider.train.config import parse
 from kontext_slider.train.data.instruct import Written
 from kontext_slider.train.data.recipe import Recipe, Rejected

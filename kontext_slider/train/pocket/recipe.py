@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 
-from kontext_slider.files import alone_in, write_json
+from kontext_slider.files import write_json
 from kontext_slider.pipeline import KontextSliderPipeline
+from kontext_slider.run_folder import alone_in
 from kontext_slider.train.config import POCKET, SliderConfig
 from kontext_slider.train.loop import LOG
 from kontext_slider.train.pocket.base import BASE, BaseConfig, train_base

@@ -6,7 +6,7 @@ import pytest
 
 from kontext_slider.cli import main
 from kontext_slider.errors import InvalidInput
-from kontext_slider.files import alone_in
+from kontext_slider.run_folder import alone_in
 from kontext_slider.train.data.recipe import Rejected
 from kontext_slider.train.data.workspace import Item, Workspace, open_workspace, split_strip
 from tests.tiny import tiny_image
