@@ -21,15 +21,14 @@ from kontext_slider.files import (
     file_sha256,
     json_sha256,
     make_folder,
-    open_run,
     open_whole,
     put_in_place,
     read_json_lines,
     read_regular,
-    read_run,
     write_whole,
     writing,
 )
+from kontext_slider.run_folder import open_run, read_run
 from tests.mounts import mounted
 
 
