@@ -5,8 +5,8 @@ positions of the slider, another photograph, a page that is closed. Some of the 
 compared with frames that an exact engine of this process renders alone: how many differ, and the lowest PSNR. One more
 page stays open: it moves its slider at half time and at the end, when its edit must still be there. A "first frame" is
 the time from Edit to the first one, a "rest" from a position to its exact frame. Memory, descriptors, threads
-and files of the app are read every few seconds; the last third is held against the second. Prints a table and one line
-of JSON.
+and files of the app are read every few seconds; the last third is held against the second. Before the eight, one person
+is alone in the app: how much longer do eight wait for a rest? Prints a table and one line of JSON.
 """
 
 from __future__ import annotations
@@ -218,8 +218,8 @@ def compare(findings: Findings, speed: str) -> tuple[int, float]:
     return num_other, lowest
 
 
-def soak(speed: str, minutes: float, people: int, most: int) -> dict[str, Any]:
-    """One app at one speed."""
+def soak(speed: str, minutes: float, alone: float, people: int, most: int) -> dict[str, Any]:
+    """One app at one speed: `alone` minutes of one person, then `minutes` of all."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "app.py"), "--speed", speed]
         environment = {**os.environ, "GRADIO_TEMP_DIR": folder}
@@ -227,10 +227,21 @@ def soak(speed: str, minutes: float, people: int, most: int) -> dict[str, Any]:
         try:
             assert app.stdout
             address = next(line for line in app.stdout if "is at" in line).split()[-1]
-            return watch(app.pid, Path(folder), address, speed, minutes, people, most)
+            one = Findings(0)
+            person(address, people, time.monotonic() + 60 * alone, one)
+            row = watch(app.pid, Path(folder), address, speed, minutes, people, most)
+            row["problems"] += one.problems
+            return row | compared_with_one(row["rest_s"], one)
         finally:
             app.terminate()
             app.wait()
+
+
+def compared_with_one(rest: dict[str, float], one: Findings) -> dict[str, Any]:
+    """The rests of one person alone, and how often the median of all is theirs."""
+    alone = _quantiles(one.rest_seconds)
+    ratio = round(rest["median"] / alone["median"], 2) if rest and alone else None
+    return {"rest_alone_s": alone, "rest_median_to_alone": ratio}
 
 
 def watch(
@@ -283,14 +294,16 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="of each speed (default: 10)")
+    parser.add_argument("--alone", type=float, default=1.0, help="minutes of one person before (default: 1)")
     parser.add_argument("--people", type=int, default=8)
     parser.add_argument("--compare", type=int, default=400, help="frames that are compared (default: 400)")
     parser.add_argument("--speeds", nargs="+", default=["exact", "fast"])
     parser.add_argument("--out", type=Path, help="a JSON file to write the line to")
     args = parser.parse_args()
-    rows = [soak(speed, args.minutes, args.people, args.compare) for speed in args.speeds]
+    rows = [soak(speed, args.minutes, args.alone, args.people, args.compare) for speed in args.speeds]
     for row in rows:
         print(f"{row['speed']}: {row['edits']} edits, first frame {row['first_frame_s']}, rest {row['rest_s']}")
+        print(f"  one person alone: rest {row['rest_alone_s']}; all to one, median: {row['rest_median_to_alone']}")
         differ = f"{row['frames_that_differ']} of {row['frames_compared']} frames differ"
         print(f"  {differ}, lowest {row['lowest_psnr_db']} dB")
         for name in row["peak"]:

@@ -20,6 +20,7 @@ from .base import base_of
 from .edit import EditDefaults, check_instruction
 from .errors import InvalidInput
 from .images import Photo, fitted, read_image, read_photo, working_size
+from .model_folder import loading
 
 _EMBEDS = ("prompt_embeds", "pooled_prompt_embeds", "negative_prompt_embeds", "negative_pooled_prompt_embeds")
 ROWS = ("image", "latents", *_EMBEDS)  # have a batch of one, which serves every strength
@@ -234,7 +235,8 @@ def _encode_texts(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
         embeds = pooled = None
         if is_used:
             texts = {name: call[f"{prefix}{name}"] for name in names}
-            embeds, pooled, _ = pipe.encode_prompt(**texts, **settings, lora_scale=scale)
+            with loading("A text encoder of the model"):
+                embeds, pooled, _ = pipe.encode_prompt(**texts, **settings, lora_scale=scale)
         values = dict(zip(names, (None, None, embeds, pooled), strict=True))
         encoded |= {f"{prefix}{name}": value for name, value in values.items()}
     return encoded

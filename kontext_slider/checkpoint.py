@@ -23,6 +23,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .base import base_of
 from .errors import CheckpointError
 from .files import writing
 from .hub import AUTHORS_FILE, LORA_FILE, PROJECTOR_FILE, PROJECTOR_FOLDER, download_slider
@@ -221,7 +222,11 @@ def _filled(projector: nn.Module, tensors: dict[str, Tensor]) -> Any:
 
 def check_parts(pipe: Any) -> None:
     """Raise CheckpointError where the parts of a model do not fit each other: texts that are padded beyond the text
-    encoder's places, words that it does not have, or widths that the transformer does not take."""
+    encoder's places, words that it does not have, widths that the transformer does not take, a schedule without
+    numbers."""
+    with loading("scheduler/scheduler_config.json"):
+        if not base_of(pipe).schedule(2, 64).sigmas.isfinite().all():
+            raise ValueError("its noise levels are no numbers")
     tokenizer, config = pipe.tokenizer, getattr(pipe.transformer, "config", None)
     if tokenizer is not None and pipe.text_encoder is not None:
         places = pipe.text_encoder.config.max_position_embeddings
@@ -230,6 +235,8 @@ def check_parts(pipe: Any) -> None:
                 f"tokenizer/tokenizer_config.json asks for texts of {tokenizer.model_max_length} tokens, and the text "
                 f"encoder has {places} places. Download the model again."
             )
+    if config is not None:
+        _check_axes(config["axes_dims_rope"], config["attention_head_dim"])
     for suffix, width in (("", "pooled_projection_dim"), ("_2", "joint_attention_dim")):
         words, encoder = getattr(pipe, f"tokenizer{suffix}"), getattr(pipe, f"text_encoder{suffix}")
         if encoder is None:
@@ -244,3 +251,10 @@ def check_parts(pipe: Any) -> None:
                 f"text_encoder{suffix} is {encoder.config.hidden_size} wide, and the transformer takes "
                 f"{config[width]}. Download the model again."
             )
+
+
+def _check_axes(axes: Any, head: Any) -> None:
+    """The widths of a token's number, row and column in the rotary embedding of a head."""
+    are_axes = isinstance(axes, list | tuple) and all(isinstance(axis, int) and axis > 0 for axis in axes)
+    if not are_axes or len(axes) != 3 or sum(axes) != head or any(axis % 2 for axis in axes):
+        raise CheckpointError(f"transformer/config.json has the axes {axes} for heads of {head}. Download it again.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -28,9 +29,10 @@ from .hub import CHECKSUMS, LORA_FILE, PROJECTOR_FOLDER
 
 INDEX = "model_index.json"
 MAX_JSON = 64 * 2**20  # bytes; tokenizers of large models have 10 MB
+MAX_WORDS = 2**18  # of a vocabulary
 LIBRARIES = ("diffusers", "transformers", "kontext_slider")  # whose classes a model folder may name
 _WORDS = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")  # one of them holds a tokenizer's words
-_COUNTS = re.compile(r"num_.*(layers|blocks)|.*layers_per_block")  # of a configuration: how many modules are made
+_COUNTS = re.compile(r"num_.*(layers|blocks)|.*layers_per_block|num_labels")  # of a configuration: of things to make
 _FLOATS = re.compile("F64|F32|F16|BF16|F8_.*")  # dtypes of safetensors
 
 
@@ -44,7 +46,7 @@ def loading(what: str | Path) -> Iterator[None]:
         raise CheckpointError(f"{what} cannot be used. {error}") from error
     except KontextSliderError:
         raise
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, torch.OutOfMemoryError):
         raise
     except MemoryError as error:
         raise CheckpointError(f"{what} needs more memory than is free. Close other programs and try again.") from error
@@ -127,15 +129,36 @@ def check_part(home: Path, kind: type) -> None:
         config, tensors = read_json_object(home / "config.json"), tensors_of(home)
         if tensors and "quantization_config" not in config:
             with loading(home / "config.json"):
-                check_sizes(lambda: made(kind, config), config, tensors)
+                try_codec(check_sizes(lambda: made(kind, config), config, tensors))
     elif "Tokenizer" in kind.__name__:
         if not any((home / name).is_file() for name in _WORDS):
             raise CheckpointError(f"{home / _WORDS[0]}, the tokenizer's words, is missing. Download the model again.")
         if (home / _WORDS[0]).is_file():
             with loading(home / _WORDS[0]):
                 Tokenizer.from_file(str(home / _WORDS[0]))
+        if (config := home / "tokenizer_config.json").is_file():
+            with loading(config):
+                check_counts(read_json_object(config))
     elif "Scheduler" in kind.__name__:
         read_json_object(home / "scheduler_config.json")
+
+
+def try_codec(model: nn.Module) -> None:
+    """ValueError, or an error of torch, where an autoencoder on the "meta" device cannot take a picture there and back;
+    nothing for other models."""
+    if not (hasattr(model, "encode") and hasattr(model, "decode")):
+        return
+    latents = model.encode(torch.zeros(1, 3, 64, 64, device="meta")).latent_dist.mode()
+    pixels = model.decode(latents - model.config.shift_factor).sample
+    if pixels.shape != (1, 3, 64, 64) or not 0 < model.config.scaling_factor < math.inf:
+        raise ValueError("it does not give back pictures as they were")
+
+
+def check_counts(config: Mapping[str, Any]) -> None:
+    """ValueError where a tokenizer's configuration asks for more extra words than any has (`extra_ids` of T5)."""
+    for name, value in _numbers(config):
+        if name != "model_max_length" and value > MAX_WORDS:  # a length asks for no memory, and is often "infinite"
+            raise ValueError(f"{name} is {value}")
 
 
 def tensors_of(home: Path) -> dict[str, list[int]]:

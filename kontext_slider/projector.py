@@ -17,6 +17,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from .base import ModulationOffsets, Place
+from .edit import MAX_STRENGTH
 from .errors import InvalidInput
 
 ENCODINGS = ("release", "sinusoidal")
@@ -223,5 +224,5 @@ def _check_settings(num_layers: int, strength_dim: int, strength_encoding: str, 
         raise InvalidInput(
             f"The degree of the offsets' polynomial is a whole number from 1 to {MAX_DEGREE}, not {degree!r}."
         )
-    if isinstance(highest, bool) or not isinstance(highest, Real) or not 0 < float(highest) < math.inf:
-        raise InvalidInput(f"The highest strength of training is a number above 0, not {highest!r}.")
+    if isinstance(highest, bool) or not isinstance(highest, Real) or not 0 < highest <= MAX_STRENGTH:
+        raise InvalidInput(f"The highest strength of training is above 0 and at most {MAX_STRENGTH}, not {highest!r}.")

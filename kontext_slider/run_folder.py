@@ -74,6 +74,10 @@ def alone_in(folder: Path) -> Iterator[None]:
         raise InvalidInput(
             f"Another run is at work in {folder}. Wait for it to end, or choose another folder."
         ) from error
+    except (OSError, NotImplementedError) as error:
+        raise InvalidInput(
+            f"{folder / '.lock'} cannot be locked ({error}). Delete it, or choose another folder."
+        ) from error
     with lock:
         try:
             yield

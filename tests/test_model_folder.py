@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from kontext_slider import SliderEngine
 from kontext_slider.errors import CheckpointError
 from kontext_slider.files import shipped
 from kontext_slider.hub import CHECKSUMS
@@ -71,6 +73,13 @@ DAMAGES = {
     "many places": (change("text_encoder/config.json", max_position_embeddings=10**12), "text_encoder/config.json"),
     "long texts": (change("tokenizer/tokenizer_config.json", model_max_length=10**12), "tokenizer_config.json"),
     "long settings": (change("model_index.json", edit_defaults={"max_sequence_length": 10**12}), "max_sequence_length"),
+    "many labels": (change("text_encoder/config.json", num_labels=10**9), "text_encoder/config.json"),
+    "many extra words": (change("tokenizer_2/tokenizer_config.json", extra_ids=10**9), "tokenizer_config.json"),
+    "schedule of words": (change("scheduler/scheduler_config.json", base_shift="x"), "scheduler_config.json"),
+    "axes": (change("transformer/config.json", axes_dims_rope=[8, 8]), "transformer/config.json"),
+    "shift is none": (change("vae/config.json", shift_factor={}), "vae/config.json"),
+    "steep schedule": (change("scheduler/scheduler_config.json", base_shift=50_000), "scheduler_config.json"),
+    "strong": (change("slider_projector/config.json", highest_strength=1e308), "highest strength"),
     "a stranger's class": (change("model_index.json", vae=["os", "system"]), "model_index.json"),
 }
 
@@ -83,6 +92,21 @@ def test_one_damage_is_a_sentence_that_names_the_file(name: str, folder: Path) -
     damage(folder)
     with pytest.raises(CheckpointError, match=words):
         load_pipeline(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("file", "setting"),
+    [("text_encoder/config.json", {"eos_token_id": None}), ("tokenizer/tokenizer_config.json", {"pad_token": None})],
+)
+def test_texts_that_cannot_be_encoded_are_told(file: str, setting: dict, folder: Path) -> None:
+    """Loads, and was a traceback of transformers at the first picture."""
+    (folder / CHECKSUMS).unlink()
+    change(file, **setting)(folder)
+    pipe, image = load_pipeline(str(folder), device="cpu"), Image.new("RGB", (64, 64))
+    with pytest.raises(CheckpointError, match="text encoder"):
+        pipe(image, "warm", strength=0.5)
+    with pytest.raises(CheckpointError, match="text encoder"):
+        SliderEngine(pipe).open(image, "warm")
 
 
 @pytest.mark.parametrize("place", [0.2, 0.5, 0.9])

@@ -21,6 +21,7 @@ from diffusers.pipelines.flux.pipeline_flux_kontext import (
 from PIL import Image
 from torch import Tensor, nn
 
+from ..model_folder import loading
 from . import Conditioning, Place, Site, TextEncoding, Tokens
 
 
@@ -50,9 +51,10 @@ class Flux1Kontext:
         self._pipe = pipe
 
     def encode_text(self, instruction: str, max_sequence_length: int) -> TextEncoding:
-        encoded = self._pipe.encode_prompt(
-            instruction, device=self._pipe._execution_device, max_sequence_length=max_sequence_length
-        )
+        with loading("A text encoder of the model"):
+            encoded = self._pipe.encode_prompt(
+                instruction, device=self._pipe._execution_device, max_sequence_length=max_sequence_length
+            )
         return TextEncoding(*encoded)
 
     def text_pieces(self, instruction: str, max_sequence_length: int) -> list[str]:

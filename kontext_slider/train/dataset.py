@@ -7,7 +7,8 @@ A file is held against its checksum by the process that reads rows of it, before
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,8 @@ class DataSet:
         self._checked = set[Path]()
 
     def _add(self, file: Path) -> None:
-        try:
+        with self._reading(file):
             found = pyarrow.parquet.ParquetFile(file)
-        except (OSError, pyarrow.ArrowException) as error:
-            self._check(file)
-            raise InvalidInput(f"The data set at {str(file.parent)!r} cannot be read ({error}): {WANTED}") from error
         missing = set(NEEDED) - set(found.schema_arrow.names)
         if missing:
             raise InvalidInput(f"{file} has no column {', '.join(sorted(missing))}: {WANTED}")
@@ -78,9 +76,18 @@ class DataSet:
         if file not in self._checked:
             self._check(file)
             self._checked.add(file)
-        found = pyarrow.parquet.ParquetFile(file)
-        names = [name for name in COLUMNS if name in found.schema_arrow.names]
-        return Dataset(found.read_row_group(group, columns=names))
+        with self._reading(file):
+            found = pyarrow.parquet.ParquetFile(file)
+            names = [name for name in COLUMNS if name in found.schema_arrow.names]
+            return Dataset(found.read_row_group(group, columns=names))
+
+    @contextmanager
+    def _reading(self, file: Path) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pyarrow.ArrowException) as error:
+            self._check(file)
+            raise InvalidInput(f"{file} cannot be read ({error}): {WANTED}") from error
 
     def _check(self, file: Path) -> None:
         check_files(self._root[file], [file.relative_to(self._root[file]).as_posix()])

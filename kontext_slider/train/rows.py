@@ -30,7 +30,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kontext_slider.calls import packing
-from kontext_slider.errors import InvalidInput
+from kontext_slider.errors import CheckpointError, InvalidInput
 from kontext_slider.files import json_sha256, read_regular, weights_sha256, write_json
 from kontext_slider.images import read_image, working_image
 from kontext_slider.pipeline import KontextSliderPipeline
@@ -57,10 +57,17 @@ class EncodedRows:
 
     def __getitem__(self, row: int) -> dict[str, Tensor]:
         """As of `encode_row`."""
-        return read_tensors(row_path(self.folder, row))[0]
+        return self._read(row)[0]
 
     def instruction(self, row: int) -> str:
-        return read_tensors(row_path(self.folder, row))[1]["instruction"]
+        return self._read(row)[1]["instruction"]
+
+    def _read(self, row: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+        path = row_path(self.folder, row)
+        tensors, texts = read_tensors(path)
+        if texts.get("row") != place_of(path):
+            raise CheckpointError(f"{path} holds another row. Delete it: it is made again.")
+        return tensors, texts
 
 
 def encode_rows(
@@ -122,6 +129,11 @@ def row_path(folder: Path, number: int) -> Path:
     return folder / f"{number:07d}.safetensors"
 
 
+def place_of(path: Path) -> str:
+    """What a row's file says of itself, so that it is not read in another's place."""
+    return f"{path.parent.name}/{path.name}"
+
+
 @torch.no_grad()
 def write_row(pipe: KontextSliderPipeline, config: SliderConfig, data: DataSet, number: int, path: Path) -> None:
     """Encode a row into a file. InvalidInput for one that cannot be trained on."""
@@ -133,7 +145,7 @@ def write_row(pipe: KontextSliderPipeline, config: SliderConfig, data: DataSet, 
     if problem:
         raise _unusable(number, problem)
     tensors = {name: tensor.contiguous().cpu() for name, tensor in encode_row(pipe, config, row).items()}
-    write_tensors(path, tensors, {"instruction": row["instruction"]})
+    write_tensors(path, tensors, {"instruction": row["instruction"], "row": place_of(path)})
 
 
 def encode_row(pipe: KontextSliderPipeline, config: SliderConfig, row: dict) -> dict[str, Tensor]:

@@ -37,6 +37,10 @@ ODD_VALUES: tuple[Any, ...] = (
     ),
 )
 
+KEYS = (  # that a configuration may have and the tiny models' have not, and two that none has
+    *("x", "", "extra_special_tokens", "dtype", "extra_ids", "num_labels", "pad_token", "eos_token_id", "auto_map"),
+    *("base_shift", "shift_terminal", "highest_strength", "quantization_config", "architectures", "model_type"),
+)
 PNG = b"\x89PNG\r\n\x1a\n"
 NO_OBJECTS = (b"[" * 100_000, b"1", b"null", b'"x"', b"", b"\xff\xfe", b'{"a":' * 50_000, b"9" * 10_000, b"NaN")
 
@@ -186,5 +190,5 @@ def _changed(value: Any, rng: random.Random) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool) and rng.random() < 0.5:
         return value * rng.choice((0, -1, 2, 1000, 10**9)) + rng.choice((0, 1, -1))
     if isinstance(value, dict) and rng.random() < 0.3:
-        return value | {rng.choice(("x", "", "extra_special_tokens", "dtype")): copy.deepcopy(rng.choice(ODD_VALUES))}
+        return value | {rng.choice(KEYS): copy.deepcopy(rng.choice(ODD_VALUES))}
     return copy.deepcopy(rng.choice(ODD_VALUES))

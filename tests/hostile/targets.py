@@ -227,7 +227,8 @@ class Targets(TrainingTargets):
         if rng.random() < 0.8:
             (copy / CHECKSUMS).unlink()
         damage_folder(copy, rng)
-        load_pipeline(str(copy), device="cpu")
+        pipe = load_pipeline(str(copy), device="cpu")
+        pipe(tiny_image(), "warm", strength=0.5, num_inference_steps=1)
 
     def slider(self, rng: random.Random) -> None:
         copy = self.folder / "damaged slider"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,14 @@ def test_a_damaged_row_is_named_and_encoded_again(plain_pipe, data, tmp_path, ac
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
 
 
+def test_a_row_in_the_place_of_another_is_refused(plain_pipe, data, tmp_path, accelerator):
+    """Its checksum is right, and a run would train on one row twice and on the other never."""
+    rows = encode_rows(plain_pipe, CONFIG, DataSet([data]), tmp_path, accelerator)
+    shutil.copy(rows.folder / "0000001.safetensors", rows.folder / "0000002.safetensors")
+    with pytest.raises(CheckpointError, match="another row"):
+        rows[2]
+
+
 def test_a_damaged_data_set_is_refused(plain_pipe, tmp_path, accelerator):
     """A bit of a picture: the run went on, with other losses."""
     tiles = [tiny_image(seed=k) for k in range(4)]
@@ -257,6 +266,15 @@ def test_a_file_that_is_no_parquet_is_a_sentence(data, tmp_path, cut):
     (tmp_path / "train-0.parquet").write_bytes(parquet_files(data)[0].read_bytes()[:cut])
     with pytest.raises(InvalidInput, match="cannot be read"):
         DataSet([tmp_path])
+
+
+def test_rows_that_are_damaged_are_a_sentence(data, tmp_path):
+    """The file opens, as its end is whole: was a traceback of pyarrow at the first row."""
+    content = parquet_files(data)[0].read_bytes()
+    (tmp_path / "train-0.parquet").write_bytes(content[:4] + b"\xff" * 2000 + content[2004:])
+    rows = DataSet([tmp_path])
+    with pytest.raises(InvalidInput, match="train-0.parquet cannot be read"):
+        rows[0]
 
 
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path):

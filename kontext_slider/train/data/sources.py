@@ -89,10 +89,14 @@ def pair_sources(rows: Iterable[Mapping[str, Any]], size: int, multiple: int) ->
     def source(index: int) -> Source:
         number, right = divmod(index, 2)
         row = pairs[number]
-        mark = (row.get("quality_assessment") or {}).get("imageQuality")  # many have none
-        if mark is not None and mark < GOOD:
+        try:
+            mark, file = (row.get("quality_assessment") or {}).get("imageQuality"), row["image"]["bytes"]
+            is_low = mark is not None and mark < GOOD  # many have none
+        except (LookupError, TypeError, AttributeError) as error:
+            raise Rejected(UNREADABLE, f"row {number} has no picture or an odd mark") from error
+        if is_low:
             raise Rejected(LOW_QUALITY, f"{mark} of {GOOD}")
-        return _source(half_of(row["image"]["bytes"], bool(right)), f"{HUB_ID}/{number}/{right}", size, multiple)
+        return _source(half_of(file, bool(right)), f"{HUB_ID}/{number}/{right}", size, multiple)
 
     return source
 
@@ -133,7 +137,7 @@ class Repeated:
         if number < self._number or self._number < 0:
             self._left, self._number = iter(self._rows), -1
         while self._number < number:
-            row = next(self._left, None)
+            row = self._next()
             if row is None:
                 self._count = self._number + 1
                 if not self._count:
@@ -142,6 +146,15 @@ class Repeated:
                 return self[number]
             self._row, self._number = row, self._number + 1
         return self._row
+
+    def _next(self) -> Mapping[str, Any] | None:
+        from datasets.exceptions import DatasetsError
+
+        try:
+            return next(self._left, None)
+        except (OSError, ValueError, LookupError, RuntimeError, DatasetsError) as error:  # of pyarrow and downloads too
+            number = self._number + 1
+            raise InvalidInput(f"Row {number} of the data set of sources cannot be read ({error}).") from error
 
 
 def open_pairs(folder: Path | None) -> Iterable[Mapping[str, Any]]:

@@ -2,12 +2,13 @@
 
 import datasets
 import numpy as np
+import pyarrow
 import pytest
 from PIL import Image
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.train.data.recipe import Rejected
-from kontext_slider.train.data.sources import LOW_QUALITY, UNREADABLE, Repeated, half_of, open_sources
+from kontext_slider.train.data.sources import LOW_QUALITY, UNREADABLE, Repeated, half_of, open_sources, pair_sources
 from kontext_slider.train.data.workspace import picture_bytes
 from tests.tiny import tiny_image
 
@@ -112,4 +113,24 @@ def test_sources_that_are_not_there_are_sentences(tmp_path, monkeypatch):
         open_sources("subjects200k", SIDE, 4, 0)
     with pytest.raises(InvalidInput, match="no rows"):
         Repeated([])[0]
+
+
+def test_rows_that_cannot_be_read_are_a_sentence():
+    """A damaged Parquet file, or a download that breaks off, was a traceback of a library."""
+
+    def rows():
+        yield {}
+        raise pyarrow.ArrowInvalid("truncated")
+
+    with pytest.raises(InvalidInput, match=r"Row 1 .*\(truncated\)"):
+        Repeated(rows())[1]
+
+
+@pytest.mark.parametrize(
+    "row", [{}, {"image": None}, {"image": {"bytes": b"x"}, "quality_assessment": {"imageQuality": "x"}}]
+)
+def test_odd_rows_of_pairs_are_rejected(row):
+    """One row of 200,000 must not end the run."""
+    with pytest.raises(Rejected, match=UNREADABLE):
+        pair_sources([row], 64, 8)(0)
     assert open_sources("scenes", 48, 16, 3)(0).image.size == (48, 48)

@@ -67,6 +67,13 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
         pass
 
 
+def test_a_lock_that_leads_nowhere_is_a_sentence(tmp_path):
+    """A link to itself was a traceback."""
+    (tmp_path / ".lock").symlink_to(".lock")
+    with pytest.raises(InvalidInput, match="cannot be locked"), alone_in(tmp_path):
+        pass
+
+
 def test_a_stage_does_nothing_twice_and_keeps_rejects(workspace):
     """An item that was rejected must neither go on nor be tried again at every start."""
     seen = []
