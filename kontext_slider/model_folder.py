@@ -136,9 +136,9 @@ def check_part(home: Path, kind: type) -> None:
         if (home / _WORDS[0]).is_file():
             with loading(home / _WORDS[0]):
                 Tokenizer.from_file(str(home / _WORDS[0]))
-        if (config := home / "tokenizer_config.json").is_file():
-            with loading(config):
-                check_counts(read_json_object(config))
+        if (file := home / "tokenizer_config.json").is_file():
+            with loading(file):
+                check_counts(read_json_object(file))
     elif "Scheduler" in kind.__name__:
         read_json_object(home / "scheduler_config.json")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from numbers import Real
 from typing import Any, get_args
 
 import torch
@@ -224,5 +223,5 @@ def _check_settings(num_layers: int, strength_dim: int, strength_encoding: str, 
         raise InvalidInput(
             f"The degree of the offsets' polynomial is a whole number from 1 to {MAX_DEGREE}, not {degree!r}."
         )
-    if isinstance(highest, bool) or not isinstance(highest, Real) or not 0 < highest <= MAX_STRENGTH:
+    if isinstance(highest, bool) or not isinstance(highest, float | int) or not 0 < highest <= MAX_STRENGTH:
         raise InvalidInput(f"The highest strength of training is above 0 and at most {MAX_STRENGTH}, not {highest!r}.")
