@@ -9,6 +9,7 @@ opens it again by itself, and finds most frames in the engine's cache.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
@@ -165,6 +166,7 @@ class OpenEdits:
         while True:
             time.sleep(self._look_seconds)
             self.close_unused()
+            return_free_memory()
             with self._lock:
                 if not self._edits:
                     self._watch = None
@@ -212,6 +214,13 @@ class OpenEdits:
                 if path.is_file() and not path.parent.name.startswith(EDITS_PREFIX) and str(path) not in used:
                     found.append((path.stat().st_mtime, path))
         return [path for changed, path in sorted(found) if changed < time.time() - FRESH_SECONDS]
+
+
+def return_free_memory() -> None:
+    """Give back to the system what is freed: GNU's C library keeps it for each thread, 0.7 GB after minutes of eight
+    people. Does nothing where the C library cannot."""
+    with suppress(OSError, AttributeError, TypeError):  # no such library, function, or way to open it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def size_of(folder: str | os.PathLike[str]) -> int:
