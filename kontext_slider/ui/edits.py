@@ -163,10 +163,13 @@ class OpenEdits:
             edit.close()
 
     def _look(self) -> None:
+        returned = time.monotonic()
         while True:
             time.sleep(self._look_seconds)
             self.close_unused()
-            return_free_memory()
+            if time.monotonic() - returned >= LOOK_SECONDS:
+                return_free_memory()
+                returned = time.monotonic()
             with self._lock:
                 if not self._edits:
                     self._watch = None
