@@ -240,6 +240,13 @@ def drag(address: str, people: int, minutes: float) -> dict[str, float]:
     findings, all_open = Findings(0), threading.Barrier(people)
 
     def one(number: int) -> None:
+        try:
+            drag_alone(number)
+        except Exception as error:  # the others wait at the barrier
+            findings.problems.append(f"{type(error).__name__}: {error}")
+            all_open.abort()
+
+    def drag_alone(number: int) -> None:
         rng = random.Random(number)
         with closing(Page(address)) as page:
             canvas = page.edit(PHOTOS[number % len(PHOTOS)], WORDS[number % len(WORDS)], findings)
@@ -256,6 +263,8 @@ def drag(address: str, people: int, minutes: float) -> dict[str, float]:
         thread.start()
     for thread in threads:
         thread.join()
+    if findings.problems:
+        raise RuntimeError(findings.problems[0])
     return _quantiles(findings.rest_seconds)
 
 

@@ -129,7 +129,7 @@ def check_part(home: Path, kind: type) -> None:
         config, tensors = read_json_object(home / "config.json"), tensors_of(home)
         if tensors and "quantization_config" not in config:
             with loading(home / "config.json"):
-                try_codec(check_sizes(lambda: made(kind, config), config, tensors))
+                check_codec(check_sizes(lambda: made(kind, config), config, tensors))
     elif "Tokenizer" in kind.__name__:
         if not any((home / name).is_file() for name in _WORDS):
             raise CheckpointError(f"{home / _WORDS[0]}, the tokenizer's words, is missing. Download the model again.")
@@ -143,7 +143,7 @@ def check_part(home: Path, kind: type) -> None:
         read_json_object(home / "scheduler_config.json")
 
 
-def try_codec(model: nn.Module) -> None:
+def check_codec(model: nn.Module) -> None:
     """ValueError, or an error of torch, where an autoencoder on the "meta" device cannot take a picture there and back;
     nothing for other models."""
     if not (hasattr(model, "encode") and hasattr(model, "decode")):

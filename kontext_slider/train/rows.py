@@ -29,6 +29,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from kontext_slider.base import base_of
 from kontext_slider.calls import packing
 from kontext_slider.errors import CheckpointError, InvalidInput
 from kontext_slider.files import json_sha256, read_regular, weights_sha256, write_json
@@ -154,16 +155,14 @@ def encode_row(pipe: KontextSliderPipeline, config: SliderConfig, row: dict) -> 
     The source is the column `source` where there is one (the frame at strength 0 may be its reconstruction)."""
     source = row.get("source") or row["frames"][row["strengths"].index(0)]
     frames = [working_image(read_image(frame), config.size, packing(pipe)) for frame in (source, *row["frames"])]
-    text, pooled, _ = pipe.encode_prompt(
-        row["instruction"], device=pipe._execution_device, max_sequence_length=config.max_sequence_length
-    )
+    text = base_of(pipe).encode_text(row["instruction"], config.max_sequence_length)
     latents = torch.cat([encode_frame(pipe, frame) for frame in frames])
     return {
         "source": latents[0],
         "latents": latents[1:],
         "strengths": torch.tensor(row["strengths"], dtype=torch.float32),
-        "text": text[0],
-        "pooled": pooled[0],
+        "text": text.embeds[0],
+        "pooled": text.pooled[0],
     }
 
 

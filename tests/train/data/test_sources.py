@@ -113,6 +113,7 @@ def test_sources_that_are_not_there_are_sentences(tmp_path, monkeypatch):
         open_sources("subjects200k", SIDE, 4, 0)
     with pytest.raises(InvalidInput, match="no rows"):
         Repeated([])[0]
+    assert open_sources("scenes", 48, 16, 3)(0).image.size == (48, 48)
 
 
 def test_rows_that_cannot_be_read_are_a_sentence():
@@ -133,4 +134,3 @@ def test_odd_rows_of_pairs_are_rejected(row):
     """One row of 200,000 must not end the run."""
     with pytest.raises(Rejected, match=UNREADABLE):
         pair_sources([row], 64, 8)(0)
-    assert open_sources("scenes", 48, 16, 3)(0).image.size == (48, 48)
