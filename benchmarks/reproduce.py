@@ -2,7 +2,8 @@
 
 Every stage is one command that docs/reproduce.md shows, and runs in a process of its own. When it has ended, a note of
 it is written: the command, what the stages before it were made by, the commit, the seconds. The same command again goes
-on after the last note; what a stage had done when it was killed (items of data, training steps) is not done again.
+on after the last note; what a stage had done when it was killed (items of data, training steps, measured edits) is not
+done again.
 """
 
 from __future__ import annotations

@@ -9,15 +9,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kontext_slider.cli.evaluate_setup import described_methods, load, make_pie_setup, make_setup
+from kontext_slider.cli.evaluate_setup import (
+    check_concept_sliders,
+    described_methods,
+    load,
+    make_pie_setup,
+    make_setup,
+)
 from kontext_slider.cli.morphers import add_morpher_arguments
 from kontext_slider.cli.options import add_model_arguments, check_share, checked, number, share_of
 from kontext_slider.edit import check_seed
 from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.baselines import BASELINES, CONCEPT_SLIDER
-from kontext_slider.evaluate.compare import compare_all
+from kontext_slider.evaluate.compare_run import CompareRun, compare_all
 from kontext_slider.evaluate.pie_report import pie_figures, write_pie_report
-from kontext_slider.evaluate.pie_run import PieRun, measure_pie_bench, measured_edits
+from kontext_slider.evaluate.pie_run import PieRun, list_cases, measure_pie_bench, measured_edits
 from kontext_slider.evaluate.plots import check_matplotlib
 from kontext_slider.evaluate.report import figures, write_report, write_truth
 from kontext_slider.evaluate.truth import find_photos, score_truth, summary
@@ -25,7 +31,7 @@ from kontext_slider.features import DEFAULT_RULERS, DISTANCES
 from kontext_slider.files import make_folder, write_json
 from kontext_slider.metrics.networks import CLIP, check_packages
 from kontext_slider.morph import OWN_MODELS
-from kontext_slider.world.cases import CHOOSING_SEEDS, REPORTING_SEED
+from kontext_slider.world.cases import CHOOSING_SEEDS, REPORTING_SEED, instructions_of
 
 TRUTH, COMPARISON, PIE = "without --edits and --pie-bench", "with --edits", "with --pie-bench"  # the three modes
 USED = {  # flags that not every mode uses -> those that do
@@ -140,7 +146,7 @@ def report_truth(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def report_comparison(args: argparse.Namespace) -> dict[str, Any]:
-    """`report.md`, `edits.csv` and plots; returns the means."""
+    """Measure what is not measured yet. Writes `report.md`, `edits.csv` and plots, and returns the means."""
     check_matplotlib()
     seeds = range(args.seed, args.seed + args.seeds)
     if args.seed in CHOOSING_SEEDS and seeds[-1] not in CHOOSING_SEEDS:
@@ -148,7 +154,10 @@ def report_comparison(args: argparse.Namespace) -> dict[str, Any]:
             f"Seeds {seeds[0]} to {seeds[-1]} are for choosing and for reporting. Begin at {REPORTING_SEED}, or end "
             f"below it."
         )
-    comparison = compare_all(partial(make_setup, args), args.edits, seeds, args.jobs, args.strips)
+    check_concept_sliders(args, (words for seed in seeds for words in instructions_of(args.edits, seed)))
+    facts = {"methods": described_methods(args, tuple(BASELINES)), "rulers": args.distance, "clip": args.clip}
+    run = CompareRun(args.out, args.edits, seeds, args.strips, facts)
+    comparison = compare_all(run, partial(make_setup, args), args.jobs)
     write_report(comparison, args.out, command_line(args))
     return figures(comparison)
 
@@ -159,6 +168,8 @@ def report_pie_bench(args: argparse.Namespace) -> dict[str, Any]:
     check_matplotlib()
     facts = {"rulers": args.distance, "clip": args.clip}
     run = PieRun(args.out / "pie-bench", args.pie_bench, described_methods(args), args.seed, facts)
+    if args.concept_sliders:
+        check_concept_sliders(args, (case["instruction"] for case in list_cases(args.pie_bench)))
     share = share_of(args.share) if args.share else (0, 1)
     measure_pie_bench(run, partial(make_pie_setup, args), share, args.jobs)
     if args.share:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from kontext_slider.cli.morphers import chosen_morphers
 from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.ablations import ablation_method
 from kontext_slider.evaluate.baselines import BASELINES, CONCEPT_SLIDER, Method, available, by_morpher, ours
+from kontext_slider.evaluate.baselines.lora import ConceptSlider
 from kontext_slider.evaluate.pie_bench import PieSetup
 from kontext_slider.evaluate.rows import ANCHOR, CEILING, OURS, PARTS, Setup, run_names
 from kontext_slider.features import find_rulers
@@ -63,11 +65,12 @@ def parse_ablations(words: list[str]) -> dict[str, list[Path]]:
     return folders
 
 
-def described_methods(args: argparse.Namespace) -> dict[str, str]:
-    """What the flags name for PIE-Bench, in words that are the same where the method is: free numbers, digest of the
-    weights, or the name of a model. Loads nothing."""
+def described_methods(args: argparse.Namespace, default: Sequence[str] = ()) -> dict[str, str]:
+    """What the flags name, in words that are the same where the method is: free numbers, digest of the weights, or the
+    name of a model. Loads nothing. default: the baselines where no flag names any."""
     named = {OURS: "the model's own slider"}
-    named |= {name: getattr(BASELINES[name], "__name__", repr(BASELINES[name])) for name in args.baselines or ()}
+    baselines = default if args.baselines is None else args.baselines
+    named |= {name: getattr(BASELINES[name], "__name__", repr(BASELINES[name])) for name in baselines}
     if CONCEPT_SLIDER in named and args.concept_sliders:
         named[CONCEPT_SLIDER] += f" of {folder_sha256(args.concept_sliders)}"
     for name, folders in parse_ablations(args.ablation).items():
@@ -75,6 +78,14 @@ def described_methods(args: argparse.Namespace) -> dict[str, str]:
         named |= zip(run_names(name, len(folders)), digests, strict=True)
     models = {name: getattr(args, name.replace("-", "_")) for name in OWN_MODELS}
     return named | {name: f"{model}, captions {args.captions}" for name, model in models.items() if model}
+
+
+def check_concept_sliders(args: argparse.Namespace, instructions: Iterable[str]) -> None:
+    """Raise InvalidInput for an instruction without a slider in --concept-sliders, before anything is rendered."""
+    method = ConceptSlider(folder=args.concept_sliders)
+    if method.folder and (args.baselines is None or CONCEPT_SLIDER in args.baselines):
+        for instruction in instructions:
+            method.slider_of(instruction)
 
 
 def make_pie_setup(args: argparse.Namespace, number: int) -> PieSetup:

@@ -13,7 +13,7 @@ from kontext_slider.images import read_image, working_image
 from kontext_slider.presets import load_pipeline
 from kontext_slider.train.concept_slider import ConceptConfig, train_concept_sliders
 from kontext_slider.train.config import parse, read_settings
-from kontext_slider.world.cases import HELD_OUT_SEED, REPORTING_SEED, balanced_case
+from kontext_slider.world.cases import REPORTING_SEED, instructions_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,12 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train the sliders that the folder does not have yet. Raises InvalidInput without an instruction."""
     config = parse(ConceptConfig, read_settings(args.settings))
-    pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype)
-    instructions = list(args.instructions)
-    for n in range(args.edits or 0):
-        instructions.append(balanced_case(n, pipe.defaults.size, HELD_OUT_SEED + args.seed).instruction)
+    instructions = [*args.instructions, *instructions_of(args.edits or 0, args.seed)]
     if not instructions:
         raise InvalidInput("Nothing to train: give an instruction (-i) or a number of edits (--edits).")
+    pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype)
     photos = find_photos(args.images) if args.images else []
     sources = [working_image(read_image(photo), pipe.defaults.size, 2 * pipe.vae_scale_factor) for photo in photos]
     train_concept_sliders(pipe, instructions, config, args.out, sources)

@@ -7,24 +7,23 @@ compared with what the codec alone makes of the source.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from kontext_slider.base_edit import coded, edited_picture
 from kontext_slider.evaluate.baselines import ours
-from kontext_slider.evaluate.processes import share_out
+from kontext_slider.evaluate.plots import plot_strips
 from kontext_slider.evaluate.results import NUM_STEPS, STRENGTHS, MeasuredEdit, Result, check_frames, smoothness_of
-from kontext_slider.evaluate.rows import CEILING, OURS, Rows, Setup, render_rows, rows_of
+from kontext_slider.evaluate.rows import CEILING, OURS, Rows, Setup, render_rows
 from kontext_slider.evaluate.truth import score_beyond
 from kontext_slider.metrics import Picture, to_image, trajectory
 from kontext_slider.metrics.distances import Rulers, psnr
 from kontext_slider.metrics.trajectory import edited_mask, right_object
-from kontext_slider.world.cases import CHOOSING_SEEDS, HELD_OUT_SEED, Case, balanced_case, is_object_edit
+from kontext_slider.world.cases import CHOOSING_SEEDS, Case, is_object_edit
 
 NUM_LEVELS = 42  # of the truth, to read strengths from
 
@@ -46,12 +45,13 @@ class Measures:
 @dataclass(frozen=True)
 class Comparison:
     """All edits, and what their rows are. anchored: whether the model's own setting has the anchor. offered: edits that
-    the model offers; where it names none, all."""
+    the model offers; where it names none, all. strips: the files with frames of some edits."""
 
     edits: list[MeasuredEdit]
     rows: Rows
     anchored: bool
     offered: frozenset[str]
+    strips: Sequence[str] = ()
 
     def on_offered(self) -> list[MeasuredEdit]:
         """The edits that the model offers. None where their scenes may have chosen what it offers: then the figures
@@ -59,40 +59,6 @@ class Comparison:
         if any(edit.facts["seed"] in CHOOSING_SEEDS for edit in self.edits):
             return []
         return [edit for edit in self.edits if not self.offered or edit.facts["edit"] in self.offered]
-
-
-def compare_all(
-    make: Callable[[], Setup], num_edits: int, seeds: Sequence[int], num_processes: int = 1, num_strips: int = 0
-) -> Comparison:
-    """All methods on `num_edits` held-out edits for each seed, which draws scenes and noise. Kinds of edits are drawn
-    evenly at every number of them.
-
-    Args:
-        make: makes the setup; with several processes each calls it for itself, so it must be picklable.
-        num_processes: this one and others, which share the threads: a small model's matrices are too small for many.
-        num_strips: so many edits of the first seed, evenly spread, keep their frames.
-    """
-    num_kept = min(num_strips, num_edits)
-    kept = {k * num_edits // num_kept for k in range(num_kept)}
-    tasks = [(seed, number, seed == seeds[0] and number in kept) for seed in seeds for number in range(num_edits)]
-    shares = [tasks[k::num_processes] for k in range(num_processes)]
-    done = share_out(partial(compare_some, make, shares), num_processes)
-    edits = [done[n % num_processes].edits[n // num_processes] for n in range(len(tasks))]
-    return replace(done[0], edits=edits)
-
-
-def compare_some(
-    make: Callable[[], Setup], shares: Sequence[Sequence[tuple[int, int, bool]]], number: int
-) -> Comparison:
-    """`compare_all` of one of the shares: of some (seed, number of the edit, whether its frames are kept)."""
-    setup = make()
-    setup.pipe.set_progress_bar_config(disable=True)
-    edits = []
-    for seed, edit, keep in tqdm(shares[number], unit="edit"):
-        case = balanced_case(edit, setup.pipe.defaults.size, HELD_OUT_SEED + seed)
-        edits.append(measure_edit(setup, case, seed, keep))
-    pipe = setup.pipe
-    return Comparison(edits, rows_of(setup), pipe.defaults.anchor_source, frozenset(pipe.known_instructions))
 
 
 @dataclass(frozen=True)
@@ -106,8 +72,8 @@ class Reference:
     whole: Mapping[str, float]  # distance from the source to the full truth, by ruler
 
 
-def measure_edit(setup: Setup, case: Case, seed: int, keep: bool = False) -> MeasuredEdit:
-    """Render one edit by every method and measure it."""
+def measure_edit(setup: Setup, case: Case, seed: int, strip: Path | None = None) -> MeasuredEdit:
+    """Render one edit by every method and measure it. strip: a file that gets the frames side by side."""
     pipe, image = setup.pipe, to_image(case.source)
     levels = [case.truth(level / NUM_LEVELS) for level in range(NUM_LEVELS + 1)]
     zero = psnr(coded(pipe, case.source), case.source)
@@ -118,7 +84,11 @@ def measure_edit(setup: Setup, case: Case, seed: int, keep: bool = False) -> Mea
     for row, frames in sweeps.items():
         check_frames(row, frames, case.instruction)
     sweeps[CEILING] = [np.clip(coded(pipe, truth), 0, 1) for truth in levels[:: NUM_LEVELS // NUM_STEPS]]
-    results = {name: measure_sweep(reference, frames, setup.rulers, keep) for name, frames in sweeps.items()}
+    results = {name: measure_sweep(reference, frames, setup.rulers) for name, frames in sweeps.items()}
+    if strip:
+        order = dict.fromkeys((OURS, CEILING, *sweeps))
+        shown = {name: list(map(to_image, sweeps[name])) for name in order}
+        plot_strips(shown, STRENGTHS, case.instruction, strip)
     (other,) = ours(pipe, image, case.held_out_instruction, (1.0,), seed)
     return MeasuredEdit(
         facts=facts_of(case, seed),
@@ -134,7 +104,7 @@ def facts_of(case: Case, seed: int) -> dict[str, Any]:
     return {"edit": case.edit, "kind": kind, "instruction": case.instruction, "seed": seed}
 
 
-def measure_sweep(reference: Reference, frames: Sequence[Picture], rulers: Rulers, keep: bool) -> Result:
+def measure_sweep(reference: Reference, frames: Sequence[Picture], rulers: Rulers) -> Result:
     """Frames at STRENGTHS."""
     case, truths = reference.case, reference.levels[:: NUM_LEVELS // NUM_STEPS]
     matrices = rulers([case.source, *frames[1:]])
@@ -154,4 +124,4 @@ def measure_sweep(reference: Reference, frames: Sequence[Picture], rulers: Ruler
     curves = {
         name: (matrix[0] / max(reference.whole[name], trajectory.TINY)).tolist() for name, matrix in matrices.items()
     }
-    return Result(measures, smoothness_of(matrices), curves, list(map(to_image, frames)) if keep else [])
+    return Result(measures, smoothness_of(matrices), curves)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +103,23 @@ def measure_pie_bench(run: PieRun, make: Make, share: tuple[int, int] = (0, 1), 
 
 
 def list_cases(bench: Path) -> list[dict[str, str]]:
-    """The "id", "kind" and words of every edit. Reads every picture, so that damage is found before a model is loaded.
+    """The "id", "kind", words, and a digest of picture and mask of every edit. So damage is found before a model is
+    loaded.
 
     Raises as `read_pie_bench`, and InvalidInput where there is none."""
     words = ("id", "kind", "instruction", "source_prompt", "target_prompt")
-    cases = [{name: getattr(case, name) for name in words} for case in read_pie_bench(bench)]
+    cases = [
+        {name: getattr(case, name) for name in words} | {"pixels": _digest(case)} for case in read_pie_bench(bench)
+    ]
     if not cases:
         raise InvalidInput("PIE-Bench has none of the edits that the paper measures on here. Download all of it.")
     return cases
+
+
+def _digest(case: PieCase) -> str:
+    """Of the picture's size and pixels, and the mask."""
+    data = str(case.image.size).encode() + case.image.convert("RGB").tobytes() + case.mask.tobytes()
+    return sha256(data).hexdigest()[:16]
 
 
 def measured_edits(run: PieRun) -> list[MeasuredEdit]:

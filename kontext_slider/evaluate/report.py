@@ -18,8 +18,7 @@ from kontext_slider.evaluate.ablations import ablation_figures, ablation_section
 from kontext_slider.evaluate.compare import Comparison
 from kontext_slider.evaluate.headline import gain_table, headline, headline_figures
 from kontext_slider.evaluate.pages import row_figures, smoothness_tables, write_csv, write_curves, write_page
-from kontext_slider.evaluate.plots import plot_strips
-from kontext_slider.evaluate.results import STRENGTHS, MeasuredEdit, measures_of, rulers_of, smoothness_by
+from kontext_slider.evaluate.results import MeasuredEdit, measures_of, rulers_of, smoothness_by
 from kontext_slider.evaluate.rows import CEILING, OURS, PARTS
 from kontext_slider.features import FITTED
 from kontext_slider.metrics.statistics import cell, half_widths, markdown, paired, table
@@ -81,13 +80,7 @@ def write_report(comparison: Comparison, folder: Path, command: str) -> None:
     """`report.md`, `edits.csv` and plots, into a folder that exists."""
     edits = comparison.edits
     titles = {ruler: f"Distance to the source ({ruler}), as a share of the full truth's" for ruler in rulers_of(edits)}
-    plots = write_curves(edits, titles, folder, OURS)
-    for number, edit in enumerate(edits):
-        if edit.results[OURS].frames:
-            order = dict.fromkeys((OURS, CEILING, *edit.results))
-            path = folder / f"strip-{number}-{edit.facts['edit']}.jpg"
-            frames = {name: edit.results[name].frames for name in order}
-            plots.append(plot_strips(frames, STRENGTHS, edit.facts["instruction"], path))
+    plots = [*write_curves(edits, titles, folder, OURS), *comparison.strips]
     write_csv(edits, folder / "edits.csv")
     write_page(folder / "report.md", [*report(comparison, command), "## Plots"], plots)
 

@@ -7,11 +7,10 @@ by side, each under its name (`features.find_rulers`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from kontext_slider.errors import InvalidInput
 from kontext_slider.metrics import Picture, trajectory
@@ -27,13 +26,11 @@ class Result:
     """One method on one edit.
 
     measures: a dataclass of numbers, or None where a measure has none. smoothness: by ruler. curves: by name, at
-    STRENGTHS; a ruler's curve is the distance to the source as a share of the whole. frames: at STRENGTHS, where they
-    were to be kept."""
+    STRENGTHS; a ruler's curve is the distance to the source as a share of the whole."""
 
     measures: Any
     smoothness: dict[str, Smoothness]
     curves: dict[str, list[float]]
-    frames: list[Image.Image] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

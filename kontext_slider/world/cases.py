@@ -78,6 +78,11 @@ def balanced_case(number: int, size: int, seed: int = HELD_OUT_SEED) -> Case:
     return _scene_of(list(EDITS).index(members[member]), index, size, seed)
 
 
+def instructions_of(num_edits: int, seed: int) -> list[str]:
+    """The instructions of the first of `balanced_case`, whatever their size."""
+    return [balanced_case(number, 32, HELD_OUT_SEED + seed).instruction for number in range(num_edits)]
+
+
 @cache
 def _families() -> tuple[tuple[str, ...], ...]:
     """The names of the edits of each family, in an order in which both kinds, edits of an object and of the whole

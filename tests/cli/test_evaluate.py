@@ -304,6 +304,16 @@ def test_a_flag_that_would_have_no_effect_is_refused(tmp_path, monkeypatch, caps
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("mode", ["edits", "pie-bench"])
+def test_a_missing_concept_slider_is_told_before_anything_is_rendered(tmp_path, monkeypatch, capsys, mode):
+    """It was found at its edit, after the baselines of all edits before it."""
+    monkeypatch.setattr("kontext_slider.cli.evaluate_setup.load_pipeline", lambda *args, **kw: pytest.fail("loaded"))
+    what = ["--edits", "2"] if mode == "edits" else ["--pie-bench", str(original_folder(tmp_path / "pie"))]
+    flags = ["--concept-sliders", str(tmp_path / "none"), "--baselines", "concept-slider"]
+    assert main(["evaluate", *what, *flags, "--distance", "rms", "--out", str(tmp_path / "out")]) == 2
+    assert "has no concept slider for" in capsys.readouterr().err
+
+
 def test_a_model_without_settings_of_its_own_is_compared_at_one_size(tmp_path):
     """FLUX.1 Kontext names none: its slider came out at the parent pipeline's 1024 pixels and guidance, the base's edit
     beside it at 512, and the first edit ended in a traceback about shapes."""

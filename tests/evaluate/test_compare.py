@@ -7,9 +7,10 @@ import pytest
 
 from kontext_slider.evaluate import compare
 from kontext_slider.evaluate.baselines import BASELINES, ours
-from kontext_slider.evaluate.compare import NUM_LEVELS, Reference, compare_all, measure_edit, measure_sweep
+from kontext_slider.evaluate.compare import NUM_LEVELS, Reference, measure_edit, measure_sweep
 from kontext_slider.evaluate.results import STRENGTHS, Result
 from kontext_slider.evaluate.rows import ANCHOR, ANCHOR_ALONE, CEILING, CROSS_FADE, OURS, OWN_FADE, Setup
+from kontext_slider.images import read_image
 from kontext_slider.metrics.distances import psnr, rms
 from kontext_slider.world.cases import Case, draw_cases
 from kontext_slider.world.edits import EDITS
@@ -34,10 +35,10 @@ def rulers(pictures):
     return {"rms": rms(pictures), "twice": 2 * rms(pictures)}
 
 
-def test_measures_of_one_edit(pipe, cases):
+def test_measures_of_one_edit(pipe, cases, tmp_path):
     """Every measure is a finite number, for ours, its parts and a baseline, against one reference."""
     setup = setup_of(pipe, baselines={"fade": BASELINES["latent-cross-fade"]})
-    rows = measure_edit(setup, cases["smaller"], seed=0, keep=True).results
+    rows = measure_edit(setup, cases["smaller"], seed=0, strip=tmp_path / "strip.jpg").results
     fade = rows[CROSS_FADE]
     assert fade.smoothness["rms"].delta_smooth < 0.05, "a cross-fade is straight in pixels"
     assert fade.measures.full_psnr_gap == pytest.approx(0, abs=0.1)
@@ -48,7 +49,8 @@ def test_measures_of_one_edit(pipe, cases):
         assert all(value is not None and np.isfinite(value) for value in numbers)
         assert vars(row.smoothness["rms"]) == pytest.approx(vars(row.smoothness["twice"]))
         assert row.curves["rms"] == pytest.approx(row.curves["twice"])
-        assert len(row.frames) == len(row.curves["rms"]) == len(STRENGTHS) and row.curves["rms"][0] == 0
+        assert len(row.curves["rms"]) == len(STRENGTHS) and row.curves["rms"][0] == 0
+    assert read_image(tmp_path / "strip.jpg").height > 100 * len(rows)
 
 
 def test_the_truth_itself_is_perfect_but_for_the_codec(pipe, cases, monkeypatch):
@@ -76,7 +78,7 @@ def off_by_a_tenth() -> Result:
         whole={"rms": 0.6, "twice": 1.2},
     )
     frames = [grey(0.01), *(grey(0.6 * strength + 0.1) for strength in STRENGTHS[1:])]
-    return measure_sweep(reference, frames, rulers, keep=False)
+    return measure_sweep(reference, frames, rulers)
 
 
 def test_gaps_are_what_is_lost(off_by_a_tenth):
@@ -106,15 +108,3 @@ def test_the_loss_of_other_words_is_in_decibels_of_the_full_edit(pipe, cases):
     assert case.instruction != case.held_out_instruction
     assert found.results[OURS].measures.full_psnr < 90 and psnr(other, case.truth(1)) == 99
     assert found.phrasing_loss == pytest.approx(found.results[OURS].measures.full_psnr - 99, abs=1e-6)
-
-
-def test_strips_are_spread_over_the_edits_of_the_first_seed(pipe, monkeypatch):
-    """The first four edits are all of the sky."""
-    kept = []
-    monkeypatch.setattr(compare, "measure_edit", lambda setup, case, seed, keep: kept.append((seed, keep)))
-    monkeypatch.setattr(compare, "balanced_case", lambda *which: None)
-    for num_strips, expected in ((4, [0, 25, 50, 75]), (0, []), (200, list(range(100)))):
-        kept.clear()
-        compare_all(lambda: setup_of(pipe), 100, (3, 4), num_strips=num_strips)
-        assert [number for number, (_, keep) in enumerate(kept) if keep] == expected
-        assert [seed for seed, _ in kept] == [3] * 100 + [4] * 100

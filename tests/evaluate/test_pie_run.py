@@ -17,7 +17,7 @@ from kontext_slider.evaluate.baselines import ours
 from kontext_slider.evaluate.pie_bench import PieSetup
 from kontext_slider.evaluate.pie_run import PieRun, measure_pie_bench, measured_edits
 from kontext_slider.metrics.distances import rms
-from tests.evaluate.pie import original_folder
+from tests.evaluate.pie import original_folder, picture
 from tests.tiny import tiny_pipeline
 
 METHODS = {"ours": "the tiny slider", "fade": "a fade to black"}
@@ -158,6 +158,15 @@ def test_other_weights_are_refused_in_the_folder_of_a_run(tmp_path):
     measure_pie_bench(run_in(tmp_path), make, share=(0, 2))
     with pytest.raises(InvalidInput, match="another model"):
         measure_pie_bench(run_in(tmp_path), lambda number: make(number, seed=1))
+
+
+def test_other_pictures_are_refused_in_the_folder_of_a_run(tmp_path):
+    """A download that was mended has the same words, and half the edits would be of the damaged pictures."""
+    place = original_folder(tmp_path / "pie") / "annotation_images" / "0" / "2.png"
+    measure_pie_bench(run_in(tmp_path), make, share=(0, 2))
+    picture(5).save(place)
+    with pytest.raises(InvalidInput, match="another edits"):
+        measure_pie_bench(run_in(tmp_path), forbidden)
 
 
 def test_a_folder_without_edits_of_the_paper_is_said(tmp_path):
