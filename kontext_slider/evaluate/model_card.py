@@ -14,6 +14,7 @@ from kontext_slider.evaluate.truth import Score, find_photos, score_sizes, score
 from kontext_slider.images import read_image, working_image
 from kontext_slider.instructions import whole_picture_first
 from kontext_slider.metrics import to_image
+from kontext_slider.model_folder import write_checksums
 from kontext_slider.pipeline import KontextSliderPipeline
 from kontext_slider.world.cases import choosing_seed
 from kontext_slider.world.edits import EDITS, family, known_instructions
@@ -42,6 +43,7 @@ def measure(out: Path, photos: Path, scenes_per_edit: int, training: str) -> Non
     write_card(out, training, scores, score_sizes(pipe), offered)
     pipe.save_config(out)
     forget_local_paths(out)
+    write_checksums(out, ["model_index.json"])
 
 
 def write_sheet(pipe: KontextSliderPipeline, photos: Sequence[Path], path: Path, seed: int = 0) -> None:

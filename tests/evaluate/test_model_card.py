@@ -8,6 +8,7 @@ import pytest
 from kontext_slider.errors import KontextSliderError
 from kontext_slider.evaluate import model_card
 from kontext_slider.evaluate.truth import Score
+from kontext_slider.pipeline import KontextSliderPipeline
 from tests.tiny import tiny_image, tiny_pipeline
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -65,4 +66,7 @@ def test_what_a_model_offers_is_written_last(model, photos, monkeypatch):
     card = (model / "README.md").read_text()
     assert known(model) == ["fog"] and (model / "measured" / "photos.jpg").exists()
     assert (model / "measured" / "truth.md").exists() and "for an hour" in card
+    assert list(KontextSliderPipeline.from_pretrained(model).known_instructions) == ["fog"], (
+        "checksums are the old ones"
+    )
     assert "- fog (environment_change): " in card and "| 256 x 256 | 31.0 | 31.0 | 40.0 | 20.0 |" in card
