@@ -40,7 +40,7 @@ class BaseEdit:
         self.text = self.encode_text(instruction)
         self.dtype = self.text.embeds.dtype
         self.source = self.base.encode_source(image, self.dtype)
-        self.noise = self.base.draw_noise(image.size, seed, self.dtype)
+        self.noise = self.base.draw_noise(image.size, seed, self.dtype, pipe.defaults.noise_scale)
         self.guidance = self.base.guidance(pipe.defaults.guidance)
 
     def encode_text(self, text: str) -> TextEncoding:

@@ -81,9 +81,11 @@ def encode_edit(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
         pixels = source_pixels(pipe, image, call["_auto_resize"]).to(device=device, dtype=dtype)
         call["image"] = pipe._encode_vae_image(pixels, call["generator"])  # (1, C, h, w)
     channels = pipe.transformer.config.in_channels // 4
+    scale = 1.0 if call["latents"] is not None else pipe.defaults.noise_scale
     call["latents"], *_ = pipe.prepare_latents(
         None, 1, channels, height, width, dtype, device, call["generator"], call["latents"]
     )  # (1, L, 4 C)
+    call["latents"] = call["latents"] * scale
     for name in ROWS:
         if call[name] is not None and len(call[name]) != 1:
             raise InvalidInput(f"With strengths, `{name}` has a batch of one, not of {len(call[name])}.")

@@ -38,6 +38,9 @@ class EditDefaults:
     guidance: float = 2.5  # distilled; ignored by transformers without a guidance input
     max_sequence_length: int = 512  # tokens of the second text encoder, at most 512
     anchor_source: bool = False  # frames are held to the source, the more the weaker they are (`residual.py`)
+    noise_scale: float = (
+        1.0  # of the noise that frames start from; 0, its mean, for a model whose edits have one answer
+    )
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any] | None) -> EditDefaults:
@@ -54,8 +57,8 @@ class EditDefaults:
             )
         defaults = cls(**values)
         try:
-            for name in known & CHECKS.keys():
-                CHECKS[name](getattr(defaults, name))
+            for name in known & MODEL_CHECKS.keys():
+                MODEL_CHECKS[name](getattr(defaults, name))
         except InvalidInput as error:
             raise CheckpointError(f"The model's edit_defaults cannot be used. {error}") from error
         return defaults
@@ -150,6 +153,13 @@ def check_guidance(guidance: Any, least: float = 0, most: float = sys.float_info
     return number
 
 
+def check_noise_scale(scale: Any) -> float:
+    number = _number(scale)
+    if number is None or not 0 <= number <= 1:
+        raise InvalidInput(f"The noise_scale must be a number from 0 to 1, not {shown(scale)}.")
+    return number
+
+
 def check_size(size: Any, least: int = 1) -> int:
     """`least`: pixels that a token of the model covers."""
     return check_whole("size", size, least, MAX_SIZE, " of pixels")
@@ -227,3 +237,4 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "size": check_size,
     "max_sequence_length": partial(check_whole, "max_sequence_length", low=1, high=MAX_TOKENS),
 }
+MODEL_CHECKS = CHECKS | {"noise_scale": check_noise_scale}  # of what a model's folder may say

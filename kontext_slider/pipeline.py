@@ -116,8 +116,8 @@ class KontextSliderPipeline(SliderWeightsMixin, FluxKontextPipeline):
         """Edit a picture, at one strength or at several. The parent's arguments mean what they mean there.
 
         All strengths share one source, one instruction and one noise: the noise that a plain call with this generator
-        draws. Text and source are encoded once. Tensors given (`latents`, embeddings, `image` as latents) have a batch
-        of one. With a negative prompt, the slider acts on both branches.
+        draws, times the model's `noise_scale`. Text and source are encoded once. Tensors given (`latents`, embeddings,
+        `image` as latents) have a batch of one. With a negative prompt, the slider acts on both branches.
 
         Args:
             strength: None for the plain parent (no offsets, slider LoRA off), or numbers from 0 to 1.

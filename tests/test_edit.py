@@ -55,7 +55,17 @@ def test_defaults_with_a_misspelt_name_are_refused():
         EditDefaults.from_config({"step": 9})
 
 
-@pytest.mark.parametrize("values", [{"max_sequence_length": 10**12}, {"size": "big"}, {"steps": -1}, ["steps"]])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"max_sequence_length": 10**12},
+        {"size": "big"},
+        {"steps": -1},
+        ["steps"],
+        {"noise_scale": 2},
+        {"noise_scale": None},
+    ],
+)
 def test_defaults_that_no_model_can_use_are_refused(values):
     """A text padded to 10**12 tokens ended the process without a word."""
     with pytest.raises(CheckpointError, match="edit_defaults"):

@@ -14,6 +14,7 @@ from kontext_slider.lora import ADAPTER
 from tests import reference_slider as reference
 from tests.renders import STRENGTHS, add_style, parent_of, render, seeded, state_of
 from tests.tiny import (
+    EDIT_DEFAULTS,
     INSTRUCTION,
     KNOWN_INSTRUCTIONS,
     PLAIN,
@@ -219,6 +220,18 @@ def test_unknown_edit_defaults_are_refused():
     """A misspelt key in model_index.json would silently do nothing."""
     with pytest.raises(CheckpointError, match="stepz"):
         tiny_pipeline(edit_defaults={"stepz": 3})
+
+
+def test_the_models_noise_scale_is_for_strengths_alone():
+    """Without a strength the call is the parent's, whose noise has a size of one; latents that are given stay as they
+    are. Scaled before a seed is drawn or after, half the noise is another picture."""
+    plain, halved = tiny_pipeline(), tiny_pipeline(edit_defaults={**EDIT_DEFAULTS, "noise_scale": 0.5})
+    assert torch.equal(render(halved), render(plain))
+    noise = torch.randn(1, SIDE * SIDE // 16, 16, generator=seeded(5))
+    assert torch.equal(render(halved, 0.5, latents=noise), render(plain, 0.5, latents=noise))
+    drawn, _, _, _ = plain.prepare_latents(None, 1, 4, SIDE, SIDE, torch.float32, torch.device("cpu"), seeded())
+    assert torch.equal(render(halved, 0.5), render(plain, 0.5, latents=drawn / 2))
+    assert not torch.equal(render(halved, 0.5), render(plain, 0.5))
 
 
 def test_known_instructions_cannot_be_changed_from_outside():

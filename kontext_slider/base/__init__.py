@@ -91,8 +91,8 @@ class BaseModel(Protocol):
     def encode_source(self, image: Image.Image, dtype: dtype) -> Tokens:
         """`image` has sides that are multiples of the packing; `dtype` is that of the text's embeddings."""
 
-    def draw_noise(self, size: tuple[int, int], seed: int, dtype: dtype) -> Tokens:
-        """Noise of a picture of `size` (width, height). A seed means the same on every device."""
+    def draw_noise(self, size: tuple[int, int], seed: int, dtype: dtype, scale: float = 1.0) -> Tokens:
+        """Noise of a picture of `size` (width, height), times `scale`. A seed means the same on every device."""
 
     def guidance(self, scale: float) -> Tensor | None:
         """(1,); None for a transformer that takes none."""

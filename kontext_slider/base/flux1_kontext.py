@@ -71,13 +71,13 @@ class Flux1Kontext:
         )  # fmt: skip
         return Tokens(latents, ids)
 
-    def draw_noise(self, size: tuple[int, int], seed: int, dtype: torch.dtype) -> Tokens:
+    def draw_noise(self, size: tuple[int, int], seed: int, dtype: torch.dtype, scale: float = 1.0) -> Tokens:
         pipe = self._pipe
         latents, _, ids, _ = pipe.prepare_latents(
             None, 1, self._num_channels, size[1], size[0], dtype, pipe._execution_device,
             torch.Generator().manual_seed(seed),
         )  # fmt: skip
-        return Tokens(latents, ids)
+        return Tokens(latents * scale, ids)
 
     def guidance(self, scale: float) -> Tensor | None:
         if not self._pipe.transformer.config.guidance_embeds:

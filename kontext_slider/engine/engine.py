@@ -258,7 +258,7 @@ class SliderEngine:
         dtype = text.embeds.dtype
         pixels = (settings.source_digest, settings.size, str(dtype))
         encoded = self._remembered(self.caches.sources, pixels, lambda: base.encode_source(source, dtype))
-        noise = base.draw_noise(settings.size, spec.seed, dtype)
+        noise = base.draw_noise(settings.size, spec.seed, dtype, self.pipe.defaults.noise_scale)
         return Conditioning(text, encoded, noise, base.guidance(spec.guidance))
 
     def _remembered(self, cache: ByteCache[Any], key: Hashable, encode: Callable[[], Any]) -> Any:

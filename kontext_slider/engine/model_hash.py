@@ -78,6 +78,7 @@ def _facts(pipe: KontextSliderPipeline) -> dict[str, Any]:
             if isinstance(layer, LoraLayer)
         ],
         "anchor_source": pipe.defaults.anchor_source,
+        "noise_scale": pipe.defaults.noise_scale,
         "device": pipe._execution_device.type,
         "versions": (torch.__version__, diffusers.__version__),
     }

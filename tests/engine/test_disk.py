@@ -253,10 +253,11 @@ def test_every_part_of_the_model_is_in_its_hash(pipe, part):
 
 
 def test_settings_of_the_model_are_in_its_hash_and_its_place_is_not(pipe, tmp_path):
-    """Another schedule or a residual correction changes frames and no weight; a copy of the folder changes none."""
+    """Another schedule, noise or correction changes frames and no weight; a copy of the folder changes none."""
     before = model_hash(pipe)
     pipe.save_pretrained(tmp_path)
     assert model_hash(KontextSliderPipeline.from_pretrained(tmp_path)) == before
     assert model_hash(tiny_pipeline(edit_defaults={"anchor_source": True})) != before
+    assert model_hash(tiny_pipeline(edit_defaults={"noise_scale": 0.5})) != before
     pipe.scheduler.register_to_config(shift=2.0)
     assert model_hash(pipe) != before

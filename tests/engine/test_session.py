@@ -70,6 +70,17 @@ def test_a_transformer_without_guidance_input(pipe):
     assert alike(session.render(0.5), reference(pipe, session, 0.5))
 
 
+def test_scaled_noise_is_the_same_in_engine_and_pipeline(pipe):
+    """A model that starts from a part of the noise, or from none, shows other pictures in the page than in a script."""
+    plain = open_edit(SliderEngine(pipe)).render(0.5)
+    for scale in (0.0, 0.5):
+        pipe.register_to_config(edit_defaults={**pipe.config.edit_defaults, "noise_scale": scale})
+        engine = SliderEngine(pipe)
+        frames = [open_edit(engine, seed=seed).render(0.5) for seed in (0, 1)]
+        assert same(*frames) == (scale == 0) and not same(frames[0], plain)
+        assert alike(frames[1], reference(pipe, open_edit(engine, seed=1), 0.5))
+
+
 def test_the_pipeline_is_left_as_it_was(pipe, engine):
     """A render leaves timesteps, LoRA or offsets behind, and the next plain call gives another picture."""
     session = open_edit(engine)

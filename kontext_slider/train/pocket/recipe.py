@@ -29,6 +29,7 @@ EDIT_DEFAULTS = {
     "guidance": 1.0,
     "max_sequence_length": PocketSizes().text_length,
     "anchor_source": True,
+    "noise_scale": 0.1,  # synthetic edits have one answer; .1 is as near to it as none, and keeps seeds apart
 }
 RUNS = "runs.json"
 STAGES = ("base", "slider")
