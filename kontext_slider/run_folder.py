@@ -14,6 +14,7 @@ from .errors import InvalidInput
 from .files import make_folder, read_regular, write_json
 
 MAX_NOTE = 2**24  # bytes of a run's note
+LOCK = ".lock"  # the file in a run's folder that a process at work in it holds
 
 
 def open_run(note: Path, facts: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     make_folder(folder)
     try:
-        lock = FileLock(folder / ".lock", blocking=False).acquire()
+        lock = FileLock(folder / LOCK, blocking=False).acquire()
     except Timeout as error:
         raise InvalidInput(
             f"Another run is at work in {folder}. Wait for it to end, or choose another folder."
@@ -82,9 +83,9 @@ def alone_in(folder: Path) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            if made and os.listdir(folder) == [".lock"]:
-                with contextlib.suppress(OSError):
-                    (folder / ".lock").unlink()
+            with contextlib.suppress(OSError):  # the run itself may have removed its folder
+                if made and os.listdir(folder) == [LOCK]:
+                    (folder / LOCK).unlink()
                     for path in made:
                         path.rmdir()
             raise

@@ -17,7 +17,7 @@ from kontext_slider.evaluate.baselines.lora import ConceptSlider
 from kontext_slider.evaluate.pie_bench import PieSetup
 from kontext_slider.evaluate.rows import ANCHOR, CEILING, OURS, PARTS, Setup, run_names
 from kontext_slider.features import find_rulers
-from kontext_slider.files import folder_sha256
+from kontext_slider.files import file_sha256, folder_sha256
 from kontext_slider.metrics.networks import ClipEmbedder
 from kontext_slider.morph import OWN_MODELS
 from kontext_slider.pipeline import KontextSliderPipeline
@@ -77,7 +77,9 @@ def described_methods(args: argparse.Namespace, default: Sequence[str] = ()) -> 
         digests = [f"the slider {folder_sha256(folder)}" for folder in folders]
         named |= zip(run_names(name, len(folders)), digests, strict=True)
     models = {name: getattr(args, name.replace("-", "_")) for name in OWN_MODELS}
-    return named | {name: f"{model}, captions {args.captions}" for name, model in models.items() if model}
+    words = Path(args.captions)
+    captions = f"{words} ({file_sha256(words)[:16]})" if words.is_file() else args.captions
+    return named | {name: f"{model}, captions {captions}" for name, model in models.items() if model}
 
 
 def check_concept_sliders(args: argparse.Namespace, instructions: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from kontext_slider.cli import build_parser, main
 from kontext_slider.cli.evaluate import command_line
-from kontext_slider.cli.evaluate_setup import load, make_setup, parse_ablations
+from kontext_slider.cli.evaluate_setup import described_methods, load, make_setup, parse_ablations
 from kontext_slider.errors import InvalidInput
 from kontext_slider.evaluate.anchor import with_anchor
 from kontext_slider.evaluate.truth import Score
@@ -198,6 +198,17 @@ def test_morphers_are_baselines_on_the_models_that_were_named(model, monkeypatch
     assert (loader.device, loader.dtype, loader.captions) == (setup.pipe.device, setup.pipe.dtype, "c/d")
     frames = setup.baselines["free-morph"](setup.pipe, tiny_image(), INSTRUCTION, (0.5,), 0)
     assert frames[0].shape == (32, 32, 3)
+
+
+def test_other_captions_are_another_method(tmp_path):
+    """Half the edits would be measured by the words of yesterday's file, which has the same name."""
+    words = tmp_path / "words.json"
+    args = build_parser(["evaluate"]).parse_args(["evaluate", "--free-morph", "a/b", "--captions", str(words)])
+    found = []
+    for text in ("{}", '{"make it snow": ["a", "b"]}'):
+        words.write_text(text)
+        found.append(described_methods(args)["free-morph"])
+    assert found[0] != found[1] and all(each.startswith(f"a/b, captions {words} (") for each in found)
 
 
 def test_a_morpher_without_a_name_has_the_default_model():

@@ -31,6 +31,7 @@ from kontext_slider.files import json_sha256, put_in_place, read_json_lines, wri
 from kontext_slider.hub import CHECKSUMS
 from kontext_slider.metrics.statistics import markdown
 from kontext_slider.model_folder import write_checksums
+from kontext_slider.run_folder import LOCK, alone_in
 from kontext_slider.threads import end_with_parent
 from kontext_slider.train.data.scores import Scores
 from kontext_slider.train.data.workspace import picture_bytes
@@ -146,15 +147,28 @@ def write_dataset(
 
     An older data set is replaced, once the new one is complete. Until then what is done stands in `.NAME.partial`
     beside it, and is taken from there when the same is packed again. InvalidInput where there is no row, where two have
-    one name, and, before any is made, where the folder holds anything else (`check_place`)."""
+    one name, and, before any is made, where the folder holds anything else (`check_place`) or another pack is at work.
+    """
     folder = folder.resolve()
     check_place(folder)
     items = list(items)
     check_names(items)
     partial = folder.with_name(f".{folder.name}.partial")
+    with alone_in(partial):
+        packed = _write_partial(items, partial, folder, title, rows_per_shard, processes)
+        (partial / LOCK).unlink()
+        replace_dataset(partial, folder)
+    return packed
+
+
+def _write_partial(
+    items: Sequence[Packable], partial: Path, folder: Path, title: str, rows_per_shard: int, processes: int | None
+) -> Packed:
+    """The data set of `folder`, complete, in `partial`."""
     shards = plan_shards(items, partial / "data", rows_per_shard)
     (partial / "data").mkdir(parents=True, exist_ok=True)
-    for file in set(partial.rglob("*")) - {path for shard in shards for path in (shard.path, shard.note)}:
+    kept = {partial / LOCK, *(path for shard in shards for path in (shard.path, shard.note))}
+    for file in set(partial.rglob("*")) - kept:
         if file.is_file():  # of another pack, or half a shard
             file.unlink()
     write_shards([shard for shard in shards if shard.read_note() is None], processes)
@@ -171,7 +185,6 @@ def write_dataset(
     name_in_order([shard.path for shard in shards if shard.path.exists()])
     write_checksums(partial, (file.relative_to(partial).as_posix() for file in (partial / "data").iterdir()))
     write_whole(partial / "README.md", card(title, categories).encode())
-    replace_dataset(partial, folder)
     return Packed(categories.total(), problems)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from kontext_slider.cli import main
 from kontext_slider.errors import InvalidInput
+from kontext_slider.run_folder import alone_in
 from kontext_slider.train.data.kept import KeptItem, kept_items
 from kontext_slider.train.data.pack import Packed, write_dataset
 from kontext_slider.train.data.scores import kl_from_even
@@ -139,6 +140,16 @@ def test_a_pack_that_was_stopped_goes_on(tmp_path, lenient, monkeypatch):
     assert not list(tmp_path.glob(".data*"))
     write_dataset(items[:2], tmp_path / "data", "T", rows_per_shard=1, processes=1)
     assert len(made) == 7, "nothing is taken from a pack that ended"
+
+
+def test_two_packs_into_one_folder_are_refused(tmp_path, lenient):
+    """Each deleted the other's shards as those of another pack, and both ended in a traceback or in half a data set."""
+    items = kept_items([run_tiny(tmp_path / "run", 1, until="filter")])
+    with alone_in(tmp_path / ".data.partial"), pytest.raises(InvalidInput, match="Another run is at work"):
+        write_dataset(items, tmp_path / "data", "T")
+    assert write_dataset(items, tmp_path / "data", "T") == Packed(1, [])
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"README.md", "checksums.json", "data"}
+    assert not list(tmp_path.glob(".data*"))
 
 
 @pytest.mark.slow
