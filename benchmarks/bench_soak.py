@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import os
 import random
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,10 +27,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
-from gradio_client.utils import apply_diff
 from line import print_line
+from page import Page
 
 from kontext_slider import SliderEngine
 from kontext_slider.images import read_image
@@ -59,88 +56,18 @@ class Findings:
     is_alive: bool = False  # the edit of the page that stays, at the end
     problems: list[str] = field(default_factory=list)
 
-
-class Page:
-    """A connection to the app, by gradio's own protocol (server-sent events, messages as differences)."""
-
-    def __init__(self, address: str) -> None:
-        self.name = f"{random.getrandbits(64):x}"
-        self.http = httpx.Client(base_url=address, timeout=120, headers={"Origin": address.rstrip("/")})
-        config = self.http.get("/config").json()
-        self._heart = self._connect()
-        self._calls = {(target[1], call["id"]): call for call in config["dependencies"] for target in call["targets"]}
-
-    def _connect(self) -> socket.socket:
-        """The connection by which gradio tells that a page is there, as long as it is open."""
-        heart = socket.create_connection((self.http.base_url.host, self.http.base_url.port or 80))
-        heart.sendall(f"GET /gradio_api/heartbeat/{self.name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        return heart
-
-    def close(self) -> None:
-        """As when somebody closes the tab."""
-        self._heart.close()
-        self.http.close()
-
-    def upload(self, path: Path) -> dict[str, Any]:
-        """A photograph as gradio's inputs name it."""
-        [place] = self.http.post("/gradio_api/upload", files={"files": (path.name, path.read_bytes())}).json()
-        return {"path": place, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
-
-    def call(self, event: str, data: list[Any], sent: Any = None) -> Any:
-        """Send an event with as many inputs; yields the canvas after each message."""
-        number = next(
-            n for (name, n), call in self._calls.items() if name == event and len(call["inputs"]) == len(data)
-        )
-        body = {"fn_index": number, "data": data, "event_data": sent, "session_hash": self.name}
-        joined = self.http.post("/gradio_api/queue/join", json=body).raise_for_status().json()["event_id"]
-        outputs: list[Any] = []
-        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.name}) as stream:
-            for line in stream.iter_lines():
-                message = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
-                if message.get("event_id") != joined:
-                    continue
-                if message["msg"] in ("process_generating", "process_completed"):
-                    found = message["output"].get("data") or []
-                    outputs = _merged(outputs, found) if message["msg"] == "process_generating" else outputs or found
-                    yield outputs
-                if message["msg"] == "process_completed":
-                    if not message["success"]:
-                        raise RuntimeError(f"{event}: {message['output']}")
-                    return
-
-    def edit(self, photograph: Path, words: str, findings: Findings) -> dict[str, Any]:
-        """Press Edit; the canvas when the strip is filled."""
-        start, canvas = time.monotonic(), dict[str, Any]()
-        for outputs in self.call("click", [self.upload(photograph), words, 11, 0, 2, 1.0]):
-            is_first = not canvas.get("frames")
-            canvas = _canvas(outputs, canvas)
-            if is_first and canvas.get("frames"):
-                findings.first_seconds.append(time.monotonic() - start)
-        findings.num_edits += 1
+    def edit(self, page: Page, photograph: Path, words: str) -> dict[str, Any]:
+        """Let a page make an edit, and note it; the canvas when the strip is filled."""
+        canvas, first = page.edit(photograph, words)
+        self.first_seconds.append(first)
+        self.num_edits += 1
         return canvas
-
-    def rest(self, canvas: dict[str, Any], strength: float) -> dict[str, Any]:
-        """Let go of the slider; the canvas when its frame is there."""
-        for outputs in self.call("commit", [], {"edit": canvas["edit"], "strength": strength}):
-            canvas = _canvas(outputs, canvas)
-        return canvas
-
-    def fetch(self, file: dict[str, Any]) -> bytes:
-        return self.http.get(file["url"]).raise_for_status().content
-
-
-def _merged(outputs: list[Any], found: list[Any]) -> list[Any]:
-    return [apply_diff(old, new) for old, new in zip(outputs, found, strict=True)] if outputs else found
-
-
-def _canvas(outputs: list[Any], before: dict[str, Any]) -> dict[str, Any]:
-    return outputs[0] if isinstance(outputs[0], dict) and "frames" in outputs[0] else before
 
 
 def stay(address: str, end: float, findings: Findings) -> None:
     """What the page does that stays open."""
     with closing(Page(address)) as page:
-        canvas = page.edit(PHOTOS[0], WORDS[0], findings)
+        canvas = findings.edit(page, PHOTOS[0], WORDS[0])
         for moment, strength in (((time.monotonic() + end) / 2, 0.33), (end, 0.77)):
             time.sleep(max(0.0, moment - time.monotonic()))
             after = page.rest(canvas, strength)
@@ -167,7 +94,7 @@ def visit(page: Page, rng: random.Random, end: float, findings: Findings) -> Non
     with closing(page):
         for _ in range(rng.randrange(1, 4)):
             photograph, words = rng.choice(PHOTOS), rng.choice(WORDS)
-            canvas = page.edit(photograph, words, findings)
+            canvas = findings.edit(page, photograph, words)
             keep(page, canvas, photograph, words, findings, rng)
             for _ in range(rng.randrange(2, 6)):
                 if time.monotonic() > end:
@@ -202,7 +129,7 @@ def look_at(process: int, folder: Path) -> dict[str, float]:
     }
 
 
-def compare(findings: Findings, speed: str) -> tuple[int, float]:
+def compare(findings: Findings) -> tuple[int, float]:
     """How many kept frames differ from those that an engine renders alone, and the lowest PSNR."""
     engine, num_other, lowest = SliderEngine(load_pipeline("pocket"), speed="exact"), 0, float("inf")
     edits = {(photograph, words) for photograph, words, _ in findings.frames}
@@ -249,7 +176,7 @@ def drag(address: str, people: int, minutes: float) -> dict[str, float]:
     def drag_alone(number: int) -> None:
         rng = random.Random(number)
         with closing(Page(address)) as page:
-            canvas = page.edit(PHOTOS[number % len(PHOTOS)], WORDS[number % len(WORDS)], findings)
+            canvas = findings.edit(page, PHOTOS[number % len(PHOTOS)], WORDS[number % len(WORDS)])
             all_open.wait()
             end = time.monotonic() + 60 * minutes
             while time.monotonic() < end:
@@ -287,8 +214,9 @@ def watch(
                 flush=True,
             )
         time.sleep(LOOK_SECONDS)
-    num_other, lowest = compare(findings, speed)
-    third = max(1, len(looks) // 3)
+    looks += [look_at(process, folder)] * max(0, 3 - len(looks))  # of a very short run
+    num_other, lowest = compare(findings)
+    third = len(looks) // 3
     middle, last = looks[third : 2 * third], looks[-third:]
     return {
         "speed": speed,
