@@ -59,7 +59,7 @@ class Findings:
     def edit(self, page: Page, photograph: Path, words: str) -> dict[str, Any]:
         """Let a page make an edit, and note it; the canvas when the strip is filled."""
         canvas, first = page.edit(photograph, words)
-        self.first_seconds.append(first)
+        self.first_seconds += [] if first is None else [first]
         self.num_edits += 1
         return canvas
 

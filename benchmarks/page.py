@@ -61,9 +61,10 @@ class Page:
                         raise RuntimeError(f"{event}: {message['output']}")
                     return
 
-    def edit(self, photograph: Path, words: str) -> tuple[dict[str, Any], float]:
-        """Press Edit; the canvas when the strip is filled, and the seconds to its first frame."""
-        start, first, canvas = time.monotonic(), float("inf"), dict[str, Any]()
+    def edit(self, photograph: Path, words: str) -> tuple[dict[str, Any], float | None]:
+        """Press Edit; the canvas when the strip is filled, and the seconds to its first frame, None without one."""
+        start, canvas = time.monotonic(), dict[str, Any]()
+        first: float | None = None
         for outputs in self.call("click", [self.upload(photograph), words, 11, 0, 2, 1.0]):
             is_first = not canvas.get("frames")
             canvas = _canvas(outputs, canvas)

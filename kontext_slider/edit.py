@@ -38,9 +38,7 @@ class EditDefaults:
     guidance: float = 2.5  # distilled; ignored by transformers without a guidance input
     max_sequence_length: int = 512  # tokens of the second text encoder, at most 512
     anchor_source: bool = False  # frames are held to the source, the more the weaker they are (`residual.py`)
-    noise_scale: float = (
-        1.0  # of the noise that frames start from; 0, its mean, for a model whose edits have one answer
-    )
+    noise_scale: float = 1.0  # of the noise that frames start from; 0 is its mean
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any] | None) -> EditDefaults:
