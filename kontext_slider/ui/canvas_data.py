@@ -95,7 +95,7 @@ class CanvasData(GradioModel):
     "" for others.
     below, base: of a list of edits, those before the last, and the photograph of the first. is_refused: the list that
     the browser has sent could not be done.
-    source: a result that has become the photograph in the upload.
+    tile, source: the newest part at full size, and the newest result that has become the photograph in the upload.
     gaps: what may be interpolated. curve: how the edit responds to the strength.
     seen: levels; an interpolation error below is not seen.
     """
@@ -126,7 +126,8 @@ class CanvasData(GradioModel):
 
 
 def describe(edit: OpenEdit | None, busy: Busy | None = None, said: str = "") -> CanvasData:
-    """An edit as the browser gets it: always whole, so that messages may arrive in any order."""
+    """An edit as the browser gets it: always whole, so that messages may arrive in any order, or not at all where
+    another one follows (gradio draws the newest of those that come together)."""
     if edit is None:
         return CanvasData(busy=busy)
     session = edit.session
@@ -158,9 +159,30 @@ def describe(edit: OpenEdit | None, busy: Busy | None = None, said: str = "") ->
             BelowFrames(place=each.place, frames=frames_of(each.edit.files(), each.edit.transfers()))
             for each in edit.below
         ],
+        tile=tile_of(edit),
         base=first and first.screen and FileData(path=str(first.screen)),
+        source=file_of(edit.source),
         busy=busy,
     )
+
+
+def tile_of(edit: OpenEdit) -> Tile | None:
+    """The newest part of the photograph at its own size that the browser has asked for."""
+    if edit.newest_tile is None or (file := file_of(edit.newest_tile[1])) is None:
+        return None
+    (left, top, right, bottom), (columns, rows) = edit.newest_tile[0], edit.session.photo.image.size
+    return Tile(
+        file=file,
+        x=left / columns,
+        y=top / rows,
+        width=(right - left) / columns,
+        height=(bottom - top) / rows,
+    )
+
+
+def file_of(path: Path | None) -> FileData | None:
+    """A file as gradio serves it; None for one that somebody has deleted."""
+    return FileData(path=str(path)) if path is not None and path.exists() else None
 
 
 def curve_of(edit: OpenEdit) -> Curve | None:

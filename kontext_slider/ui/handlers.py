@@ -16,7 +16,6 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from gradio.data_classes import FileData
 
 from ..edit import MAX_STRENGTH, check_instruction, check_num_frames, check_strength
 from ..engine import grid
@@ -26,7 +25,7 @@ from ..images import read_image
 from ..instructions import advise
 from ..source_file import read_source
 from . import messages
-from .canvas_data import Busy, CanvasData, Tile, describe
+from .canvas_data import Busy, CanvasData, describe
 from .components import note, notice
 from .edits import OpenEdits, visitor_of
 from .examples import OPENING_SERIAL, Example, Opening, example_of
@@ -154,18 +153,13 @@ class Handlers:
         if edit is None:
             yield message()
             return
-        columns, rows = edit.session.photo.image.size
         try:
-            left, top, right, bottom = box = messages.box_of(messages.values_of(event), (columns, rows))
-            file = FileData(path=str(edit.tile(box)))
+            box = messages.box_of(messages.values_of(event), edit.session.photo.image.size)
+            edit.write_tile(box)
         except KontextSliderError as error:
             yield message(notice=notice(str(error)))
             return
-        data = describe(edit)
-        data.tile = Tile(
-            file=file, x=left / columns, y=top / rows, width=(right - left) / columns, height=(bottom - top) / rows
-        )
-        yield message(canvas=data)
+        yield message(canvas=describe(edit))
 
     def _named_edit(self, event: gr.EventData, request: gr.Request) -> OpenEdit | None:
         """The page's open edit that an event names; None for another one, and for one that cannot be opened."""

@@ -23,6 +23,8 @@ class History {
   #source;
   #tool;
   #timer = 0;
+  #isUsing = false; // a result is on its way to be the photograph
+  #used = null; // path of the newest one that the server has told of
   #isReturning = this.#steps.current !== null; // the next edit that begins is the current step's
 
   constructor() {
@@ -34,7 +36,7 @@ class History {
     this.#dialog.addEventListener("click", (event) => this.#switch(event.target));
     document.addEventListener("keydown", (event) => this.#key(event));
     stage.addEventListener("edit", ({ detail }) => this.#began(detail));
-    stage.addEventListener("message", ({ detail }) => detail.source && this.#adopted(detail.source));
+    stage.addEventListener("message", ({ detail }) => this.#told(detail.source));
     stage.addEventListener("shown", () => {
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => this.#rested(), STEP_MS);
@@ -45,6 +47,7 @@ class History {
   // ---- recording
 
   #began({ key, inputs }) {
+    this.#isUsing = false;
     if (!inputs.photograph) return; // what the page opens with
     const { list, current } = this.#steps;
     const isCurrent = current !== null && isSameEdit(current.inputs, inputs);
@@ -90,8 +93,18 @@ class History {
 
   async #use() {
     if (edit === 0) return;
+    this.#isUsing = true;
     const painted = stage.strengthMap && (await stage.strengthMap());
     trigger("use", { edit, strength: position(), ...(painted && { strength_map: painted }) });
+  }
+
+  // Each message of an edit tells of its newest result that has become the photograph.
+  #told(file) {
+    const isNew = file && file.path !== this.#used;
+    this.#used = file ? file.path : null;
+    if (!isNew || !this.#isUsing) return;
+    this.#isUsing = false;
+    this.#adopted(file);
   }
 
   // A result has become the photograph in the upload.

@@ -26,7 +26,7 @@ from .background import in_thread
 from .canvas_data import Busy, EditInputs, describe
 from .components import notice
 from .folder import needs_room
-from .open_edit import SCREEN_SIDE, OnStep, OpenEdit
+from .open_edit import SCREEN_SIDE, Box, OnStep, OpenEdit
 
 MESSAGE_SECONDS = 0.15  # at most one message to the browser in this time
 MAX_MAP_LETTERS = 400_000  # of a strength map from a browser: 512 x 512 bytes that nothing compresses have 350 000
@@ -155,7 +155,7 @@ def strength_map(values: dict[str, Any]) -> np.ndarray | None:
         raise InvalidInput("The painted strength cannot be read: undo the last stroke, or remove the paint.") from error
 
 
-def box_of(values: dict[str, Any], size: tuple[int, int]) -> tuple[int, int, int, int]:
+def box_of(values: dict[str, Any], size: tuple[int, int]) -> Box:
     """The part of a photograph of `size` that a browser asks for: left, top, right, bottom. Raises InvalidInput."""
     box = values.get("box")
     if not isinstance(box, list) or len(box) != 4 or not all(isinstance(side, int) for side in box):

@@ -35,6 +35,7 @@ from ..files import write_whole
 from .folder import needs_room
 
 OnStep = Callable[[int, int], None]  # steps done, steps in all
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the photograph
 
 # A preview delays the exact frame by half. Below this many steps it would have three steps or fewer, resemble the exact
 # frame too little to judge the edit by, and the exact frame would be there almost as soon.
@@ -80,6 +81,7 @@ class OpenEdit:
     remark: what the page says of the edit while there is no error. example: the name of the shipped example that the
     photograph is, "" for others.
     below: the edits that made its photograph, the first one first; they close with it. layers: of the list of edits.
+    newest_tile: its box and file. source: the file of the newest result that became the photograph of further edits.
 
     Raises `DiskFull`.
     """
@@ -94,6 +96,8 @@ class OpenEdit:
         self.remark = self.example = ""
         self.below: list[Below] = []
         self.layers: list[LayerInputs] = []
+        self.newest_tile: tuple[Box, Path] | None = None
+        self.source: Path | None = None
         with needs_room():
             Path(cache).mkdir(parents=True, exist_ok=True)  # somebody may have emptied the temporary folder
             self.folder = Path(tempfile.mkdtemp(prefix="edit-", dir=cache))
@@ -224,14 +228,14 @@ class OpenEdit:
             else:
                 self.screen = self._write("photograph.jpg", picture, "JPEG", **SCREEN_JPEG)
 
-    def tile(self, box: tuple[int, int, int, int]) -> Path:
-        """A file with a part of the photograph at its own size; `box`: left, top, right, bottom in pixels.
+    def write_tile(self, box: Box) -> None:
+        """Write a part of the photograph at its own size, the newest tile.
 
         Raises `SessionClosed` and `DiskFull`."""
         path = self.folder / "tile-{}-{}-{}-{}.jpg".format(*box)
-        if path.exists():
-            return path
-        return self._write(path.name, self.session.photo.on_white().crop(box), "JPEG", **SCREEN_JPEG)
+        if not path.exists():
+            self._write(path.name, self.session.photo.on_white().crop(box), "JPEG", **SCREEN_JPEG)
+        self.newest_tile = box, path
 
     def fill(self, strength: float, on_step: OnStep = ignore) -> None:
         """Make a frame of the strip, after that of a slider at rest. Raises `SessionClosed` and `DiskFull`."""

@@ -217,6 +217,7 @@ class Picture {
     const isSameSize = before !== null && before.width === size.width && before.height === size.height;
     this.#isComposed = false;
     this.#view.setPhotograph(image, size);
+    this.#tileUrl = "";
     this.#onPhotograph();
     this.#canvas.style.aspectRatio = size.width + " / " + size.height;
     this.#gestures.set(isSameSize ? this.#place : WHOLE);

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
 from ..errors import KontextSliderError
@@ -45,9 +44,8 @@ class Sources:
         for sent in self.handlers.do(request, edit, self._write(edit, at, written)):
             yield *sent, gr.skip()
         if written:
-            data = describe(edit)
-            data.source = FileData(path=str(written[0]))
-            yield *message(canvas=data), str(written[0])
+            edit.source = written[0]
+            yield *message(canvas=describe(edit)), str(written[0])
 
     def _write(self, edit: OpenEdit, strength: Any, written: list[Path]) -> Iterator[Busy]:
         """Renders first what is missing, as the strip does."""

@@ -192,6 +192,7 @@ def test_a_tile_is_a_part_of_the_photograph_at_its_own_size(visitor, tmp_path):
     assert (tile.x, tile.y, tile.width, tile.height) == (0.25, 0.25, 0.5, 0.5)
     pixels = np.asarray(read_image(tile.file.path)).astype(int)
     assert np.abs(pixels - grain[300:900, 600:1800]).mean() < 4
+    assert visitor.commit(0.4)[-1].canvas.tile == tile, "a page that missed the message stays blurred"
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,14 @@ def test_the_result_lies_among_the_uploads(edited, photograph):
     )
 
 
+def test_a_source_that_is_told_once_may_be_missed(edited):
+    """Gradio shows a page the newest of messages that come together: the history missed the step."""
+    told, path = use(edited, **edited.place(0.6))[-1]
+    assert edited.commit(0.4)[-1].canvas.source == told.canvas.source
+    Path(path).unlink()
+    assert edited.commit(0.3)[-1].canvas.source is None
+
+
 def test_an_edit_of_it_knows_the_earlier_one(edited):
     """The second file's recipe told half of what was done."""
     path = Path(use(edited, **edited.place(0.6))[-1][1])
