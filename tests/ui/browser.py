@@ -18,6 +18,7 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 TIMEOUT = 120.0
+NAVIGATED = "Inspected target navigated or closed"  # a page that is being loaded again
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -116,11 +117,15 @@ class Browser:
         return answer["result"].get("value")
 
     def wait(self, expression: str, seconds: float = TIMEOUT) -> None:
-        """Wait until `expression` is truthy; until then it may throw."""
+        """Wait until `expression` is truthy; until then it may throw, and the page may be loaded again."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if self.run(f"(() => {{ try {{ return Boolean({expression}) }} catch (e) {{ return false }} }})()"):
-                return
+            try:
+                if self.run(f"(() => {{ try {{ return Boolean({expression}) }} catch (e) {{ return false }} }})()"):
+                    return
+            except AssertionError as error:
+                if NAVIGATED not in str(error):
+                    raise
             time.sleep(0.05)
         raise AssertionError(
             f"In {seconds:.0f} s this never came true: {expression}\n{self.run('document.body.innerText')}"

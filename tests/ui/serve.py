@@ -8,16 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
 
 from kontext_slider.ui import launch
 from tests.ui.fake_engine import FakeEngine
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120.0
+READY = "Kontext Slider is at "  # printed once everything is served; before, MCP clients may lack the password
 
 
 class Server:
@@ -33,24 +33,26 @@ class Server:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self._printed: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            assert self._process.poll() is None and time.monotonic() < deadline, "the server did not start"
+        while not any(line.startswith(READY) for line in self._printed):
+            assert self._process.poll() is None and time.monotonic() < deadline, "".join(self._printed)
             time.sleep(0.1)
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Send a signal and wait for the end: exit status and all that was printed."""
         self._process.send_signal(number)
-        printed, _ = self._process.communicate(timeout=START_SECONDS)
-        return self._process.returncode, printed
+        status = self._process.wait(timeout=START_SECONDS)
+        self._reader.join(START_SECONDS)
+        return status, "".join(self._printed)
 
-    def _answers(self) -> bool:
-        try:
-            return urlopen(self.address, timeout=5).status == 200
-        except HTTPError as error:
-            return error.code == 401  # it wants a password
-        except (URLError, ConnectionError):
-            return False
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                self._printed.append(line)
 
 
 def free_port() -> int:
