@@ -12,7 +12,7 @@ from kontext_slider import files, run_folder
 from kontext_slider.base import Place
 from kontext_slider.edit import MAX_STRENGTH
 from kontext_slider.errors import InvalidInput
-from kontext_slider.train.flow import Weighting
+from kontext_slider.train.flow import Timesteps, Weighting
 from kontext_slider.train.pocket.pairs import HIGHEST, PRACTISED, SLIDER_SIZES, ShardSize
 
 RUN_FILE, CHECKPOINTS = "run.json", "checkpoints"
@@ -91,7 +91,8 @@ class SliderConfig(RunConfig):
         batch_size: rows of one optimiser step, over all processes and accumulation steps together.
         sizes, practised: without a data set, synthetic pairs are drawn: of these sizes and batches, and edits that are
             drawn more often (`pocket.pairs`).
-        timesteps: "uniform" in (0, 1], or "near_one", 1 - u^2 (`flow.sample_sigmas`).
+        timesteps: "uniform" in (0, 1]; "near_one", 1 - u^2; or "one" alone (`flow.sample_sigmas`).
+        noise_scale: share of the noise that is trained with, as `EditDefaults.noise_scale` of sampling.
         weighting: of the squared velocity error: "none", or "sigma_squared", the error of the picture.
         channel_weights: whether latent channels are weighted by what their errors show in a picture, where the codec
             says so.
@@ -99,8 +100,8 @@ class SliderConfig(RunConfig):
             (`flow.corrected_error`), which takes a second forward pass, at strength 0.
         self_conditioning: share of batches that are trained to go on from the model's own prediction
             (`flow.predict_clean`).
-        relative: whether a row's squared error counts 1 / strength (`flow.relative_weights`): an error of a weak edit
-            is seen as easily as a larger one of a strong edit.
+        loss: "square", the mean of squared errors, or "log", of the logarithms of rows (`flow.log_square`): the mean
+            PSNR, near enough.
         slider_drop: share of rows trained without a strength.
         rank, hidden_dim, strength_dim, strength_encoding, place, highest_strength, degree: of LoRA and
             projector; no row of the data has a higher strength.
@@ -115,12 +116,13 @@ class SliderConfig(RunConfig):
     batch_size: Count = 8
     sizes: tuple[ShardSize, ...] = ()
     practised: tuple[str, ...] = ()
-    timesteps: Literal["uniform", "near_one"] = "uniform"
+    timesteps: Timesteps = "uniform"
+    noise_scale: Share = 1.0
     weighting: Weighting = "none"
     channel_weights: bool = False
     anchored: bool = False
     self_conditioning: Share = 0.0
-    relative: bool = False
+    loss: Literal["square", "log"] = "square"
     slider_drop: Share = 0.1
     rank: Count = 4
     hidden_dim: Count = 6144

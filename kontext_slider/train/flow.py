@@ -15,8 +15,9 @@ from kontext_slider.base import Conditioning, TextEncoding, Tokens, family_of
 from kontext_slider.residual import residual_share
 
 GUIDANCE = 1.0  # the distilled one, of transformers with such an input; the paper's
-WEAKEST = 0.15  # strength below which errors count no more than there, where they are weighted by 1 / strength
+SMALLEST = 0.004  # added to a row's squared error before its logarithm: what pocket's codec itself loses of a picture
 Weighting = Literal["none", "sigma_squared"]
+Timesteps = Literal["uniform", "near_one", "one"]
 
 
 class SliderBatch(NamedTuple):
@@ -46,15 +47,13 @@ class SliderBatch(NamedTuple):
         return self._replace(**both)
 
 
-def sample_sigmas(count: int, generator: torch.Generator) -> Tensor:
-    """Noise levels in (0, 1], 1 - u^2 for uniform u: dense near 1, where a noisy target does not yet show the edit and
-    the instruction has to be read. (B,)"""
-    return 1 - torch.rand(count, generator=generator).square()
-
-
-def relative_weights(strengths: Tensor) -> Tensor:
-    """Weights of rows at `strengths` (B,) by 1 / strength, but not below WEAKEST: (B,), 1 at full strength."""
-    return 1 / strengths.clamp(min=WEAKEST)
+def sample_sigmas(timesteps: Timesteps, count: int, generator: torch.Generator) -> Tensor:
+    """Noise levels in (0, 1], (B,): "uniform"; "near_one", 1 - u^2 for uniform u, dense where a noisy target does not
+    yet show the edit and the instruction has to be read; or "one", for a model that takes one step."""
+    if timesteps == "one":
+        return torch.ones(count)
+    drawn = torch.rand(count, generator=generator)
+    return 1 - (drawn.square() if timesteps == "near_one" else drawn)
 
 
 def flow_error(
@@ -136,7 +135,17 @@ def weighted_square(error: Tensor, weights: Tensor | None = None, channels: Tens
         weights: of the target tokens, (B, L).
         channels: weights of the latent channels, (C,).
     """
-    squares = error.square()
-    if channels is not None:
-        squares = squares * channels.repeat_interleave(4).to(squares)
+    squares = channel_squares(error, channels)
     return (squares if weights is None else squares * weights[..., None]).mean()
+
+
+def log_square(error: Tensor, channels: Tensor | None = None) -> Tensor:
+    """Mean logarithm of the rows' mean squares, a scalar: ten decibels of one row count as those of any other, be its
+    edit weak or of a small object. Arguments as of `weighted_square`; tokens count alike."""
+    return (channel_squares(error, channels).mean((1, 2)) + SMALLEST).log().mean()
+
+
+def channel_squares(error: Tensor, channels: Tensor | None) -> Tensor:
+    """Squares of an error (B, L, K), weighted by latent channel, (C,)."""
+    squares = error.square()
+    return squares if channels is None else squares * channels.repeat_interleave(4).to(squares)

@@ -246,8 +246,7 @@ def draw_row(row: dict[str, Tensor], config: SliderConfig, place: int) -> dict[s
     state = np.random.SeedSequence((config.seed, place)).generate_state(1)
     generator = torch.Generator().manual_seed(int(state[0]))
     frame = int(torch.randint(len(row["strengths"]), (1,), generator=generator))
-    near_one = config.timesteps == "near_one"
-    sigma = sample_sigmas(1, generator) if near_one else 1 - torch.rand(1, generator=generator)
+    sigma = sample_sigmas(config.timesteps, 1, generator)
     kept = torch.rand(1, generator=generator) >= config.slider_drop
     target = row["latents"][frame]
     return {
@@ -255,6 +254,6 @@ def draw_row(row: dict[str, Tensor], config: SliderConfig, place: int) -> dict[s
         "target": target,
         "strengths": row["strengths"][frame],
         "sigmas": sigma[0],
-        "noise": torch.randn(target.shape, generator=generator),
+        "noise": config.noise_scale * torch.randn(target.shape, generator=generator),
         "kept": kept[0].float(),
     }

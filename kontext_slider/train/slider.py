@@ -30,8 +30,8 @@ from kontext_slider.train.flow import (
     SliderBatch,
     corrected_error,
     flow_error,
+    log_square,
     predict_clean,
-    relative_weights,
     weighted_square,
 )
 from kontext_slider.train.loop import (
@@ -199,11 +199,9 @@ class SliderModel(nn.Module):
         if config.anchored:
             frame, untouched = error.chunk(2)
             error = corrected_error(frame, untouched * batch.kept[:, None, None], batch.strengths)
-        weights = batch.weights
-        if config.relative:
-            by_row = relative_weights(batch.strengths)[:, None]
-            weights = by_row.expand(error.shape[:2]) if weights is None else weights * by_row
-        return weighted_square(error, weights, self.channels)
+        if config.loss == "log":
+            return log_square(error, self.channels)
+        return weighted_square(error, batch.weights, self.channels)
 
 
 def fresh_slider(pipe: KontextSliderPipeline, config: SliderConfig) -> Projector:

@@ -82,7 +82,7 @@ def test_weights_of_tokens_and_channels():
 
 def test_noise_levels_reach_one_and_favour_it():
     """Sampling starts at pure noise: levels that stop short of it leave the first step untrained."""
-    sigmas = sample_sigmas(4000, torch.Generator().manual_seed(0))
+    sigmas = sample_sigmas("near_one", 4000, torch.Generator().manual_seed(0))
     assert sigmas.min() > 0 and sigmas.max() <= 1
     assert (sigmas > 0.9).float().mean() > 0.25
 

@@ -350,6 +350,8 @@ def test_a_rows_random_parts(rows):
     sigmas = torch.stack([row["sigmas"] for row in drawn])
     near = torch.stack([draw_row(rows[0], CONFIG.changed(timesteps="near_one"), k)["sigmas"] for k in range(300)])
     assert 0.45 < sigmas.mean() < 0.55 and 0.6 < near.mean() < 0.72 and near.max() <= 1
+    quiet = draw_row(rows[0], CONFIG.changed(timesteps="one", noise_scale=0.1), 0)
+    assert quiet["sigmas"] == 1 and 0.05 < quiet["noise"].std() < 0.15
     for row in drawn[:20]:
         frame = STRENGTHS.index(float(row["strengths"]))
         assert torch.equal(row["target"], rows[0]["latents"][frame]) and torch.equal(row["source"], rows[0]["source"])

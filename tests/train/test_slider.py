@@ -22,7 +22,7 @@ from kontext_slider.files import file_sha256
 from kontext_slider.run_folder import alone_in
 from kontext_slider.slider_weights import slider_on
 from kontext_slider.train import loop
-from kontext_slider.train.flow import SliderBatch, flow_error
+from kontext_slider.train.flow import SMALLEST, SliderBatch, flow_error
 from kontext_slider.train.loop import make_accelerator, make_optimizers, trained
 from kontext_slider.train.slider import SliderModel, train_slider
 from kontext_slider.variants import load_variant
@@ -91,16 +91,16 @@ def test_an_anchored_run_is_trained_on_what_it_shows():
     torch.testing.assert_close(loss, plain(dropped))
 
 
-def test_errors_of_weak_edits_may_count_more():
-    """A slider trained on squared errors alone is least exact where a cross-fade is best: at small strengths."""
-    config = CONFIG.changed(gradient_checkpointing=False, relative=True)
+def test_decibels_of_every_row_may_count_alike():
+    """A slider trained on squared errors is least exact where a cross-fade is best: in weak edits and small objects."""
+    config = CONFIG.changed(gradient_checkpointing=False, loss="log")
     model, batch = SliderModel(tiny_pipeline(slider=False), config), random_batch()
     with torch.no_grad():
-        relative = model(batch)
-        model.config = config.changed(relative=False)
+        whole = model(batch)
+        model.config = config.changed(loss="square")
         rows = [{k: v[n : n + 1] for k, v in batch.tensors().items()} for n in range(2)]
-        first, second = (model(SliderBatch(**row)) for row in rows)
-    torch.testing.assert_close(relative, (first / 0.3 + second / 0.8) / 2)
+        squares = torch.stack([model(SliderBatch(**row)) for row in rows])
+    torch.testing.assert_close(whole, (squares + SMALLEST).log().mean())
 
 
 def test_a_run_goes_on_from_a_smaller_rank(data, tmp_path):

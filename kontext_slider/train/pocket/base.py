@@ -117,4 +117,4 @@ def draw_batch(batches: Batches, seed: int, step: int, part: int, num_parts: int
     generator = torch.Generator().manual_seed(seed + step)
     pairs = batches.draw(generator)
     noise = torch.randn(pairs.target.shape, generator=generator)
-    return BaseBatch(pairs, sample_sigmas(len(noise), generator), noise)
+    return BaseBatch(pairs, sample_sigmas("near_one", len(noise), generator), noise)

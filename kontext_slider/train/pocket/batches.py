@@ -147,8 +147,8 @@ class SliderPairs:
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_000 + step)
         drawn = self.batches.draw(generator)
         pairs = drawn.half() if self.config.anchored else drawn
-        noise = torch.randn(pairs.target.shape, generator=generator)
-        sigmas = sample_sigmas(len(noise), generator)
+        noise = self.config.noise_scale * torch.randn(pairs.target.shape, generator=generator)
+        sigmas = sample_sigmas(self.config.timesteps, len(noise), generator)
         return SliderBatch(
             pairs.source,
             pairs.target,
