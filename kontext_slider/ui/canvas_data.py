@@ -93,8 +93,8 @@ class CanvasData(GradioModel):
     strength: where the slider stands when the edit begins; None: where it is. strength_map: what is painted then, as
     `metadata.pack_map` makes it, "" for nothing; None: as it is. example: the shipped example that the photograph is,
     "" for others.
-    below, base: of a list of edits, those before the last, and the photograph of the first. is_refused: the list that
-    the browser has sent could not be done.
+    below, base: of a list of edits, those before the last, and the photograph of the first. num_refused: how many lists
+    that the browser has sent could not be done; -1 where the edit that one was sent for is not open any more.
     tile, source: the newest part at full size, and the newest result that has become the photograph in the upload.
     gaps: what may be interpolated. curve: how the edit responds to the strength.
     seen: levels; an interpolation error below is not seen.
@@ -120,7 +120,7 @@ class CanvasData(GradioModel):
     tile: Tile | None = None
     below: list[BelowFrames] = []
     base: FileData | None = None
-    is_refused: bool = False
+    num_refused: int = 0
     source: FileData | None = None
     busy: Busy | None = None
 
@@ -160,6 +160,7 @@ def describe(edit: OpenEdit | None, busy: Busy | None = None, said: str = "") ->
             for each in edit.below
         ],
         tile=tile_of(edit),
+        num_refused=edit.num_refused,
         base=first and first.screen and FileData(path=str(first.screen)),
         source=file_of(edit.source),
         busy=busy,

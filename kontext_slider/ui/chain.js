@@ -14,6 +14,7 @@ class Chain {
   #composer = new Composer();
   #isAsked = false; // the server computes a list
   #isDue = false; // the list has changed since
+  #numRefused = 0; // lists that the server could not compute
   #isOther = false; // the picture is that of another list: others are on, or in other places
   #timer = 0;
   #tool;
@@ -51,8 +52,9 @@ class Chain {
 
   // ---- messages of the server
 
-  #began({ inputs }) {
+  #began({ inputs, num_refused }) {
     this.#isAsked = false;
+    this.#numRefused = num_refused;
     if (this.#isDue) return this.#send(); // the visitor has gone on: what is here is newer
     this.#isOther = false;
     const single = [{ instruction: inputs.instruction, strength: Math.min(1, position()), is_on: true, strength_map: "" }];
@@ -63,7 +65,8 @@ class Chain {
   #received(value) {
     this.#composer.use(value);
     if (!value.busy && this.#tool.isOpen) this.#composer.prepare(this.#layers);
-    if (!value.is_refused) return;
+    if (value.num_refused === this.#numRefused) return;
+    this.#numRefused = value.num_refused;
     this.#isAsked = false;
     if (this.#isDue) this.#send();
     show();

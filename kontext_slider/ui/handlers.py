@@ -280,9 +280,10 @@ class Handlers:
 
 def refused(edit: OpenEdit | None) -> CanvasData:
     """What stays open where a list of edits could not be done."""
-    data = describe(edit)
-    data.is_refused = True
-    return data
+    if edit is None:
+        return CanvasData(num_refused=-1)
+    edit.num_refused += 1
+    return describe(edit)
 
 
 def remark(instruction: str, known: dict[str, list[str]]) -> str:

@@ -81,6 +81,7 @@ class OpenEdit:
     remark: what the page says of the edit while there is no error. example: the name of the shipped example that the
     photograph is, "" for others.
     below: the edits that made its photograph, the first one first; they close with it. layers: of the list of edits.
+    num_refused: how many lists of edits from the browser could not be done.
     newest_tile: its box and file. source: the file of the newest result that became the photograph of further edits.
 
     Raises `DiskFull`.
@@ -96,6 +97,7 @@ class OpenEdit:
         self.remark = self.example = ""
         self.below: list[Below] = []
         self.layers: list[LayerInputs] = []
+        self.num_refused = 0
         self.newest_tile: tuple[Box, Path] | None = None
         self.source: Path | None = None
         with needs_room():
