@@ -32,6 +32,8 @@ GENERAL_INSTRUCTIONS = [
     "add thick fog",
     "turn it into a pencil sketch",
 ]
+LITTLE_NOISE = 0.5  # share of the noise below which seeds hardly differ
+SEEDS_ALIKE = "This model starts from little noise: another seed changes next to nothing."
 NO_GUIDANCE = "Not available: this model was trained without a guidance input, so a value would change nothing."
 # Events of one kind at a time. Who is one too many is told so by `OpenEdits.job`, not by gradio, which says nothing.
 PARALLEL_EVENTS = 2 * MOST_JOBS
@@ -128,7 +130,9 @@ def _settings(pipe: Any) -> dict[str, Any]:
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         num_frames = gr.Slider(3, MAX_FRAMES, value=NUM_FRAMES, step=2, label="Frames in the strip and in exports")
         with gr.Row(equal_height=False, elem_classes="seed"):
-            seed = gr.Number(0, precision=0, minimum=0, maximum=MAX_SEED, label="Seed", scale=3, min_width=100)
+            whole = {"precision": 0, "minimum": 0, "maximum": MAX_SEED}
+            info = SEEDS_ALIKE if defaults.noise_scale < LITTLE_NOISE else None
+            seed = gr.Number(0, label="Seed", info=info, elem_id="seed", scale=3, min_width=100, **whole)
             reroll = gr.Button("New seed", size="sm", scale=1, min_width=90)
         reroll.click(None, outputs=seed, js=NEW_SEED)
         steps = gr.Slider(1, max(MAX_STEPS, defaults.steps), value=defaults.steps, step=1, label="Steps")

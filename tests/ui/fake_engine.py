@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kontext_slider.edit import MAX_STRENGTH, EditSpec, check_strength
+from kontext_slider.edit import MAX_STRENGTH, EditDefaults, EditSpec, check_strength
 from kontext_slider.engine.full_size import edited
 from kontext_slider.errors import InvalidInput, SessionClosed, Superseded
 from kontext_slider.images import ImageLike, Photo, read_photo, working_image
@@ -156,7 +156,7 @@ class FakeEngine:
         self.sessions: list[FakeSession] = []
         self.pipe = SimpleNamespace(
             known_instructions=KNOWN if known is None else known,
-            defaults=SimpleNamespace(size=256, steps=steps, guidance=2.5, max_sequence_length=16, anchor_source=True),
+            defaults=EditDefaults(size=256, steps=steps, guidance=2.5, max_sequence_length=16, anchor_source=True),
             vae_scale_factor=8,
             transformer=SimpleNamespace(
                 config=SimpleNamespace(guidance_embeds=guidance_embeds), num_parameters=lambda: 9_000_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gradio as gr
 import pytest
 
@@ -45,6 +47,14 @@ def test_guidance_is_disabled_with_its_reason_where_the_model_has_none(page):
     assert "trained without" in page["guidance"]["info"]
     able = widgets(create_app(FakeEngine(guidance_embeds=True)))["guidance"]
     assert able["interactive"] is True and not able.get("info")
+
+
+def test_a_model_that_hardly_knows_seeds_says_so(page):
+    """A press on "New seed" rendered everything anew, and nobody saw a difference."""
+    assert not page["seed"].get("info")
+    engine = FakeEngine()
+    engine.pipe.defaults = replace(engine.pipe.defaults, noise_scale=0.1)
+    assert "changes next to nothing" in widgets(create_app(engine))["seed"]["info"]
 
 
 def test_a_model_that_takes_anything_gets_a_general_list():
