@@ -29,14 +29,14 @@ class BaseEdit:
     Args:
         image: with sides that are multiples of the packing.
         seed: of the noise.
-        steps: of a render; None: the pipeline's own.
+        steps: of a render; None: the base model's own.
     """
 
     def __init__(
         self, pipe: KontextSliderPipeline, image: Image.Image, instruction: str, seed: int, steps: int | None = None
     ):
         self.pipe, self.size, self.seed, self.base = pipe, image.size, seed, base_of(pipe)
-        self.instruction, self.steps = instruction, steps or pipe.defaults.steps
+        self.instruction, self.steps = instruction, steps or pipe.defaults.steps_of_base
         self.text = self.encode_text(instruction)
         self.dtype = self.text.embeds.dtype
         self.source = self.base.encode_source(image, self.dtype)

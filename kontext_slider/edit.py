@@ -35,10 +35,16 @@ class EditDefaults:
 
     size: int = 512  # side in pixels of a square with the area of the working image
     steps: int = 28  # denoise steps
+    base_steps: int | None = None  # of an edit by the base model alone, where these are others
     guidance: float = 2.5  # distilled; ignored by transformers without a guidance input
     max_sequence_length: int = 512  # tokens of the second text encoder, at most 512
     anchor_source: bool = False  # frames are held to the source, the more the weaker they are (`residual.py`)
     noise_scale: float = 1.0  # of the noise that frames start from; 0 is its mean
+
+    @property
+    def steps_of_base(self) -> int:
+        """Denoise steps of an edit by the base model alone, as in the data to train on and in baselines."""
+        return self.steps if self.base_steps is None else self.base_steps
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any] | None) -> EditDefaults:
@@ -151,6 +157,10 @@ def check_guidance(guidance: Any, least: float = 0, most: float = sys.float_info
     return number
 
 
+def check_base_steps(steps: Any) -> int | None:
+    return None if steps is None else check_steps(steps)
+
+
 def check_noise_scale(scale: Any) -> float:
     number = _number(scale)
     if number is None or not 0 <= number <= 1:
@@ -235,4 +245,5 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "size": check_size,
     "max_sequence_length": partial(check_whole, "max_sequence_length", low=1, high=MAX_TOKENS),
 }
-MODEL_CHECKS = CHECKS | {"noise_scale": check_noise_scale}  # of what a model's folder may say
+# of what a model's folder may say
+MODEL_CHECKS = CHECKS | {"noise_scale": check_noise_scale, "base_steps": check_base_steps}

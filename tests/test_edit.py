@@ -64,6 +64,7 @@ def test_defaults_with_a_misspelt_name_are_refused():
         ["steps"],
         {"noise_scale": 2},
         {"noise_scale": None},
+        {"base_steps": 0},
     ],
 )
 def test_defaults_that_no_model_can_use_are_refused(values):

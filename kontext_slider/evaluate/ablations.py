@@ -26,17 +26,14 @@ RUN_FILE = "run.json"  # of the training, beside the slider or in the folder abo
 
 def ablation_method(folder: Path) -> UnderAnchor:
     """The slider of a folder, run as it was trained: with the anchor where its run says `anchored`, without it where
-    that says not, and as the model has it where no run is noted.
+    that says not; in one step where its `timesteps` are "one", else in those of the base model; and as the model has it
+    where no run is noted.
 
     Raises CheckpointError for a folder without a slider, InvalidInput for a note that cannot be read."""
-    return UnderAnchor(variant_method(load_variant(folder)), trained_with_anchor(folder))
-
-
-def trained_with_anchor(folder: Path) -> bool | None:
-    """Whether a slider was trained on frames with the anchor; None where its run is not noted."""
     notes = [note for note in (folder / RUN_FILE, folder.parent / RUN_FILE) if note.is_file()]
-    anchored = read_run(notes[0]).get("anchored") if notes else None
-    return anchored if isinstance(anchored, bool) else None
+    run = read_run(notes[0]) if notes else {}
+    in_one_step = run["timesteps"] == "one" if "timesteps" in run else None
+    return UnderAnchor(variant_method(load_variant(folder)), run.get("anchored"), in_one_step)
 
 
 Score = Callable[[MeasuredEdit, str], float]  # (edit, row) -> a number

@@ -31,36 +31,45 @@ from kontext_slider.variants import with_projector
 
 def with_anchor(pipe: KontextSliderPipeline, on: bool) -> KontextSliderPipeline:
     """The same pipeline, its modules shared, with the anchor or without it."""
-    if pipe.defaults.anchor_source == on:
-        return pipe
+    return pipe if pipe.defaults.anchor_source == on else with_defaults(pipe, anchor_source=on)
+
+
+def with_defaults(pipe: KontextSliderPipeline, **changes: Any) -> KontextSliderPipeline:
+    """The same pipeline, its modules shared, with other settings of its own."""
     view: Any = copy.copy(pipe)
-    view.register_to_config(edit_defaults={**(pipe.config.edit_defaults or {}), "anchor_source": on})
+    view.register_to_config(edit_defaults={**(pipe.config.edit_defaults or {}), **changes})
     return view
 
 
 @dataclass(frozen=True)
 class UnderAnchor:
-    """A slider's method, run with the anchor or without it, whatever the pipeline has; None: as the pipeline has it."""
+    """A slider's method, run with the anchor or without it, whatever the pipeline has; None: as the pipeline has it.
+    in_one_step: whether a render has one step, or as many as the base model's own; None: as the pipeline has it."""
 
     method: Method
     on: bool | None
+    in_one_step: bool | None = None
 
     def __call__(
         self, pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
     ) -> list[Picture]:
         view = pipe if self.on is None else with_anchor(pipe, self.on)
+        if self.in_one_step is not None:
+            view = with_defaults(view, steps=1 if self.in_one_step else pipe.defaults.steps_of_base)
         return self.method(view, image, instruction, strengths, seed)
 
 
 def untrained(
     pipe: KontextSliderPipeline, image: Image.Image, instruction: str, strengths: Sequence[float], seed: int
 ) -> list[Picture]:
-    """The anchor alone: this pipeline's slider before training (no offsets, a LoRA without effect), with the anchor."""
+    """The anchor alone: this pipeline's slider before training (no offsets, a LoRA without effect), with the anchor and
+    as many steps as suit the base model."""
     settings = {name: value for name, value in pipe.require_slider().config.items() if not name.startswith("_")}
     fresh = StrengthProjector(**{**settings, "hidden_dim": 1}).zero_last_layer()
     nn.Module.to(fresh, device=pipe.transformer.device, dtype=pipe.transformer.dtype)
     with lora_scaled(pipe.transformer, 0.0):
-        return ours(with_projector(with_anchor(pipe, True), fresh), image, instruction, strengths, seed)
+        view = with_defaults(pipe, anchor_source=True, steps=pipe.defaults.steps_of_base)
+        return ours(with_projector(view, fresh), image, instruction, strengths, seed)
 
 
 def anchored(frames: Sequence[Picture], strengths: Sequence[float], source: Picture) -> list[Picture]:

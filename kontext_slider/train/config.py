@@ -98,8 +98,6 @@ class SliderConfig(RunConfig):
             says so.
         anchored: for models with the source residual correction: whether frames are trained as corrected
             (`flow.corrected_error`), which takes a second forward pass, at strength 0.
-        self_conditioning: share of batches that are trained to go on from the model's own prediction
-            (`flow.predict_clean`).
         loss: "square", the mean of squared errors, or "log", of the logarithms of rows (`flow.log_square`): the mean
             PSNR, near enough.
         slider_drop: share of rows trained without a strength.
@@ -121,7 +119,6 @@ class SliderConfig(RunConfig):
     weighting: Weighting = "none"
     channel_weights: bool = False
     anchored: bool = False
-    self_conditioning: Share = 0.0
     loss: Literal["square", "log"] = "square"
     slider_drop: Share = 0.1
     rank: Count = 4
@@ -160,13 +157,14 @@ POCKET = SliderConfig(  # from nothing; the shipped slider had such settings, bu
     sizes=SLIDER_SIZES,
     practised=PRACTISED,
     steps=2800,
-    timesteps="near_one",
+    timesteps="one",
+    noise_scale=0.1,
     weighting="sigma_squared",
     channel_weights=True,
     anchored=True,
-    self_conditioning=0.5,
+    loss="log",
     slider_drop=0.0,
-    rank=8,
+    rank=32,
     hidden_dim=384,
     strength_dim=2,
     strength_encoding="release",
@@ -177,8 +175,8 @@ POCKET = SliderConfig(  # from nothing; the shipped slider had such settings, bu
     preview_every=500,
 )
 AS_THE_PAPER: dict[str, Any] = {  # the slider as the paper has it, in pocket's sizes, over pocket's base and codec
-    "place": "text_stream", "anchored": False, "self_conditioning": 0.0, "slider_drop": 0.1, "strength_dim": 128,
-    "strength_encoding": "sinusoidal", "highest_strength": 1.0, "degree": None,
+    "place": "text_stream", "anchored": False, "timesteps": "near_one", "noise_scale": 1.0, "loss": "square", "rank": 8,
+    "slider_drop": 0.1, "strength_dim": 128, "strength_encoding": "sinusoidal", "highest_strength": 1.0, "degree": None,
 }  # fmt: skip
 ABLATIONS: dict[str, dict[str, Any]] = {  # the paper's (section 4, table 2); "full" is the preset without a suffix
     "": {},

@@ -32,7 +32,6 @@ class SliderBatch(NamedTuple):
     noise: Tensor  # (B, C, h, w)
     kept: Tensor  # (B,) 1, or 0 where the slider is dropped
     weights: Tensor | None = None  # (B, L) of the target tokens
-    self_conditioned: bool = False  # whether the noise hides the model's own prediction in the place of the target
 
     def tensors(self) -> dict[str, Tensor]:
         """The fields that are tensors, by name."""
@@ -65,7 +64,6 @@ def flow_error(
     sigmas: Tensor,
     noise: Tensor,
     weighting: Weighting = "sigma_squared",
-    hidden: Tensor | None = None,
 ) -> Tensor:
     """The error of the model's velocity, paper Eq. 1: x = (1 - sigma) y + sigma eps, the model predicts eps - y. Target
     tokens only, (B, L, K).
@@ -76,16 +74,12 @@ def flow_error(
         sigmas: (B,).
         weighting: "sigma_squared", the error of the picture that a velocity points to, x - sigma v, which is what the
             last sampling step shows; or "none".
-        hidden: what the noise hides, (B, L, K): the target if None, or the model's own prediction (`predict_clean`),
-            as in sampling. The velocity to learn then leads to the target too.
     """
     pack = family_of(transformer).pack
     clean, noise, sigma = pack(target), pack(noise), sigmas[:, None, None]
-    hidden = clean if hidden is None else hidden
-    noisy = (1 - sigma) * hidden + sigma * noise
+    noisy = (1 - sigma) * clean + sigma * noise
     error = velocity(transformer, noisy, source, text, pooled, sigmas) - (noise - clean)
-    missed = (1 - sigma) * (hidden - clean)
-    return error * sigma - missed if weighting == "sigma_squared" else error - missed / sigma
+    return error * sigma if weighting == "sigma_squared" else error
 
 
 def velocity(
@@ -107,17 +101,6 @@ def velocity(
         guidance=torch.full_like(sigmas, GUIDANCE) if transformer.config.guidance_embeds else None,
     )
     return base.velocity(transformer, noisy.to(dtype), sigmas, edit).float()
-
-
-@torch.no_grad()
-def predict_clean(transformer: nn.Module, source: Tensor, text: Tensor, pooled: Tensor, noise: Tensor) -> Tensor:
-    """The picture that a first sampling step points to, from noise alone, (B, L, K). Arguments as of `flow_error`.
-
-    Trained with the target under the noise, a model keeps at later steps whatever shines through, its own mistakes too
-    (exposure bias); trained with its own prediction there, it learns to correct them (scheduled sampling, Bengio et al.
-    2015; self-conditioning)."""
-    pure = family_of(transformer).pack(noise)
-    return pure - velocity(transformer, pure, source, text, pooled, noise.new_ones(len(noise)))
 
 
 def corrected_error(frame: Tensor, untouched: Tensor, strengths: Tensor) -> Tensor:

@@ -222,9 +222,7 @@ class RowBatches:
         numbers, first = self.numbers(step), step * self.config.batch_size
         rows = [draw_row(self.rows[numbers[place]], self.config, first + place) for place in places]
         stacked = {name: torch.stack([row[name].float() for row in rows]) for name in rows[0]}
-        share = self.config.self_conditioning  # the same for all parts of a batch
-        drawn = share > 0 and np.random.default_rng((self.config.seed, step, 1)).random() < share
-        return SliderBatch(**stacked, self_conditioned=drawn)
+        return SliderBatch(**stacked)
 
     def _shuffled(self, epoch: int) -> list[list[int]]:
         rng, size = np.random.default_rng((self.config.seed, epoch)), self.config.batch_size

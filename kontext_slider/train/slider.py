@@ -31,7 +31,6 @@ from kontext_slider.train.flow import (
     corrected_error,
     flow_error,
     log_square,
-    predict_clean,
     weighted_square,
 )
 from kontext_slider.train.loop import (
@@ -191,11 +190,8 @@ class SliderModel(nn.Module):
         config = self.config
         rows = batch.with_untouched() if config.anchored else batch
         with slider_on(self.transformer, self.projector, rows.strengths, rows.pooled, rows.kept):
-            hidden = None
-            if batch.self_conditioned:
-                hidden = predict_clean(self.transformer, rows.source, rows.text, rows.pooled, rows.noise)
             inputs = (rows.source, rows.target, rows.text, rows.pooled, rows.sigmas, rows.noise)
-            error = flow_error(self.transformer, *inputs, config.weighting, hidden)
+            error = flow_error(self.transformer, *inputs, config.weighting)
         if config.anchored:
             frame, untouched = error.chunk(2)
             error = corrected_error(frame, untouched * batch.kept[:, None, None], batch.strengths)

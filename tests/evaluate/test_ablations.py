@@ -2,14 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from kontext_slider.errors import InvalidInput
-from kontext_slider.evaluate.ablations import ablation_method, trained_with_anchor
+from kontext_slider.evaluate.ablations import ablation_method
+from kontext_slider.evaluate.anchor import with_defaults
 from kontext_slider.metrics import to_picture
 from kontext_slider.metrics.distances import psnr
 from kontext_slider.train.config import PRESETS, open_run
-from tests.tiny import INSTRUCTION, tiny_image, tiny_pipeline
+from tests.tiny import EDIT_DEFAULTS, INSTRUCTION, tiny_image, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +25,13 @@ def note(slider, **facts) -> None:
     (slider.parent / "run.json").write_text(json.dumps(facts))
 
 
-def test_the_trainers_note_says_whether_a_slider_has_the_anchor(tmp_path):
-    """The key is the trainer's, which evaluation does not import: by another name all would be run alike."""
-    for name in ("pocket", "kontext-dev"):
-        open_run(tmp_path / name, PRESETS[name])
-        assert trained_with_anchor(tmp_path / name / "slider") is PRESETS[name].anchored
-    assert trained_with_anchor(tmp_path / "elsewhere" / "slider") is None
+@pytest.mark.parametrize("name", ["pocket", "pocket-paper", "kontext-dev"])
+def test_the_trainers_note_says_how_a_slider_is_run(slider, name):
+    """The keys are the trainer's, which evaluation does not import: by other names all would be run alike."""
+    (slider.parent / "run.json").unlink(missing_ok=True)
+    assert (ablation_method(slider).on, ablation_method(slider).in_one_step) == (None, None)
+    open_run(slider.parent, PRESETS[name])
+    assert (ablation_method(slider).on, ablation_method(slider).in_one_step) == ((name == "pocket",) * 2)
 
 
 @pytest.mark.parametrize(("anchored", "at_source"), [(True, True), (False, False), (None, False)])
@@ -39,8 +42,18 @@ def test_a_slider_is_run_as_it_was_trained(slider, anchored, at_source):
     assert (psnr(frame, to_picture(tiny_image())) > 45) is at_source
 
 
+def test_a_slider_takes_the_steps_that_it_was_trained_for(slider):
+    """A slider for one step was rendered in the base model's two, or the paper's in one."""
+    pipe, call = tiny_pipeline(edit_defaults={**EDIT_DEFAULTS, "base_steps": 3}), (tiny_image(), INSTRUCTION, (1.0,), 0)
+    for timesteps, steps in (("one", 1), ("uniform", 3)):
+        note(slider, timesteps=timesteps)
+        [frame] = ablation_method(slider)(pipe, *call)
+        [expected] = ablation_method(slider).method(with_defaults(pipe, steps=steps), *call)
+        assert np.array_equal(frame, expected)
+
+
 def test_a_note_that_cannot_be_read_is_no_guess(slider):
     """Half a file would have been taken for the model's own setting."""
     (slider.parent / "run.json").write_text("{")
     with pytest.raises(InvalidInput, match="run.json"):
-        trained_with_anchor(slider)
+        ablation_method(slider)

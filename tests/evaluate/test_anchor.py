@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kontext_slider.evaluate.anchor import UnderAnchor, anchored, untrained, with_anchor
+from kontext_slider.evaluate.anchor import UnderAnchor, anchored, untrained, with_anchor, with_defaults
 from kontext_slider.evaluate.baselines import BASELINES, ours
 from kontext_slider.metrics import to_picture
 from kontext_slider.metrics.distances import psnr
@@ -27,6 +27,15 @@ def test_the_anchor_alone_is_the_pixel_cross_fade(pipe):
     faded, alone = (frames_of(method, pipe) for method in (BASELINES["pixel-cross-fade"], untrained))
     assert np.abs(np.clip(faded, 0, 1) - np.array(alone)).max() < 1e-5
     assert np.abs(faded[0] - faded[2]).max() > 0.02
+
+
+def test_a_slider_of_fewer_steps_is_compared_with_the_base_at_its_own(pipe):
+    """A slider trained for one step gained over a base that was not."""
+    one = with_defaults(pipe, steps=1, base_steps=2)
+    faded, alone = (frames_of(method, one) for method in (BASELINES["pixel-cross-fade"], untrained))
+    assert np.abs(np.clip(faded, 0, 1) - np.array(alone)).max() < 1e-5
+    assert np.array_equal(faded, frames_of(BASELINES["pixel-cross-fade"], pipe)) and pipe.defaults.steps == 2
+    assert np.abs(np.array(frames_of(ours, one)) - frames_of(ours, pipe)).max() > 0.01
 
 
 def test_the_slider_comes_back_after_the_untrained_one(pipe):

@@ -330,13 +330,11 @@ def test_held_out_rows_are_spread():
 
 
 def test_several_processes_take_what_one_would(rows):
-    """Two processes that train on the same rows, on other noise than one would, or one of them self-conditioned."""
-    batches = RowBatches(rows, CONFIG.changed(batch_size=4, self_conditioning=0.5))
+    """Two processes that train on the same rows, or on other noise than one would."""
+    batches = RowBatches(rows, CONFIG.changed(batch_size=4))
     whole, parts = batches.draw(3, 0, 1), [batches.draw(3, part, 4) for part in range(4)]
     for name, tensor in whole.tensors().items():
         assert torch.equal(tensor, torch.cat([part.tensors()[name] for part in parts])), name
-    assert {part.self_conditioned for part in parts} == {whole.self_conditioned}
-    assert {batches.draw(step, 0, 1).self_conditioned for step in range(12)} == {True, False}
 
 
 def test_a_rows_random_parts(rows):

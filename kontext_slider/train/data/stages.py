@@ -213,7 +213,7 @@ def full_edit(pipe: KontextSliderPipeline, source: Image.Image, instruction: str
         width=source.width,
         max_area=source.width * source.height,
         _auto_resize=False,
-        num_inference_steps=defaults.steps,
+        num_inference_steps=defaults.steps_of_base,
         guidance_scale=defaults.guidance,
         max_sequence_length=defaults.max_sequence_length,
         generator=torch.Generator().manual_seed(seed),

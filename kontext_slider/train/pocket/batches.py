@@ -159,7 +159,6 @@ class SliderPairs:
             noise,
             kept=torch.ones(len(noise)),
             weights=pairs.weights,
-            self_conditioned=float(torch.rand(1, generator=generator)) < self.config.self_conditioning,
         )
 
 

@@ -25,7 +25,8 @@ from kontext_slider.world.edits import known_instructions
 
 EDIT_DEFAULTS = {
     "size": 256,
-    "steps": 2,
+    "steps": 1,
+    "base_steps": 2,
     "guidance": 1.0,
     "max_sequence_length": PocketSizes().text_length,
     "anchor_source": True,
