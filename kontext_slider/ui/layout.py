@@ -34,6 +34,7 @@ GENERAL_INSTRUCTIONS = [
 ]
 LITTLE_NOISE = 0.5  # share of the noise below which seeds hardly differ
 SEEDS_ALIKE = "This model starts from little noise: another seed changes next to nothing."
+ONE_STEP = "This model was trained for one step: more are no better."
 NO_GUIDANCE = "Not available: this model was trained without a guidance input, so a value would change nothing."
 # Events of one kind at a time. Who is one too many is told so by `OpenEdits.job`, not by gradio, which says nothing.
 PARALLEL_EVENTS = 2 * MOST_JOBS
@@ -135,7 +136,8 @@ def _settings(pipe: Any) -> dict[str, Any]:
             seed = gr.Number(0, label="Seed", info=info, elem_id="seed", scale=3, min_width=100, **whole)
             reroll = gr.Button("New seed", size="sm", scale=1, min_width=90)
         reroll.click(None, outputs=seed, js=NEW_SEED)
-        steps = gr.Slider(1, max(MAX_STEPS, defaults.steps), value=defaults.steps, step=1, label="Steps")
+        info = ONE_STEP if defaults.steps == 1 else None
+        steps = gr.Slider(1, max(MAX_STEPS, defaults.steps), value=defaults.steps, step=1, label="Steps", info=info)
         options = {"interactive": has_guidance, "info": None if has_guidance else NO_GUIDANCE, "elem_id": "guidance"}
         guidance = gr.Slider(*GUIDANCE_RANGE, value=defaults.guidance, step=0.1, label="Guidance", **options)
     return {"num_frames": num_frames, "seed": seed, "steps": steps, "guidance": guidance}
