@@ -123,8 +123,8 @@ def weighted_square(error: Tensor, weights: Tensor | None = None, channels: Tens
 
 
 def log_square(error: Tensor, channels: Tensor | None = None) -> Tensor:
-    """Mean logarithm of the rows' mean squares, a scalar: ten decibels of one row count as those of any other, be its
-    edit weak or of a small object. Arguments as of `weighted_square`; tokens count alike."""
+    """Mean logarithm of the rows' mean squares, a scalar: a decibel of PSNR counts the same in every row, also where an
+    edit is weak or its object small. Arguments as of `weighted_square`; tokens count alike."""
     return (channel_squares(error, channels).mean((1, 2)) + SMALLEST).log().mean()
 
 
