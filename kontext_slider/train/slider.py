@@ -117,22 +117,35 @@ def _train(
     with accelerator.main_process_first():
         open_run(folder, config, inputs)
     with _made_to_train(pipe):
-        model = SliderModel(pipe, config)
-        if config.compiled:
-            compile_blocks(pipe.transformer)
-        loop = Loop(model, make_optimizers(model, config), source.draw, config, folder, accelerator)
-
-        def after(step: int, loss: float) -> None:
-            if step % config.preview_every == 0 or step == config.steps:
-                preview(pipe, model, source, loop, step)
-            on_step(step, loss)
-
-        loop.run(after)
-        if accelerator.is_main_process:
-            with loop.averaged():
-                save_variant(folder / "slider", model.projector, pipe.transformer)
-        accelerator.wait_for_everyone()
+        _fit(pipe, config, folder, accelerator, source, on_step)
+        accelerator.free_memory()  # the wrapped model first: freed behind its process group, torch's gloo may never end
         accelerator.end_training()
+
+
+def _fit(
+    pipe: KontextSliderPipeline,
+    config: SliderConfig,
+    folder: Path,
+    accelerator: Accelerator,
+    source: RowBatches | SliderPairs,
+    on_step: OnStep,
+) -> None:
+    """Train to the end and save."""
+    model = SliderModel(pipe, config)
+    if config.compiled:
+        compile_blocks(pipe.transformer)
+    loop = Loop(model, make_optimizers(model, config), source.draw, config, folder, accelerator)
+
+    def after(step: int, loss: float) -> None:
+        if step % config.preview_every == 0 or step == config.steps:
+            preview(pipe, model, source, loop, step)
+        on_step(step, loss)
+
+    loop.run(after)
+    if accelerator.is_main_process:
+        with loop.averaged():
+            save_variant(folder / "slider", model.projector, pipe.transformer)
+    accelerator.wait_for_everyone()
 
 
 def preview(
