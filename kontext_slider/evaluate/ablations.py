@@ -32,8 +32,10 @@ def ablation_method(folder: Path) -> UnderAnchor:
     Raises CheckpointError for a folder without a slider, InvalidInput for a note that cannot be read."""
     notes = [note for note in (folder / RUN_FILE, folder.parent / RUN_FILE) if note.is_file()]
     run = read_run(notes[0]) if notes else {}
+    anchored = run.get("anchored")
+    on = anchored if isinstance(anchored, bool) else None
     in_one_step = run["timesteps"] == "one" if "timesteps" in run else None
-    return UnderAnchor(variant_method(load_variant(folder)), run.get("anchored"), in_one_step)
+    return UnderAnchor(variant_method(load_variant(folder)), on, in_one_step)
 
 
 Score = Callable[[MeasuredEdit, str], float]  # (edit, row) -> a number

@@ -24,7 +24,7 @@ class History {
   #tool;
   #timer = 0;
   #isUsing = false; // a result is on its way to be the photograph
-  #used = null; // path of the newest one that the server has told of
+  #told = new Set(); // paths of those that the server has told of
   #isReturning = this.#steps.current !== null; // the next edit that begins is the current step's
 
   constructor() {
@@ -36,7 +36,7 @@ class History {
     this.#dialog.addEventListener("click", (event) => this.#switch(event.target));
     document.addEventListener("keydown", (event) => this.#key(event));
     stage.addEventListener("edit", ({ detail }) => this.#began(detail));
-    stage.addEventListener("message", ({ detail }) => this.#told(detail.source));
+    stage.addEventListener("message", ({ detail }) => detail.source && this.#hear(detail.source));
     stage.addEventListener("shown", () => {
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => this.#rested(), STEP_MS);
@@ -99,9 +99,9 @@ class History {
   }
 
   // Each message of an edit tells of its newest result that has become the photograph.
-  #told(file) {
-    const isNew = file && file.path !== this.#used;
-    this.#used = file ? file.path : null;
+  #hear(file) {
+    const isNew = !this.#told.has(file.path);
+    this.#told.add(file.path);
     if (!isNew || !this.#isUsing) return;
     this.#isUsing = false;
     this.#adopted(file);
