@@ -2,7 +2,7 @@
 
 The others: a plain FluxKontextPipeline call (which has no strength), a whole pipeline call with a strength, as the
 authors' demo makes for every position of its slider (without our correction, which would cost it a second frame), and
-FluxKontextPipeline with diffusers' own step caches, which have little to skip in two steps (try --steps 12), and lose
+FluxKontextPipeline with diffusers' own step caches, which have nothing to skip in one step (try --steps 12), and lose
 something: dB of PSNR to the plain call's pictures, mean over SEEDS seeds (ours: bench_fidelity.py). "floor" is
 not a way to make a frame: it does the matrix products and attention of an exact one and nothing else. Rounds are
 interleaved, so a slow moment of the machine meets all. Prints a table and one line of JSON.

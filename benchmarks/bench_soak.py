@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 from line import print_line
-from page import Page
+from page import STEPS, Page
 
 from kontext_slider import SliderEngine
 from kontext_slider.images import read_image
@@ -134,7 +134,7 @@ def compare(findings: Findings) -> tuple[int, float]:
     engine, num_other, lowest = SliderEngine(load_pipeline("pocket"), speed="exact"), 0, float("inf")
     edits = {(photograph, words) for photograph, words, _ in findings.frames}
     for photograph, words in sorted(edits):
-        with engine.open(ROOT / "assets" / "photos" / photograph, words, seed=0, steps=2) as session:
+        with engine.open(ROOT / "assets" / "photos" / photograph, words, seed=0, steps=STEPS) as session:
             for (name, text, strength), content in findings.frames.items():
                 if (name, text) != (photograph, words):
                     continue

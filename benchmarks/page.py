@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 from gradio_client.utils import apply_diff
 
+STEPS = 1  # denoise steps that the page asks of pocket
+
 
 class Page:
     """A connection to the app, by gradio's own protocol (server-sent events, messages as differences)."""
@@ -65,7 +67,7 @@ class Page:
         """Press Edit; the canvas when the strip is filled, and the seconds to its first frame, None without one."""
         start, canvas = time.monotonic(), dict[str, Any]()
         first: float | None = None
-        for outputs in self.call("click", [self.upload(photograph), words, 11, 0, 2, 1.0]):
+        for outputs in self.call("click", [self.upload(photograph), words, 11, 0, STEPS, 1.0]):
             is_first = not canvas.get("frames")
             canvas = _canvas(outputs, canvas)
             if is_first and canvas.get("frames"):

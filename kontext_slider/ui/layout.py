@@ -136,8 +136,8 @@ def _settings(pipe: Any) -> dict[str, Any]:
             seed = gr.Number(0, label="Seed", info=info, elem_id="seed", scale=3, min_width=100, **whole)
             reroll = gr.Button("New seed", size="sm", scale=1, min_width=90)
         reroll.click(None, outputs=seed, js=NEW_SEED)
-        info = ONE_STEP if defaults.steps == 1 else None
-        steps = gr.Slider(1, max(MAX_STEPS, defaults.steps), value=defaults.steps, step=1, label="Steps", info=info)
+        about = {"info": ONE_STEP if defaults.steps == 1 else None, "elem_id": "steps", "label": "Steps"}
+        steps = gr.Slider(1, max(MAX_STEPS, defaults.steps), value=defaults.steps, step=1, **about)
         options = {"interactive": has_guidance, "info": None if has_guidance else NO_GUIDANCE, "elem_id": "guidance"}
         guidance = gr.Slider(*GUIDANCE_RANGE, value=defaults.guidance, step=0.1, label="Guidance", **options)
     return {"num_frames": num_frames, "seed": seed, "steps": steps, "guidance": guidance}

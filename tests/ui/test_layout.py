@@ -57,6 +57,12 @@ def test_a_model_that_hardly_knows_seeds_says_so(page):
     assert "changes next to nothing" in widgets(create_app(engine))["seed"]["info"]
 
 
+def test_a_model_of_one_step_says_so(page):
+    """More steps looked like more quality, and are less of it."""
+    assert not page["steps"].get("info")
+    assert "trained for one step" in widgets(create_app(FakeEngine(steps=1)))["steps"]["info"]
+
+
 def test_a_model_that_takes_anything_gets_a_general_list():
     """FLUX lists no instructions: an empty row of suggestions would help nobody."""
     assert suggestions({}) == GENERAL_INSTRUCTIONS
