@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gradio.data_classes import FileData, GradioModel
@@ -150,18 +150,15 @@ def describe(edit: OpenEdit | None, busy: Busy | None = None, said: str = "") ->
         example=edit.example,
         strengths=[*edit.strengths, *(BEYOND if edit.highest > 1 else ())],
         highest=edit.highest,
-        frames=frames_of(edit.files(), edit.transfers()) + frames_of(edit.previews(), preview=True),
-        photograph=edit.screen and FileData(path=str(edit.screen)),
+        frames=finished_frames(edit) + frames_of(edit.previews(), preview=True),
+        photograph=file_of(edit.folder.screen),
         size=list(session.photo.image.size),
         gaps=[Gap(low=low, high=high, error=error) for (low, high), error in edit.errors().items()],
         curve=curve_of(edit),
-        below=[
-            BelowFrames(place=each.place, frames=frames_of(each.edit.files(), each.edit.transfers()))
-            for each in edit.below
-        ],
+        below=[BelowFrames(place=each.place, frames=finished_frames(each.edit)) for each in edit.below],
         tile=tile_of(edit),
         num_refused=edit.num_refused,
-        base=first and first.screen and FileData(path=str(first.screen)),
+        base=first and file_of(first.folder.screen),
         source=file_of(edit.source),
         busy=busy,
     )
@@ -169,9 +166,9 @@ def describe(edit: OpenEdit | None, busy: Busy | None = None, said: str = "") ->
 
 def tile_of(edit: OpenEdit) -> Tile | None:
     """The newest part of the photograph at its own size that the browser has asked for."""
-    if edit.newest_tile is None or (file := file_of(edit.newest_tile[1])) is None:
+    if (newest := edit.folder.newest_tile) is None or (file := file_of(newest[1])) is None:
         return None
-    (left, top, right, bottom), (columns, rows) = edit.newest_tile[0], edit.session.photo.image.size
+    (left, top, right, bottom), (columns, rows) = newest[0], edit.session.photo.image.size
     return Tile(
         file=file,
         x=left / columns,
@@ -199,23 +196,21 @@ def curve_of(edit: OpenEdit) -> Curve | None:
         dead=[list(stretch) for stretch in dead_zones(whole)],
         jumps=[list(stretch) for stretch in jumps(whole)],
         stops=stops_growing(response),
-        breaks=breaks({s: share for s, share in edit.detail_shares().items() if s <= edit.highest}),
+        breaks=breaks({strength: frame.detail_share for strength, frame in edit.frames()}),
     )
 
 
-def frames_of(
-    paths: Iterable[tuple[float, Path]], transfers: Mapping[float, Path] | None = None, preview: bool = False
-) -> list[Frame]:
-    """(strength, file) pairs as the browser gets them, with the files of their transfers."""
-
-    def transfer_of(strength: float) -> FileData | None:
-        path = (transfers or {}).get(strength)
-        return path and FileData(path=str(path))
-
+def finished_frames(edit: OpenEdit) -> list[Frame]:
+    """Frames as the browser gets them, with their transfers."""
     return [
-        Frame(strength=strength, file=FileData(path=str(path)), transfer=transfer_of(strength), preview=preview)
-        for strength, path in paths
+        Frame(strength=strength, file=FileData(path=str(files.picture)), transfer=file_of(files.transfer))
+        for strength, files in edit.frames()
     ]
+
+
+def frames_of(paths: Iterable[tuple[float, Path]], preview: bool = False) -> list[Frame]:
+    """(strength, file) pairs without transfers as the browser gets them."""
+    return [Frame(strength=strength, file=FileData(path=str(path)), preview=preview) for strength, path in paths]
 
 
 def caption(inputs: EditInputs, source: str, earlier_edits: Sequence[EarlierEdit] = ()) -> str:

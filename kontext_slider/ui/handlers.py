@@ -123,7 +123,7 @@ class Handlers:
         frames = self.opening.frames
 
         def adopt() -> Iterator[Busy]:
-            edit.write_screen()
+            edit.folder.write_screen(edit.session.photo)
             for strength in coarse_first(list(frames)):
                 edit.keep(strength, read_image(frames[strength]))
                 yield Busy(text="Preparing the example")
@@ -155,7 +155,7 @@ class Handlers:
             return
         try:
             box = messages.box_of(messages.values_of(event), edit.session.photo.image.size)
-            edit.write_tile(box)
+            edit.folder.write_tile(edit.session.photo, box)
         except KontextSliderError as error:
             yield message(notice=notice(str(error)))
             return

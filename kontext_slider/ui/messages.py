@@ -25,8 +25,9 @@ from ..metadata import unpack_map
 from .background import in_thread
 from .canvas_data import Busy, EditInputs, describe
 from .components import notice
+from .edit_folder import SCREEN_SIDE, Box
 from .folder import needs_room
-from .open_edit import SCREEN_SIDE, Box, OnStep, OpenEdit
+from .open_edit import OnStep, OpenEdit
 
 MESSAGE_SECONDS = 0.15  # at most one message to the browser in this time
 MAX_MAP_LETTERS = 400_000  # of a strength map from a browser: 512 x 512 bytes that nothing compresses have 350 000
@@ -86,7 +87,7 @@ def fill(edit: OpenEdit, num_frames: int, least: float = 0.0) -> Iterator[Busy]:
     def num_missing() -> int:
         return sum(not edit.has(strength) for strength in grid(num_frames))
 
-    edit.write_screen()
+    edit.folder.write_screen(edit.session.photo)
     total = max(num_missing(), 1)
     while (strength := edit.next_strength(num_frames, least)) is not None:
         done = max(total - num_missing(), 0)

@@ -95,7 +95,7 @@ def _open(engine: Any, folder: str, like: OpenEdit, photo: Any, instruction: str
 
 def _do(edit: OpenEdit, layer: LayerInputs, text: str, results: list[Any]) -> Iterator[Busy]:
     """Put the photograph after an edit into `results`; its frame is kept for the browser."""
-    edit.write_screen()
+    edit.folder.write_screen(edit.session.photo)
     yield from messages.render(partial(edit.fill, layer.strength), text)
     yield Busy(text=text)
     share = unpack_map(layer.strength_map) if layer.strength_map else None

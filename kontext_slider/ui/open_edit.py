@@ -1,21 +1,15 @@
-"""One open edit on the server: its session, and its finished frames as files that the browser fetches.
+"""One open edit on the server: its session, and its finished frames, which lie in its folder (`edit_folder`).
 
 Two kinds of work need frames. A slider at rest uses `session.preview` and `session.render`: the newest position wins,
 and the render of an older one ends with `Superseded`. The strip and the exports use `session.frames`, which lets the
 slider go first and loses nothing; `next_strength` gives their order.
 
-Frames are lossless PNG files in a folder of gradio's cache, and beside each lies its transfer (`transfer.py`), by which
-the browser draws the edit at the size of its screen. Strength 0 is the photograph and has none. Each file is fetched
-once. Previews lie there under other names, and no export uses one.
+Previews lie there under other names, and no export uses one.
 """
 
 from __future__ import annotations
 
-import io
-import math
 import secrets
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -24,25 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from gradio.data_classes import GradioModel
 from PIL import Image
 
-from ..engine import interpolation_errors, next_strength, sketch
+from ..engine import interpolation_errors, next_strength
 from ..engine.response import ResponseCurve, measure_response
-from ..errors import SessionClosed
-from ..files import write_whole
-from .folder import needs_room
+from .edit_folder import EditFolder, FrameFiles
 
 OnStep = Callable[[int, int], None]  # steps done, steps in all
-Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the photograph
 
 # A preview delays the exact frame by half. Below this many steps it would have three steps or fewer, resemble the exact
 # frame too little to judge the edit by, and the exact frame would be there almost as soon.
 PREVIEW_FROM_STEPS = 8
-SCREEN_SIDE = 2048  # pixels: the photograph as the browser gets it is not larger
-LOSSLESS_PIXELS = 640 * 480  # a photograph of so few is seen enlarged
-SCREEN_JPEG: dict[str, Any] = {"quality": 95, "subsampling": 0}
 BEYOND = (1.1, 1.2, 1.3, 1.4, 1.5)  # strengths past the full edit that are rendered, where these are wanted
 SEEN = 2.0  # levels of 255 in the worst region: a smaller interpolation error is not rendered away (benchmarks/LOG.md)
 
@@ -75,14 +62,14 @@ class OpenEdit:
 
     serial: grows from edit to edit, so that a page can tell late messages of an older one.
     strengths: of the strip, ascending. photograph: the path of the upload, "" for the edit that the page opens with.
-    cache: the folder in which the edit makes one of its own, for its frames.
+    cache: in which the edit makes its `folder`.
     key: cannot be guessed; a page that is loaded again finds its edit by it.
     highest: strength that the page may ask for; the session must allow it. 1 until somebody wants to go beyond.
     remark: what the page says of the edit while there is no error. example: the name of the shipped example that the
     photograph is, "" for others.
     below: the edits that made its photograph, the first one first; they close with it. layers: of the list of edits.
     num_refused: how many lists of edits from the browser could not be done.
-    newest_tile: its box and file. source: the file of the newest result that became the photograph of further edits.
+    source: the file of the newest result that became the photograph of further edits.
 
     Raises `DiskFull`.
     """
@@ -98,19 +85,12 @@ class OpenEdit:
         self.below: list[Below] = []
         self.layers: list[LayerInputs] = []
         self.num_refused = 0
-        self.newest_tile: tuple[Box, Path] | None = None
         self.source: Path | None = None
-        with needs_room():
-            Path(cache).mkdir(parents=True, exist_ok=True)  # somebody may have emptied the temporary folder
-            self.folder = Path(tempfile.mkdtemp(prefix="edit-", dir=cache))
+        self.folder = EditFolder(cache)
         self.last_use = time.monotonic()
         self.is_closed = False
-        self.screen: Path | None = None
-        self._files: dict[float, Path] = {}
-        self._transfers: dict[float, Path] = {}
-        self._detail_shares: dict[float, float] = {}
+        self._frames: dict[float, FrameFiles] = {}
         self._previews: dict[float, Path] = {}
-        self._sketches: dict[float, np.ndarray] = {}
         self._num_works = 0
         self._rest: float | None = None  # where the slider rests while its frame is being made
         self._changed = threading.Condition()
@@ -118,7 +98,7 @@ class OpenEdit:
     @property
     def num_bytes(self) -> int:
         """What the edit and those below it take in memory, apart from the engine's caches."""
-        own = self.session.num_bytes + sum(small.nbytes for small in self._sketches.copy().values())
+        own = self.session.num_bytes + sum(frame.small.nbytes for frame in self._frames.copy().values())
         return own + sum(layer.edit.num_bytes for layer in self.below)
 
     @property
@@ -143,21 +123,19 @@ class OpenEdit:
         """The sizes of photograph and frames, as the page says them."""
         return describe_sizes(self.session.photo.image.size, self.session.source.size)
 
-    def files(self) -> list[tuple[float, Path]]:
+    def frames(self) -> list[tuple[float, FrameFiles]]:
         """Finished frames up to `highest`, weakest first. One whose file somebody has deleted is not finished any
         more."""
-        with self._changed:
-            self._forget_deleted()
-            return sorted((strength, path) for strength, path in self._files.items() if strength <= self.highest)
+        return [(strength, frame) for strength, frame in self._finished().items() if strength <= self.highest]
 
     def previews(self) -> list[tuple[float, Path]]:
         """Previews whose exact frame is not there yet, weakest first."""
         with self._changed:
-            return sorted((strength, path) for strength, path in self._previews.items() if strength not in self._files)
+            return sorted((strength, path) for strength, path in self._previews.items() if strength not in self._frames)
 
     def has(self, strength: float) -> bool:
-        path = self._files.get(round(strength, 4))
-        return path is not None and path.exists()
+        frame = self._frames.get(round(strength, 4))
+        return frame is not None and frame.picture.exists()
 
     def show(self, strength: float, on_step: OnStep = ignore) -> None:
         """Make the frame of a slider at rest, where it pays a preview first; `on_step` counts the steps of both.
@@ -172,34 +150,20 @@ class OpenEdit:
             preview = self._num_preview_steps(strength)
             if preview:
                 image = self.session.preview(strength, lambda done, total: on_step(done, total + self.session.steps))
-                self._previews[round(strength, 4)] = self._write(f"preview-{strength:.4f}.png", image, "PNG")
+                path = self.folder.write_picture(f"preview-{strength:.4f}.png", image, "PNG")
+                self._previews[round(strength, 4)] = path
             image = self.session.render(strength, lambda done, total: on_step(preview + done, preview + total))
             self.keep(strength, image)
 
-    def transfers(self) -> dict[float, Path]:
-        """Files of the transfers of finished frames, by strength."""
-        with self._changed:
-            return dict(self._transfers)
-
     def errors(self) -> dict[tuple[float, float], float]:
         """For every two neighbouring finished strengths, how wrong an interpolation between them may be, levels."""
-        with self._changed:
-            self._forget_deleted()
-            return interpolation_errors({strength: self._sketches[strength] for strength in self._files})
+        return interpolation_errors({strength: frame.small for strength, frame in self._finished().items()})
 
     def response(self) -> ResponseCurve | None:
         """How the edit responds to the strength, measured on sketches of the finished frames; None before both ends
         are there."""
-        with self._changed:
-            self._forget_deleted()
-            finished = [(strength, self._sketches[strength]) for strength in sorted(self._files)]
-        wanted = [(strength, small) for strength, small in finished if strength <= self.highest]
+        wanted = [(strength, frame.small) for strength, frame in self.frames()]
         return measure_response(wanted) if {0.0, 1.0} <= dict(wanted).keys() else None
-
-    def detail_shares(self) -> dict[float, float]:
-        """How much of the edit no colour map explains (`Transfer.detail_share`), by finished strength."""
-        with self._changed:
-            return dict(self._detail_shares)
 
     def next_strength(self, num_frames: int, least: float = 0.0) -> float | None:
         """What to `fill` next for a strip of so many frames; None when it is complete, or when what is missing can be
@@ -209,35 +173,11 @@ class OpenEdit:
         """
         with self._changed:
             while True:
-                self._forget_deleted()
-                finished = {strength: self._sketches[strength] for strength in self._files}
+                finished = {strength: frame.small for strength, frame in self._finished().items()}
                 strength = next_strength(num_frames, finished, least, self._rest)
                 if strength is None or strength != self._rest:
                     return strength
                 self._changed.wait()
-
-    def write_screen(self) -> None:
-        """Write the photograph as any browser can show it, at most SCREEN_SIDE pixels a side: `screen`, None before.
-
-        Raises `SessionClosed` and `DiskFull`."""
-        if self.screen is None or not self.screen.exists():
-            picture = self.session.photo.on_white()
-            shrink = max(1.0, max(picture.size) / SCREEN_SIDE)
-            size = round(picture.width / shrink), round(picture.height / shrink)
-            picture = picture if shrink == 1 else picture.resize(size, Image.Resampling.HAMMING)
-            if math.prod(picture.size) <= LOSSLESS_PIXELS:
-                self.screen = self._write("photograph.png", picture, "PNG", compress_level=1)
-            else:
-                self.screen = self._write("photograph.jpg", picture, "JPEG", **SCREEN_JPEG)
-
-    def write_tile(self, box: Box) -> None:
-        """Write a part of the photograph at its own size, the newest tile.
-
-        Raises `SessionClosed` and `DiskFull`."""
-        path = self.folder / "tile-{}-{}-{}-{}.jpg".format(*box)
-        if not path.exists():
-            self._write(path.name, self.session.photo.on_white().crop(box), "JPEG", **SCREEN_JPEG)
-        self.newest_tile = box, path
 
     def fill(self, strength: float, on_step: OnStep = ignore) -> None:
         """Make a frame of the strip, after that of a slider at rest. Raises `SessionClosed` and `DiskFull`."""
@@ -257,10 +197,10 @@ class OpenEdit:
             return
         with self._changed:
             self.is_closed = True
-            for frames in (self._files, self._transfers, self._previews, self._sketches):
-                frames.clear()
+            self._frames.clear()
+            self._previews.clear()
         self.session.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.remove()
 
     @contextmanager
     def _at_rest(self, strength: float) -> Iterator[None]:
@@ -284,39 +224,20 @@ class OpenEdit:
             return 0
         return session.preview_steps
 
-    def _forget_deleted(self) -> None:
-        for strength in [strength for strength, path in self._files.items() if not path.exists()]:
-            del self._files[strength]
+    def _finished(self) -> dict[float, FrameFiles]:
+        """Frames whose file is there, weakest first; others are forgotten."""
+        with self._changed:
+            self._frames = {key: frame for key, frame in sorted(self._frames.items()) if frame.picture.exists()}
+            return dict(self._frames)
 
     def keep(self, strength: float, image: Image.Image) -> None:
         """Write a finished frame and its transfer, unless they are there. Raises `SessionClosed` and `DiskFull`."""
         key = round(strength, 4)
         if self.has(key):
             return
-        name, small = f"strength-{key:.4f}", sketch(image)
-        if strength:
-            made = self.session.transfer(strength, image)
-            transfer = self._write_bytes(f"{name}.safetensors", made.pack())
-        path = self._write(f"{name}.png", image, "PNG")
+        frame = self.folder.write_frame(key, image, self.session.transfer(strength, image) if strength else None)
         with self._changed:
-            self._files[key], self._sketches[key] = path, small
-            if strength:
-                self._transfers[key], self._detail_shares[key] = transfer, made.detail_share
-
-    def _write(self, name: str, image: Image.Image, format: str, **options: Any) -> Path:
-        buffer = io.BytesIO()
-        image.save(buffer, format=format, **options)
-        return self._write_bytes(name, buffer.getvalue())
-
-    def _write_bytes(self, name: str, content: bytes) -> Path:
-        """Write a file of the edit, unless it is there: one that the browser may be reading never changes."""
-        with self._changed:
-            if self.is_closed:
-                raise SessionClosed("This edit is no longer open; press Edit to render it again.")
-            path = self.folder / name
-            with needs_room():
-                self.folder.mkdir(parents=True, exist_ok=True)
-                return path if path.exists() else write_whole(path, content)
+            self._frames[key] = frame
 
 
 def describe_sizes(photograph: tuple[int, int], edited: tuple[int, int]) -> str:

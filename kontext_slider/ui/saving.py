@@ -104,7 +104,7 @@ class Saving:
         width, height = edit.session.photo.image.size
         yield Busy(text=f"Writing the {PICTURE_FORMATS[suffix]}, {width} x {height}")
         path, left_out, warning = write_picture(
-            edit.session, edit.folder, strength, suffix, self.origin, share, **options
+            edit.session, edit.folder.path, strength, suffix, self.origin, share, **options
         )
         saved = f"Saved {width} x {height} at strength {strength:.2f}{_painted(share)}."
         yield _saved(path, PICTURE_FORMATS[suffix], saved, left_out, warning)
@@ -132,7 +132,9 @@ class Saving:
 
         def write(on_picture: OnStep) -> None:
             origin = self.origin | ({"even_steps": True} if is_even else {})
-            results.append(write_sweep(edit.session, edit.folder, strengths, suffix, width, origin, on_picture, share))
+            results.append(
+                write_sweep(edit.session, edit.folder.path, strengths, suffix, width, origin, on_picture, share)
+            )
 
         yield from messages.render(write, f"Writing the {SWEEP_FORMATS[suffix]}", unit="picture")
         path, warning = results[0]

@@ -20,7 +20,7 @@ from .edits import EDITS, Edit, family
 from .paint import Picture, Strength
 from .scene import draw, draw_mask, random_scene
 
-HELD_OUT_SEED = 1_000_000  # held-out scenes have seeds from here on; training used seeds 0 to 8
+HELD_OUT_SEED = 1_000_000  # held-out scenes have seeds from here on; training used seeds 0 to 10
 CHOOSING_SEEDS = range(100)  # of held-out scenes, counted from HELD_OUT_SEED; up to November 2026 all figures had these
 REPORTING_SEED = 100  # the first one that nothing may be chosen on
 GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, are spread evenly

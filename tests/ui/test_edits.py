@@ -74,8 +74,8 @@ def test_an_edit_in_use_stays_open_and_an_unused_one_closes(tmp_path):
         return unused.is_closed
 
     wait_for(closed_while_the_other_is_used)
-    assert not used.is_closed and used.files()
-    wait_for(lambda: not unused.folder.exists())  # it goes after the session, in the other thread
+    assert not used.is_closed and used.frames()
+    wait_for(lambda: not unused.folder.path.exists())  # it goes after the session, in the other thread
     used.close()
 
 
@@ -96,7 +96,7 @@ def test_the_limit_takes_the_oldest_whose_page_is_gone_and_never_one_in_use(tmp_
     """Open pages could fill the disk; but frames that somebody looks at must stay."""
     edits = OpenEdits(tmp_path)
     oldest, newest, there = (opened(edits, tmp_path, page) for page in ("oldest", "newest", "there"))
-    size = there.files()[0][1].stat().st_size
+    size = there.frames()[0][1].picture.stat().st_size
     edits.leave("oldest")
     edits.leave("newest")
     edits.most_bytes = int(2.5 * size)
@@ -104,7 +104,7 @@ def test_the_limit_takes_the_oldest_whose_page_is_gone_and_never_one_in_use(tmp_
     assert oldest.is_closed and not newest.is_closed and not there.is_closed
     edits.most_bytes = 1
     edits.close_unused()
-    assert newest.is_closed and not there.is_closed and there.files()
+    assert newest.is_closed and not there.is_closed and there.frames()
     edits.close_all()
 
 

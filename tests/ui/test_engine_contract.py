@@ -139,6 +139,6 @@ def test_the_handlers_show_the_frames_of_the_engine(engine, photograph, tmp_path
     assert strengths(visitor.commit(0.3)[-1]) == [0, 0.3, 0.5, 1]
     own = visitor.opened.session
     with engine.open(photograph, "make it night", seed=5, steps=own.steps, guidance=own.guidance) as session:
-        for strength, path in visitor.opened.files():
-            with Image.open(path) as frame:
-                assert np.array_equal(np.asarray(frame.convert("RGB")), np.asarray(session.render(strength)))
+        for strength, frame in visitor.opened.frames():
+            with Image.open(frame.picture) as picture:
+                assert np.array_equal(np.asarray(picture.convert("RGB")), np.asarray(session.render(strength)))

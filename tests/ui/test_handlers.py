@@ -235,7 +235,7 @@ def test_a_newer_edit_silences_the_older_and_frees_its_files(photograph, tmp_pat
     visitor = Visitor(Handlers(FakeEngine(step_seconds=0.01), str(tmp_path)))
     older = visitor.begin_edit(photograph, steps=4)
     next(message for message in older if message.canvas.frames)
-    folder = visitor.opened.folder
+    folder = visitor.opened.folder.path
     newer = visitor.edit(photograph, "add thick fog")
     assert list(older) == []
     assert not folder.exists()
@@ -272,7 +272,7 @@ def test_a_mistake_is_a_sentence_and_nothing_rendered_is_lost(visitor, photograp
 def test_whole_numbers_of_a_browser_are_taken(visitor, engine, photograph):
     """JSON has no integers: 3 may come as 3.0."""
     visitor.edit(photograph, num_frames=3.0, seed=7.0, steps=2.0)
-    assert engine.opened[0]["seed"] == 7 and len(visitor.opened.files()) == 3
+    assert engine.opened[0]["seed"] == 7 and len(visitor.opened.frames()) == 3
 
 
 def test_a_file_that_is_no_picture_is_a_sentence(visitor, tmp_path):
@@ -467,6 +467,6 @@ def test_no_handler_answers_to_a_page_that_does_not_show_the_edit(engine, photog
     sent = [message for handler in page_handlers for message in handler(event, other.request)]
     sent += saving.picture(place, "png", 90, False, False, other.request)
     sent += saving.sweep("gif")(place, 3, 640, other.request)
-    assert len(sent) >= len(page_handlers) and str(edit.folder) not in repr(sent) and edit.key not in repr(sent)
+    assert len(sent) >= len(page_handlers) and str(edit.folder.path) not in repr(sent) and edit.key not in repr(sent)
     assert engine.rendered == rendered and len(engine.opened) == 1 and edit.highest == 1 and not edit.layers
     assert handlers.edits.of("other page") is None and owner.opened is edit

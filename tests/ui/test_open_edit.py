@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from kontext_slider.errors import SessionClosed
-from kontext_slider.ui import open_edit
+from kontext_slider.ui import edit_folder
 from kontext_slider.ui.folder import DiskFull
 from kontext_slider.ui.open_edit import OpenEdit
 from tests.ui.fake_engine import FakeEngine
@@ -48,11 +48,11 @@ def test_a_folder_that_somebody_deletes_is_made_again(tmp_path):
     edit = opened(tmp_path / "edits")
     edit.fill(0.0)
     shutil.rmtree(tmp_path / "edits")
-    assert edit.files() == [] and not edit.has(0.0), "a frame without a file cannot be shown"
+    assert edit.frames() == [] and not edit.has(0.0), "a frame without a file cannot be shown"
     edit.fill(0.0)
-    assert [strength for strength, path in edit.files() if path.exists()] == [0.0]
+    assert [strength for strength, frame in edit.frames() if frame.picture.exists()] == [0.0]
     shutil.rmtree(tmp_path / "edits")
-    assert opened(tmp_path / "edits").folder.is_dir()
+    assert opened(tmp_path / "edits").folder.path.is_dir()
 
 
 class LateSession:
@@ -83,12 +83,12 @@ def test_a_frame_that_was_announced_never_changes(tmp_path):
     slider.start()
     edit.session.is_called.wait(TIMEOUT)
     edit.fill(0.0)
-    path = dict(edit.files())[0.0]
+    path = dict(edit.frames())[0.0].picture
     announced = path.stat().st_ino, path.stat().st_mtime_ns
     edit.session.may_answer.set()
     slider.join(TIMEOUT)
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == announced
-    assert [each.name for each in edit.folder.iterdir()] == [path.name]
+    assert [each.name for each in edit.folder.path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("call", ["fill", "show"])
@@ -101,9 +101,9 @@ def test_a_full_disk_in_a_render_is_a_sentence_and_keeps_what_is_there(tmp_path,
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(open_edit, "write_whole", full)
+        patch.setattr(edit_folder, "write_whole", full)
         with pytest.raises(DiskFull):
             getattr(edit, call)(1.0)
-    assert [strength for strength, _ in edit.files()] == [0.0]
+    assert [strength for strength, _ in edit.frames()] == [0.0]
     edit.fill(1.0)
-    assert [strength for strength, _ in edit.files()] == [0.0, 1.0]
+    assert [strength for strength, _ in edit.frames()] == [0.0, 1.0]

@@ -70,7 +70,7 @@ def test_an_export_holds_no_preview(visitor, photograph, monkeypatch):
     visitor.commit(0.5)
     assert not visitor.opened.has(0.5) and [strength for strength, _ in visitor.opened.previews()] == [0.5]
     visitor.sweep("zip", num_frames=3)
-    with Image.open(dict(visitor.opened.files())[0.5]) as frame:
+    with Image.open(dict(visitor.opened.frames())[0.5].picture) as frame:
         assert frame.convert("RGB").tobytes() == faded(visitor.opened.session.source, 0.5).tobytes()
     assert visitor.opened.previews() == []
 
