@@ -31,8 +31,8 @@ SCREEN_JPEG: dict[str, Any] = {"quality": 95, "subsampling": 0}
 
 
 class FrameFiles(NamedTuple):
-    """A finished frame. transfer: the file by which the browser draws the edit at the size of its screen; strength 0 is
-    the photograph and has none. detail_share: the transfer's."""
+    """A finished frame. small: its `sketch`. transfer: the file by which the browser draws the edit at the size of its
+    screen; strength 0 is the photograph and has none. detail_share: the transfer's."""
 
     picture: Path
     small: np.ndarray

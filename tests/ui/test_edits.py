@@ -66,7 +66,7 @@ def test_a_page_has_one_edit_and_serials_grow(tmp_path):
 
 def test_an_edit_in_use_stays_open_and_an_unused_one_closes(tmp_path):
     """Gradio counted from the press on Edit: after an hour it closed the edit in the middle of a drag."""
-    edits = OpenEdits(tmp_path, unused_seconds=0.5)
+    edits = OpenEdits(tmp_path, unused_seconds=1.5)
     used, unused = opened(edits, tmp_path, "used"), opened(edits, tmp_path, "unused")
 
     def closed_while_the_other_is_used() -> bool:

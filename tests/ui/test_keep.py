@@ -52,7 +52,7 @@ def check_it_is_back(browser: Browser, strength: str, full: np.ndarray, folder: 
     browser.wait("document.querySelector('#photograph img').naturalWidth == 320")
     browser.run(f"document.querySelector('{SLIDER}').focus()")
     browser.key("End")
-    browser.wait(f"{STAGE}.shown == '1.0000'")
+    browser.wait(f"{STAGE}.shown == '1.0000' && {STAGE}.exact == 'true' && {READY_THUMBS} == 11")
     assert np.array_equal(shown(browser, folder), full)
     assert browser.run(READY_THUMBS) == 11
 
