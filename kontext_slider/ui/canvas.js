@@ -18,6 +18,7 @@ let caption = ""; // what the edit does
 let hasAsked = false; // for what the browser needs of this edit beyond its frames
 let restTimer = 0;
 let sentenceTimer = 0;
+let said = ""; // the newest sentence of the server, and the edit that it is about
 let lastMessage = -Infinity; // when the server last sent something, ms
 let isReopening = false; // the kept edit is on its way
 let unsent = null; // the strength that is sent to the server once that answers
@@ -109,6 +110,13 @@ function sayConnection(sentence) {
   if (sentence !== GONE) sentenceTimer = setTimeout(() => (place.hidden = true), SENTENCE_MS);
 }
 
+// Every message of an edit carries its sentence.
+function sayOnce(value) {
+  const isNew = value.is_lost || said !== value.edit + value.said;
+  said = value.edit + value.said;
+  if (value.said && isNew) sayConnection(value.said);
+}
+
 // ---- frames and messages of the server
 
 function receive() {
@@ -116,7 +124,7 @@ function receive() {
   lastMessage = performance.now();
   if (!value || (value.edit > 0 && value.edit < edit)) return;
   if (isReopening && value.edit > 0 && !value.key) return; // what the page opens with, before the kept edit is back
-  if (value.said) sayConnection(value.said);
+  sayOnce(value);
   if (value.is_lost) return void reopen();
   const isNew = value.edit > edit;
   if (isNew) begin(value);

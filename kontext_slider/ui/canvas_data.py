@@ -86,8 +86,8 @@ class CanvasData(GradioModel):
     """Everything the browser needs of an edit.
 
     edit: its serial; 0 before the first; a smaller one than shown is stale. key, inputs: by these the browser gets its
-    edit back after it has lost the connection; `is_lost` makes it do so, and `said` is a sentence about that.
-    strengths: of the strip. highest: strength that the slider may have.
+    edit back after it has lost the connection; `is_lost` makes it do so, and `said` is a sentence about that, to be
+    shown once. strengths: of the strip. highest: strength that the slider may have.
     caption: whose frames these are, as the inputs beside them may have changed since.
     photograph: as the browser draws it, and its own `size` in pixels; None before the browser may draw the edit itself.
     strength: where the slider stands when the edit begins; None: where it is. strength_map: what is painted then, as
@@ -125,7 +125,7 @@ class CanvasData(GradioModel):
     busy: Busy | None = None
 
 
-def describe(edit: OpenEdit | None, busy: Busy | None = None, said: str = "") -> CanvasData:
+def describe(edit: OpenEdit | None, busy: Busy | None = None) -> CanvasData:
     """An edit as the browser gets it: always whole, so that messages may arrive in any order, or not at all where
     another one follows (gradio draws the newest of those that come together)."""
     if edit is None:
@@ -145,7 +145,7 @@ def describe(edit: OpenEdit | None, busy: Busy | None = None, said: str = "") ->
         edit=edit.serial,
         key=edit.key,
         inputs=inputs,
-        said=said,
+        said=edit.said,
         caption=caption(inputs, session.photo.name, session.photo.earlier_edits),
         example=edit.example,
         strengths=[*edit.strengths, *(BEYOND if edit.highest > 1 else ())],

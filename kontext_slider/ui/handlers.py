@@ -255,8 +255,9 @@ class Handlers:
 
     def _fill(self, request: gr.Request, edit: OpenEdit, said: str) -> Iterator[Message]:
         """Show an edit on a page that has not shown it so far, and render what is missing of its strip."""
+        edit.said = said
         yield message(
-            canvas=describe(edit, Busy(text="Starting"), said),
+            canvas=describe(edit, Busy(text="Starting")),
             notice=edit.remark,
             nearest=advise(edit.session.instruction, self.engine.pipe.known_instructions).nearest,
             note=note(edit.sizes),

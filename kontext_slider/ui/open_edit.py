@@ -66,7 +66,7 @@ class OpenEdit:
     key: cannot be guessed; a page that is loaded again finds its edit by it.
     highest: strength that the page may ask for; the session must allow it. 1 until somebody wants to go beyond.
     remark: what the page says of the edit while there is no error. example: the name of the shipped example that the
-    photograph is, "" for others.
+    photograph is, "" for others. said: why it is on its page again, "" where it was opened there.
     below: the edits that made its photograph, the first one first; they close with it. layers: of the list of edits.
     num_refused: how many lists of edits from the browser could not be done.
     source: the file of the newest result that became the photograph of further edits.
@@ -81,7 +81,7 @@ class OpenEdit:
         self.photograph = photograph
         self.key = secrets.token_urlsafe(32)
         self.highest = 1.0
-        self.remark = self.example = ""
+        self.remark = self.example = self.said = ""
         self.below: list[Below] = []
         self.layers: list[LayerInputs] = []
         self.num_refused = 0

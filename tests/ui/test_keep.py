@@ -109,7 +109,9 @@ def test_a_page_that_is_loaded_again_has_its_edit(browser, opening_address, engi
     browser.call("Page.reload")
     wait_for_text(browser, SENTENCE, "loaded again")
     check_it_is_back(browser, strength, full, tmp_path)
+    browser.run(f"document.querySelector('{SENTENCE}').hidden = true")
     strength = rest_at(browser, 0.47)
+    assert browser.run(f"document.querySelector('{SENTENCE}').hidden"), "the sentence came with a frame, again"
     browser.open(f"{opening_address}robots.txt", "document.body.textContent.includes('User-agent')")
     browser.run("history.back()")
     browser.wait(f"{STAGE}.edit == '{first}'")
