@@ -124,6 +124,7 @@ class FakeSession:
     def _step(self, strength: float, steps: int, on_step: OnStep | None, is_wanted: Callable[[], bool]) -> None:
         for step in range(steps):
             time.sleep(self._engine.step_seconds)
+            self._engine.may_step.wait(60)  # a test that fails frees nobody
             if not self._open:
                 raise SessionClosed("closed")
             if not is_wanted():
@@ -136,7 +137,7 @@ class FakeSession:
 
 class FakeEngine:
     """`rendered` and `previewed` list strengths in the order in which they were made; `opened` what `open` was told
-    and `sessions` what it gave."""
+    and `sessions` what it gave. No step ends while `may_step` is cleared."""
 
     def __init__(
         self,
@@ -150,6 +151,8 @@ class FakeEngine:
         self.warning = warning  # of full size
         self.step_seconds, self.fails_at = step_seconds, fails_at
         self.lock = threading.Lock()
+        self.may_step = threading.Event()
+        self.may_step.set()
         self.rendered: list[float] = []
         self.previewed: list[float] = []
         self.opened: list[dict[str, Any]] = []
