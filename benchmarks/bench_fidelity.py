@@ -1,10 +1,10 @@
 """What "fast" and "fastest" are off by: their frames against the exact ones, on held-out edits and on photographs.
 
-A strip of eleven frames and ten more strengths between them, for each edit; and those ten again, asked by a hand of a
-session that has finished five coarse frames alone. Per edit: PSNR of all frames together, of the worst frame, of the
-hand's, the change of delta_smooth (by the model's own features), and how many frames were rendered. Prints a
-table and one line of JSON. delta_smooth has no upper bound, and a few edits make most of its mean: so the change of the
-mean has an interval at 95 % (bootstrap over edits), and the median edit's change stands beside it.
+A strip of eleven frames and ten more strengths between them, for each edit; and those ten again as interactive
+frames of a session that has finished five coarse frames alone. Per edit: PSNR of all frames together, of the worst
+frame, of the interactive ones, the change of delta_smooth (by the model's own features), and how many frames were
+rendered. Prints a table and one line of JSON. delta_smooth has no upper bound, and a few edits make most of its mean:
+so the change of the mean has an interval at 95 % (bootstrap over edits), and the median edit's change stands beside it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def frames_of(engine: SliderEngine, source: Image.Image, instruction: str) -> tu
         return frames, len(frames) if shortcuts is None else len(shortcuts.rendered)
 
 
-def hand_frames(engine: SliderEngine, source: Image.Image, instruction: str) -> list[np.ndarray]:
+def interactive_frames(engine: SliderEngine, source: Image.Image, instruction: str) -> list[np.ndarray]:
     """The strengths between, where only the coarse frames are finished: of an engine that has seen no strip."""
     with engine.open(source, instruction) as session:
         list(session.frames(ends_first(STRIP)[:NUM_COARSE]))
@@ -95,16 +95,16 @@ def main() -> None:
     cases = edits(pipe, *(6, 4) if args.quick else (args.edits, args.photos))
     distance = find_distance("pocket", pipe)
     engines = {name: engine_of(pipe, name, args.preset) for name in SPEED_NAMES}
-    hands = {name: engine_of(pipe, name, args.preset) for name in SPEED_NAMES[1:]}
+    of_pointer = {name: engine_of(pipe, name, args.preset) for name in SPEED_NAMES[1:]}
     rows: dict[str, list[dict]] = {name: [] for name in SPEED_NAMES}
     for kind, source, instruction in cases:
         made = {name: frames_of(engine, source, instruction) for name, engine in engines.items()}
         exact, _ = made["exact"]
         for name, (frames, num_rendered) in made.items():
             each = list(map(psnr, frames, exact))
-            hand = each
-            if name in hands:
-                hand = list(map(psnr, hand_frames(hands[name], source, instruction), exact[STRIP:]))
+            interactive = each
+            if name in of_pointer:
+                interactive = list(map(psnr, interactive_frames(of_pointer[name], source, instruction), exact[STRIP:]))
             rows[name].append(
                 {
                     "kind": kind,
@@ -112,8 +112,8 @@ def main() -> None:
                     "worst": min(each),
                     "delta_smooth": second_order(distance(frames[:STRIP])),
                     "rendered": num_rendered,
-                    "hand_psnr": together(hand),
-                    "hand_worst": min(hand),
+                    "interactive_psnr": together(interactive),
+                    "interactive_worst": min(interactive),
                 }
             )
     report(rows, args)
@@ -143,14 +143,14 @@ def report(rows: dict[str, list[dict]], args: argparse.Namespace) -> None:
             }
         change = np.array([row["delta_smooth"] for row in rows[name]]) - exact_smooth
         mean, low, high = np.array([change.mean(), *interval(change)]) / exact_smooth.mean()
-        hand = np.array([[row["hand_psnr"], row["hand_worst"]] for row in rows[name]])
+        interactive = np.array([[row["interactive_psnr"], row["interactive_worst"]] for row in rows[name]])
         print(
-            f"{name}: a hand after five frames {hand[:, 0].mean():.1f} dB, the lowest edit {hand[:, 0].min():.1f}, the "
-            f"worst frame {hand[:, 1].min():.1f}"
+            f"{name}: interactive frames after five {interactive[:, 0].mean():.1f} dB, "
+            f"the lowest edit {interactive[:, 0].min():.1f}, the worst frame {interactive[:, 1].min():.1f}"
         )
-        line |= {f"{name}_hand_psnr": round(float(hand[:, 0].mean()), 2)}
-        line |= {f"{name}_hand_lowest": round(float(hand[:, 0].min()), 2)}
-        line |= {f"{name}_hand_worst_frame": round(float(hand[:, 1].min()), 2)}
+        line |= {f"{name}_interactive_psnr": round(float(interactive[:, 0].mean()), 2)}
+        line |= {f"{name}_interactive_lowest": round(float(interactive[:, 0].min()), 2)}
+        line |= {f"{name}_interactive_worst_frame": round(float(interactive[:, 1].min()), 2)}
         moving = exact_smooth > 0
         median = float(np.median(change[moving] / exact_smooth[moving]))
         print(f"{name}: delta_smooth {mean:+.1%} (interval {low:+.1%} to {high:+.1%}), the median edit's {median:+.1%}")

@@ -2,9 +2,9 @@
 
 Weights are random and of full size (`flux_size.py`): how long a step takes does not depend on their values. What fast
 and fastest leave out does, so "exact" and "fp8" (fastest's) compute every step of every frame, and "fast" and
-"fastest" as many, after a first frame, as pocket's plans have (`bench_steps.py`): no frame of theirs starts late or is
-interpolated. Others: the plain bfloat16 FluxKontextPipeline; the same by the flux-fast recipe as far as its parts
-are here (projections joined, blocks compiled, VAE channels_last; a step of it also in fp8, where torchao is);
+"fastest" as many, after a first frame, as pocket's plans have (`bench_steps.py`): no frame of theirs is warm-started
+or is interpolated. Others: the plain bfloat16 FluxKontextPipeline; the same by the flux-fast recipe as far as its parts
+are here (projections fused, blocks compiled, VAE channels_last; a step of it also in fp8, where torchao is);
 the authors' demo, a whole pipeline call per strength.
 
 Memory of an open session is measured on a pipeline placed with low VRAM, with as much of the card as a smaller one has.

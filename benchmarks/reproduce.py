@@ -77,7 +77,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make reproduce ARGS=...", description=str(__doc__).split("\n\n")[0])
     add = parser.add_argument
     add("--out", type=Path, default=Path("runs/reproduce"), help="the folder; the same command goes on with it")
-    add("--model", default="pocket", help="pocket, or the folder of a model that draws its own truth as pocket does")
+    add(
+        "--model",
+        default="pocket",
+        help="pocket, or the folder of a model that draws its own ground truth as pocket does",
+    )
     add("--num", type=int, default=120, help="sequences to make (default: %(default)s)")
     add("--steps", type=int, default=150, help="of every slider's training (default: %(default)s)")
     add("--runs", type=int, default=1, help="trainings of every slider, which differ in their seed (default: 1)")

@@ -60,7 +60,7 @@ def load_pipeline(
         device: such as "cuda", "cuda:1", "mps" or "cpu". None: the first of cuda, mps, cpu that is there.
         dtype: "float32", "bfloat16" or "float16". None: bfloat16 on cuda, float32 elsewhere.
         low_vram: keep on the device what a new strength needs and no more (`memory.py`): edits open slower.
-        quantize: "int8" to keep the matrices of the transformer's blocks in eight bits (`memory.py`).
+        quantize: "int8" to keep the matrices of the transformer's blocks as int8 (`memory.py`).
 
     Raises InvalidInput (unknown model, device, dtype or quantization), CheckpointError (weights that cannot be fetched
     or read) or MissingSlider, each with a sentence that says what to do.

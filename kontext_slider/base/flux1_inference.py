@@ -29,7 +29,7 @@ from .flux1_kontext import Flux1Kontext
 NORM_EPS = 1e-6  # of all LayerNorms of the transformer
 MOST_SHAPES = 64  # of pictures and batches that one kind of block is compiled for
 ADDED = ("to_out.0", "to_add_out", "net.2", "proj_out")  # layers whose answers are added to the hidden states
-JOINED = {"to_qkv": ("to_q", "to_k", "to_v"), "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj")}
+FUSED = {"to_qkv": ("to_q", "to_k", "to_v"), "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj")}
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def _fuse(trunk: FluxTransformer2DModel) -> None:
         trunk.unload_lora()
     trunk.fuse_qkv_projections()
     for attention in [module for module in trunk.modules() if isinstance(module, FluxAttention)]:
-        for joined, parts in JOINED.items():
-            for part in parts if hasattr(attention, joined) else ():
+        for fused, parts in FUSED.items():
+            for part in parts if hasattr(attention, fused) else ():
                 delattr(attention, part)  # the library keeps them, in gigabytes
 
 
@@ -230,7 +230,7 @@ class _Attention:
 
 def _heads(attn: FluxAttention, name: str, x: Tensor, norm_q: nn.Module, norm_k: nn.Module) -> tuple[Tensor, Tensor]:
     """Normalised queries and keys, (B, N, 2, H, E), and values, (B, N, H, E)."""
-    layers = [getattr(attn, part) for part in ([name] if hasattr(attn, name) else JOINED[name])]
+    layers = [getattr(attn, part) for part in ([name] if hasattr(attn, name) else FUSED[name])]
     parts = torch.cat([layer(x) for layer in layers], dim=-1) if len(layers) > 1 else layers[0](x)
     parts = parts.unflatten(-1, (3, -1, attn.head_dim))
     weights = torch.stack([norm_q.weight, norm_k.weight])[:, None].to(parts.dtype)  # (2, 1, E)

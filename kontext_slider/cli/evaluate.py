@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"rulers of smoothness, side by side: {', '.join(DISTANCES)} (default: {' '.join(DEFAULT_RULERS)})",
     )
     parser.add_argument("--clip", help=f"CLIP, a folder or hub id, for CLIP-dir and --distance clip; {CLIP}")
-    truth = parser.add_argument_group("against the truth, edit by edit (without --edits and --pie-bench)")
+    truth = parser.add_argument_group("against the ground truth, edit by edit (without --edits and --pie-bench)")
     truth.add_argument("--scenes-per-edit", type=count, default=4, help="held-out scenes per edit (default: 4)")
     truth.add_argument("--photos", type=Path, help="a folder of photographs to measure on as well")
     compared = parser.add_argument_group("smoothness, calibration, baselines and ablations (with --edits)")

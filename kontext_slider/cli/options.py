@@ -93,12 +93,12 @@ def add_engine_arguments(parser: argparse.ArgumentParser, speed: str = "exact") 
     parser.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
-        help="let torch compile the transformer: a size's first frame waits (default: where fastest has eight bits)",
+        help="let torch compile the transformer: a size's first frame waits (default: where fastest has fp8)",
     )
     parser.add_argument(
         "--quantize",
         choices=QUANTIZATIONS,
-        help="keep the transformer's blocks in eight bits: 9 GB of FLUX Kontext in place of 17 (needs torchao)",
+        help="keep the transformer's blocks as int8: 9 GB of FLUX Kontext in place of 17 (needs torchao)",
     )
     parser.add_argument(
         "--frame-folder",

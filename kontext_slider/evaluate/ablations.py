@@ -53,7 +53,7 @@ def scores_of(rulers: Sequence[str]) -> dict[str, Score]:
         return lambda edit, run: edit.results[run].smoothness[ruler].delta_smooth
 
     return {
-        "dB to the truth": psnr_of,
+        "dB to the ground truth": psnr_of,
         "dB over the cross-fade": lambda edit, run: psnr_of(edit, run) - psnr_of(edit, CROSS_FADE),
         "calibration error": lambda edit, run: edit.results[run].measures.calibration_error,
         **{f"delta smooth, {ruler}": smooth(ruler) for ruler in rulers},

@@ -42,7 +42,7 @@ def gain(edits: Sequence[MeasuredEdit], row: str) -> Gain:
 
 
 def roughness(edits: Sequence[MeasuredEdit], row: str) -> dict[str, Gain]:
-    """A row's delta_smooth minus the truth's own (through the codec), by ruler; below 0 it is smoother."""
+    """A row's delta_smooth minus the ground truth's own (through the codec), by ruler; below 0 it is smoother."""
     found = {}
     for ruler in rulers_of(edits):
         pairs = zip(smoothness_by(edits, row, ruler), smoothness_by(edits, CEILING, ruler), strict=True)
@@ -85,12 +85,12 @@ def headline(comparison: Comparison) -> str:
     found = gains(comparison.edits, OURS)
     groups = [f"{name} {gain}" for name, gain in found.items() if name != ALL]
     text = (
-        f"**Gain of the slider over the cross-fade of the same base's edit, in dB to the truth: {found[ALL]}**, "
+        f"**Gain of the slider over the cross-fade of the same base's edit, in dB to the ground truth: {found[ALL]}**, "
         f"{found[ALL].num_edits} edits; {', '.join(groups)}. In brackets: 95 % by bootstrap, paired by edit."
     )
     rough = [f"{each} by {ruler}" for ruler, each in roughness(comparison.edits, OURS).items() if ruler not in FITTED]
     if rough:
-        text += f" Its delta_smooth minus the truth's own: {', '.join(rough)}; below 0 it is smoother than the truth."
+        text += f" Its delta_smooth minus the ground truth's own: {', '.join(rough)}; below 0 it is the smoother one."
     if comparison.anchored:
         text += (
             " This model's frames are held to the source by an anchor, and its slider is trained with it. FLUX.1 "

@@ -35,8 +35,8 @@ def measure(out: Path, photos: Path, scenes_per_edit: int, training: str) -> Non
     offered = {name: words for name, words in known_instructions().items() if family(name) in working}
     if not offered:
         raise KontextSliderError(
-            f"No edit of the model in {out} comes nearer to the truth than the untouched picture by 3 dB, so there is "
-            "nothing to offer. Train it for longer."
+            f"No edit of the model in {out} comes nearer to the ground truth than the untouched picture by 3 dB, so "
+            "there is nothing to offer. Train it for longer."
         )
     pipe.register_to_config(known_instructions=offered)
     write_sheet(pipe, find_photos(photos), out / "measured" / "photos.jpg")
@@ -73,13 +73,13 @@ def write_card(
     sections = [
         _HEADER,
         "## Edits it knows\n\n" + "\n".join(rows) + "\n",
-        "Trained, but not yet 3 dB nearer to the truth than the untouched picture, and therefore not offered: "
+        "Trained, but not yet 3 dB nearer to the ground truth than the untouched picture, and therefore not offered: "
         f"{missing}.\n",
         training,
         "## Measured\n\nPSNR in dB against the ground truth, by edit and strength; `codec at 1` is what the codec "
-        "alone leaves of the truth at full strength; `progress` is the root-mean-square distance to the frame at "
-        "strength 0 as a share of that at strength 1, at .25, .5 and .75, the truth's in brackets; `untouched at 1` is "
-        "what doing nothing would score.",
+        "alone leaves of the ground truth at full strength; `progress` is the root-mean-square distance to the frame "
+        "at strength 0 as a share of that at strength 1, at .25, .5 and .75, the ground truth's in brackets; "
+        "`untouched at 1` is what doing nothing would score.",
         f"### Held-out scenes, 256 px\n\n{table(scores, 'scene')}\n",
         f"### The same scenes at other sizes\n\nEvery fourth edit.\n\n{size_table(by_size)}\n",
         f"### Photographs never seen\n\nThose of `assets/photos`.\n\n{table(scores, 'photo')}\n",

@@ -84,7 +84,7 @@ cross-fade, which every ruler of smoothness likes.
 READING = """
 - delta_smooth: the largest triangle deficit of a sweep (paper, appendix A.6), by several rulers; less is smoother. The
   synthetic edits were spaced by {fitted}: those columns judge nothing, they are beside for comparison.
-- dB to the truth: PSNR of frames above strength 0 to the drawn picture at the same strength; more is nearer.
+- dB to the ground truth: PSNR of frames above strength 0 to the drawn picture at the same strength; more is nearer.
 - over the cross-fade: the same minus the cross-fade's, edit by edit, with half the width of its interval at 95 %.
 - `full` is the paper's method as the paper has it, in this model's size: offsets in the text stream, 128 sines and
   cosines, no anchor, every frame trained for itself. The rows of table 2 differ from it in one thing each.
@@ -171,7 +171,11 @@ def figure(values: Values) -> str:
 def table(measured: Measured, rows: Sequence[Row]) -> str:
     """Markdown. A method without a report has a row that says what it needs."""
     has_truth, rulers = TRUTH in measured.columns, measured.rulers
-    heads = ["system", *(_ruler(name) for name in rulers), *(["dB to the truth", "over the cross-fade"] * has_truth)]
+    heads = [
+        "system",
+        *(_ruler(name) for name in rulers),
+        *(["dB to the ground truth", "over the cross-fade"] * has_truth),
+    ]
     lines = []
     held = [Row(row.name + ANCHOR, f"{row.title}, with the anchor") for row in rows]
     for row in (row for pair in zip(rows, held, strict=True) for row in pair):
@@ -233,7 +237,7 @@ def plot(measured: Measured, out: Path) -> str:
     columns = [f"{ruler}_{strength:.2f}" for strength in STRENGTHS]
     curves = {name: [float(measured.values(name, column).mean()) for column in columns] for name in names}
     return plot_curves(
-        curves, f"Distance to the source ({ruler}), as a share of the full truth's", out / "distance.png", OURS
+        curves, f"Distance to the source ({ruler}), as a share of the full ground truth's", out / "distance.png", OURS
     )
 
 

@@ -27,11 +27,11 @@ from kontext_slider.world.edits import family
 
 LEGEND = """
 - delta smooth: the largest triangle deficit of a sweep. A cross-fade is straight by construction and has less than the
-  truth has: read it beside the dB to the truth.
+  truth has: read it beside the dB to the ground truth.
 - delta first: the largest step's share of the path. Linearity error: the progress against the strength. Monotonicity:
   rank correlation of strength and distance to the source.
 - calibration error: the strength set against the strength that a frame looks like, by the ground truth.
-- truth psnr: dB to the truth at strengths above 0; full psnr: at 1.
+- truth psnr: dB to the ground truth at strengths above 0; full psnr: at 1.
 - leakage: change outside the edit as a share of the change inside.
 - zero and full psnr gap: dB lost at 0 to the codec's own source, and at 1 to the base model's edit; below 0 is won.
 - right object: the share of the edits of one object that changed it and no other.
@@ -79,7 +79,9 @@ def beyond_one(edits: Sequence[MeasuredEdit]) -> dict[str, dict[float, float]]:
 def write_report(comparison: Comparison, folder: Path, command: str) -> None:
     """`report.md`, `edits.csv` and plots, into a folder that exists."""
     edits = comparison.edits
-    titles = {ruler: f"Distance to the source ({ruler}), as a share of the full truth's" for ruler in rulers_of(edits)}
+    titles = {
+        ruler: f"Distance to the source ({ruler}), as a share of the full ground truth's" for ruler in rulers_of(edits)
+    }
     plots = [*write_curves(edits, titles, folder, OURS), *comparison.strips]
     write_csv(edits, folder / "edits.csv")
     write_page(folder / "report.md", [*report(comparison, command), "## Plots"], plots)
@@ -93,7 +95,7 @@ def report(comparison: Comparison, command: str) -> list[str]:
     parts += ["## What the slider adds", gain_table(comparison, rows.all)]
     parts += ["\n".join(f"- {row}: {PARTS[row]}" for row in rows.parts)]
     parts += ["## Smoothness, by every ruler", *smoothness_tables(edits, [*shown, CEILING])]
-    parts += ["## Against the truth", table({row: measures_of(edits, row) for row in (*shown, CEILING)})]
+    parts += ["## Against the ground truth", table({row: measures_of(edits, row) for row in (*shown, CEILING)})]
     parts += [_differences(comparison, [*shown[1:], CEILING])]
     parts += _offered(comparison, [*shown, CEILING])
     parts += ablation_section(comparison)
@@ -151,7 +153,7 @@ def _offered(comparison: Comparison, rows: Sequence[str]) -> list[str]:
     if not 0 < len(offered) < num_edits:
         return []
     return [
-        f"## Against the truth, on the {len(offered)} edits that the model offers",
+        f"## Against the ground truth, on the {len(offered)} edits that the model offers",
         f"The app warns about the other {num_edits - len(offered)}: the model learned these kinds too weakly.",
         table({row: measures_of(offered, row) for row in rows}),
     ]

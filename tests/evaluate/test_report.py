@@ -77,7 +77,7 @@ def test_offered_edits_are_compared_on_the_same_edits_and_on_scenes_that_chose_n
     found = figures(comparison())["offered"]
     assert set(found) == {OURS, CROSS_FADE, "cfg-scale", "cfg-scale" + ANCHOR, CEILING}
     assert found[OURS]["truth_psnr"] == 32
-    assert "## Against the truth, on the 1 edits that the model offers" in page(comparison())
+    assert "## Against the ground truth, on the 1 edits that the model offers" in page(comparison())
     chosen = comparison(seed=0)
     assert figures(chosen)["offered"] == {} and not figures(chosen)["is_for_reporting"]
     assert "that the model offers" not in page(chosen).split("## What")[1] and "Do not report" in page(chosen)
@@ -100,8 +100,8 @@ def test_an_ablation_of_one_run_makes_no_claim():
     """Two sliders trained once each differ by the seeds of their training, too: an interval over edits hides that."""
     found = comparison(ablations={"full": [31.0, 32.0, 33.0], "no-pooled": [40.0]})
     rows = figures(found)["ablations_over_runs"]
-    low, high = rows["full"]["intervals"]["dB to the truth"]
-    assert rows["full"]["means"]["dB to the truth"] == 32 and rows["full"]["num_runs"] == 3
+    low, high = rows["full"]["intervals"]["dB to the ground truth"]
+    assert rows["full"]["means"]["dB to the ground truth"] == 32 and rows["full"]["num_runs"] == 3
     assert (32 - low, high - 32) == pytest.approx((4.3027 / 3**0.5,) * 2, abs=1e-3)  # Student's t of two degrees
     assert rows["no-pooled"]["intervals"] is None
     (line,) = [line for line in page(found).splitlines() if line.startswith("| no-pooled |")]
