@@ -124,7 +124,7 @@ class FakeSession:
     def _step(self, strength: float, steps: int, on_step: OnStep | None, is_wanted: Callable[[], bool]) -> None:
         for step in range(steps):
             time.sleep(self._engine.step_seconds)
-            self._engine.may_step.wait(60)  # a test that fails frees nobody
+            self._engine.may_step.wait(60)  # a failed test does not set it
             if not self._open:
                 raise SessionClosed("closed")
             if not is_wanted():
