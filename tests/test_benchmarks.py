@@ -86,7 +86,7 @@ def test_one_wild_edit_does_not_hide_in_the_mean(scripts, capsys):
         kinds = ["scene", "photo"] * 5
         return [
             {"kind": kind, "psnr": 50.0, "worst": 45.0, "delta_smooth": delta, "rendered": 5}
-            | {"hand_psnr": 49.0, "hand_worst": 44.0}
+            | {"interactive_psnr": 49.0, "interactive_worst": 44.0}
             for kind, delta in zip(kinds, deltas, strict=True)
         ]
 
