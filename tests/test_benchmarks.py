@@ -96,7 +96,7 @@ def test_one_wild_edit_does_not_hide_in_the_mean(scripts, capsys):
     assert line["fast_delta_smooth_change"] == 1.0 and line["fast_median_change"] == 0.0
     low, high = line["fast_delta_smooth_interval"]
     assert low == 0.0 and high > 2.0
-    assert line["fastest_median_change"] == 0.1 and line["fast_hand_worst_frame"] == 44.0
+    assert line["fastest_median_change"] == 0.1 and line["fast_interactive_worst_frame"] == 44.0
 
 
 def test_the_most_steps_stand_beside_their_means(scripts):

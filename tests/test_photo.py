@@ -287,14 +287,24 @@ def test_what_a_file_would_cost_is_compared_with_a_budget_before_it_is_decoded()
         read_photo(webp)
 
 
-@pytest.mark.parametrize(("kind", "mode", "num_bytes"), [("JPEG", "RGB", 10**8), ("TIFF", "RGB", 600 * 10**6)])
+@pytest.mark.parametrize(
+    ("kind", "mode", "num_bytes"), [("JPEG", "RGB", 10**8), ("TIFF", "RGB", 600 * 10**6), (None, "RGB", 0)]
+)
 def test_photographs_of_100_megapixels_fit_the_budget(kind: str, mode: str, num_bytes: int) -> None:
-    """A budget that keeps bombs out may keep cameras out as well."""
+    """A budget that keeps bombs out may keep cameras out as well, and did so with images that are in memory."""
     picture = Image.new(mode, (1, 1))
     picture.format, picture._size = kind, (11_656, 8742)
     limits.check_cost(picture, num_bytes, "a photograph", is_turned=kind == "JPEG")
     with pytest.raises(UnreadableImage, match="GB of memory"):
         limits.check_cost(picture, 900 * 10**6, "a photograph", is_turned=True)
+
+
+def test_an_image_in_memory_that_costs_too_much_is_called_by_its_mode() -> None:
+    """It was "None of 12000 x 9000 pixels"."""
+    picture = Image.new("RGBA", (1, 1))
+    picture._size = (12_000, 9000)
+    with pytest.raises(UnreadableImage, match=r"The image is RGBA of 12000 x 9000 pixels, which takes 1\.0 GB"):
+        limits.check_cost(picture, 0, "The image", is_turned=False)
 
 
 def test_one_picture_is_decoded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

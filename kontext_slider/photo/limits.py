@@ -17,8 +17,10 @@ MAX_PIXELS = 110_000_000  # cameras of 100 and telephones of 108 megapixels
 MAX_FILE = 900_000_000  # bytes: 110 megapixels of 16 bits, not compressed
 MAX_DECODED = 900_000_000  # bytes that the pixels of one file may take while it is opened
 MAX_MEMORY = 1_250_000_000  # the same with the file's own bytes
-# Bytes for a pixel while a format is decoded, as measured (docs/reliability.md). Pillow keeps four of them.
-_DECODING = {"WEBP": 16, "AVIF": 10, "HEIF": 8} | dict.fromkeys(("JPEG", "MPO", "PNG", "TIFF", "GIF", "BMP", "TGA"), 4)
+# Bytes for a pixel while a format is decoded, as measured (docs/reliability.md). Pillow keeps four of them. None: an
+# image that a program has made in memory, of which a copy is taken.
+_PLAIN = (None, "JPEG", "MPO", "PNG", "TIFF", "GIF", "BMP", "TGA")
+_DECODING = {"WEBP": 16, "AVIF": 10, "HEIF": 8} | dict.fromkeys(_PLAIN, 4)
 _OTHER_FORMATS = 20
 _RAW = 14.5  # of a camera's sensor data, while LibRaw develops it
 _one_at_a_time = threading.Lock()
@@ -32,14 +34,15 @@ def check_cost(image: Image.Image, num_bytes: int, name: str, is_turned: bool) -
     check_pixels(image.width * image.height, name)
     deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
     afterwards = max(8 * deep, 5 * (image.mode != "RGB"), 4 * is_turned)  # what is made of the decoded pixels
-    per_pixel = _DECODING.get(image.format or "", _OTHER_FORMATS) + afterwards
+    per_pixel = _DECODING.get(image.format, _OTHER_FORMATS) + afterwards
     needed = per_pixel * image.width * image.height
     allowed = _allowed(num_bytes)
     if needed > allowed:
         megapixels = allowed / per_pixel / 1e6
         raise UnreadableImage(
-            f"{name} is {image.format} of {image.width} x {image.height} pixels, which takes {needed / 1e9:.1f} GB of "
-            f"memory to open. Scale it down to {max(megapixels, 1):.0f} megapixels, or save it as JPEG, and try again."
+            f"{name} is {image.format or image.mode} of {image.width} x {image.height} pixels, which takes "
+            f"{needed / 1e9:.1f} GB of memory to open. Scale it down to {max(megapixels, 1):.0f} megapixels, "
+            "or save it as JPEG, and try again."
         )
 
 

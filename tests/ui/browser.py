@@ -135,7 +135,9 @@ class Browser:
         """Wait until a download is there; Chromium renames it when it is whole."""
         deadline = time.monotonic() + seconds
         while not path.exists():
-            assert time.monotonic() < deadline, f"{path.name} was not downloaded: {list(path.parent.iterdir())}"
+            if time.monotonic() > deadline:
+                there, text = list(path.parent.iterdir()), self.run("document.body.innerText")
+                raise AssertionError(f"{path.name} was not downloaded, but {there}\n{text}")
             time.sleep(0.05)
 
     def upload(self, selector: str, path: Path) -> None:
