@@ -38,14 +38,17 @@ WIDTHS = (640, 1024, 1920, FULL_SIZE)  # of a sweep's pictures, at most, in pixe
 WIDTH = 1024  # unless another is chosen
 PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
-# gradio mounts the button after the event has ended; after a failed export it stays hidden
+# gradio mounts the button after the event has ended, which takes seconds on a busy machine; after a failed export it
+# stays hidden, and a newer save ends the wait
 START_DOWNLOAD = """() => {
+  const save = (window.newestSave = {});
   const press = (tries) => {
+    if (window.newestSave !== save) return;
     const button = document.querySelector('#download');
     if (button) setTimeout(() => button.click(), 50);
     else if (tries > 0) setTimeout(() => press(tries - 1), 100);
   };
-  press(50);
+  press(200);
 }"""
 # The first input of a save: what stands on the slider at the moment of the press, which the canvas has in its dataset,
 # and the map that was painted (brush.js).

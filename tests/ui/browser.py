@@ -152,8 +152,14 @@ class Browser:
         self.call("Input.insertText", text=text)
 
     def click(self, selector: str) -> None:
-        """A real press and release in the middle of an element."""
-        x, y = self.middle(selector)
+        """A real press and release in the middle of an element, once it does not move any more."""
+        place, before = self.middle(selector), None
+        deadline = time.monotonic() + TIMEOUT
+        while place != before:
+            assert time.monotonic() < deadline, f"{selector} moves on and on"
+            time.sleep(0.05)
+            place, before = self.middle(selector), place
+        x, y = place
         self.mouse("mousePressed", x, y)
         self.mouse("mouseReleased", x, y)
 
