@@ -5,6 +5,7 @@ A frame is the source faded to its negative: strength 0 is the source itself, st
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -124,7 +125,8 @@ class FakeSession:
     def _step(self, strength: float, steps: int, on_step: OnStep | None, is_wanted: Callable[[], bool]) -> None:
         for step in range(steps):
             time.sleep(self._engine.step_seconds)
-            self._engine.may_step.wait(60)  # a failed test does not set it
+            if len(self._engine.rendered) >= self._engine.pause_after:
+                self._engine.may_go_on.wait(60)  # a failed test does not set it
             if not self._open:
                 raise SessionClosed("closed")
             if not is_wanted():
@@ -137,7 +139,7 @@ class FakeSession:
 
 class FakeEngine:
     """`rendered` and `previewed` list strengths in the order in which they were made; `opened` what `open` was told
-    and `sessions` what it gave. No step ends while `may_step` is cleared."""
+    and `sessions` what it gave. After `pause_after` frames it waits until `may_go_on` is set."""
 
     def __init__(
         self,
@@ -151,8 +153,8 @@ class FakeEngine:
         self.warning = warning  # of full size
         self.step_seconds, self.fails_at = step_seconds, fails_at
         self.lock = threading.Lock()
-        self.may_step = threading.Event()
-        self.may_step.set()
+        self.pause_after: float = math.inf
+        self.may_go_on = threading.Event()
         self.rendered: list[float] = []
         self.previewed: list[float] = []
         self.opened: list[dict[str, Any]] = []
