@@ -18,7 +18,7 @@ let caption = ""; // what the edit does
 let hasAsked = false; // for what the browser needs of this edit beyond its frames
 let restTimer = 0;
 let sentenceTimer = 0;
-let said = ""; // the newest sentence of the server, and the edit that it is about
+let said = ""; // serial of the edit, and the sentence of its newest message
 let lastMessage = -Infinity; // when the server last sent something, ms
 let isReopening = false; // the kept edit is on its way
 let unsent = null; // the strength that is sent to the server once that answers
@@ -110,11 +110,11 @@ function sayConnection(sentence) {
   if (sentence !== GONE) sentenceTimer = setTimeout(() => (place.hidden = true), SENTENCE_MS);
 }
 
-// Every message of an edit carries its sentence.
+// Every message of an edit carries its sentence; the page shows it once.
 function sayOnce(value) {
-  const isNew = value.is_lost || said !== value.edit + value.said;
+  const before = said;
   said = value.edit + value.said;
-  if (value.said && isNew) sayConnection(value.said);
+  if (value.said && (value.is_lost || said !== before)) sayConnection(value.said);
 }
 
 // ---- frames and messages of the server
